@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// A pidFile names the process that serves: its number and its port, a line
+// each. The file is locked for as long as the process lives, so that one left
+// behind by a process that was killed is told from a live one's.
+type pidFile struct {
+	file *os.File
+	path string
+}
+
+// lockPidFile opens and locks a pid file.
+func lockPidFile(path string) (*pidFile, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the pid file: %w", err)
+	}
+	if err := lockFile(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the pid file %s belongs to another live process%s: stop that or choose another file", path, owner(path))
+	}
+	return &pidFile{f, path}, nil
+}
+
+// owner returns what the pid file says about who has it.
+func owner(path string) string {
+	var pid int
+	if f, err := os.Open(path); err == nil {
+		fmt.Fscan(f, &pid)
+		f.Close()
+	}
+	if pid == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d)", pid)
+}
+
+func (p *pidFile) write(port int) error {
+	text := fmt.Sprintf("%d\n%d\n", os.Getpid(), port)
+	if err := p.file.Truncate(0); err != nil {
+		return fmt.Errorf("cannot write the pid file: %w", err)
+	}
+	if _, err := p.file.WriteAt([]byte(text), 0); err != nil {
+		return fmt.Errorf("cannot write the pid file: %w", err)
+	}
+	return nil
+}
+
+// remove removes the file, and only then unlocks it.
+func (p *pidFile) remove() {
+	os.Remove(p.path)
+	p.file.Close()
+}

@@ -1,0 +1,92 @@
+// Command client takes a lock, works for a while and gives it back. Start it
+// twice to see the second one stay out, and stop the server while it works to
+// see it notice.
+//
+//	go run ./examples/client tcp://127.0.0.1:9999 "nightly report" 10s
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/nylen/lockd/pkg/client"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "client:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	target, lock, length := client.DefaultTarget, "example", 3*time.Second
+	switch len(args) {
+	default:
+		return errors.New("usage: client [TARGET [LOCK [HOW LONG TO WORK]]]")
+	case 3:
+		var err error
+		if length, err = time.ParseDuration(args[2]); err != nil {
+			return err
+		}
+		fallthrough
+	case 2:
+		lock = args[1]
+		fallthrough
+	case 1:
+		target = args[0]
+	case 0:
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+
+	c, err := client.New(client.Options{Target: target})
+	if err != nil {
+		return err
+	}
+	defer c.Close() // frees whatever is still held
+
+	me, err := c.Name(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("connected to %s as %s\n", target, me.Addr)
+
+	switch err := c.Get(ctx, lock); {
+	case errors.Is(err, client.ErrNotAcquired):
+		holder, held, err := c.Dump(ctx, lock)
+		switch {
+		case err != nil:
+			fmt.Printf("%q is locked, and who holds it cannot be told: %v\n", lock, err)
+		case !held:
+			fmt.Printf("%q was locked, and is free again by now\n", lock)
+		default:
+			fmt.Printf("%q is locked by %s\n", lock, holder)
+		}
+		return nil
+	case err != nil:
+		return err
+	}
+	fmt.Printf("got %q, working for %v\n", lock, length)
+
+	select {
+	case <-time.After(length): // the work
+	case <-ctx.Done():
+		fmt.Println("interrupted")
+		return nil
+	case <-c.Lost():
+		// Someone else may hold the lock from now on, so the work must end.
+		return fmt.Errorf("stopped working: %w", c.Err())
+	}
+
+	if err := c.Release(ctx, lock); err != nil {
+		return err
+	}
+	fmt.Printf("released %q\n", lock)
+	return nil
+}

@@ -1,0 +1,78 @@
+package conn
+
+import "sync/atomic"
+
+// A Transport is a way in which clients connect.
+type Transport uint8
+
+// The transports.
+const (
+	TCP Transport = iota
+	Unix
+	WebSocket
+	Memory // from within the server's own process
+	Transports
+)
+
+func (t Transport) String() string {
+	return [...]string{"tcp", "unix", "websocket", "memory"}[t]
+}
+
+// admission counts connections and keeps them within their bound. It is
+// written when a connection comes or goes, never for a request.
+type admission struct {
+	total atomic.Int64
+	// handshakes are connections to WebSocket listeners that have not become
+	// WebSocket connections yet.
+	handshakes atomic.Int64
+	open       [Transports]atomic.Int64
+	accepted   [Transports]atomic.Uint64
+	refused    [refusals]atomic.Uint64
+}
+
+// A refusal is a reason not to serve a connection, or to end it.
+type refusal uint8
+
+const (
+	tooManyConnections refusal = iota
+	foreignOrigin              // a WebSocket from a page of another site
+	badHandshake               // an HTTP request that is no WebSocket handshake
+	messageTooBig
+	badFrame // a WebSocket frame that breaks RFC 6455
+	refusals
+)
+
+func (r refusal) String() string {
+	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame"}[r]
+}
+
+// admit takes a place for a connection; leave gives it back.
+func (h *Hub) admit(t Transport) bool {
+	if h.admission.total.Add(1) > int64(h.cfg.MaxConnections) {
+		h.admission.total.Add(-1)
+		h.refuse(tooManyConnections)
+		return false
+	}
+	h.admission.open[t].Add(1)
+	h.admission.accepted[t].Add(1)
+	return true
+}
+
+func (h *Hub) leave(t Transport) {
+	h.admission.open[t].Add(-1)
+	h.admission.total.Add(-1)
+}
+
+func (h *Hub) refuse(r refusal) { h.admission.refused[r].Add(1) }
+
+func (a *admission) rejected() map[string]uint64 {
+	m := make(map[string]uint64)
+	for r := range refusals {
+		m[r.String()] = a.refused[r].Load()
+	}
+	return m
+}
+
+func (a *admission) stats(t Transport) TransportStats {
+	return TransportStats{Open: int(a.open[t].Load()), Accepted: a.accepted[t].Load()}
+}

@@ -1,0 +1,70 @@
+package conn
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// roster is the connections that a hub serves, for shutting down.
+type roster struct {
+	draining atomic.Bool
+	mu       sync.Mutex
+	conns    map[net.Conn]struct{}
+	gone     sync.Cond // a connection ended
+}
+
+func (r *roster) init() {
+	r.conns = make(map[net.Conn]struct{})
+	r.gone.L = &r.mu
+}
+
+// track notes a connection, unless the server is shutting down.
+func (r *roster) track(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining.Load() {
+		return false
+	}
+	r.conns[c] = struct{}{}
+	return true
+}
+
+func (r *roster) untrack(c net.Conn) {
+	r.mu.Lock()
+	delete(r.conns, c)
+	r.gone.Broadcast()
+	r.mu.Unlock()
+}
+
+// Drain serves no new connections and ends those that hold no lock, each
+// after the requests that were under way, and the others as soon as they hold
+// none. When ctx is done it cuts off what is left. It returns once all
+// connections have ended: nil when all ended by themselves, else ctx's error.
+func (r *roster) Drain(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining.Store(true)
+	for c := range r.conns {
+		c.SetReadDeadline(time.Now().Add(drainGrace))
+	}
+	var cut bool
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for c := range r.conns {
+			cut = true
+			c.Close()
+		}
+	})
+	defer stop()
+	for len(r.conns) > 0 {
+		r.gone.Wait()
+	}
+	if cut {
+		return ctx.Err()
+	}
+	return nil
+}

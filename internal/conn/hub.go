@@ -1,0 +1,54 @@
+// Package conn answers clients: it turns the bytes of a connection into
+// requests to the table of locks and the outcomes into bytes.
+//
+// The center is the Session, a state machine with bytes in, bytes out, no
+// socket and no goroutine. It is the owner of what its client holds, and when
+// it is closed all of that is released. Transports move bytes between sessions
+// and the outside: serveLines a stream of lines (TCP, unix socket, in memory),
+// serveMessages a WebSocket. They know nothing of locks, and the session
+// nothing of them.
+//
+// What the sessions of a server share is its Hub.
+package conn
+
+import (
+	"log/slog"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// Config is what a Hub needs to know. Every field must be set; pkg/server
+// fills in the defaults.
+type Config struct {
+	Shards          int // 0: the shard package's default
+	Limits          shard.Limits
+	DisableDump     bool
+	DisableRegistry bool
+	MaxLine         int // bytes of a request line, without its newline
+	MaxOutput       int // bytes of replies that may wait for a client to read them
+	MaxMessage      int // bytes of a WebSocket message
+	MaxConnections  int
+	Logger          *slog.Logger // connections, at level debug
+}
+
+// Hub is what all sessions of a server share: the table of locks, the
+// directory of who is there, the settings and the counters.
+type Hub struct {
+	cfg       Config
+	locks     *shard.Set
+	directory directory
+	tallies   [tallyStripes]tally
+	admission admission
+	roster
+}
+
+// NewHub makes the common part of a server's sessions.
+func NewHub(cfg Config) *Hub {
+	h := &Hub{cfg: cfg, locks: shard.New(cfg.Shards, cfg.Limits)}
+	h.directory.init()
+	h.roster.init()
+	return h
+}
+
+// Locks returns the table of locks.
+func (h *Hub) Locks() *shard.Set { return h.locks }

@@ -1,0 +1,72 @@
+package conn
+
+import (
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// A listing is a reply that may be larger than a connection's buffers, given
+// out in pieces. Each piece ends where a line or an entry of it ends.
+type listing interface {
+	// next appends a piece and tells whether there is more. A piece may be
+	// empty. Most take well under a millisecond, some of `dump` that sort
+	// take tens of them.
+	next(h *Hub, out []byte) (_ []byte, more bool)
+	close()
+}
+
+// listingPiece is the size of a piece, but for its last line.
+const listingPiece = 32 << 10
+
+// dumpListing is the reply to `d` and `sd`: a line `NAME: HOLDER` a hold.
+type dumpListing struct {
+	walk  *shard.Walk
+	piece shard.Piece
+	done  int  // of the piece's items
+	ended bool // the walk is at its end
+}
+
+func (l *dumpListing) next(h *Hub, out []byte) ([]byte, bool) {
+	if l.done == len(l.piece.Items) {
+		if l.ended {
+			return out, false
+		}
+		l.ended = !l.walk.Next(&l.piece)
+		l.done = 0
+	}
+	h.directory.mu.RLock()
+	defer h.directory.mu.RUnlock()
+	for limit := len(out) + listingPiece; l.done < len(l.piece.Items) && len(out) < limit; l.done++ {
+		item := l.piece.Items[l.done]
+		if p := h.directory.lookupLocked(item.Owner); p != nil {
+			out = wire.AppendPair(out, l.piece.Name(item), p.nameLocked())
+		}
+	}
+	return out, true
+}
+
+func (l *dumpListing) close() { l.walk.Close() }
+
+// whoListing is the reply to `who`: a line `ADDR: REGISTERED` a registration.
+type whoListing struct {
+	only   string // if not "", list who is registered under this name
+	number uint64 // of the last registration looked at
+}
+
+// whoLooks is how many registrations a piece looks at.
+const whoLooks = 512
+
+func (l *whoListing) next(h *Hub, out []byte) ([]byte, bool) {
+	var more bool
+	l.number, more = h.directory.who(l.number, whoLooks, func(addr, name string) {
+		if l.only == "" || l.only == name {
+			out = append(out, addr...)
+			out = append(out, ": "...)
+			out = append(out, name...)
+			out = append(out, '\n')
+		}
+	})
+	return out, more
+}
+
+func (l *whoListing) close() {}

@@ -1,0 +1,295 @@
+package conn
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// WebSocket returns a handler that serves WebSocket connections (RFC 6455) on
+// whatever path it is put at. A browser's page must be of the same host as the
+// request or of one of origins, each `scheme://host[:port]`, or "*" for any;
+// clients that are no browsers send no origin and are let in.
+func (h *Hub) WebSocket(origins []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !allowed(r, origins) {
+			h.refuse(foreignOrigin)
+			http.Error(w, "lockd: pages of "+r.Header.Get("Origin")+
+				" may not connect here: allow them with --websocket-origin", http.StatusForbidden)
+			return
+		}
+		if !h.admit(WebSocket) {
+			http.Error(w, strings.TrimSpace(wire.TooManyConnections), http.StatusServiceUnavailable)
+			return
+		}
+		c, rw, _, err := upgrader.Upgrade(r, w)
+		if err != nil {
+			h.refuse(badHandshake)
+			h.leave(WebSocket)
+			if c != nil {
+				c.Close()
+			}
+			return
+		}
+		if !h.track(c) {
+			h.leave(WebSocket)
+			c.Close()
+			return
+		}
+		// In a goroutine of its own: this one holds the HTTP server's buffers.
+		go h.serveMessages(c, rw.Reader)
+	})
+}
+
+// upgrader agrees to the first subprotocol that a client asks for, as glockd
+// does: a browser gives a connection up whose server agrees to none.
+var upgrader = ws.HTTPUpgrader{Protocol: func(string) bool { return true }}
+
+func allowed(r *http.Request, origins []string) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || slices.Contains(origins, "*") || slices.Contains(origins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
+	defer h.untrack(c)
+	defer h.leave(WebSocket)
+	m := &messages{link: h.newLink(c, WebSocket)}
+	var source io.Reader = m.link
+	if n := buffered.Buffered(); n > 0 {
+		early, _ := buffered.Peek(n)
+		source = io.MultiReader(bytes.NewReader(bytes.Clone(early)), source)
+	}
+	m.in = bufio.NewReaderSize(source, readBuffer)
+	err := m.serve()
+	var reason closing
+	switch {
+	case errors.As(err, &reason):
+		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(reason.code, reason.text))
+	case err == errDrained:
+		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(ws.StatusGoingAway, "the server is shutting down"))
+	}
+	m.end(reason.code != 0 || err == errDrained)
+}
+
+// messages is a WebSocket connection. A message is one or more requests, each
+// reply is one message of the request's type.
+type messages struct {
+	*link
+	in     *bufio.Reader
+	header [ws.MaxHeaderSize]byte
+	state  ws.State
+	op     ws.OpCode // type of the message that is being read
+	body   []byte
+	reply  []byte
+}
+
+// closing is the reason, told to the client, for which a connection is ended.
+type closing struct {
+	code ws.StatusCode
+	text string
+}
+
+func (c closing) Error() string { return c.text }
+
+func (m *messages) serve() error {
+	m.state = ws.StateServerSide
+	for {
+		h, err := ws.ReadHeaderBuffer(m.in, m.header[:])
+		if err != nil {
+			if errors.Is(err, ws.ErrHeaderLengthMSB) {
+				m.hub.refuse(badFrame)
+				return closing{ws.StatusProtocolError, err.Error()}
+			}
+			return err
+		}
+		if err := ws.CheckHeader(h, m.state); err != nil {
+			m.hub.refuse(badFrame)
+			return closing{ws.StatusProtocolError, err.Error()}
+		}
+		if h.OpCode.IsControl() {
+			err = m.control(h)
+		} else {
+			err = m.data(h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// control answers pings and ends the connection when the client closes it.
+// Control frames may come between the frames of a message.
+func (m *messages) control(h ws.Header) error {
+	var payload [ws.MaxControlFramePayloadSize]byte
+	p := payload[:h.Length]
+	if err := m.read(h, p); err != nil {
+		return err
+	}
+	switch h.OpCode {
+	case ws.OpPing:
+		m.frame(ws.OpPong, true, p)
+		return m.relieve()
+	case ws.OpClose:
+		if len(p) == 0 {
+			return closing{ws.StatusNormalClosure, ""}
+		}
+		code, text := ws.ParseCloseFrameData(p)
+		if err := ws.CheckCloseFrameData(code, text); err != nil || len(p) == 1 {
+			m.hub.refuse(badFrame)
+			return closing{ws.StatusProtocolError, "malformed close frame"}
+		}
+		return closing{code, ""}
+	}
+	return nil
+}
+
+// data takes a frame of a message and, when it is the last one, answers.
+func (m *messages) data(h ws.Header) error {
+	if h.Length > int64(m.hub.cfg.MaxMessage-len(m.body)) {
+		m.hub.refuse(messageTooBig)
+		return closing{ws.StatusMessageTooBig, "message too big"}
+	}
+	if h.OpCode != ws.OpContinuation {
+		m.op = h.OpCode
+	}
+	// The frame's length is only a claim: the body grows with what comes.
+	for left := int(h.Length); left > 0; {
+		n := min(left, readBuffer)
+		m.body = slices.Grow(m.body, n)
+		p := m.body[len(m.body) : len(m.body)+n]
+		if _, err := io.ReadFull(m.in, p); err != nil {
+			return err
+		}
+		ws.Cipher(p, h.Mask, int(h.Length)-left)
+		m.body = m.body[:len(m.body)+n]
+		left -= n
+	}
+	if !h.Fin {
+		m.state = m.state.Set(ws.StateFragmented)
+		return nil
+	}
+	m.state = m.state.Clear(ws.StateFragmented)
+	if m.op == ws.OpText && !utf8.Valid(m.body) {
+		m.hub.refuse(badFrame)
+		return closing{ws.StatusInvalidFramePayloadData, "text message is not UTF-8"}
+	}
+	err := m.answer(m.body)
+	if m.body = m.body[:0]; cap(m.body) > readBuffer {
+		m.body = nil
+	}
+	return err
+}
+
+func (m *messages) read(h ws.Header, p []byte) error {
+	_, err := io.ReadFull(m.in, p)
+	ws.Cipher(p, h.Mask, 0)
+	return err
+}
+
+// answer executes the requests of a message.
+func (m *messages) answer(body []byte) error {
+	for len(body) > 0 {
+		line, rest, _ := bytes.Cut(body, []byte("\n"))
+		body = rest
+		if err := m.request(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// request executes a request. A reply that comes in pieces is a message of as
+// many frames.
+func (m *messages) request(line []byte) error {
+	op := m.op
+	m.reply = m.session.Request(line, m.reply[:0])
+	for m.session.Listing() {
+		if len(m.reply) >= listingPiece {
+			m.frame(op, false, m.reply)
+			m.reply = m.reply[:0]
+			op = ws.OpContinuation
+			if err := m.relieve(); err != nil {
+				return err
+			}
+		}
+		m.reply = m.session.Continue(m.reply)
+	}
+	if len(m.reply) > 0 || op == ws.OpContinuation {
+		m.frame(op, true, m.reply)
+	}
+	if cap(m.reply) > readBuffer {
+		m.reply = nil
+	}
+	if m.session.Closing() {
+		return closing{ws.StatusPolicyViolation, "this is not an HTTP port"}
+	}
+	return m.relieve()
+}
+
+// frame appends a frame to what is pending. Names that are not UTF-8 cannot
+// be shown in a text message; a binary one has them unchanged.
+func (m *messages) frame(op ws.OpCode, fin bool, payload []byte) {
+	if m.op == ws.OpText && !op.IsControl() && !utf8.Valid(payload) {
+		payload = bytes.ToValidUTF8(payload, []byte("\uFFFD"))
+	}
+	out := (*appender)(m.pending())
+	// An appender does not fail.
+	_ = ws.WriteHeaderBuffer(out, ws.Header{Fin: fin, OpCode: op, Length: int64(len(payload))}, m.header[:])
+	*out = append(*out, payload...)
+}
+
+// relieve sends what is pending when it is as much as may be.
+func (m *messages) relieve() error {
+	if m.out != nil && len(*m.out) >= m.hub.cfg.MaxOutput {
+		return m.flush()
+	}
+	return nil
+}
+
+type appender []byte
+
+func (a *appender) Write(p []byte) (int, error) {
+	*a = append(*a, p...)
+	return len(p), nil
+}
+
+// handshakeTimeout bounds how long a client may take for its HTTP request.
+const handshakeTimeout = 5 * time.Second
+
+// NewWebSocketServer returns an HTTP server for listeners that have nothing
+// but WebSocket connections. Those that have not shaken hands yet count, too,
+// when it comes to the bound on connections.
+func (h *Hub) NewWebSocketServer(origins []string) *http.Server {
+	return &http.Server{
+		Handler:           h.WebSocket(origins),
+		ReadHeaderTimeout: handshakeTimeout,
+		IdleTimeout:       handshakeTimeout,
+		MaxHeaderBytes:    16 << 10,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				if h.admission.handshakes.Add(1)+h.admission.total.Load() > int64(h.cfg.MaxConnections) {
+					h.refuse(tooManyConnections)
+					c.Close()
+				}
+			case http.StateHijacked, http.StateClosed:
+				h.admission.handshakes.Add(-1)
+			}
+		},
+	}
+}

@@ -1,0 +1,91 @@
+package conn
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// Stats is what a Hub counts, for `q` and for metrics.
+type Stats struct {
+	Commands map[string]uint64 // by verb, all verbs
+	Invalid  uint64            // lines with an unknown verb
+	Rejected map[string]uint64 // by reason
+	BytesIn  uint64            // from clients
+	BytesOut uint64            // to clients
+
+	Sessions  int // owners
+	Locks     shard.Stats
+	Transport [Transports]TransportStats
+}
+
+// TransportStats counts connections of one transport.
+type TransportStats struct {
+	Open     int
+	Accepted uint64
+}
+
+// Stats sums what shards and sessions have counted.
+func (h *Hub) Stats() Stats {
+	st := Stats{
+		Commands: make(map[string]uint64, len(commands)),
+		Rejected: h.admission.rejected(),
+		Sessions: h.directory.count(),
+		Locks:    h.locks.Stats(),
+		Invalid:  h.sum(func(t *tally) *atomic.Uint64 { return &t.invalid }),
+		BytesIn:  h.sum(func(t *tally) *atomic.Uint64 { return &t.bytesIn }),
+		BytesOut: h.sum(func(t *tally) *atomic.Uint64 { return &t.bytesOut }),
+	}
+	for i, c := range commands {
+		st.Commands[c.verb] = h.sum(func(t *tally) *atomic.Uint64 { return &t.commands[i] })
+	}
+	// The shards count the requests that are about one lock.
+	for kind, prefix := range [...]string{shard.Exclusive: "", shard.Shared: "s"} {
+		st.Commands[prefix+"g"] = st.Locks.Acquires(shard.Kind(kind))
+		st.Commands[prefix+"r"] = st.Locks.Releases(shard.Kind(kind))
+		st.Commands[prefix+"i"] = st.Locks.Inspect[kind]
+	}
+	st.Rejected["line_too_long"] = h.sum(func(t *tally) *atomic.Uint64 { return &t.tooLong })
+	st.Rejected["http"] = h.sum(func(t *tally) *atomic.Uint64 { return &t.http })
+	for _, kind := range []shard.Kind{shard.Exclusive, shard.Shared} {
+		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]
+		st.Rejected["too_many_locks_of_owner"] += st.Locks.Acquire[kind][shard.OwnerFull]
+	}
+	for t := range Transports {
+		st.Transport[t] = h.admission.stats(t)
+	}
+	return st
+}
+
+// query answers `q`: the counters that glockd has, under its names.
+func (s *Session) query(_, out []byte) []byte {
+	st := s.hub.Stats()
+	type line struct {
+		key   string
+		value uint64
+	}
+	lines := []line{
+		{"connections", uint64(st.Sessions)},
+		{"invalid_commands", st.Invalid},
+		{"locks", uint64(st.Locks.Locks[shard.Exclusive])},
+		{"orphans", st.Locks.Orphans[shard.Exclusive]},
+		{"shared_locks", uint64(st.Locks.Locks[shard.Shared])},
+		{"shared_orphans", st.Locks.Orphans[shard.Shared]},
+	}
+	for _, c := range commands {
+		if n := st.Commands[c.verb]; n > 0 || c.flags&alwaysListed != 0 {
+			lines = append(lines, line{"command_" + c.verb, n})
+		}
+	}
+	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.key, b.key) })
+	for _, l := range lines {
+		out = append(out, l.key...)
+		out = append(out, ": "...)
+		out = strconv.AppendUint(out, l.value, 10)
+		out = append(out, '\n')
+	}
+	return out
+}

@@ -1,0 +1,100 @@
+// Package metrics presents what a server counts to Prometheus. It counts
+// nothing itself: each scrape sums the counters of the shards and sessions.
+package metrics
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("lockd_"+name, help, labels, nil)
+}
+
+var (
+	commands = desc("commands_total", "Requests, by their first word.", "command")
+	invalid  = desc("invalid_commands_total", "Lines whose first word is no command.")
+	acquire  = desc("acquire_total", "Requests for locks, by what became of them.", "kind", "result")
+	held     = desc("locks_held", "Names of locks that are held now.", "kind")
+	holders  = desc("shared_holders", "Holds of shared locks now: each lock counts once for each of its holders.")
+	orphans  = desc("orphans_total", "Holds released because their connection ended.", "kind")
+	open     = desc("connections", "Connections that are open now.", "transport")
+	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
+	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")
+	bytes    = desc("bytes_total", "Bytes read from clients (in) and written to them (out).", "direction")
+	build    = desc("build_info", "1, with what this server was built from.", "version", "revision", "goversion")
+)
+
+// Collector is a prometheus.Collector for one server.
+type Collector struct {
+	stats    func() conn.Stats
+	version  string
+	revision string
+}
+
+// New returns a collector for a server of some version, whose counters stats
+// returns.
+func New(version string, stats func() conn.Stats) *Collector {
+	return &Collector{stats, version, revision()}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		commands, invalid, acquire, held, holders, orphans, open, accepted, rejected, bytes, build,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	st := c.stats()
+	for verb, n := range st.Commands {
+		counter(commands, n, verb)
+	}
+	counter(invalid, st.Invalid)
+	for kind := range shard.Kinds {
+		for outcome := range shard.Outcomes {
+			if kind == shard.Shared && outcome == shard.Refused {
+				continue // a shared lock is never refused because others hold it
+			}
+			counter(acquire, st.Locks.Acquire[kind][outcome], kind.String(), outcome.String())
+		}
+		counter(orphans, st.Locks.Orphans[kind], kind.String())
+		gauge(held, st.Locks.Locks[kind], kind.String())
+	}
+	gauge(holders, st.Locks.Holders)
+	for t := range conn.Transports {
+		gauge(open, st.Transport[t].Open, t.String())
+		counter(accepted, st.Transport[t].Accepted, t.String())
+	}
+	for reason, n := range st.Rejected {
+		counter(rejected, n, reason)
+	}
+	counter(bytes, st.BytesIn, "in")
+	counter(bytes, st.BytesOut, "out")
+	gauge(build, 1, c.version, c.revision, runtime.Version())
+}
+
+// revision returns the commit that the program was built from, if it is known.
+func revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}

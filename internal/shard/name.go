@@ -1,0 +1,84 @@
+package shard
+
+// The bytes of a name are kept once, by the shard, without a pointer: the
+// first ones beside the lock they name, where comparing finds them in the
+// cache, the others in a chain of blocks.
+const (
+	headBytes  = 24
+	blockBytes = 28
+)
+
+type name struct {
+	hash uint32 // the half of the name's hash that the index uses
+	size uint32
+	rest uint32 // first block of what does not fit into head; 0: none
+	head [headBytes]byte
+}
+
+type block struct {
+	next  uint32
+	bytes [blockBytes]byte
+}
+
+// names is where a shard keeps what does not fit into a name's head.
+type names struct{ blocks slab[block] }
+
+// set fills n, which is zero, with a copy of b.
+func (s *names) set(n *name, hash uint32, b []byte) {
+	n.hash = hash
+	n.size = uint32(len(b))
+	b = b[copy(n.head[:], b):]
+	link := &n.rest
+	for len(b) > 0 {
+		*link = s.blocks.alloc()
+		blk := s.blocks.at(*link)
+		b = b[copy(blk.bytes[:], b):]
+		link = &blk.next
+	}
+}
+
+// clear gives back what set took.
+func (s *names) clear(n *name) {
+	for ref := n.rest; ref != 0; {
+		next := s.blocks.at(ref).next
+		s.blocks.release(ref)
+		ref = next
+	}
+}
+
+func (s *names) equal(n *name, b []byte) bool {
+	if int(n.size) != len(b) {
+		return false
+	}
+	if len(b) <= headBytes {
+		return string(n.head[:len(b)]) == string(b)
+	}
+	if string(n.head[:]) != string(b[:headBytes]) {
+		return false
+	}
+	b = b[headBytes:]
+	for ref := n.rest; ref != 0; {
+		blk := s.blocks.at(ref)
+		k := min(len(b), blockBytes)
+		if string(blk.bytes[:k]) != string(b[:k]) {
+			return false
+		}
+		b, ref = b[k:], blk.next
+	}
+	return true
+}
+
+func (s *names) append(dst []byte, n *name) []byte {
+	left := int(n.size)
+	k := min(left, headBytes)
+	dst = append(dst, n.head[:k]...)
+	left -= k
+	for ref := n.rest; ref != 0; {
+		blk := s.blocks.at(ref)
+		k = min(left, blockBytes)
+		dst = append(dst, blk.bytes[:k]...)
+		left -= k
+		ref = blk.next
+	}
+	return dst
+}

@@ -1,0 +1,24 @@
+package shard
+
+// An Owner is whoever holds locks: one session. Its methods are the Set's,
+// which take it as an argument.
+//
+// An owner makes one request at a time: two goroutines must not pass the same
+// Owner to a Set at the same time. Different owners need no such care.
+type Owner struct {
+	// ID names the owner in the table. No two owners that hold anything have
+	// the same.
+	ID uint32
+
+	// The first of what this owner holds in each shard, so that its locks can
+	// be released without looking at anybody else's. Made when the first lock
+	// is; element i is guarded by shard i's mutex.
+	exclusive []uint32
+	shared    []uint32
+
+	// held counts the locks of both kinds.
+	held int
+}
+
+// Held returns how many locks the owner holds, of both kinds.
+func (o *Owner) Held() int { return o.held }

@@ -1,0 +1,231 @@
+// Package shard is the table of locks: who holds what, how many hold it, and
+// what becomes of it when a holder goes. Exclusive and shared locks are two
+// name spaces that know nothing of each other.
+//
+// The invariant: an exclusive lock has exactly one owner, a shared lock's
+// count is the number of different owners that hold it, and what an owner
+// holds is on that owner's own lists, so that releasing all of it costs
+// nothing for anybody else's locks.
+//
+// The package is pure state. It has no socket, no clock and no log, formats
+// nothing and imports nothing of ours: requests come in as calls and outcomes
+// go out as values, so every rule can be tested, and checked against a model,
+// without a server.
+//
+// A name is hashed once; the hash's upper half chooses one of the shards, an
+// array of values that share nothing but a bound on their sizes, and its
+// lower half finds the lock within the shard. No request takes the mutex of
+// more than one shard.
+package shard
+
+import (
+	"math/bits"
+	"runtime"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Set is all the locks of a server. Its methods may be called by any number
+// of goroutines; see Owner for the one exception.
+type Set struct {
+	shards      []Shard
+	shift       uint8 // a hash shifted right by it is a shard's number
+	maxPerOwner int
+	bound       bound
+}
+
+// DefaultMaxLocks is how many locks a Set holds when its limits say nothing.
+const DefaultMaxLocks = 16 << 20
+
+// Limits bounds a Set. A shared lock counts once for each of its holders.
+type Limits struct {
+	Locks         int // held in all; 0: DefaultMaxLocks
+	LocksPerOwner int // held by one owner; 0: no bound of its own
+}
+
+// DefaultShards returns the number of shards for this machine: the next power
+// of two over four times GOMAXPROCS, so that two requests at the same time
+// seldom want the same mutex.
+func DefaultShards() int { return 1 << bits.Len(uint(4*runtime.GOMAXPROCS(0))) }
+
+// MaxShards bounds the number of shards: each owner that holds anything keeps
+// a few bytes for each.
+const MaxShards = 1 << 16
+
+// New makes a set of n shards. n is a power of two, 0 for DefaultShards.
+func New(n int, limits Limits) *Set {
+	if n == 0 {
+		n = DefaultShards()
+	}
+	if n < 1 || n > MaxShards || n&(n-1) != 0 {
+		panic("shard: the number of shards must be a power of two")
+	}
+	if limits.Locks == 0 {
+		limits.Locks = DefaultMaxLocks
+	}
+	t := &Set{
+		shards:      make([]Shard, n),
+		shift:       uint8(64 - bits.TrailingZeros(uint(n))),
+		maxPerOwner: limits.LocksPerOwner,
+	}
+	t.bound.init(limits.Locks, n)
+	for i := range t.shards {
+		t.shards[i].set, t.shards[i].pos = t, i
+	}
+	return t
+}
+
+// Shards returns the number of shards.
+func (t *Set) Shards() int { return len(t.shards) }
+
+func (t *Set) pick(name []byte) (*Shard, uint32) {
+	h := xxhash.Sum64(name)
+	return &t.shards[h>>t.shift], uint32(h)
+}
+
+// Get acquires the exclusive lock name for o. It succeeds when nobody holds
+// the lock or o itself does.
+func (t *Set) Get(o *Owner, name []byte) Outcome {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	out := s.getLocked(o, hash, name)
+	if out == Full {
+		// Other shards' mutexes are taken for this, never two at a time.
+		s.mu.Unlock()
+		t.reclaim()
+		s.mu.Lock()
+		out = s.getLocked(o, hash, name)
+	}
+	s.stats.Acquire[Exclusive][out]++
+	s.mu.Unlock()
+	return out
+}
+
+// Release releases the exclusive lock name and tells whether o held it.
+func (t *Set) Release(o *Owner, name []byte) bool {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	ok := s.releaseLocked(o, hash, name)
+	if ok {
+		s.stats.Release[Exclusive]++
+	} else {
+		s.stats.ReleaseFailed[Exclusive]++
+	}
+	s.mu.Unlock()
+	return ok
+}
+
+// Inspect tells whether anybody holds the exclusive lock name.
+func (t *Set) Inspect(name []byte) bool {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	held := s.findLocked(hash, name) != 0
+	s.stats.Inspect[Exclusive]++
+	s.mu.Unlock()
+	return held
+}
+
+// Holder returns the owner's ID of the exclusive lock name, or 0 when nobody
+// holds it. It counts as nothing.
+func (t *Set) Holder(name []byte) uint32 {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref := s.findLocked(hash, name)
+	if ref == 0 {
+		return 0
+	}
+	return s.exclusive.at(ref).owner
+}
+
+// GetShared acquires the shared lock name for o and returns how many hold it
+// then, o included. To get it again changes nothing.
+func (t *Set) GetShared(o *Owner, name []byte) (int, Outcome) {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	count, out := s.getSharedLocked(o, hash, name)
+	if out == Full {
+		s.mu.Unlock()
+		t.reclaim()
+		s.mu.Lock()
+		count, out = s.getSharedLocked(o, hash, name)
+	}
+	s.stats.Acquire[Shared][out]++
+	s.mu.Unlock()
+	return count, out
+}
+
+// ReleaseShared ends o's part in the shared lock name and tells whether it
+// had one.
+func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	ok := s.releaseSharedLocked(o, hash, name)
+	if ok {
+		s.stats.Release[Shared]++
+	} else {
+		s.stats.ReleaseFailed[Shared]++
+	}
+	s.mu.Unlock()
+	return ok
+}
+
+// InspectShared returns how many hold the shared lock name.
+func (t *Set) InspectShared(name []byte) int {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	count := 0
+	if ref := s.findSharedLocked(hash, name); ref != 0 {
+		count = int(s.shared.at(ref).count)
+	}
+	s.stats.Inspect[Shared]++
+	s.mu.Unlock()
+	return count
+}
+
+// orphanBatch is how many locks are released under one hold of a shard's
+// mutex: some ten microseconds' worth, so that the end of an owner that held
+// a million delays nobody.
+const orphanBatch = 128
+
+// ReleaseSome releases up to about n locks of an owner that is gone, counts
+// them as orphans and tells whether it holds none any more.
+func (t *Set) ReleaseSome(o *Owner, n int) bool {
+	for i := range t.shards {
+		s := &t.shards[i]
+		for n > 0 && o.held > 0 && o.holdsIn(i) {
+			s.mu.Lock()
+			s.orphanLocked(o, orphanBatch)
+			s.mu.Unlock()
+			n -= orphanBatch
+		}
+	}
+	return o.held == 0
+}
+
+// ReleaseAll releases everything that an owner that is gone holds.
+func (t *Set) ReleaseAll(o *Owner) {
+	for !t.ReleaseSome(o, 1<<20) {
+	}
+}
+
+// holdsIn tells whether the owner holds anything in a shard. It reads what
+// only the owner's own requests write.
+func (o *Owner) holdsIn(i int) bool {
+	return o.exclusive != nil && o.exclusive[i] != 0 || o.shared != nil && o.shared[i] != 0
+}
+
+// Stats sums the shards' counters. Each shard's are consistent, and no
+// request is counted twice or lost, but requests go on between one shard and
+// the next.
+func (t *Set) Stats() Stats {
+	var sum Stats
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		one := s.stats
+		s.mu.Unlock()
+		sum.add(&one)
+	}
+	return sum
+}

@@ -1,0 +1,52 @@
+package wire
+
+import "strconv"
+
+// The texts that follow a reply's number. Those that end in a blank are
+// followed by the lock's name.
+const (
+	GetSuccess     = "Lock Get Success: "
+	GetFailure     = "Lock Get Failure: "
+	ReleaseSuccess = "Lock Release Success: "
+	ReleaseFailure = "Lock Release Failure: "
+	IsLocked       = "Lock Is Locked: "
+	NotLocked      = "Lock Not Locked: "
+
+	SharedGetSuccess     = "Shared Lock Get Success: "
+	SharedReleaseSuccess = "Shared Lock Release Success: "
+	SharedReleaseFailure = "Shared Lock Release Failure: "
+	SharedIsLocked       = "Shared Lock Is Locked: "
+	SharedNotLocked      = "Shared Lock Not Locked: "
+
+	TooManyLocks = "Too Many Locks: "
+)
+
+// Replies that are the same whatever the request.
+const (
+	OK                 = "1 ok\n"
+	Disabled           = "0 disabled\n"
+	LineTooLong        = "0 Line Too Long\n"
+	TooManyConnections = "0 Too Many Connections\n"
+)
+
+// AppendReply appends the line `NUMBER TEXTNAME`.
+func AppendReply(dst []byte, number uint64, text string, name []byte) []byte {
+	if number < 10 {
+		dst = append(dst, byte('0'+number))
+	} else {
+		dst = strconv.AppendUint(dst, number, 10)
+	}
+	dst = append(dst, ' ')
+	dst = append(dst, text...)
+	dst = append(dst, name...)
+	return append(dst, '\n')
+}
+
+// AppendPair appends the line `KEY: VALUE`, the form in which holders,
+// registrations and counters are listed.
+func AppendPair(dst []byte, key []byte, value string) []byte {
+	dst = append(dst, key...)
+	dst = append(dst, ": "...)
+	dst = append(dst, value...)
+	return append(dst, '\n')
+}

@@ -1,0 +1,71 @@
+// Package client holds locks on a lockd server.
+//
+// A lock is held by staying connected: a Client is one connection, what it
+// got it holds until it releases it or until the connection ends, and then
+// the server frees everything at once. There are no leases to renew and no
+// stale locks to clean up. The price is a duty: whoever works under a lock
+// must stop when [Client.Lost] closes, because from then on someone else may
+// hold it.
+//
+//	c, err := client.New(client.Options{Target: "tcp://127.0.0.1:9999"})
+//	if err != nil {
+//		return err // the options make no sense; the network was not asked yet
+//	}
+//	defer c.Close()
+//
+//	switch err := c.Get(ctx, "nightly report"); {
+//	case errors.Is(err, client.ErrNotAcquired):
+//		return nil // another client is at it
+//	case err != nil:
+//		return err
+//	}
+//	defer c.Release(ctx, "nightly report")
+//
+// # Who owns a lock
+//
+// The connection does. All goroutines of one Client are one owner: if one of
+// them gets a lock, another gets it too, at once and with success, and either
+// may release it for both. Goroutines that have to exclude each other need a
+// mutex between them, or a Client each.
+//
+// # Queueing
+//
+// A Client may be used as soon as New returned: requests wait in a queue until
+// the connection stands. From then on they are sent one at a time, in the
+// order in which they came, and no request is sent before the one in front of
+// it was answered. All methods may be called by many goroutines at once.
+//
+// # Contexts
+//
+// A request whose context ends in the queue is never sent. If it is on its
+// way already, the method returns the context's error at once and the reply is
+// dropped when it comes. A Get or GetShared that was given up like that and
+// then succeeds is undone: the client releases the lock before it sends
+// anything else, unless it held it before. After a Release that was given up
+// nobody can say whether the lock is still held; Release it again to know.
+//
+// # Losing the connection
+//
+// A lost Client stays lost. It does not connect again, since the locks it held
+// would not come back with the connection, and code that holds on to them
+// would not notice: make a new Client, and get the locks again. Every pending
+// and later request returns an error for which errors.Is(err, ErrLost) holds,
+// and which wraps the cause, such as [ErrTimeout] or [ErrTooManyConnections].
+// After Close the error is [ErrClosed] instead.
+//
+// # Names
+//
+// A name is any string without a line break. The blanks (space, \t, \v, \f) at
+// its ends are dropped and runs of them inside count as one space, so "a  b"
+// and " a b " are the lock "a b"; that is the server's rule, and the client
+// follows it before it sends a name, so that it also holds with servers that
+// do not have it. Names in results are spelled that way. The empty name is a
+// lock like any other.
+//
+// # Servers
+//
+// The package speaks protocol 1 over TCP, unix sockets, WebSocket and anything
+// that gives a net.Conn, and works with lockd, with lockd for Node.js and with
+// glockd. It does not wait for locks, take turns or count anything by itself:
+// what a method tells is what the server told.
+package client

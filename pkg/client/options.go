@@ -1,0 +1,82 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// DefaultTarget is where a lockd server listens that was started without flags.
+const DefaultTarget = "tcp://127.0.0.1:9999"
+
+const (
+	defaultConnectTimeout = 5 * time.Second
+	defaultReadTimeout    = 30 * time.Second
+
+	// glockd reads a line into a buffer of 4096 bytes, its newline included,
+	// and takes what does not fit for the next request.
+	defaultMaxLine = 4095
+)
+
+// Options say how to reach a server. The zero value connects to DefaultTarget
+// with default timeouts.
+type Options struct {
+	// Target is where the server listens: tcp://HOST:PORT, unix:///PATH or
+	// ws://HOST:PORT/PATH. HOST:PORT alone means tcp, and a PORT alone means
+	// tcp on localhost. Empty means DefaultTarget, or, with Dial, whatever
+	// Dial gives.
+	Target string
+
+	// Dial, if set, makes the connection in place of this package, say to a
+	// server inside the same program or through TLS. It has to give up when
+	// ctx ends. If Target is a ws:// address, the WebSocket handshake is made
+	// over the connection; else it carries lines.
+	Dial func(ctx context.Context) (net.Conn, error)
+
+	// ConnectTimeout bounds connecting, a WebSocket's handshake included.
+	// Zero means 5 seconds, a negative value no bound.
+	ConnectTimeout time.Duration
+
+	// ReadTimeout is how long the server may take to reply, and between two
+	// lines of a long reply. When it passes, the connection is given up and
+	// all locks are lost, because a late reply would be taken for the next
+	// one's. It says nothing about a client without a request under way; a
+	// peer that vanished is then noticed by TCP's keep-alive. Zero means 30
+	// seconds, a negative value no bound.
+	//
+	// To bound how long a caller waits without losing the connection, use a
+	// context.
+	ReadTimeout time.Duration
+
+	// MaxLine is the longest request line to send, in bytes, without its
+	// newline; a longer one is refused with ErrLineTooLong. Zero means 4095,
+	// which every server takes. Raise it only for servers with a higher limit:
+	// glockd would carry out the rest of a longer line as another request.
+	MaxLine int
+}
+
+// withDefaults returns the options with every default filled in, and the
+// target that they mean.
+func (o Options) withDefaults() (Options, target, error) {
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = defaultConnectTimeout
+	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = defaultReadTimeout
+	}
+	switch {
+	case o.MaxLine == 0:
+		o.MaxLine = defaultMaxLine
+	case o.MaxLine < 0:
+		return o, target{}, errors.New("lockd: Options.MaxLine is negative")
+	}
+	if o.Target == "" {
+		if o.Dial != nil {
+			return o, target{network: "custom"}, nil
+		}
+		o.Target = DefaultTarget
+	}
+	t, err := parseTarget(o.Target)
+	return o, t, err
+}

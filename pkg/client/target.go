@@ -1,0 +1,101 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A target is a parsed Options.Target: either a network and an address for
+// net.Dialer, or the url of a WebSocket.
+type target struct {
+	network, addr string
+	url           *url.URL
+}
+
+func parseTarget(s string) (target, error) {
+	bad := func(why string) (target, error) {
+		return target{}, fmt.Errorf("lockd: target %q: %s", s, why)
+	}
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		scheme, rest = "tcp", s
+	}
+	switch scheme {
+	case "tcp":
+		addr := strings.TrimSuffix(rest, "/")
+		if _, err := strconv.ParseUint(addr, 10, 16); err == nil {
+			addr = net.JoinHostPort("localhost", addr)
+		}
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil || port == "" {
+			return bad("want HOST:PORT")
+		}
+		return target{network: "tcp", addr: addr}, nil
+	case "unix":
+		if rest == "" {
+			return bad("want a path")
+		}
+		return target{network: "unix", addr: rest}, nil
+	case "ws":
+		u, err := url.ParseRequestURI(s)
+		if err != nil || u.Host == "" {
+			return bad("want ws://HOST:PORT/PATH")
+		}
+		if u.Path == "" {
+			u.Path = "/"
+		}
+		return target{url: u}, nil
+	}
+	return bad("want tcp://, unix:// or ws://")
+}
+
+// connect makes the connection that the options describe.
+func (o *Options) connect(ctx context.Context, to target) (transport, error) {
+	if o.ConnectTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.ConnectTimeout)
+		defer cancel()
+	}
+	dial := o.Dial
+	if dial == nil {
+		var d net.Dialer
+		dial = func(ctx context.Context) (net.Conn, error) {
+			if to.url == nil {
+				return d.DialContext(ctx, to.network, to.addr)
+			}
+			return d.DialContext(ctx, "tcp", to.hostPort())
+		}
+	}
+	t, err := to.open(ctx, dial)
+	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
+		// The dialer's own error says context.DeadlineExceeded of a context
+		// that the caller has never seen.
+		return nil, fmt.Errorf("%w: no connection after %v: %v", ErrTimeout, o.ConnectTimeout, err)
+	}
+	return t, err
+}
+
+func (to target) open(ctx context.Context, dial func(context.Context) (net.Conn, error)) (transport, error) {
+	if to.url != nil {
+		return openWebSocket(ctx, to.url, dial)
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newLineTransport(conn), nil
+}
+
+// hostPort returns where a WebSocket's server listens.
+func (to target) hostPort() string {
+	port := to.url.Port()
+	if port == "" {
+		port = "80"
+	}
+	return net.JoinHostPort(to.url.Hostname(), port)
+}

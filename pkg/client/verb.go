@@ -1,0 +1,56 @@
+package client
+
+import "github.com/nylen/lockd/internal/wire"
+
+// A verb is a kind of request, and what the server may say to it.
+type verb struct {
+	word string
+
+	many bool // the reply has any number of lines, even none, and needs an end mark
+
+	// The rest concerns replies of one line, NUMBER TEXT. A text that ends in
+	// a blank is followed by the name that was asked for.
+	yes  string // the text after any number but 0; empty: whatever it is
+	no   string // the text after 0; empty: none but refusals
+	fail error  // what no means; nil: 0 is a number like any other
+
+	effect effect // what yes does to the locks held
+	space  space  // which locks those are
+	undo   *verb  // releases what yes acquired
+}
+
+type effect uint8
+
+const (
+	none effect = iota
+	acquires
+	releases
+)
+
+// A space is a name space of locks: the exclusive "a" and the shared "a" know
+// nothing of each other.
+type space uint8
+
+const (
+	exclusive space = iota
+	shared
+	spaces
+)
+
+var (
+	get     = &verb{word: "g", yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, effect: acquires, space: exclusive, undo: release}
+	release = &verb{word: "r", yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, effect: releases, space: exclusive}
+	inspect = &verb{word: "i", yes: wire.IsLocked, no: wire.NotLocked}
+
+	getShared     = &verb{word: "sg", yes: wire.SharedGetSuccess, effect: acquires, space: shared, undo: releaseShared}
+	releaseShared = &verb{word: "sr", yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, effect: releases, space: shared}
+	inspectShared = &verb{word: "si", yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
+
+	dump       = &verb{word: "d", many: true}
+	dumpShared = &verb{word: "sd", many: true}
+
+	me    = &verb{word: "me"}
+	iam   = &verb{word: "iam", yes: "ok"}
+	who   = &verb{word: "who", many: true}
+	stats = &verb{word: "q", many: true}
+)

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// expand turns PORT alone into an address on all interfaces.
+func expand(addr string) string {
+	if !strings.Contains(addr, ":") {
+		return ":" + addr
+	}
+	return addr
+}
+
+// listenTCP opens a listener at HOST:PORT or PORT.
+func listenTCP(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", expand(addr))
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, reason(err))
+	}
+	return l, nil
+}
+
+// listenUnix opens a listener at a path, replacing the socket file of a server
+// that is gone.
+func (s *Server) listenUnix(path string) (net.Listener, error) {
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("cannot listen on %s: there is a file that is not a socket", path)
+		}
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			c.Close()
+			return nil, fmt.Errorf("cannot listen on %s: another server is listening there", path)
+		}
+		if !isRefused(err) {
+			return nil, fmt.Errorf("cannot listen on %s: cannot tell whether another server is: %w", path, reason(err))
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("cannot replace the stale socket %s: %w", path, reason(err))
+		}
+	}
+	l, err := bindUnix(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", path, reason(err))
+	}
+	if err := os.Chmod(path, s.opts.UnixMode); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("cannot set the mode of %s: %w", path, reason(err))
+	}
+	return l, nil
+}
+
+// reason strips an error of what the message around it says already.
+func reason(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		err = call.Err
+	}
+	return err
+}
+
+// beyondLoopback tells whether others than this machine can reach a listener.
+func beyondLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}

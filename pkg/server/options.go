@@ -1,0 +1,145 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// Options configure a Server. The zero value works: it listens nowhere by
+// itself and has every bound at its default.
+type Options struct {
+	// TCP are addresses for the line protocol, `HOST:PORT` or `PORT` alone,
+	// which means all interfaces. Port 0 lets the kernel pick one.
+	TCP []string
+	// Unix are paths of unix sockets for the line protocol. A socket file that
+	// no server answers at any more is replaced, a live one is not.
+	Unix []string
+	// UnixMode is the mode of the socket files; 0 means 0660.
+	UnixMode fs.FileMode
+	// WebSocket are addresses for WebSocket connections, in the form of TCP.
+	WebSocket []string
+	// WebSocketOrigins are the origins, `scheme://host[:port]`, whose pages
+	// may connect by WebSocket besides those of the same host; "*" means all.
+	WebSocketOrigins []string
+	// Admin is the address of the HTTP server for /metrics, /healthz and
+	// /readyz, in the form of TCP. Empty means none.
+	Admin string
+
+	// DisableDump answers d, sd, dump and who with `0 disabled`.
+	DisableDump bool
+	// DisableRegistry answers iam and who with `0 disabled`.
+	DisableRegistry bool
+
+	// Shards is the number of independently locked parts of the table, a power
+	// of two up to 65536; 0 means the next one over four times GOMAXPROCS.
+	Shards int
+	// MaxLine bounds a request's line, in bytes without its newline; 0 means
+	// 4096. A longer line is answered `0 Line Too Long` and passed over.
+	MaxLine int
+	// MaxOutput bounds the replies, in bytes, that wait for a client to read
+	// them; 0 means 64 KiB. When it is reached the server stops reading from
+	// that client.
+	MaxOutput int
+	// MaxMessage bounds a WebSocket message, in bytes; 0 means 64 KiB. A
+	// larger one ends the connection.
+	MaxMessage int
+	// MaxConnections bounds the connections; 0 means what the process's limit
+	// on open files allows, less a reserve. One more is answered
+	// `0 Too Many Connections` and closed.
+	MaxConnections int
+	// MaxLocks bounds the locks held in all, a shared lock counting once for
+	// each of its holders; 0 means 16,777,216. One more is answered
+	// `0 Too Many Locks: NAME`.
+	MaxLocks int
+	// MaxLocksPerConnection is the same for one connection; 0 means no bound
+	// of its own.
+	MaxLocksPerConnection int
+
+	// Logger gets what the server has to say; nil means nobody does.
+	Logger *slog.Logger
+}
+
+// The defaults of Options.
+const (
+	DefaultUnixMode   fs.FileMode = 0o660
+	DefaultMaxLine                = 4096
+	DefaultMaxOutput              = 64 << 10
+	DefaultMaxMessage             = 64 << 10
+	DefaultMaxLocks               = shard.DefaultMaxLocks
+)
+
+// maxConnections is how many connections there can be whatever the options
+// say.
+const maxConnections = 1 << 23
+
+// complete fills in the defaults and tells what is wrong.
+func (o *Options) complete() error {
+	for _, n := range []struct {
+		name  string
+		value *int
+		unset int
+		least int
+	}{
+		{"shards", &o.Shards, shard.DefaultShards(), 1},
+		{"max-line", &o.MaxLine, DefaultMaxLine, 16},
+		{"max-output", &o.MaxOutput, DefaultMaxOutput, 1},
+		{"max-message", &o.MaxMessage, DefaultMaxMessage, 1},
+		{"max-connections", &o.MaxConnections, openFiles(), 1},
+		{"max-locks", &o.MaxLocks, DefaultMaxLocks, 1},
+		{"max-locks-per-connection", &o.MaxLocksPerConnection, 0, 0},
+	} {
+		if *n.value == 0 {
+			*n.value = n.unset
+		}
+		if *n.value < n.least {
+			return fmt.Errorf("%s must be at least %d, not %d", n.name, n.least, *n.value)
+		}
+	}
+	if o.Shards > shard.MaxShards || o.Shards&(o.Shards-1) != 0 {
+		return fmt.Errorf("shards must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
+	}
+	if o.MaxLine > 1<<30 {
+		return errors.New("max-line must be at most 1 GiB")
+	}
+	o.MaxConnections = min(o.MaxConnections, maxConnections)
+	if o.UnixMode == 0 {
+		o.UnixMode = DefaultUnixMode
+	}
+	if o.UnixMode&^fs.ModePerm != 0 {
+		return fmt.Errorf("unix-mode must be permission bits such as 0660, not %#o", uint32(o.UnixMode))
+	}
+	for _, origin := range o.WebSocketOrigins {
+		if origin == "*" {
+			continue
+		}
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme == "" || u.Host == "" || strings.TrimSuffix(u.Path, "/") != "" {
+			return fmt.Errorf("websocket-origin must look like https://example.com or be *, not %q", origin)
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func (o *Options) config() conn.Config {
+	return conn.Config{
+		Shards:          o.Shards,
+		Limits:          shard.Limits{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection},
+		DisableDump:     o.DisableDump,
+		DisableRegistry: o.DisableRegistry,
+		MaxLine:         o.MaxLine,
+		MaxOutput:       o.MaxOutput,
+		MaxMessage:      o.MaxMessage,
+		MaxConnections:  o.MaxConnections,
+		Logger:          o.Logger,
+	}
+}

@@ -1,0 +1,248 @@
+// Package server is a lockd server for use inside a program: over listeners
+// of its own or of the caller's, as a WebSocket path of the caller's HTTP
+// server, or in memory, for clients in the same process.
+//
+//	s, err := server.New(server.Options{TCP: []string{"127.0.0.1:9999"}})
+//	if err != nil {
+//		return err
+//	}
+//	go s.ListenAndServe()
+//	defer s.Shutdown(context.Background())
+//
+// What it does on the wire is described in docs/protocol.md.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/metrics"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ErrServerClosed is what Serve and ListenAndServe return after Shutdown.
+var ErrServerClosed = errors.New("lockd: server closed")
+
+// Server is a lockd server. Its methods may be called by any number of
+// goroutines.
+type Server struct {
+	opts      Options
+	hub       *conn.Hub
+	webSocket *http.Server
+	admin     *http.Server
+
+	mu        sync.Mutex // guards what follows
+	closing   bool
+	listeners []net.Listener // the clients', until closing
+	addrs     []Addr
+	serving   sync.WaitGroup // goroutines that Listen started
+	closed    chan struct{}  // closed when Shutdown is done
+}
+
+// Addr is an address that a server listens on.
+type Addr struct {
+	Transport string // "tcp", "unix", "websocket" or "admin"
+	net.Addr
+}
+
+// New returns a server that does not listen yet, or what is wrong with opts.
+func New(opts Options) (*Server, error) {
+	if err := opts.complete(); err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	s := &Server{opts: opts, hub: conn.NewHub(opts.config()), closed: make(chan struct{})}
+	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
+	s.webSocket = s.hub.NewWebSocketServer(opts.WebSocketOrigins)
+	s.webSocket.ErrorLog = errorLog
+	s.admin = admin.New(s.Collector(), s.ready)
+	s.admin.ErrorLog = errorLog
+	return s, nil
+}
+
+func (s *Server) ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing
+}
+
+// Listen opens all listeners that the options name and serves them in the
+// background. If one cannot be opened, none is.
+func (s *Server) Listen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return ErrServerClosed
+	}
+	type opening struct {
+		transport, addr string
+		listen          func(addr string) (net.Listener, error)
+		serve           func(net.Listener) error
+		listener        net.Listener
+	}
+	var all []opening
+	plan := func(transport string, addrs []string, listen func(string) (net.Listener, error), serve func(net.Listener) error) {
+		for _, addr := range addrs {
+			all = append(all, opening{transport: transport, addr: addr, listen: listen, serve: serve})
+		}
+	}
+	plan("tcp", s.opts.TCP, listenTCP, s.Serve)
+	plan("unix", s.opts.Unix, s.listenUnix, s.Serve)
+	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
+	if s.opts.Admin != "" {
+		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
+	}
+	for i := range all {
+		var err error
+		if all[i].listener, err = all[i].listen(all[i].addr); err != nil {
+			for _, o := range all[:i] {
+				o.listener.Close()
+			}
+			return err
+		}
+	}
+	for _, o := range all {
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
+		s.serving.Go(func() {
+			if err := o.serve(o.listener); !errors.Is(err, ErrServerClosed) {
+				s.opts.Logger.Error("stopped listening", "transport", o.transport, "addr", o.listener.Addr(), "err", err)
+			}
+		})
+	}
+	return nil
+}
+
+// ListenAndServe opens all listeners that the options name and serves until
+// Shutdown is done; then it returns ErrServerClosed.
+func (s *Server) ListenAndServe() error {
+	if err := s.Listen(); err != nil {
+		return err
+	}
+	<-s.closed
+	return ErrServerClosed
+}
+
+// Serve serves the line protocol to the connections of a listener until
+// Shutdown, and closes it. It returns ErrServerClosed or what went wrong.
+func (s *Server) Serve(l net.Listener) error {
+	transport := conn.TCP
+	if l.Addr().Network() == "unix" {
+		transport = conn.Unix
+	}
+	if !s.add(l) {
+		l.Close()
+		return ErrServerClosed
+	}
+	var delay time.Duration
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			delay = 0
+			go s.hub.ServeLines(c, transport)
+			continue
+		}
+		if !s.ready() {
+			return ErrServerClosed
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("lockd: %w", err)
+		}
+		// Such as no more descriptors: it passes when connections end.
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		s.opts.Logger.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "retry", delay)
+		time.Sleep(delay)
+	}
+}
+
+// ServeWebSocket serves WebSocket connections of a listener, on any path,
+// until Shutdown, and closes it. It returns ErrServerClosed or what went
+// wrong.
+func (s *Server) ServeWebSocket(l net.Listener) error {
+	if !s.add(l) {
+		l.Close()
+		return ErrServerClosed
+	}
+	return s.serveHTTP(s.webSocket, l)
+}
+
+func (s *Server) serveAdmin(l net.Listener) error { return s.serveHTTP(s.admin, l) }
+
+func (s *Server) serveHTTP(h *http.Server, l net.Listener) error {
+	err := h.Serve(l)
+	if !s.ready() {
+		return ErrServerClosed
+	}
+	return fmt.Errorf("lockd: %w", err)
+}
+
+// add notes a listener for Shutdown.
+func (s *Server) add(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.listeners = append(s.listeners, l)
+	return true
+}
+
+// Addrs returns the addresses that Listen opened.
+func (s *Server) Addrs() []Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Addr(nil), s.addrs...)
+}
+
+// Dial connects to the server in memory, for a client in the same process.
+// Like any connection it may be refused, which shows when it is read from.
+func (s *Server) Dial() (net.Conn, error) {
+	if !s.ready() {
+		return nil, ErrServerClosed
+	}
+	client, server := conn.Pipe()
+	go s.hub.ServeLines(server, conn.Memory)
+	return client, nil
+}
+
+// WebSocketHandler returns a handler that serves WebSocket connections on a
+// path of the caller's own HTTP server. Its connections end with Shutdown.
+func (s *Server) WebSocketHandler() http.Handler {
+	return s.hub.WebSocket(s.opts.WebSocketOrigins)
+}
+
+// Collector returns a prometheus.Collector of the server's metrics, the ones
+// that the admin address serves, but for those of the process.
+func (s *Server) Collector() prometheus.Collector {
+	return metrics.New(Version, s.hub.Stats)
+}
+
+// Shutdown closes the listeners and ends the connections: those that hold no
+// lock at once, after the requests that were under way, the others when they
+// hold none any more. When ctx is done it cuts off what is left and returns
+// ctx's error. The admin address answers until the end.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		<-s.closed
+		return nil
+	}
+	s.closing = true
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	s.webSocket.Close()
+	err := s.hub.Drain(ctx)
+	s.admin.Close()
+	s.serving.Wait()
+	close(s.closed)
+	return err
+}
