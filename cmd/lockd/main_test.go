@@ -1,0 +1,419 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nylen/lockd/pkg/server"
+)
+
+// binary is the real program, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "lockd-test")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "lockd")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// patience is how long a test waits for what should come at once.
+const patience = 30 * time.Second
+
+// daemon is a running lockd.
+type daemon struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	log   *bufio.Reader
+	start string // the line that says where it listens
+}
+
+// start runs lockd and waits for its start line.
+func start(t *testing.T, env []string, args ...string) *daemon {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), env...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{t: t, cmd: cmd, log: bufio.NewReader(stderr)}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	d.start = d.line()
+	return d
+}
+
+func (d *daemon) line() string {
+	d.t.Helper()
+	line, err := d.log.ReadString('\n')
+	if err != nil {
+		d.t.Fatalf("the log ended: %v %q", err, line)
+	}
+	return line
+}
+
+// addr returns the address of a transport from the start line.
+func (d *daemon) addr(transport string) string {
+	d.t.Helper()
+	m := regexp.MustCompile(` ` + transport + `=(\S+)`).FindStringSubmatch(d.start)
+	if m == nil {
+		d.t.Fatalf("no %s address in the start line %q", transport, d.start)
+	}
+	return m[1]
+}
+
+// stop sends a signal and returns the exit code and the rest of the log.
+func (d *daemon) stop(sig syscall.Signal) (int, string) {
+	d.t.Helper()
+	d.cmd.Process.Signal(sig)
+	return d.wait()
+}
+
+func (d *daemon) wait() (int, string) {
+	d.t.Helper()
+	timer := time.AfterFunc(patience, func() { d.cmd.Process.Kill() })
+	defer timer.Stop()
+	rest, _ := io.ReadAll(d.log)
+	d.cmd.Wait()
+	return d.cmd.ProcessState.ExitCode(), string(rest)
+}
+
+// run runs lockd to its end.
+func run(args ...string) (code int, stdout, stderr string) {
+	cmd := exec.Command(binary, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	cmd.Run()
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// client speaks to a server.
+type client struct {
+	t *testing.T
+	net.Conn
+	in *bufio.Reader
+}
+
+func dial(t *testing.T, network, addr string) *client {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return &client{t, c, bufio.NewReader(c)}
+}
+
+func (c *client) ask(request, want string) {
+	c.t.Helper()
+	fmt.Fprintf(c, "%s\n", request)
+	got, err := c.in.ReadString('\n')
+	if err != nil || got != want+"\n" {
+		c.t.Fatalf("%s: got %q, %v, want %q", request, got, err, want)
+	}
+}
+
+func (c *client) ended() {
+	c.t.Helper()
+	if rest, err := io.ReadAll(c.in); err != nil || len(rest) > 0 {
+		c.t.Fatalf("want the connection's end, got %q, %v", rest, err)
+	}
+}
+
+// short returns a folder whose path is short enough for a unix socket.
+func short(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lockd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+const anyPort = "127.0.0.1:0"
+
+func TestServesOnEveryListener(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	d := start(t, nil, "-t", anyPort, "--tcp", anyPort, "--unix", dir+"/a", "--unix", dir+"/b",
+		"--unix-mode", "0600", "-w", anyPort, "--admin", anyPort)
+	for _, want := range []string{"level=INFO", "msg=listening", "version=" + server.Version, "admin=127.0.0.1:"} {
+		if !strings.Contains(d.start, want) {
+			t.Errorf("start line %q lacks %q", d.start, want)
+		}
+	}
+	if n := strings.Count(d.start, " tcp="); n != 2 {
+		t.Errorf("%d TCP addresses in %q, want 2", n, d.start)
+	}
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("g foo", "1 Lock Get Success: foo")
+	for _, name := range []string{"/a", "/b"} {
+		dial(t, "unix", dir+name).ask("g foo", "0 Lock Get Failure: foo")
+		if info, err := os.Stat(dir + name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v, want mode 0600", name, info.Mode(), err)
+		}
+	}
+	for path, want := range map[string]string{
+		"/healthz": "ok\n",
+		"/readyz":  "ok\n",
+		"/metrics": `lockd_locks_held{kind="exclusive"} 1`,
+		"/":        "/metrics",
+	} {
+		resp, err := http.Get("http://" + d.addr("admin") + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s %q, want %q in it", path, resp.Status, body, want)
+		}
+	}
+}
+
+func TestEnvironmentSetsFlags(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	d := start(t, []string{"LOCKD_TCP=" + anyPort, "LOCKD_UNIX=" + dir + "/s", "LOCKD_ADMIN=off",
+		"LOCKD_DISABLE_DUMP=true", "LOCKD_DISABLE_REGISTRY=true", "LOCKD_MAX_LOCKS=1"})
+	if strings.Contains(d.start, "admin=") {
+		t.Errorf("LOCKD_ADMIN=off: %q", d.start)
+	}
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("d", "0 disabled")
+	c.ask("iam x", "0 disabled")
+	c.ask("g a", "1 Lock Get Success: a")
+	c.ask("g b", "0 Too Many Locks: b")
+}
+
+func TestVerboseLogsConnectionsAsJSON(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "serve", "-t", anyPort, "--admin", "off", "-v", "--log-format", "json")
+	var line struct{ Level, Msg, TCP, Client string }
+	if err := json.Unmarshal([]byte(d.start), &line); err != nil || line.Msg != "listening" {
+		t.Fatalf("%q: %v", d.start, err)
+	}
+	c := dial(t, "tcp", line.TCP)
+	c.ask("g a", "1 Lock Get Success: a")
+	if err := json.Unmarshal([]byte(d.line()), &line); err != nil || line.Msg != "connected" ||
+		line.Client != c.LocalAddr().String() {
+		t.Errorf("%+v, %v", line, err)
+	}
+}
+
+func TestWarnsBeyondLoopback(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", "0.0.0.0:0", "--admin", "off")
+	if line := d.line(); !strings.Contains(line, "level=WARN") || !strings.Contains(line, "firewall") {
+		t.Errorf("got %q", line)
+	}
+}
+
+func TestSignalDrains(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		d := start(t, nil, "-t", anyPort, "--admin", anyPort, "--drain-timeout", "1h")
+		idle := dial(t, "tcp", d.addr("tcp"))
+		idle.ask("i a", "0 Lock Not Locked: a")
+		holder := dial(t, "tcp", d.addr("tcp"))
+		holder.ask("g a", "1 Lock Get Success: a")
+		d.cmd.Process.Signal(sig)
+		idle.ended()
+		// Who holds a lock goes on, nobody new comes in, and the balancer is told.
+		if c, err := net.Dial("tcp", d.addr("tcp")); err == nil {
+			c.Close()
+			t.Error("a listener is still open")
+		}
+		if resp, err := http.Get("http://" + d.addr("admin") + "/readyz"); err != nil || resp.StatusCode != 503 {
+			t.Errorf("/readyz: %v, %v, want 503", resp, err)
+		}
+		holder.ask("sg b", "1 Shared Lock Get Success: b")
+		holder.ask("r a", "1 Lock Release Success: a")
+		holder.ask("sr b", "1 Shared Lock Release Success: b")
+		holder.ended()
+		if code, log := d.wait(); code != 0 || !strings.Contains(log, "stopped") || strings.Contains(log, "level=ERROR") {
+			t.Errorf("exit code %d, log %q", code, log)
+		}
+	}
+}
+
+func TestDrainTimeoutCutsOff(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--drain-timeout", "10ms")
+	holder := dial(t, "tcp", d.addr("tcp"))
+	holder.ask("g a", "1 Lock Get Success: a")
+	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "cut off") {
+		t.Errorf("exit code %d, log %q", code, log)
+	}
+}
+
+func TestSecondSignalStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--drain-timeout", "1h")
+	holder := dial(t, "tcp", d.addr("tcp"))
+	holder.ask("g a", "1 Lock Get Success: a")
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if line := d.line(); !strings.Contains(line, "shutting down") {
+		t.Fatal(line)
+	}
+	if code, _ := d.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestPidFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(short(t), "pid")
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
+	_, port, _ := net.SplitHostPort(d.addr("tcp"))
+	want := fmt.Sprintf("%d\n%s\n", d.cmd.Process.Pid, port)
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("pid file is %q, %v, want %q", got, err, want)
+	}
+	code, _, stderr := run("-t", anyPort, "--admin", "off", "-p", path)
+	if code == 0 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, fmt.Sprint(d.cmd.Process.Pid)) {
+		t.Errorf("a second server: exit code %d, %q", code, stderr)
+	}
+	if got, _ := os.ReadFile(path); string(got) != want {
+		t.Errorf("the second server changed the pid file to %q", got)
+	}
+	// One that was killed leaves its file behind, but does not hold it.
+	d.stop(syscall.SIGKILL)
+	d = start(t, nil, "-t", anyPort, "--admin", "off", "--pid-file", path)
+	if code, _ := d.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the pid file is left: %v", err)
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	path := short(t) + "/s"
+	d := start(t, nil, "--unix", path, "--admin", "off")
+	if code, _, stderr := run("--unix", path, "--admin", "off"); code == 0 || !strings.Contains(stderr, "another server") {
+		t.Errorf("a live socket: exit code %d, %q", code, stderr)
+	}
+	dial(t, "unix", path).ask("i a", "0 Lock Not Locked: a")
+	d.stop(syscall.SIGKILL)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal("kill -9 left no stale socket to test with")
+	}
+	start(t, nil, "--unix", path, "--admin", "off")
+	dial(t, "unix", path).ask("i a", "0 Lock Not Locked: a")
+}
+
+func TestKillFreesNothingButEndsConnections(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("g a", "1 Lock Get Success: a")
+	d.stop(syscall.SIGKILL)
+	c.ended()
+}
+
+// TestFailsInOneLine: whatever keeps the server from starting is one clear
+// line on stderr and an exit code that is not 0.
+func TestFailsInOneLine(t *testing.T) {
+	t.Parallel()
+	used, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	dir := short(t)
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-t", used.Addr().String()}, "address already in use"},
+		{[]string{"-w", used.Addr().String()}, "address already in use"},
+		{[]string{"-t", anyPort, "--admin", used.Addr().String()}, "address already in use"},
+		{[]string{"-t", "no-port:"}, "no-port:"},
+		{[]string{"-t", "localhost:99999"}, "99999"},
+		{[]string{"--unix", file}, "not a socket"},
+		{[]string{"--unix", dir + "/none/s"}, "no such file"},
+		{[]string{"-p", dir}, "is a directory"},
+		{[]string{"-p", dir + "/none/pid"}, "no such file"},
+		{[]string{"--bogus"}, "--bogus"},
+		{[]string{"--unix-mode", "9999"}, "no file mode"},
+		{[]string{"--log-format", "xml"}, "--log-format"},
+		{[]string{"--shards", "3"}, "power of two"},
+		{[]string{"--shards", "131072"}, "65536"},
+		{[]string{"--max-line", "3"}, "max-line"},
+		{[]string{"--max-locks", "-1"}, "max-locks"},
+		{[]string{"--max-connections", "x"}, "--max-connections"},
+		{[]string{"--websocket-origin", "example.com"}, "https://example.com"},
+		{[]string{"--drain-timeout", "soon"}, "--drain-timeout"},
+		{[]string{"frobnicate"}, "frobnicate"},
+	} {
+		args := test.args
+		if !strings.Contains(strings.Join(args, " "), "admin") {
+			args = append(args, "--admin", "off")
+		}
+		code, stdout, stderr := run(args...)
+		if code <= 0 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+			!strings.HasPrefix(stderr, "lockd: ") || !strings.Contains(stderr, test.want) {
+			t.Errorf("lockd %s: exit code %d, stdout %q, stderr %q, want one line with %q",
+				strings.Join(args, " "), code, stdout, stderr, test.want)
+		}
+	}
+	if got, _ := os.ReadFile(file); string(got) != "precious" {
+		t.Errorf("a file in the socket's place is now %q", got)
+	}
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	t.Parallel()
+	if code, out, _ := run("version"); code != 0 || out != "lockd "+server.Version+"\n" {
+		t.Errorf("version: %d %q", code, out)
+	}
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}} {
+		code, out, _ := run(args...)
+		if code != 0 || !strings.Contains(out, "--drain-timeout") || !strings.Contains(out, "$LOCKD_TCP") {
+			t.Errorf("%v: exit code %d, %q", args, code, out)
+		}
+		for _, line := range strings.Split(out, "\n") {
+			if len(line) > 100 {
+				t.Errorf("%v: a line of %d characters: %q", args, len(line), line)
+			}
+		}
+	}
+}
