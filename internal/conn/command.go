@@ -157,5 +157,5 @@ func (s *Session) who(name, out []byte) []byte {
 // list begins a reply that is given out in pieces.
 func (s *Session) list(l listing, out []byte) []byte {
 	s.listing = l
-	return s.Continue(out)
+	return out
 }

@@ -12,8 +12,9 @@ import (
 type roster struct {
 	draining atomic.Bool
 	mu       sync.Mutex
-	conns    map[net.Conn]struct{}
-	gone     sync.Cond // a connection ended
+	conns    map[net.Conn]struct{} // with a goroutine each
+	looped   int                   // on event loops
+	gone     sync.Cond             // a connection ended
 }
 
 func (r *roster) init() {
@@ -43,27 +44,33 @@ func (r *roster) untrack(c net.Conn) {
 // after the requests that were under way, and the others as soon as they hold
 // none. When ctx is done it cuts off what is left. It returns once all
 // connections have ended: nil when all ended by themselves, else ctx's error.
-func (r *roster) Drain(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.draining.Store(true)
-	for c := range r.conns {
+func (h *Hub) Drain(ctx context.Context) error {
+	h.mu.Lock()
+	h.draining.Store(true)
+	for c := range h.conns {
 		c.SetReadDeadline(time.Now().Add(drainGrace))
 	}
-	var cut bool
+	h.mu.Unlock()
+	h.drainLoops()
+
+	var cut atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for c := range r.conns {
-			cut = true
+		h.mu.Lock()
+		cut.Store(len(h.conns)+h.looped > 0)
+		for c := range h.conns {
 			c.Close()
 		}
+		h.mu.Unlock()
+		h.cutLoops()
 	})
-	defer stop()
-	for len(r.conns) > 0 {
-		r.gone.Wait()
+	h.mu.Lock()
+	for len(h.conns)+h.looped > 0 {
+		h.gone.Wait()
 	}
-	if cut {
+	h.mu.Unlock()
+	stop()
+	h.endLoops()
+	if cut.Load() {
 		return ctx.Err()
 	}
 	return nil

@@ -40,6 +40,7 @@ type Hub struct {
 	tallies   [tallyStripes]tally
 	admission admission
 	roster
+	loops loops
 }
 
 // NewHub makes the common part of a server's sessions.

@@ -2,24 +2,12 @@ package conn
 
 import (
 	"net"
-	"time"
 
 	"github.com/nylen/lockd/internal/wire"
 )
 
 // readBuffer is how much is read from a connection at a time.
 const readBuffer = 4 << 10
-
-// keepAlive finds out within some 35 seconds that a client's machine is gone,
-// so that the locks of the dead are free again even when nobody closed the
-// connection.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
-
-func setKeepAlive(c net.Conn) {
-	if c, ok := c.(*net.TCPConn); ok {
-		c.SetKeepAliveConfig(keepAlive)
-	}
-}
 
 // ServeLines serves a connection that carries requests as lines, until it
 // ends. It closes the connection.
@@ -30,9 +18,7 @@ func (h *Hub) ServeLines(c net.Conn, t Transport) {
 	}
 	defer h.untrack(c)
 	if !h.admit(t) {
-		c.SetWriteDeadline(time.Now().Add(hangUpWait))
-		c.Write([]byte(wire.TooManyConnections))
-		hangUp(c)
+		turnAway(c, wire.TooManyConnections)
 		return
 	}
 	defer h.leave(t)
@@ -50,13 +36,16 @@ func (l *link) serveLines() bool {
 		for rest := in[:n]; ; {
 			out := l.pending()
 			rest, *out = l.session.Feed(rest, *out)
+			for l.session.Listing() && len(*out) < l.hub.cfg.MaxOutput {
+				*out = l.session.Continue(*out)
+			}
 			if l.session.Closing() {
 				return true
 			}
 			if len(rest) == 0 && !l.session.Listing() {
 				break
 			}
-			if l.flush() != nil {
+			if len(*out) >= l.hub.cfg.MaxOutput && l.flush() != nil {
 				return false
 			}
 		}

@@ -31,7 +31,6 @@ const drainGrace = 50 * time.Millisecond
 
 // newLink begins to serve a connection.
 func (h *Hub) newLink(c net.Conn, t Transport) *link {
-	setKeepAlive(c)
 	l := &link{hub: h, conn: c, session: h.NewSession(address(c, t))}
 	h.cfg.Logger.Debug("connected", "client", l.session.peer.addr, "transport", t)
 	return l

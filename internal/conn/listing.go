@@ -9,8 +9,7 @@ import (
 // out in pieces. Each piece ends where a line or an entry of it ends.
 type listing interface {
 	// next appends a piece and tells whether there is more. A piece may be
-	// empty. Most take well under a millisecond, some of `dump` that sort
-	// take tens of them.
+	// empty. It takes no longer than about a millisecond.
 	next(h *Hub, out []byte) (_ []byte, more bool)
 	close()
 }

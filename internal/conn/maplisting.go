@@ -47,8 +47,12 @@ const (
 	mapEnd
 )
 
-// roundBytes bounds the names that a round keeps.
-const roundBytes = 1 << 20
+// A round keeps about these many names and bytes: more would make fewer
+// rounds, but sorting them takes the time of a piece.
+const (
+	roundNames = 4 << 10
+	roundBytes = 256 << 10
+)
 
 func newMapListing(locks *shard.Set, kind shard.Kind) *mapListing {
 	return &mapListing{locks: locks, kind: kind}
@@ -97,7 +101,7 @@ func (l *mapListing) collect() {
 	if !more {
 		l.sort()
 		l.endRound()
-	} else if len(l.names) > 2*roundBytes || len(l.found) > roundBytes/8 {
+	} else if len(l.names) > 2*roundBytes || len(l.found) > 2*roundNames {
 		l.sort()
 		l.shrink()
 	}

@@ -68,6 +68,7 @@ func allowed(r *http.Request, origins []string) bool {
 func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
 	defer h.untrack(c)
 	defer h.leave(WebSocket)
+	setKeepAlive(c)
 	m := &messages{link: h.newLink(c, WebSocket)}
 	var source io.Reader = m.link
 	if n := buffered.Buffered(); n > 0 {

@@ -25,24 +25,48 @@ type Session struct {
 
 // NewSession makes a session for a client at addr.
 func (h *Hub) NewSession(addr string) *Session {
-	p := h.directory.add(addr)
-	return &Session{hub: h, owner: shard.Owner{ID: p.id}, peer: p, tally: h.tallyOf(p.id)}
+	s := new(Session)
+	s.begin(h, addr)
+	return s
+}
+
+// begin makes a zero session one for a client at addr.
+func (s *Session) begin(h *Hub, addr string) {
+	s.hub = h
+	s.peer = h.directory.add(addr)
+	s.owner.ID = s.peer.id
+	s.tally = h.tallyOf(s.peer.id)
 }
 
 // Close ends the session: all that it holds is released and its registration
 // is gone. A line whose end has not come is dropped.
 func (s *Session) Close() {
+	for !s.CloseSome() {
+	}
+}
+
+// closeStep is how many locks CloseSome releases.
+const closeStep = 1024
+
+// CloseSome does a bounded part of what Close does, well under a millisecond,
+// and tells whether the session is closed. Nothing else may be done with a
+// session that is being closed.
+func (s *Session) CloseSome() bool {
 	s.endListing()
-	s.hub.locks.ReleaseAll(&s.owner)
+	s.closing = true
+	if !s.hub.locks.ReleaseSome(&s.owner, closeStep) {
+		return false
+	}
 	s.hub.directory.remove(s.peer)
+	return true
 }
 
 // Closing tells whether the client has to be cut off, once it has been sent
 // the replies so far.
 func (s *Session) Closing() bool { return s.closing }
 
-// Listing tells whether a reply is not all there yet: Feed or Continue will
-// append more of it.
+// Listing tells whether a reply is not all there yet: Continue appends more
+// of it, and Feed takes nothing before it is all there.
 func (s *Session) Listing() bool { return s.listing != nil }
 
 // Holds tells whether the session holds any lock.
@@ -52,22 +76,15 @@ func (s *Session) Holds() bool { return s.owner.Held() > 0 }
 // It returns what it has not taken, and out.
 //
 // It stops when out has grown to the bound on pending output, which it may
-// pass by one reply, or a piece of a reply that is given out in pieces. The
-// caller then sends what there is and calls again with the rest, which may be
-// empty, until nothing is left and Listing is false. So a client that does
-// not read costs no more than the bound.
+// pass by one reply, and at a request whose reply is given out in pieces. The
+// caller then sends what there is, or calls Continue until Listing is false,
+// and calls again with the rest. So a client that does not read costs no more
+// than the bound, and a long reply is no more work at a time than a short one.
 //
 // Feed overwrites in. What it needs of it later, it copies.
 func (s *Session) Feed(in, out []byte) (rest, _ []byte) {
 	for {
-		if s.closing || len(out) >= s.hub.cfg.MaxOutput {
-			return in, out
-		}
-		if s.listing != nil {
-			out = s.Continue(out)
-			continue
-		}
-		if len(in) == 0 {
+		if len(in) == 0 || s.closing || s.listing != nil || len(out) >= s.hub.cfg.MaxOutput {
 			return in, out
 		}
 		end := bytes.IndexByte(in, '\n')
@@ -137,8 +154,8 @@ func (s *Session) refuseHTTP(out []byte) []byte {
 }
 
 // Request executes one line, given without its newline, and appends the reply
-// to out; the rest of a reply that comes in pieces is had from Continue. It
-// overwrites line.
+// to out; a reply that is given out in pieces is had from Continue, all of it.
+// It overwrites line.
 func (s *Session) Request(line, out []byte) []byte {
 	if len(line) > s.hub.cfg.MaxLine {
 		return s.tooLong(line, out)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,7 +20,9 @@ func expand(addr string) string {
 
 // listenTCP opens a listener at HOST:PORT or PORT.
 func listenTCP(addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", expand(addr))
+	// Connections get their keep-alive settings when they are served.
+	config := net.ListenConfig{KeepAlive: -1}
+	l, err := config.Listen(context.Background(), "tcp", expand(addr))
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, reason(err))
 	}

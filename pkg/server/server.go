@@ -20,7 +20,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/nylen/lockd/internal/admin"
 	"github.com/nylen/lockd/internal/conn"
@@ -132,33 +131,15 @@ func (s *Server) ListenAndServe() error {
 // Serve serves the line protocol to the connections of a listener until
 // Shutdown, and closes it. It returns ErrServerClosed or what went wrong.
 func (s *Server) Serve(l net.Listener) error {
-	transport := conn.TCP
-	if l.Addr().Network() == "unix" {
-		transport = conn.Unix
-	}
 	if !s.add(l) {
 		l.Close()
 		return ErrServerClosed
 	}
-	var delay time.Duration
-	for {
-		c, err := l.Accept()
-		if err == nil {
-			delay = 0
-			go s.hub.ServeLines(c, transport)
-			continue
-		}
-		if !s.ready() {
-			return ErrServerClosed
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("lockd: %w", err)
-		}
-		// Such as no more descriptors: it passes when connections end.
-		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-		s.opts.Logger.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "retry", delay)
-		time.Sleep(delay)
+	err := s.hub.Serve(l)
+	if !s.ready() {
+		return ErrServerClosed
 	}
+	return fmt.Errorf("lockd: %w", err)
 }
 
 // ServeWebSocket serves WebSocket connections of a listener, on any path,

@@ -1,0 +1,234 @@
+//go:build linux && !noloop
+
+package conn
+
+import (
+	"net"
+	"os"
+	"syscall"
+)
+
+// A client is a connection on an event loop. Only the loop's goroutine uses
+// it.
+type client struct {
+	loop      *loop
+	fd        int32
+	place     uint32 // in the loop's clients
+	serial    int32  // tells it from others that had the place
+	transport Transport
+	queued    bool // among the loop's busy ones
+	blocked   bool // out waits until the client reads
+	ended     bool // the session is being closed
+	politely  bool // hang up instead of closing, once it is closed
+	gone      bool // the connection is closed, too
+
+	session Session
+	in      []byte // input that waits until out is sent, or a listing given out
+	out     []byte // replies that have not been sent
+}
+
+// event handles what epoll reports.
+func (c *client) event(events uint32) {
+	switch {
+	case c.ended:
+	case events&syscall.EPOLLERR != 0:
+		c.end(false)
+	case c.blocked:
+		c.resume()
+	case !c.pending():
+		c.read()
+	}
+}
+
+// pending tells whether there is something to do before reading on.
+func (c *client) pending() bool {
+	return c.blocked || len(c.in) > 0 || c.session.Listing()
+}
+
+// work is a turn without an event.
+func (c *client) work() {
+	switch {
+	case c.gone:
+	case c.ended:
+		c.close()
+	case c.blocked:
+	case c.pending():
+		in := c.in
+		c.in = nil
+		c.advance(in)
+	default:
+		c.read()
+	}
+}
+
+// read takes one turn's worth of input.
+func (c *client) read() {
+	n, errno := read(int(c.fd), c.loop.in)
+	switch {
+	case errno == syscall.EINTR:
+		c.loop.queue(c)
+	case errno == syscall.EAGAIN:
+		if c.loop.draining && !c.session.Holds() {
+			c.end(false)
+		}
+	case errno != 0 || n == 0:
+		// All replies to what was sent are on their way: nothing is read while
+		// any is pending.
+		c.end(false)
+	default:
+		c.session.tally.bytesIn.Add(uint64(n))
+		c.advance(c.loop.in[:n])
+	}
+}
+
+// listingSteps is how many pieces of a long reply are given out in one turn.
+const listingSteps = 16
+
+// advance runs the session over input, and over what is left of a long reply,
+// and sends the replies, until there is no more to do, the client does not
+// read, or its turn is over.
+func (c *client) advance(in []byte) {
+	l := c.loop
+	out := append(l.out[:0], c.out...)
+	c.out = nil
+	for steps := listingSteps; ; {
+		if !c.session.Listing() {
+			in, out = c.session.Feed(in, out)
+		}
+		for ; steps > 0 && c.session.Listing() && len(out) < l.hub.cfg.MaxOutput; steps-- {
+			out = c.session.Continue(out)
+		}
+		done := len(in) == 0 && !c.session.Listing() || c.session.Closing()
+		if done || len(out) >= l.hub.cfg.MaxOutput {
+			sent, ok := c.send(out)
+			if !ok {
+				c.end(false)
+				return
+			}
+			if sent < len(out) {
+				c.keep(in, out[sent:])
+				c.block(true)
+				return
+			}
+			l.out = out // it may have grown
+			out = out[:0]
+		}
+		if done {
+			c.rest()
+			return
+		}
+		if steps == 0 {
+			c.keep(in, out)
+			l.queue(c)
+			return
+		}
+	}
+}
+
+// keep copies what waits for another turn.
+func (c *client) keep(in, out []byte) {
+	c.in = append([]byte(nil), in...)
+	c.out = append([]byte(nil), out...)
+}
+
+// rest is where a client has nothing pending any more.
+func (c *client) rest() {
+	switch {
+	case c.session.Closing():
+		c.end(true)
+	case c.loop.draining && !c.session.Holds():
+		c.loop.queue(c) // read what is there, then end
+	}
+}
+
+// block stops reading until the client reads, or goes on.
+func (c *client) block(blocked bool) {
+	c.blocked = blocked
+	events := uint32(syscall.EPOLLIN)
+	if blocked {
+		events = syscall.EPOLLOUT
+	}
+	if err := c.loop.control(syscall.EPOLL_CTL_MOD, c, events); err != nil {
+		c.loop.hub.cfg.Logger.Error("cannot watch a connection", "client", c.session.peer.addr, "err", err)
+		c.end(false)
+	}
+}
+
+// resume goes on once the client reads again.
+func (c *client) resume() {
+	sent, ok := c.send(c.out)
+	if !ok {
+		c.end(false)
+		return
+	}
+	if c.out = c.out[sent:]; len(c.out) > 0 {
+		return
+	}
+	c.out = nil
+	c.block(false)
+	if c.ended {
+		return
+	}
+	if c.session.Closing() {
+		c.end(true)
+		return
+	}
+	in := c.in
+	c.in = nil
+	c.advance(in)
+}
+
+// send sends what the client takes of out and tells whether it is still
+// there.
+func (c *client) send(out []byte) (sent int, ok bool) {
+	if len(out) == 0 {
+		return 0, true
+	}
+	n, errno := write(int(c.fd), out)
+	switch errno {
+	case 0:
+		c.session.tally.bytesOut.Add(uint64(n))
+		return n, true
+	case syscall.EAGAIN, syscall.EINTR:
+		return 0, true
+	}
+	return 0, false
+}
+
+// end ends the connection, politely if it is the server that ends it. The
+// locks go before the connection: who sees it end finds them free.
+func (c *client) end(politely bool) {
+	if c.ended {
+		return
+	}
+	c.ended, c.politely = true, politely
+	c.in, c.out = nil, nil
+	c.loop.hub.cfg.Logger.Debug("disconnected", "client", c.session.peer.addr, "locks", c.session.owner.Held())
+	c.loop.forget(c)
+	c.close()
+}
+
+// close does a turn's worth of closing the session.
+func (c *client) close() {
+	if !c.session.CloseSome() {
+		c.loop.queue(c)
+		return
+	}
+	if c.politely {
+		go hangUpFile(int(c.fd))
+	} else {
+		syscall.Close(int(c.fd))
+	}
+	c.gone = true
+	c.loop.free(c)
+}
+
+// hangUpFile gives a descriptor back to Go, to hang up in a goroutine.
+func hangUpFile(fd int) {
+	f := os.NewFile(uintptr(fd), "client")
+	c, err := net.FileConn(f)
+	f.Close()
+	if err == nil {
+		hangUp(c)
+	}
+}

@@ -1,0 +1,359 @@
+//go:build linux && !noloop
+
+package conn
+
+import (
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// loops are the event loops of a hub, one for each processor that Go uses.
+// Started with the first connection.
+type loops struct {
+	start sync.Once
+	all   []*loop
+	next  uint32 // the loop that gets the next connection; guarded by roster.mu
+}
+
+// adopt gives a plain TCP or unix connection to an event loop; it takes no
+// other.
+func (h *Hub) adopt(c net.Conn, t Transport) bool {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return false
+	}
+	h.loops.start.Do(func() { h.startLoops(runtime.GOMAXPROCS(0)) })
+	if len(h.loops.all) == 0 {
+		return false
+	}
+	if !h.admit(t) {
+		go turnAway(c, wire.TooManyConnections)
+		return true
+	}
+	fd, err := duplicate(c.(syscall.Conn))
+	if err != nil {
+		h.leave(t)
+		return false
+	}
+	l := h.enlist()
+	if l == nil { // the server is shutting down
+		h.leave(t)
+		syscall.Close(fd)
+		c.Close()
+		return true
+	}
+	l.post(letter{fd: fd, transport: t, addr: address(c, t)})
+	// Go's own handle on the socket goes; the socket stays with the loop.
+	c.Close()
+	return true
+}
+
+// enlist chooses a loop for a connection and counts it in, unless the server
+// is shutting down.
+func (h *Hub) enlist() *loop {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining.Load() {
+		return nil
+	}
+	h.looped++
+	h.loops.next++
+	return h.loops.all[h.loops.next%uint32(len(h.loops.all))]
+}
+
+// unlist counts a connection out.
+func (h *Hub) unlist() {
+	h.mu.Lock()
+	h.looped--
+	h.gone.Broadcast()
+	h.mu.Unlock()
+}
+
+// duplicate returns a second descriptor of a connection, non-blocking like
+// the first.
+func duplicate(c syscall.Conn) (int, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var dup uintptr
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		dup, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(dup), nil
+}
+
+func (h *Hub) startLoops(n int) {
+	var all []*loop
+	for range n {
+		l, err := newLoop(h)
+		if err != nil {
+			h.cfg.Logger.Warn("cannot make an event loop, connections get a goroutine each", "err", err)
+			for _, l := range all {
+				l.post(letter{what: endLoop})
+			}
+			return
+		}
+		all = append(all, l)
+		go l.run()
+	}
+	h.loops.all = all
+}
+
+func (h *Hub) tellLoops(what order) {
+	h.loops.start.Do(func() {}) // none is started any more
+	for _, l := range h.loops.all {
+		l.post(letter{what: what})
+	}
+}
+
+func (h *Hub) drainLoops() { h.tellLoops(drainLoop) }
+func (h *Hub) cutLoops()   { h.tellLoops(cutLoop) }
+
+// endLoops ends the loops, whose connections have all ended, and waits for
+// that.
+func (h *Hub) endLoops() {
+	h.tellLoops(endLoop)
+	for _, l := range h.loops.all {
+		<-l.ended
+	}
+}
+
+// A loop serves many connections from one goroutine: it waits until any of
+// them can be read from or written to, and moves bytes between it and its
+// session.
+//
+// It waits for its epoll instance through Go's netpoller, which can watch one
+// epoll instance from within another, so that a waiting loop blocks no thread;
+// then it takes the events without waiting until there are none, with raw
+// system calls, as none of them blocks. Buffers belong to the loop: a
+// connection has none of its own while nothing of it is pending.
+//
+// All turns are bounded: a connection that has more input, a long reply to
+// give out or many locks to release gets its next turn when the others had
+// theirs.
+type loop struct {
+	hub   *Hub
+	epoll int
+	file  *os.File // of epoll, for the netpoller
+	wake  int      // eventfd: there are letters
+	ended chan struct{}
+
+	mu      sync.Mutex // guards letters
+	letters []letter
+
+	// The rest is the loop's goroutine's own.
+	clients  []*client // by place; nil: free
+	places   []uint32  // free ones
+	serial   int32
+	busy     []*client // to get another turn without an event
+	draining bool
+	over     bool
+	in       []byte
+	out      []byte
+	events   [maxEvents]syscall.EpollEvent
+}
+
+const (
+	maxEvents = 256
+	// turnBytes is how much is read from a connection in one turn.
+	turnBytes = 16 << 10
+)
+
+// A letter tells a loop something from another goroutine.
+type letter struct {
+	what      order
+	fd        int
+	transport Transport
+	addr      string
+}
+
+type order uint8
+
+const (
+	takeClient order = iota // serve the connection fd
+	drainLoop               // end the connections that hold nothing, then the others
+	cutLoop                 // end all connections
+	endLoop
+)
+
+func newLoop(h *Hub) (*loop, error) {
+	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	wake, err := eventfd()
+	if err != nil {
+		syscall.Close(epoll)
+		return nil, err
+	}
+	l := &loop{
+		hub: h, epoll: epoll, wake: wake,
+		ended: make(chan struct{}),
+		in:    make([]byte, turnBytes),
+		out:   make([]byte, 0, turnBytes),
+	}
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: wakePlace}
+	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, wake, &ev); err != nil {
+		syscall.Close(epoll)
+		syscall.Close(wake)
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	// os.NewFile gives only non-blocking files to the netpoller.
+	if err := syscall.SetNonblock(epoll, true); err != nil {
+		syscall.Close(epoll)
+		syscall.Close(wake)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l.file = os.NewFile(uintptr(epoll), "epoll")
+	return l, nil
+}
+
+// wakePlace stands for the eventfd among the clients' places.
+const wakePlace = -1
+
+// control tells epoll which events of a client matter. Its place and serial
+// number come back with them.
+func (l *loop) control(op int, c *client, events uint32) error {
+	ev := syscall.EpollEvent{Events: events, Fd: int32(c.place), Pad: c.serial}
+	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(l.epoll, op, int(c.fd), &ev))
+}
+
+// post gives a loop a letter.
+func (l *loop) post(m letter) {
+	l.mu.Lock()
+	l.letters = append(l.letters, m)
+	first := len(l.letters) == 1
+	l.mu.Unlock()
+	if first {
+		signal(l.wake)
+	}
+}
+
+func (l *loop) run() {
+	defer close(l.ended)
+	raw, err := l.file.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(uintptr) bool {
+			for l.turn() {
+			}
+			return l.over
+		})
+	}
+	if err != nil {
+		// It never happens that the netpoller refuses what it took before.
+		l.hub.cfg.Logger.Error("an event loop failed", "err", err)
+	}
+	l.file.Close()
+	syscall.Close(l.wake)
+}
+
+// turn handles the events that are there and one turn of each busy client.
+// It tells whether there was anything to do.
+func (l *loop) turn() bool {
+	n := epollWait(l.epoll, l.events[:])
+	busy := len(l.busy)
+	for _, ev := range l.events[:n] {
+		if ev.Fd == wakePlace {
+			l.readLetters()
+		} else if c := l.clients[ev.Fd]; c != nil && c.serial == ev.Pad {
+			c.event(ev.Events)
+		}
+	}
+	// Those that become busy from here on have their turn next time.
+	for i := range busy {
+		c := l.busy[i]
+		c.queued = false
+		c.work()
+	}
+	l.busy = slices.Delete(l.busy, 0, busy)
+	return !l.over && (n > 0 || len(l.busy) > 0)
+}
+
+// queue gives a client another turn, without an event.
+func (l *loop) queue(c *client) {
+	if !c.queued {
+		c.queued = true
+		l.busy = append(l.busy, c)
+	}
+}
+
+func (l *loop) readLetters() {
+	clearSignal(l.wake)
+	l.mu.Lock()
+	letters := l.letters
+	l.letters = nil
+	l.mu.Unlock()
+	for _, m := range letters {
+		switch m.what {
+		case takeClient:
+			l.take(m)
+		case drainLoop:
+			l.draining = true
+			for _, c := range l.clients {
+				if c != nil {
+					c.event(syscall.EPOLLIN)
+				}
+			}
+		case cutLoop:
+			for _, c := range l.clients {
+				if c != nil {
+					c.end(false)
+				}
+			}
+		case endLoop:
+			l.over = true
+		}
+	}
+}
+
+// take begins to serve a connection.
+func (l *loop) take(m letter) {
+	l.serial++
+	c := &client{loop: l, fd: int32(m.fd), serial: l.serial, transport: m.transport}
+	if n := len(l.places); n > 0 {
+		c.place = l.places[n-1]
+		l.places = l.places[:n-1]
+		l.clients[c.place] = c
+	} else {
+		c.place = uint32(len(l.clients))
+		l.clients = append(l.clients, c)
+	}
+	c.session.begin(l.hub, m.addr)
+	l.hub.cfg.Logger.Debug("connected", "client", m.addr, "transport", m.transport)
+	if err := l.control(syscall.EPOLL_CTL_ADD, c, syscall.EPOLLIN); err != nil {
+		l.hub.cfg.Logger.Error("cannot watch a connection", "client", m.addr, "err", err)
+		c.end(false)
+	}
+	if l.draining {
+		l.queue(c)
+	}
+}
+
+// forget stops watching a client that has ended.
+func (l *loop) forget(c *client) {
+	// It fails only when epoll did not know the client.
+	_ = l.control(syscall.EPOLL_CTL_DEL, c, 0)
+}
+
+// free gives back the place of a client whose connection is gone.
+func (l *loop) free(c *client) {
+	l.clients[c.place] = nil
+	l.places = append(l.places, c.place)
+	l.hub.leave(c.transport)
+	l.hub.unlist()
+}

@@ -1,0 +1,51 @@
+//go:build linux && !noloop
+
+package conn
+
+import (
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// The system calls of an event loop. None of them blocks, so they go without
+// telling Go's scheduler, which costs as much as a small read.
+
+func read(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	return int(n), errno
+}
+
+func write(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	return int(n), errno
+}
+
+// epollWait returns how many events there are, without waiting for any.
+func epollWait(epoll int, events []syscall.EpollEvent) int {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0 // EINTR: the next call will tell
+	}
+	return int(n)
+}
+
+func eventfd() (int, error) {
+	fd, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if errno != 0 {
+		return 0, os.NewSyscallError("eventfd2", errno)
+	}
+	return int(fd), nil
+}
+
+// signal makes an eventfd readable, clearSignal makes it wait again.
+func signal(fd int) {
+	one := [8]byte{0: 1}
+	write(fd, one[:])
+}
+
+func clearSignal(fd int) {
+	var count [8]byte
+	read(fd, count[:])
+}
