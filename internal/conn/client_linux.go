@@ -23,8 +23,9 @@ type client struct {
 	gone      bool // the connection is closed, too
 
 	session Session
-	in      []byte // input that waits until out is sent, or a listing given out
-	out     []byte // replies that have not been sent
+	in      []byte  // input that waits until out is sent, or a listing given out
+	out     *[]byte // replies that have not been sent; nil while there are none
+	sent    int     // how much of out has been
 }
 
 // event handles what epoll reports.
@@ -89,8 +90,11 @@ const listingSteps = 16
 // read, or its turn is over.
 func (c *client) advance(in []byte) {
 	l := c.loop
-	out := append(l.out[:0], c.out...)
-	c.out = nil
+	out := l.out[:0]
+	if c.out != nil {
+		out = append(out, *c.out...)
+		c.dropOut()
+	}
 	for steps := listingSteps; ; {
 		if !c.session.Listing() {
 			in, out = c.session.Feed(in, out)
@@ -128,7 +132,13 @@ func (c *client) advance(in []byte) {
 // keep copies what waits for another turn.
 func (c *client) keep(in, out []byte) {
 	c.in = append([]byte(nil), in...)
-	c.out = append([]byte(nil), out...)
+	c.out, c.sent = outBuffers.Get().(*[]byte), 0
+	*c.out = append((*c.out)[:0], out...)
+}
+
+func (c *client) dropOut() {
+	recycle(c.out)
+	c.out = nil
 }
 
 // rest is where a client has nothing pending any more.
@@ -156,15 +166,15 @@ func (c *client) block(blocked bool) {
 
 // resume goes on once the client reads again.
 func (c *client) resume() {
-	sent, ok := c.send(c.out)
+	sent, ok := c.send((*c.out)[c.sent:])
 	if !ok {
 		c.end(false)
 		return
 	}
-	if c.out = c.out[sent:]; len(c.out) > 0 {
+	if c.sent += sent; c.sent < len(*c.out) {
 		return
 	}
-	c.out = nil
+	c.dropOut()
 	c.block(false)
 	if c.ended {
 		return
@@ -202,7 +212,10 @@ func (c *client) end(politely bool) {
 		return
 	}
 	c.ended, c.politely = true, politely
-	c.in, c.out = nil, nil
+	c.in = nil
+	if c.out != nil {
+		c.dropOut()
+	}
 	c.loop.hub.cfg.Logger.Debug("disconnected", "client", c.session.peer.addr, "locks", c.session.owner.Held())
 	c.loop.forget(c)
 	c.close()

@@ -53,6 +53,16 @@ func (l *link) end(politely bool) {
 // outBuffers are the buffers for replies. An idle connection has none.
 var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
+// keptOut is how large a buffer for replies may be to be used again.
+const keptOut = 256 << 10
+
+func recycle(out *[]byte) {
+	if cap(*out) <= keptOut {
+		*out = (*out)[:0]
+		outBuffers.Put(out)
+	}
+}
+
 // pending returns the buffer for replies.
 func (l *link) pending() *[]byte {
 	if l.out == nil {
@@ -73,10 +83,7 @@ func (l *link) flush() error {
 		_, err = l.conn.Write(out)
 		l.session.tally.bytesOut.Add(uint64(len(out)))
 	}
-	*l.out = (*l.out)[:0]
-	if cap(*l.out) <= l.hub.cfg.MaxOutput+2*listingPiece {
-		outBuffers.Put(l.out)
-	}
+	recycle(l.out)
 	l.out = nil
 	return err
 }

@@ -22,9 +22,12 @@ type mapListing struct {
 	walk  *shard.Walk // of the round, or of one shared lock's holders
 	piece shard.Piece
 
-	names  []byte     // the round's names, one after another
-	found  []mapEntry // sorted once the round is over
-	ceil   []byte     // names from here on do not fit into the round
+	names  []byte     // the names of found and fresh, and of some dropped ones
+	spare  []byte     // for compacting names
+	found  []mapEntry // the round's smallest names so far, sorted
+	size   int        // of their names
+	fresh  []mapEntry // names that have not been merged into found
+	full   bool       // names after the last of found do not fit into the round
 	last   []byte     // the last name of the round before
 	any    bool       // there was a round before
 	listed int        // of found
@@ -34,7 +37,8 @@ type mapListing struct {
 
 type mapEntry struct {
 	owner    uint32
-	from, to int
+	at       uint32 // where it goes in found, while it is fresh
+	from, to uint32
 }
 
 type mapState uint8
@@ -47,11 +51,12 @@ const (
 	mapEnd
 )
 
-// A round keeps about these many names and bytes: more would make fewer
-// rounds, but sorting them takes the time of a piece.
+// A round keeps at most these many names and bytes, but at least one name.
+// Names are merged into the round's when there are freshNames of them.
 const (
-	roundNames = 4 << 10
-	roundBytes = 256 << 10
+	roundNames = 32 << 10
+	roundBytes = 1 << 20
+	freshNames = 512
 )
 
 func newMapListing(locks *shard.Set, kind shard.Kind) *mapListing {
@@ -78,7 +83,7 @@ func (l *mapListing) next(h *Hub, out []byte) ([]byte, bool) {
 }
 
 func (l *mapListing) beginRound() {
-	l.names, l.found, l.ceil, l.listed = l.names[:0], l.found[:0], l.ceil[:0], 0
+	l.names, l.found, l.size, l.full, l.listed = l.names[:0], l.found[:0], 0, false, 0
 	l.walk = l.locks.Walk(l.kind)
 	l.state = mapCollect
 }
@@ -88,47 +93,71 @@ func (l *mapListing) collect() {
 	more := l.walk.Next(&l.piece)
 	for i, item := range l.piece.Items {
 		name := l.piece.Name(item)
-		if i > 0 && l.kind == shard.Shared && bytes.Equal(name, l.piece.Name(l.piece.Items[i-1])) {
-			continue // another holder of the same lock
+		switch {
+		case i > 0 && l.kind == shard.Shared && item.SameLock(l.piece.Items[i-1]):
+		case l.any && bytes.Compare(name, l.last) <= 0:
+		case l.full && bytes.Compare(name, l.name(l.found[len(l.found)-1])) > 0:
+		default:
+			from := uint32(len(l.names))
+			l.names = append(l.names, name...)
+			l.fresh = append(l.fresh, mapEntry{owner: item.Owner, from: from, to: uint32(len(l.names))})
 		}
-		if l.any && bytes.Compare(name, l.last) <= 0 || len(l.ceil) > 0 && bytes.Compare(name, l.ceil) >= 0 {
-			continue
-		}
-		from := len(l.names)
-		l.names = append(l.names, name...)
-		l.found = append(l.found, mapEntry{item.Owner, from, len(l.names)})
+	}
+	if len(l.fresh) >= freshNames || !more {
+		l.merge()
+		l.trim()
 	}
 	if !more {
-		l.sort()
 		l.endRound()
-	} else if len(l.names) > 2*roundBytes || len(l.found) > 2*roundNames {
-		l.sort()
-		l.shrink()
 	}
 }
 
-// sort puts what was found in order. A lock that was let go and taken again
-// while the walk went on may have been found twice, and a shared one with many
-// holders is.
-func (l *mapListing) sort() {
-	slices.SortFunc(l.found, func(a, b mapEntry) int { return bytes.Compare(l.name(a), l.name(b)) })
-	l.found = slices.CompactFunc(l.found, func(a, b mapEntry) bool { return bytes.Equal(l.name(a), l.name(b)) })
+// merge moves the fresh names into found. A lock that was let go and taken
+// again while the walk went on may have been found twice, and a shared one
+// with many holders is.
+func (l *mapListing) merge() {
+	compare := func(a, b mapEntry) int { return bytes.Compare(l.name(a), l.name(b)) }
+	slices.SortFunc(l.fresh, compare)
+	l.fresh = slices.CompactFunc(l.fresh, func(a, b mapEntry) bool { return compare(a, b) == 0 })
+	l.fresh = slices.DeleteFunc(l.fresh, func(e mapEntry) bool {
+		_, known := slices.BinarySearchFunc(l.found, e, compare)
+		return known
+	})
+	for i, e := range l.fresh {
+		at, _ := slices.BinarySearchFunc(l.found, e, compare)
+		l.fresh[i].at = uint32(at)
+		l.size += int(e.to - e.from)
+	}
+	// From the back, so that each entry moves once.
+	end := len(l.found)
+	l.found = slices.Grow(l.found, len(l.fresh))[:end+len(l.fresh)]
+	for i := len(l.fresh) - 1; i >= 0; i-- {
+		at := int(l.fresh[i].at)
+		copy(l.found[at+i+1:], l.found[at:end])
+		l.found[at+i] = l.fresh[i]
+		end = at
+	}
+	l.fresh = l.fresh[:0]
 }
 
-// shrink drops the larger half of what was found.
-func (l *mapListing) shrink() {
-	if len(l.found) < 2 {
+// trim drops the largest names when they are more than a round keeps.
+func (l *mapListing) trim() {
+	n := len(l.found)
+	for ; n > 1 && (n > roundNames || l.size > roundBytes); n-- {
+		l.size -= len(l.name(l.found[n-1]))
+		l.full = true
+	}
+	l.found = l.found[:n]
+	if len(l.names) < 2*roundBytes || len(l.names) < 2*l.size {
 		return
 	}
-	half := len(l.found) / 2
-	l.ceil = append(l.ceil[:0], l.name(l.found[half])...)
-	names := make([]byte, 0, cap(l.names))
-	for i, e := range l.found[:half] {
-		from := len(names)
-		names = append(names, l.name(e)...)
-		l.found[i].from, l.found[i].to = from, len(names)
+	l.spare = l.spare[:0]
+	for i, e := range l.found {
+		from := uint32(len(l.spare))
+		l.spare = append(l.spare, l.name(e)...)
+		l.found[i].from, l.found[i].to = from, uint32(len(l.spare))
 	}
-	l.names, l.found = names, l.found[:half]
+	l.names, l.spare = l.spare, l.names
 }
 
 func (l *mapListing) endRound() {
@@ -160,10 +189,10 @@ func (l *mapListing) list(h *Hub, out []byte) []byte {
 		}
 	}
 	if l.listed == len(l.found) {
-		if len(l.ceil) == 0 {
-			l.state = mapEnd
-		} else {
+		if l.full {
 			l.beginRound()
+		} else {
+			l.state = mapEnd
 		}
 	}
 	return out

@@ -37,6 +37,10 @@ type Item struct {
 	from, to int
 }
 
+// SameLock tells whether an item is another hold of the lock of the item
+// before it, in the same piece.
+func (i Item) SameLock(before Item) bool { return i.from == before.from && i.to == before.to }
+
 // Name returns an item's name, which is good until the piece is filled again.
 func (p *Piece) Name(i Item) []byte { return p.names[i.from:i.to] }
 
