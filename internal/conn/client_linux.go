@@ -18,14 +18,15 @@ type client struct {
 	transport Transport
 	queued    bool // among the loop's busy ones
 	blocked   bool // out waits until the client reads
+	deaf      bool // input stays unread until a lock is granted
 	ended     bool // the session is being closed
 	politely  bool // hang up instead of closing, once it is closed
 	gone      bool // the connection is closed, too
 
-	session Session
-	in      []byte  // input that waits until out is sent, or a listing given out
-	out     *[]byte // replies that have not been sent; nil while there are none
-	sent    int     // how much of out has been
+	stream Stream
+	in     []byte  // input that waits until out is sent, or a listing given out
+	out    *[]byte // replies that have not been sent; nil while there are none
+	sent   int     // how much of out has been
 }
 
 // event handles what epoll reports.
@@ -36,6 +37,14 @@ func (c *client) event(events uint32) {
 		c.end(false)
 	case c.blocked:
 		c.resume()
+	case c.stream.Waiting():
+		if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP) != 0 {
+			// Who has closed its side stands in no line, and gets its replies.
+			c.hangUp()
+		} else {
+			c.deaf = true
+			c.watch(syscall.EPOLLRDHUP)
+		}
 	case !c.pending():
 		c.read()
 	}
@@ -43,7 +52,33 @@ func (c *client) event(events uint32) {
 
 // pending tells whether there is something to do before reading on.
 func (c *client) pending() bool {
-	return c.blocked || len(c.in) > 0 || c.session.Listing()
+	return c.blocked || len(c.in) > 0 || c.stream.Listing() || c.stream.Waiting()
+}
+
+// wake implements waker.
+func (c *client) wake() { c.loop.post(letter{what: wakeClient, client: c}) }
+
+// woken goes on when a lock that the client waited for was granted, or not.
+func (c *client) woken() {
+	if c.gone || c.ended || c.blocked {
+		return // resume settles
+	}
+	in := c.in
+	c.in = nil
+	c.advance(in)
+}
+
+// hangUp cancels waits of a client that has closed its side.
+func (c *client) hangUp() {
+	out := c.loop.out[:0]
+	if c.out != nil {
+		out = append(out, *c.out...)
+		c.dropOut()
+	}
+	out = c.stream.HangUp(out)
+	in := c.in
+	c.keep(nil, out)
+	c.advance(in)
 }
 
 // work is a turn without an event.
@@ -69,15 +104,17 @@ func (c *client) read() {
 	case errno == syscall.EINTR:
 		c.loop.queue(c)
 	case errno == syscall.EAGAIN:
-		if c.loop.draining && !c.session.Holds() {
+		if c.loop.draining && !c.stream.Holds() {
 			c.end(false)
 		}
+	case n == 0 && errno == 0 && c.stream.Holds() && !c.stream.leaving:
+		c.hangUp() // there may be waits; then it is read again
 	case errno != 0 || n == 0:
 		// All replies to what was sent are on their way: nothing is read while
 		// any is pending.
 		c.end(false)
 	default:
-		c.session.tally.bytesIn.Add(uint64(n))
+		c.stream.tally.bytesIn.Add(uint64(n))
 		c.advance(c.loop.in[:n])
 	}
 }
@@ -96,13 +133,12 @@ func (c *client) advance(in []byte) {
 		c.dropOut()
 	}
 	for steps := listingSteps; ; {
-		if !c.session.Listing() {
-			in, out = c.session.Feed(in, out)
+		out = c.stream.Settle(out)
+		in, out = c.stream.Feed(in, out)
+		for ; steps > 0 && c.stream.Listing() && len(out) < l.hub.cfg.MaxOutput; steps-- {
+			out = c.stream.Continue(out)
 		}
-		for ; steps > 0 && c.session.Listing() && len(out) < l.hub.cfg.MaxOutput; steps-- {
-			out = c.session.Continue(out)
-		}
-		done := len(in) == 0 && !c.session.Listing() || c.session.Closing()
+		done := !c.stream.Listing() && (len(in) == 0 || c.stream.Waiting() || c.stream.Closing())
 		if done || len(out) >= l.hub.cfg.MaxOutput {
 			sent, ok := c.send(out)
 			if !ok {
@@ -118,7 +154,7 @@ func (c *client) advance(in []byte) {
 			out = out[:0]
 		}
 		if done {
-			c.rest()
+			c.rest(in)
 			return
 		}
 		if steps == 0 {
@@ -141,25 +177,38 @@ func (c *client) dropOut() {
 	c.out = nil
 }
 
-// rest is where a client has nothing pending any more.
-func (c *client) rest() {
+// rest is where a client has nothing to be done for it, or waits for a lock.
+func (c *client) rest(in []byte) {
 	switch {
-	case c.session.Closing():
+	case c.stream.Closing():
 		c.end(true)
-	case c.loop.draining && !c.session.Holds():
+	case c.stream.Waiting():
+		c.in = append([]byte(nil), in...)
+	case c.deaf:
+		c.deaf = false
+		c.watch(listening)
+	case c.loop.draining && !c.stream.Holds():
 		c.loop.queue(c) // read what is there, then end
 	}
 }
 
 // block stops reading until the client reads, or goes on.
 func (c *client) block(blocked bool) {
-	c.blocked = blocked
-	events := uint32(syscall.EPOLLIN)
+	c.blocked, c.deaf = blocked, false
 	if blocked {
-		events = syscall.EPOLLOUT
+		c.watch(syscall.EPOLLOUT)
+	} else {
+		c.watch(listening)
 	}
+}
+
+// listening is what epoll watches for unless something is in the way.
+const listening = syscall.EPOLLIN | syscall.EPOLLRDHUP
+
+// watch changes what epoll watches for.
+func (c *client) watch(events uint32) {
 	if err := c.loop.control(syscall.EPOLL_CTL_MOD, c, events); err != nil {
-		c.loop.hub.cfg.Logger.Error("cannot watch a connection", "client", c.session.peer.addr, "err", err)
+		c.loop.hub.cfg.Logger.Error("cannot watch a connection", "client", c.stream.main.peer.addr, "err", err)
 		c.end(false)
 	}
 }
@@ -179,10 +228,6 @@ func (c *client) resume() {
 	if c.ended {
 		return
 	}
-	if c.session.Closing() {
-		c.end(true)
-		return
-	}
 	in := c.in
 	c.in = nil
 	c.advance(in)
@@ -197,7 +242,7 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	n, errno := write(int(c.fd), out)
 	switch errno {
 	case 0:
-		c.session.tally.bytesOut.Add(uint64(n))
+		c.stream.tally.bytesOut.Add(uint64(n))
 		return n, true
 	case syscall.EAGAIN, syscall.EINTR:
 		return 0, true
@@ -216,14 +261,14 @@ func (c *client) end(politely bool) {
 	if c.out != nil {
 		c.dropOut()
 	}
-	c.loop.hub.cfg.Logger.Debug("disconnected", "client", c.session.peer.addr, "locks", c.session.owner.Held())
+	c.loop.hub.cfg.Logger.Debug("disconnected", "client", c.stream.main.peer.addr, "locks", c.stream.main.owner.Held())
 	c.loop.forget(c)
 	c.close()
 }
 
 // close does a turn's worth of closing the session.
 func (c *client) close() {
-	if !c.session.CloseSome() {
+	if !c.stream.CloseSome() {
 		c.loop.queue(c)
 		return
 	}

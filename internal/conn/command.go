@@ -14,13 +14,16 @@ type command struct {
 	number int // its place in the table
 }
 
-type flags uint8
+type flags uint16
 
 const (
 	needsDump     flags = 1 << iota // answered `0 disabled` without dumps
 	needsRegistry                   // answered `0 disabled` without a registry
 	counted                         // counted in the session's tally: the shards do not count it
 	alwaysListed                    // `q` lists it before its first use
+	manyLines                       // its reply has a line for each thing, or none
+	onlySessions                    // there is no such command in protocol 1
+	endsWait                        // may be sent while the session waits
 )
 
 // maxCommands is the room in a tally.
@@ -39,13 +42,24 @@ func init() {
 		{"sg", alwaysListed, (*Session).getShared, "acquire a shared lock and count its holders", 0},
 		{"sr", alwaysListed, (*Session).releaseShared, "release a shared lock", 0},
 		{"si", alwaysListed, (*Session).inspectShared, "count a shared lock's holders", 0},
-		{"d", needsDump | counted | alwaysListed, (*Session).dump, "list exclusive locks and their holders' names", 0},
-		{"sd", needsDump | counted | alwaysListed, (*Session).dumpShared, "list shared locks and their holders' names", 0},
+		{"d", needsDump | counted | alwaysListed | manyLines, (*Session).dump, "list exclusive locks and their holders' names", 0},
+		{"sd", needsDump | counted | alwaysListed | manyLines, (*Session).dumpShared, "list shared locks and their holders' names", 0},
 		{"dump", needsDump | counted | alwaysListed, (*Session).dumpMap, "show all locks and their holders' addresses on one line", 0},
 		{"me", counted, (*Session).me, "show this connection's address and name", 0},
 		{"iam", needsRegistry | counted, (*Session).iam, "register a name for this connection", 0},
-		{"who", needsDump | needsRegistry | counted, (*Session).who, "list registered names", 0},
-		{"q", counted | alwaysListed, (*Session).query, "show counters", 0},
+		{"who", needsDump | needsRegistry | counted | manyLines, (*Session).who, "list registered names", 0},
+		{"gw", counted, (*Session).getWait, "acquire an exclusive lock, waiting for it", 0},
+		{"sgl", counted, (*Session).getSharedLimit, "acquire a shared lock while fewer than a limit hold it", 0},
+		{"sgw", counted, (*Session).getSharedWait, "the same, waiting for it", 0},
+		{"rl", counted, (*Session).takeRate, "take units of a rate", 0},
+		{"ri", counted, (*Session).inspectRate, "ask how many units of a rate are open", 0},
+		{"t", counted, (*Session).token, "show the fencing token of a lock held", 0},
+		{"ping", counted, (*Session).ping, "ask whether the server is there", 0},
+		{"auth", counted, (*Session).auth, "present a token", 0},
+		{"hello", counted, (*Session).hello, "begin protocol 2", 0},
+		{"cancel", counted | onlySessions | endsWait, (*Session).cancel, "stop waiting", 0},
+		{"bye", counted | endsWait, (*Session).bye, "end the connection, or the session", 0},
+		{"q", counted | alwaysListed | manyLines, (*Session).query, "show counters", 0},
 	}
 	for i := range commands {
 		commands[i].number = i
@@ -71,13 +85,13 @@ func boolean(out []byte, ok bool, yes, no string, name []byte) []byte {
 }
 
 func (s *Session) get(name, out []byte) []byte {
-	switch s.hub.locks.Get(&s.owner, name) {
+	switch grant, outcome := s.hub.locks.Get(&s.owner, name); outcome {
 	case shard.Acquired:
-		return wire.AppendReply(out, 1, wire.GetSuccess, name)
+		return s.acquired(out, grant, name)
 	case shard.Refused:
 		return wire.AppendReply(out, 0, wire.GetFailure, name)
 	default:
-		return wire.AppendReply(out, 0, wire.TooManyLocks, name)
+		return refused(out, outcome, name)
 	}
 }
 
@@ -90,11 +104,11 @@ func (s *Session) inspect(name, out []byte) []byte {
 }
 
 func (s *Session) getShared(name, out []byte) []byte {
-	count, outcome := s.hub.locks.GetShared(&s.owner, name)
+	grant, outcome := s.hub.locks.GetShared(&s.owner, name)
 	if outcome != shard.Acquired {
-		return wire.AppendReply(out, 0, wire.TooManyLocks, name)
+		return refused(out, outcome, name)
 	}
-	return wire.AppendReply(out, uint64(count), wire.SharedGetSuccess, name)
+	return wire.AppendReply(out, uint64(grant.Count), wire.SharedGetSuccess, name)
 }
 
 func (s *Session) releaseShared(name, out []byte) []byte {
@@ -134,6 +148,9 @@ func (s *Session) dumpMap(arg, out []byte) []byte {
 	if string(arg) == "shared" {
 		kind = shard.Shared
 	}
+	if s.stream.multiplexed {
+		out = append(out, "1 "...)
+	}
 	return s.list(newMapListing(s.hub.locks, kind), out)
 }
 
@@ -156,6 +173,6 @@ func (s *Session) who(name, out []byte) []byte {
 
 // list begins a reply that is given out in pieces.
 func (s *Session) list(l listing, out []byte) []byte {
-	s.listing = l
+	s.stream.listing = l
 	return out
 }

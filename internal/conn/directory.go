@@ -27,6 +27,7 @@ type directory struct {
 // registered and number; the rest does not change.
 type peer struct {
 	id         uint32
+	session    *Session
 	addr       string
 	registered string // "" when it is not registered
 	number     uint64 // of its registration
@@ -51,10 +52,10 @@ func (d *directory) init() {
 }
 
 // add gives a session its ID.
-func (d *directory) add(addr string) *peer {
+func (d *directory) add(addr string, s *Session) *peer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := &peer{addr: addr}
+	p := &peer{session: s, addr: addr}
 	if len(d.free) > recycleAfter || len(d.peers) > placeMask {
 		p.id = d.free[0]
 		d.free = d.free[1:]
@@ -65,6 +66,23 @@ func (d *directory) add(addr string) *peer {
 	d.peers[p.id&placeMask] = p
 	d.taken++
 	return p
+}
+
+// room tells whether there is a place for one more session.
+func (d *directory) room() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.taken < placeMask/2
+}
+
+// session returns the session of an ID, or nil when that is gone.
+func (d *directory) session(id uint32) *Session {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if p := d.lookupLocked(id); p != nil {
+		return p.session
+	}
+	return nil
 }
 
 // remove forgets a session that holds nothing any more.

@@ -2,40 +2,38 @@ package conn
 
 import (
 	"context"
-	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // roster is the connections that a hub serves, for shutting down.
 type roster struct {
 	draining atomic.Bool
 	mu       sync.Mutex
-	conns    map[net.Conn]struct{} // with a goroutine each
-	looped   int                   // on event loops
-	gone     sync.Cond             // a connection ended
+	links    map[*link]struct{} // with a goroutine each
+	looped   int                // on event loops
+	gone     sync.Cond          // a connection ended
 }
 
 func (r *roster) init() {
-	r.conns = make(map[net.Conn]struct{})
+	r.links = make(map[*link]struct{})
 	r.gone.L = &r.mu
 }
 
 // track notes a connection, unless the server is shutting down.
-func (r *roster) track(c net.Conn) bool {
+func (r *roster) track(l *link) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining.Load() {
 		return false
 	}
-	r.conns[c] = struct{}{}
+	r.links[l] = struct{}{}
 	return true
 }
 
-func (r *roster) untrack(c net.Conn) {
+func (r *roster) untrack(l *link) {
 	r.mu.Lock()
-	delete(r.conns, c)
+	delete(r.links, l)
 	r.gone.Broadcast()
 	r.mu.Unlock()
 }
@@ -47,8 +45,8 @@ func (r *roster) untrack(c net.Conn) {
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
 	h.draining.Store(true)
-	for c := range h.conns {
-		c.SetReadDeadline(time.Now().Add(drainGrace))
+	for l := range h.links {
+		l.drain()
 	}
 	h.mu.Unlock()
 	h.drainLoops()
@@ -56,20 +54,21 @@ func (h *Hub) Drain(ctx context.Context) error {
 	var cut atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
 		h.mu.Lock()
-		cut.Store(len(h.conns)+h.looped > 0)
-		for c := range h.conns {
-			c.Close()
+		cut.Store(len(h.links)+h.looped > 0)
+		for l := range h.links {
+			l.kill()
 		}
 		h.mu.Unlock()
 		h.cutLoops()
 	})
 	h.mu.Lock()
-	for len(h.conns)+h.looped > 0 {
+	for len(h.links)+h.looped > 0 {
 		h.gone.Wait()
 	}
 	h.mu.Unlock()
 	stop()
 	h.endLoops()
+	h.clock.stop()
 	if cut.Load() {
 		return ctx.Err()
 	}

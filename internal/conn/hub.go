@@ -13,6 +13,7 @@ package conn
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -28,6 +29,8 @@ type Config struct {
 	MaxOutput       int // bytes of replies that may wait for a client to read them
 	MaxMessage      int // bytes of a WebSocket message
 	MaxConnections  int
+	MaxSessions     int // of one connection
+	Version         string
 	Logger          *slog.Logger // connections, at level debug
 }
 
@@ -39,16 +42,26 @@ type Hub struct {
 	directory directory
 	tallies   [tallyStripes]tally
 	admission admission
+	clock     clock
 	roster
 	loops loops
 }
 
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config) *Hub {
-	h := &Hub{cfg: cfg, locks: shard.New(cfg.Shards, cfg.Limits)}
+	h := &Hub{cfg: cfg}
+	h.locks = shard.New(cfg.Shards, cfg.Limits, uint64(time.Now().UnixMicro()), h.notify)
+	h.clock.init(h.locks)
 	h.directory.init()
 	h.roster.init()
 	return h
+}
+
+// notify tells the session of an owner that its wait is over.
+func (h *Hub) notify(owner uint32) {
+	if s := h.directory.session(owner); s != nil {
+		s.stream.post(s)
+	}
 }
 
 // Locks returns the table of locks.

@@ -9,48 +9,86 @@ import (
 // readBuffer is how much is read from a connection at a time.
 const readBuffer = 4 << 10
 
+// maxBacklog is how much input of a client that waits for a lock is read.
+const maxBacklog = 16 << 10
+
 // ServeLines serves a connection that carries requests as lines, until it
 // ends. It closes the connection.
 func (h *Hub) ServeLines(c net.Conn, t Transport) {
-	if !h.track(c) {
-		c.Close()
-		return
-	}
-	defer h.untrack(c)
 	if !h.admit(t) {
 		turnAway(c, wire.TooManyConnections)
 		return
 	}
 	defer h.leave(t)
 	l := h.newLink(c, t)
-	polite := l.serveLines()
-	l.end(polite)
+	if l == nil {
+		c.Close()
+		return
+	}
+	lines := &lines{link: l}
+	l.run = lines.advance
+	l.end(lines.serve())
 }
 
-// serveLines feeds the session until the connection ends. It tells whether it
-// is the server that ends it.
-func (l *link) serveLines() bool {
+// lines is a connection that carries requests as lines.
+type lines struct {
+	*link
+	backlog []byte // input that waits until a lock is granted
+}
+
+// serve feeds the stream until the connection ends.
+func (l *lines) serve() error {
 	in := make([]byte, readBuffer)
 	for {
 		n, err := l.Read(in)
-		for rest := in[:n]; ; {
+		if len(l.backlog) > 0 {
+			l.backlog = append(l.backlog, in[:n]...)
+			err2 := l.advance()
+			if err == nil {
+				err = err2
+			}
+		} else if err2 := l.feed(in[:n]); err == nil {
+			err = err2
+		}
+		for err == nil && len(l.backlog) >= maxBacklog {
+			err = l.await()
+		}
+		if hungUp(err) {
 			out := l.pending()
-			rest, *out = l.session.Feed(rest, *out)
-			for l.session.Listing() && len(*out) < l.hub.cfg.MaxOutput {
-				*out = l.session.Continue(*out)
-			}
-			if l.session.Closing() {
-				return true
-			}
-			if len(rest) == 0 && !l.session.Listing() {
-				break
-			}
-			if len(*out) >= l.hub.cfg.MaxOutput && l.flush() != nil {
-				return false
-			}
+			*out = l.stream.HangUp(*out)
+			l.advance()
 		}
 		if err != nil {
-			return err == errDrained
+			return err
+		}
+	}
+}
+
+// advance settles what can be and goes on with the input that waited for it.
+func (l *lines) advance() error {
+	in := l.backlog
+	l.backlog = nil
+	return l.feed(in)
+}
+
+// feed runs the stream over input, until it waits for a lock.
+func (l *lines) feed(in []byte) error {
+	for {
+		out := l.pending()
+		*out = l.stream.Settle(*out)
+		in, *out = l.stream.Feed(in, *out)
+		for l.stream.Listing() && len(*out) < l.hub.cfg.MaxOutput {
+			*out = l.stream.Continue(*out)
+		}
+		if l.stream.Closing() && !l.stream.Listing() {
+			return errClosing
+		}
+		if !l.stream.Listing() && (len(in) == 0 || l.stream.Waiting()) {
+			l.backlog = append(l.backlog, in...)
+			return nil
+		}
+		if err := l.relieve(); err != nil {
+			return err
 		}
 	}
 }

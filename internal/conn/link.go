@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -10,44 +11,81 @@ import (
 	"time"
 )
 
-// A link is a connection with its session, for the transports that give each
+// A link is a connection with its stream, for the transports that give each
 // connection a goroutine. It sends what is pending before it waits for more
 // input, so replies to pipelined requests share writes and none waits for the
 // next request.
 type link struct {
-	hub     *Hub
-	conn    net.Conn
-	session *Session
-	out     *[]byte // replies that have not been sent; nil while there are none
+	hub    *Hub
+	conn   net.Conn
+	stream *Stream
+	out    *[]byte      // replies that have not been sent; nil while there are none
+	run    func() error // settles waits that are over, and goes on with what waited for them
+
+	mu    sync.Mutex // guards woken and cut
+	woken bool       // the stream has something to settle
+	cut   bool       // the connection is to end
+	waken sync.Cond  // one of them changed
 }
 
-// errDrained ends a link whose server is shutting down, once its session
-// holds nothing.
-var errDrained = errors.New("the server is shutting down")
+var (
+	// errDrained ends a link whose server is shutting down, once it holds
+	// nothing.
+	errDrained = errors.New("the server is shutting down")
+	// errClosing ends a link whose stream cuts the client off.
+	errClosing = errors.New("the client is cut off")
+)
 
 // drainGrace is how long a link that is to be ended is still read from, for
 // requests that were under way.
 const drainGrace = 50 * time.Millisecond
 
-// newLink begins to serve a connection.
+// newLink begins to serve a connection, unless the server is shutting down.
 func (h *Hub) newLink(c net.Conn, t Transport) *link {
-	l := &link{hub: h, conn: c, session: h.NewSession(address(c, t))}
-	h.cfg.Logger.Debug("connected", "client", l.session.peer.addr, "transport", t)
+	l := &link{hub: h, conn: c}
+	l.waken.L = &l.mu
+	if !h.track(l) {
+		return nil
+	}
+	l.stream = h.NewStream(address(c, t), l)
+	h.cfg.Logger.Debug("connected", "client", l.stream.main.peer.addr, "transport", t)
 	return l
 }
 
 // end sends what is pending and ends the connection, politely if it is the
 // server that ends it. The locks go before the connection: who sees it end
 // finds them free.
-func (l *link) end(politely bool) {
+func (l *link) end(err error) {
 	l.flush()
-	l.hub.cfg.Logger.Debug("disconnected", "client", l.session.peer.addr, "locks", l.session.owner.Held())
-	l.session.Close()
-	if politely {
+	l.hub.cfg.Logger.Debug("disconnected", "client", l.stream.main.peer.addr, "locks", l.stream.main.owner.Held())
+	l.stream.Close()
+	if err == errDrained || err == errClosing {
 		hangUp(l.conn)
 	} else {
 		l.conn.Close()
 	}
+	l.hub.untrack(l)
+}
+
+// wake implements waker: it interrupts Read.
+func (l *link) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.woken = true
+	l.conn.SetReadDeadline(time.Unix(1, 0))
+	l.waken.Broadcast()
+}
+
+// drain makes Read look whether the connection can end.
+func (l *link) drain() { l.conn.SetReadDeadline(time.Now().Add(drainGrace)) }
+
+// kill ends the connection.
+func (l *link) kill() {
+	l.conn.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = true
+	l.waken.Broadcast()
 }
 
 // outBuffers are the buffers for replies. An idle connection has none.
@@ -81,34 +119,75 @@ func (l *link) flush() error {
 	var err error
 	if out := *l.out; len(out) > 0 {
 		_, err = l.conn.Write(out)
-		l.session.tally.bytesOut.Add(uint64(len(out)))
+		l.stream.tally.bytesOut.Add(uint64(len(out)))
 	}
 	recycle(l.out)
 	l.out = nil
 	return err
 }
 
-// Read flushes, then reads from the client. It fails with errDrained when the
-// server is shutting down and the session holds nothing.
-func (l *link) Read(p []byte) (int, error) {
-	if err := l.flush(); err != nil {
-		return 0, err
+// relieve sends what is pending when it is as much as may be.
+func (l *link) relieve() error {
+	if l.out != nil && len(*l.out) >= l.hub.cfg.MaxOutput {
+		return l.flush()
 	}
+	return nil
+}
+
+// Read flushes, then reads from the client; waits of the stream that are over
+// meanwhile it settles. It fails with errDrained when the server is shutting
+// down and the stream holds nothing.
+func (l *link) Read(p []byte) (int, error) {
 	for {
-		if l.hub.draining.Load() && !l.session.Holds() {
-			l.conn.SetReadDeadline(time.Now().Add(drainGrace))
+		if err := l.flush(); err != nil {
+			return 0, err
+		}
+		if l.hub.draining.Load() && !l.stream.Holds() {
+			l.drain()
 		}
 		n, err := l.conn.Read(p)
-		l.session.tally.bytesIn.Add(uint64(n))
+		l.stream.tally.bytesIn.Add(uint64(n))
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		if !l.session.Holds() {
+		l.mu.Lock()
+		woken := l.woken
+		l.woken = false
+		l.conn.SetReadDeadline(time.Time{})
+		l.mu.Unlock()
+		if woken {
+			if err := l.run(); err != nil {
+				return 0, err
+			}
+		} else if l.hub.draining.Load() && !l.stream.Holds() {
 			return 0, errDrained
 		}
-		l.conn.SetReadDeadline(time.Time{})
 	}
 }
+
+// await waits, without reading, until the stream has something to settle, and
+// settles it. It is for clients that send much while they wait for a lock.
+func (l *link) await() error {
+	if err := l.flush(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	for !l.woken && !l.cut {
+		l.waken.Wait()
+	}
+	if l.cut {
+		l.mu.Unlock()
+		return net.ErrClosed
+	}
+	l.woken = false
+	l.conn.SetReadDeadline(time.Time{})
+	l.mu.Unlock()
+	return l.run()
+}
+
+// hungUp tells whether an error of Read means that the client has closed its
+// side in order.
+func hungUp(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
 
 // hangUp closes a connection so that the client can read what it was sent:
 // closing one that has unread input would reset it, and the last replies

@@ -180,12 +180,14 @@ type letter struct {
 	fd        int
 	transport Transport
 	addr      string
+	client    *client
 }
 
 type order uint8
 
 const (
 	takeClient order = iota // serve the connection fd
+	wakeClient              // a wait of client is over
 	drainLoop               // end the connections that hold nothing, then the others
 	cutLoop                 // end all connections
 	endLoop
@@ -302,6 +304,8 @@ func (l *loop) readLetters() {
 		switch m.what {
 		case takeClient:
 			l.take(m)
+		case wakeClient:
+			m.client.woken()
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {
@@ -333,9 +337,9 @@ func (l *loop) take(m letter) {
 		c.place = uint32(len(l.clients))
 		l.clients = append(l.clients, c)
 	}
-	c.session.begin(l.hub, m.addr)
+	c.stream.begin(l.hub, m.addr, c)
 	l.hub.cfg.Logger.Debug("connected", "client", m.addr, "transport", m.transport)
-	if err := l.control(syscall.EPOLL_CTL_ADD, c, syscall.EPOLLIN); err != nil {
+	if err := l.control(syscall.EPOLL_CTL_ADD, c, listening); err != nil {
 		l.hub.cfg.Logger.Error("cannot watch a connection", "client", m.addr, "err", err)
 		c.end(false)
 	}

@@ -42,11 +42,6 @@ func (h *Hub) WebSocket(origins []string) http.Handler {
 			}
 			return
 		}
-		if !h.track(c) {
-			h.leave(WebSocket)
-			c.Close()
-			return
-		}
 		// In a goroutine of its own: this one holds the HTTP server's buffers.
 		go h.serveMessages(c, rw.Reader)
 	})
@@ -66,10 +61,15 @@ func allowed(r *http.Request, origins []string) bool {
 }
 
 func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
-	defer h.untrack(c)
 	defer h.leave(WebSocket)
 	setKeepAlive(c)
-	m := &messages{link: h.newLink(c, WebSocket)}
+	l := h.newLink(c, WebSocket)
+	if l == nil {
+		c.Close()
+		return
+	}
+	m := &messages{link: l, state: ws.StateServerSide}
+	l.run = m.advance
 	var source io.Reader = m.link
 	if n := buffered.Buffered(); n > 0 {
 		early, _ := buffered.Peek(n)
@@ -81,14 +81,16 @@ func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
 	switch {
 	case errors.As(err, &reason):
 		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(reason.code, reason.text))
+		err = errClosing
 	case err == errDrained:
 		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(ws.StatusGoingAway, "the server is shutting down"))
 	}
-	m.end(reason.code != 0 || err == errDrained)
+	l.end(err)
 }
 
-// messages is a WebSocket connection. A message is one or more requests, each
-// reply is one message of the request's type.
+// messages is a WebSocket connection. In protocol 1 a message is one or more
+// requests and each reply is one message, of the request's type; in protocol
+// 2 a message is whole lines, both ways.
 type messages struct {
 	*link
 	in     *bufio.Reader
@@ -96,7 +98,16 @@ type messages struct {
 	state  ws.State
 	op     ws.OpCode // type of the message that is being read
 	body   []byte
-	reply  []byte
+
+	answers ws.OpCode // type of the request that is being answered, or waits
+	reply   []byte
+	backlog []message // that wait until a lock is granted
+	waiting int       // bytes of the backlog
+}
+
+type message struct {
+	op   ws.OpCode
+	body []byte
 }
 
 // closing is the reason, told to the client, for which a connection is ended.
@@ -108,7 +119,6 @@ type closing struct {
 func (c closing) Error() string { return c.text }
 
 func (m *messages) serve() error {
-	m.state = ws.StateServerSide
 	for {
 		h, err := ws.ReadHeaderBuffer(m.in, m.header[:])
 		if err != nil {
@@ -126,6 +136,9 @@ func (m *messages) serve() error {
 			err = m.control(h)
 		} else {
 			err = m.data(h)
+		}
+		for err == nil && m.waiting >= maxBacklog {
+			err = m.await()
 		}
 		if err != nil {
 			return err
@@ -189,11 +202,50 @@ func (m *messages) data(h ws.Header) error {
 		m.hub.refuse(badFrame)
 		return closing{ws.StatusInvalidFramePayloadData, "text message is not UTF-8"}
 	}
-	err := m.answer(m.body)
+	err := m.take(message{m.op, m.body})
 	if m.body = m.body[:0]; cap(m.body) > readBuffer {
 		m.body = nil
 	}
 	return err
+}
+
+// take answers a message, or keeps a copy of what has to wait.
+func (m *messages) take(msg message) error {
+	if len(m.backlog) == 0 {
+		rest, err := m.answer(msg)
+		if err != nil || len(rest) == 0 {
+			return err
+		}
+		msg.body = rest
+	}
+	msg.body = bytes.Clone(msg.body)
+	m.waiting += len(msg.body)
+	m.backlog = append(m.backlog, msg)
+	return nil
+}
+
+// advance settles what can be and goes on with the messages that waited for
+// it.
+func (m *messages) advance() error {
+	m.reply = m.stream.Settle(m.reply[:0])
+	if len(m.reply) > 0 {
+		m.frame(m.answers, true, m.reply)
+	}
+	for len(m.backlog) > 0 && !m.stream.Waiting() {
+		msg := m.backlog[0]
+		m.backlog = m.backlog[1:]
+		m.waiting -= len(msg.body)
+		rest, err := m.answer(msg)
+		if err != nil {
+			return err
+		}
+		if len(rest) > 0 {
+			m.waiting += len(rest)
+			m.backlog = slices.Insert(m.backlog, 0, message{msg.op, rest})
+			return nil
+		}
+	}
+	return nil
 }
 
 func (m *messages) read(h ws.Header, p []byte) error {
@@ -202,64 +254,58 @@ func (m *messages) read(h ws.Header, p []byte) error {
 	return err
 }
 
-// answer executes the requests of a message.
-func (m *messages) answer(body []byte) error {
-	for len(body) > 0 {
+// answer executes the requests of a message, until the stream waits for a
+// lock, and returns what is left.
+func (m *messages) answer(msg message) (rest []byte, err error) {
+	m.answers = msg.op
+	op := msg.op // of the next frame of a reply
+	m.reply = m.reply[:0]
+	body := msg.body
+	for len(body) > 0 && !m.stream.Waiting() {
 		line, rest, _ := bytes.Cut(body, []byte("\n"))
 		body = rest
-		if err := m.request(line); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// request executes a request. A reply that comes in pieces is a message of as
-// many frames.
-func (m *messages) request(line []byte) error {
-	op := m.op
-	m.reply = m.session.Request(line, m.reply[:0])
-	for m.session.Listing() {
-		if len(m.reply) >= listingPiece {
-			m.frame(op, false, m.reply)
-			m.reply = m.reply[:0]
-			op = ws.OpContinuation
-			if err := m.relieve(); err != nil {
-				return err
+		m.reply = m.stream.Request(line, m.reply)
+		for m.stream.Listing() {
+			m.reply = m.stream.Continue(m.reply)
+			if len(m.reply) >= listingPiece && m.stream.Listing() {
+				m.frame(op, false, m.reply)
+				m.reply = m.reply[:0]
+				op = ws.OpContinuation
+				if err := m.relieve(); err != nil {
+					return nil, err
+				}
 			}
 		}
-		m.reply = m.session.Continue(m.reply)
-	}
-	if len(m.reply) > 0 || op == ws.OpContinuation {
-		m.frame(op, true, m.reply)
+		if m.stream.multiplexed && len(body) > 0 && len(m.reply) < listingPiece && !m.stream.Closing() {
+			continue // the replies to a message's lines share a message
+		}
+		if len(m.reply) > 0 || op == ws.OpContinuation {
+			m.frame(op, true, m.reply)
+		}
+		op, m.reply = msg.op, m.reply[:0]
+		if m.stream.Closing() {
+			return nil, closing{ws.StatusNormalClosure, ""}
+		}
+		if err := m.relieve(); err != nil {
+			return nil, err
+		}
 	}
 	if cap(m.reply) > readBuffer {
 		m.reply = nil
 	}
-	if m.session.Closing() {
-		return closing{ws.StatusPolicyViolation, "this is not an HTTP port"}
-	}
-	return m.relieve()
+	return body, nil
 }
 
 // frame appends a frame to what is pending. Names that are not UTF-8 cannot
 // be shown in a text message; a binary one has them unchanged.
 func (m *messages) frame(op ws.OpCode, fin bool, payload []byte) {
-	if m.op == ws.OpText && !op.IsControl() && !utf8.Valid(payload) {
+	if m.answers == ws.OpText && !op.IsControl() && !utf8.Valid(payload) {
 		payload = bytes.ToValidUTF8(payload, []byte("\uFFFD"))
 	}
 	out := (*appender)(m.pending())
 	// An appender does not fail.
 	_ = ws.WriteHeaderBuffer(out, ws.Header{Fin: fin, OpCode: op, Length: int64(len(payload))}, m.header[:])
 	*out = append(*out, payload...)
-}
-
-// relieve sends what is pending when it is as much as may be.
-func (m *messages) relieve() error {
-	if m.out != nil && len(*m.out) >= m.hub.cfg.MaxOutput {
-		return m.flush()
-	}
-	return nil
 }
 
 type appender []byte

@@ -17,9 +17,13 @@ type Stats struct {
 	BytesIn  uint64            // from clients
 	BytesOut uint64            // to clients
 
-	Sessions  int // owners
-	Locks     shard.Stats
-	Transport [Transports]TransportStats
+	Connections int               // of all transports
+	Sessions    int               // owners
+	Waits       map[string]uint64 // waits that are over, by what became of them
+	WaitTimes   [len(WaitBuckets) + 1]uint64
+	WaitSeconds float64 // the sum of their times
+	Locks       shard.Stats
+	Transport   [Transports]TransportStats
 }
 
 // TransportStats counts connections of one transport.
@@ -44,7 +48,7 @@ func (h *Hub) Stats() Stats {
 	}
 	// The shards count the requests that are about one lock.
 	for kind, prefix := range [...]string{shard.Exclusive: "", shard.Shared: "s"} {
-		st.Commands[prefix+"g"] = st.Locks.Acquires(shard.Kind(kind))
+		st.Commands[prefix+"g"] = st.Locks.Gets[kind]
 		st.Commands[prefix+"r"] = st.Locks.Releases(shard.Kind(kind))
 		st.Commands[prefix+"i"] = st.Locks.Inspect[kind]
 	}
@@ -52,11 +56,21 @@ func (h *Hub) Stats() Stats {
 	st.Rejected["http"] = h.sum(func(t *tally) *atomic.Uint64 { return &t.http })
 	for _, kind := range []shard.Kind{shard.Exclusive, shard.Shared} {
 		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]
+		st.Rejected["too_many_waiters"] += st.Locks.Acquire[kind][shard.TooManyWait]
 		st.Rejected["too_many_locks_of_owner"] += st.Locks.Acquire[kind][shard.OwnerFull]
 	}
 	for t := range Transports {
 		st.Transport[t] = h.admission.stats(t)
+		st.Connections += st.Transport[t].Open
 	}
+	st.Waits = make(map[string]uint64)
+	for r := range waitResults {
+		st.Waits[r.String()] = h.sum(func(t *tally) *atomic.Uint64 { return &t.waits[r] })
+	}
+	for i := range st.WaitTimes {
+		st.WaitTimes[i] = h.sum(func(t *tally) *atomic.Uint64 { return &t.waitTimes[i] })
+	}
+	st.WaitSeconds = float64(h.sum(func(t *tally) *atomic.Uint64 { return &t.waitMicros })) / 1e6
 	return st
 }
 
@@ -68,7 +82,7 @@ func (s *Session) query(_, out []byte) []byte {
 		value uint64
 	}
 	lines := []line{
-		{"connections", uint64(st.Sessions)},
+		{"connections", uint64(st.Connections)},
 		{"invalid_commands", st.Invalid},
 		{"locks", uint64(st.Locks.Locks[shard.Exclusive])},
 		{"orphans", st.Locks.Orphans[shard.Exclusive]},

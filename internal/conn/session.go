@@ -1,59 +1,52 @@
 package conn
 
 import (
-	"bytes"
+	"time"
 
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
 )
 
-// A Session is one owner of locks: the state machine between a client's bytes
-// and the table. Whatever its client holds, it holds, until Close.
+// A Session is one owner of locks. Whatever it holds, it holds until it is
+// closed. A connection has one, and with protocol 2 any number.
 //
-// A Session is used by one goroutine at a time.
+// Only the goroutine that has its stream may use it.
 type Session struct {
-	hub   *Hub
-	owner shard.Owner
-	peer  *peer
-	tally *tally
-
-	partial  []byte // the beginning of a line whose end has not come yet
-	skipping bool   // the rest of a line that was too long is passed over
-	closing  bool
-	listing  listing // the rest of a reply that is given out in pieces
+	hub    *Hub
+	stream *Stream
+	number uint32 // by which protocol 2 calls it
+	owner  shard.Owner
+	peer   *peer
+	wait   *wait // what it waits for; nil: nothing
 }
 
-// NewSession makes a session for a client at addr.
-func (h *Hub) NewSession(addr string) *Session {
-	s := new(Session)
-	s.begin(h, addr)
-	return s
+// A wait is a request that has had no reply yet.
+type wait struct {
+	name   []byte
+	shared bool
+	since  time.Time
 }
 
-// begin makes a zero session one for a client at addr.
-func (s *Session) begin(h *Hub, addr string) {
-	s.hub = h
-	s.peer = h.directory.add(addr)
+// begin makes a zero session one of st.
+func (s *Session) begin(st *Stream, number uint32, addr string) {
+	s.hub, s.stream, s.number = st.hub, st, number
+	s.peer = st.hub.directory.add(addr, s)
 	s.owner.ID = s.peer.id
-	s.tally = h.tallyOf(s.peer.id)
 }
 
-// Close ends the session: all that it holds is released and its registration
-// is gone. A line whose end has not come is dropped.
-func (s *Session) Close() {
-	for !s.CloseSome() {
-	}
-}
-
-// closeStep is how many locks CloseSome releases.
+// closeStep is how many locks closeSome releases.
 const closeStep = 1024
 
-// CloseSome does a bounded part of what Close does, well under a millisecond,
-// and tells whether the session is closed. Nothing else may be done with a
-// session that is being closed.
-func (s *Session) CloseSome() bool {
-	s.endListing()
-	s.closing = true
+// closeSome ends the session a bounded part at a time, well under a
+// millisecond, and tells whether it is ended: it waits for nothing, all that
+// it held is released and its registration is gone.
+func (s *Session) closeSome() bool {
+	if s.wait != nil {
+		// What it may have been granted meanwhile is released with the rest.
+		s.hub.locks.Cancel(&s.owner)
+		s.stream.tally.waited(waitGone, s.wait)
+		s.wait = nil
+	}
 	if !s.hub.locks.ReleaseSome(&s.owner, closeStep) {
 		return false
 	}
@@ -61,141 +54,92 @@ func (s *Session) CloseSome() bool {
 	return true
 }
 
-// Closing tells whether the client has to be cut off, once it has been sent
-// the replies so far.
-func (s *Session) Closing() bool { return s.closing }
-
-// Listing tells whether a reply is not all there yet: Continue appends more
-// of it, and Feed takes nothing before it is all there.
-func (s *Session) Listing() bool { return s.listing != nil }
-
-// Holds tells whether the session holds any lock.
-func (s *Session) Holds() bool { return s.owner.Held() > 0 }
-
-// Feed takes bytes from the client and appends the replies to out, in order.
-// It returns what it has not taken, and out.
-//
-// It stops when out has grown to the bound on pending output, which it may
-// pass by one reply, and at a request whose reply is given out in pieces. The
-// caller then sends what there is, or calls Continue until Listing is false,
-// and calls again with the rest. So a client that does not read costs no more
-// than the bound, and a long reply is no more work at a time than a short one.
-//
-// Feed overwrites in. What it needs of it later, it copies.
-func (s *Session) Feed(in, out []byte) (rest, _ []byte) {
-	for {
-		if len(in) == 0 || s.closing || s.listing != nil || len(out) >= s.hub.cfg.MaxOutput {
-			return in, out
-		}
-		end := bytes.IndexByte(in, '\n')
-		if end < 0 {
-			return nil, s.keep(in, out)
-		}
-		line := in[:end]
-		in = in[end+1:]
-		switch {
-		case s.skipping:
-			s.skipping = false
-			continue
-		case len(s.partial) > 0:
-			if len(s.partial)+len(line) > s.hub.cfg.MaxLine {
-				out = s.tooLong(append(s.partial, line[:s.hub.cfg.MaxLine-len(s.partial)]...), out)
-			} else {
-				line = append(s.partial, line...)
-				s.partial = line
-				out = s.Request(line, out)
-			}
-			s.dropPartial()
-		default:
-			out = s.Request(line, out)
-		}
+// acquired appends the reply to a request for an exclusive lock that
+// succeeded. Its number is 1, but in protocol 2 the fencing token.
+func (s *Session) acquired(out []byte, g shard.Grant, name []byte) []byte {
+	number := uint64(1)
+	if s.stream.multiplexed {
+		number = g.Token
 	}
+	return wire.AppendReply(out, number, wire.GetSuccess, name)
 }
 
-// keep copies the beginning of a line.
-func (s *Session) keep(in, out []byte) []byte {
-	if s.skipping {
-		return out
+// refused appends the reply to a request that failed at a bound.
+func refused(out []byte, outcome shard.Outcome, name []byte) []byte {
+	if outcome == shard.TooManyWait {
+		return wire.AppendReply(out, 0, wire.TooManyWaiters, name)
 	}
-	room := s.hub.cfg.MaxLine - len(s.partial)
-	if len(in) > room {
-		out = s.tooLong(append(s.partial, in[:room]...), out)
-		s.dropPartial()
-		s.skipping = true
-		return out
+	return wire.AppendReply(out, 0, wire.TooManyLocks, name)
+}
+
+// outcome appends the reply to a request that could wait.
+func (s *Session) outcome(out []byte, g shard.Grant, outcome shard.Outcome, shared bool, name []byte) []byte {
+	switch {
+	case outcome == shard.Acquired && shared:
+		return wire.AppendReply(out, uint64(g.Count), wire.SharedGetSuccess, name)
+	case outcome == shard.Acquired:
+		return s.acquired(out, g, name)
+	case outcome == shard.Canceled:
+		return wire.AppendReply(out, 0, wire.GetCanceled, name)
+	case outcome == shard.Refused || outcome == shard.TimedOut:
+		if shared {
+			return wire.AppendReply(out, 0, wire.SharedGetTimeout, name)
+		}
+		return wire.AppendReply(out, 0, wire.GetTimeout, name)
 	}
-	s.partial = append(s.partial, in...)
+	return refused(out, outcome, name)
+}
+
+// patience returns until when to wait, 0 when there is no time to.
+func (s *Session) patience(ms uint64) (due uint64) {
+	if ms == 0 || s.stream.leaving {
+		return 0
+	}
+	return s.hub.clock.milliseconds() + ms
+}
+
+// begun finishes a request that could wait: with a reply, or by noting what
+// the session waits for.
+func (s *Session) begun(out []byte, g shard.Grant, outcome shard.Outcome, shared bool, name []byte, due uint64) []byte {
+	if outcome != shard.Waiting {
+		return s.outcome(out, g, outcome, shared, name)
+	}
+	s.wait = &wait{name: append([]byte(nil), name...), shared: shared, since: time.Now()}
+	s.hub.clock.expect(due)
 	return out
 }
 
-// keptPartial is how large a buffer for partial lines an idle session keeps.
-const keptPartial = 256
-
-func (s *Session) dropPartial() {
-	if cap(s.partial) > keptPartial {
-		s.partial = nil
-	}
-	s.partial = s.partial[:0]
-}
-
-// tooLong answers a line that begins with start and is over the bound.
-func (s *Session) tooLong(start, out []byte) []byte {
-	if wire.IsHTTPStart(start) {
-		return s.refuseHTTP(out)
-	}
-	s.tally.tooLong.Add(1)
-	return append(out, wire.LineTooLong...)
-}
-
-func (s *Session) refuseHTTP(out []byte) []byte {
-	s.tally.http.Add(1)
-	s.closing = true
-	return append(out, wire.HTTPRefusal...)
-}
-
-// Request executes one line, given without its newline, and appends the reply
-// to out; a reply that is given out in pieces is had from Continue, all of it.
-// It overwrites line.
-func (s *Session) Request(line, out []byte) []byte {
-	if len(line) > s.hub.cfg.MaxLine {
-		return s.tooLong(line, out)
-	}
-	verb, arg := wire.Parse(line)
-	if len(verb) == 0 {
+// settle appends the reply to the request that waits, if its time has come.
+func (s *Session) settle(out []byte) []byte {
+	if s.wait == nil {
 		return out
 	}
-	c := lookup(verb)
-	if c == nil {
-		if wire.IsHTTP(arg) {
-			return s.refuseHTTP(out)
-		}
-		s.tally.invalid.Add(1)
+	g, outcome := s.hub.locks.Settle(&s.owner)
+	if outcome == shard.Waiting {
 		return out
 	}
-	if c.flags != 0 {
-		if c.flags&counted != 0 {
-			s.tally.commands[c.number].Add(1)
-		}
-		if c.flags&needsDump != 0 && s.hub.cfg.DisableDump ||
-			c.flags&needsRegistry != 0 && s.hub.cfg.DisableRegistry {
-			return append(out, wire.Disabled...)
-		}
-	}
-	return c.do(s, arg, out)
+	return s.settled(out, g, outcome)
 }
 
-// Continue appends the next piece of the reply for which Listing is true.
-func (s *Session) Continue(out []byte) []byte {
-	out, more := s.listing.next(s.hub, out)
-	if !more {
-		s.endListing()
+// cancelWait ends the wait and appends the reply to the request that waited.
+func (s *Session) cancelWait(out []byte) []byte {
+	if s.wait == nil {
+		return out
 	}
-	return out
+	g, outcome := s.hub.locks.Cancel(&s.owner)
+	return s.settled(out, g, outcome)
 }
 
-func (s *Session) endListing() {
-	if s.listing != nil {
-		s.listing.close()
-		s.listing = nil
+func (s *Session) settled(out []byte, g shard.Grant, outcome shard.Outcome) []byte {
+	w := s.wait
+	s.wait = nil
+	switch outcome {
+	case shard.Acquired:
+		s.stream.tally.waited(waitGranted, w)
+	case shard.TimedOut:
+		s.stream.tally.waited(waitTimedOut, w)
+	default:
+		s.stream.tally.waited(waitCanceled, w)
 	}
+	return s.outcome(s.stream.address(out, s), g, outcome, w.shared, w.name)
 }

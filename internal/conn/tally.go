@@ -1,6 +1,10 @@
 package conn
 
-import "sync/atomic"
+import (
+	"sort"
+	"sync/atomic"
+	"time"
+)
 
 // tallyStripes is over how many tallies the sessions are spread.
 const tallyStripes = 64
@@ -15,7 +19,38 @@ type tally struct {
 	http     atomic.Uint64
 	bytesIn  atomic.Uint64
 	bytesOut atomic.Uint64
-	_        [64]byte
+
+	waits      [waitResults]atomic.Uint64
+	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket
+	waitMicros atomic.Uint64                       // their sum
+
+	_ [64]byte
+}
+
+// What becomes of a wait.
+type waitResult uint8
+
+const (
+	waitGranted waitResult = iota
+	waitTimedOut
+	waitCanceled
+	waitGone // its connection or session ended
+	waitResults
+)
+
+func (r waitResult) String() string {
+	return [...]string{"granted", "timed_out", "canceled", "gone"}[r]
+}
+
+// WaitBuckets are the upper bounds of the histogram of waits, in seconds.
+var WaitBuckets = [...]float64{0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 600}
+
+// waited counts a wait that is over.
+func (t *tally) waited(r waitResult, w *wait) {
+	took := time.Since(w.since)
+	t.waits[r].Add(1)
+	t.waitMicros.Add(uint64(took.Microseconds()))
+	t.waitTimes[sort.SearchFloat64s(WaitBuckets[:], took.Seconds())].Add(1)
 }
 
 func (h *Hub) tallyOf(id uint32) *tally { return &h.tallies[id%tallyStripes] }

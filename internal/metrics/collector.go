@@ -26,6 +26,12 @@ var (
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
 	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")
 	bytes    = desc("bytes_total", "Bytes read from clients (in) and written to them (out).", "direction")
+	waiters  = desc("waiters", "Sessions that wait for a lock now.")
+	waits    = desc("wait_total", "Waits for locks that are over, by what became of them.", "result")
+	waitTime = desc("wait_seconds", "How long waits for locks took, whatever became of them.")
+	rates    = desc("rate_total", "Requests for units of a rate.", "result")
+	limiters = desc("rate_limiters", "Rates that the table has: those not full, and some that are.")
+	sessions = desc("sessions", "Sessions now: one for each connection, and in protocol 2 as many as it makes.")
 	build    = desc("build_info", "1, with what this server was built from.", "version", "revision", "goversion")
 )
 
@@ -46,6 +52,7 @@ func New(version string, stats func() conn.Stats) *Collector {
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		commands, invalid, acquire, held, holders, orphans, open, accepted, rejected, bytes, build,
+		waiters, waits, waitTime, rates, limiters, sessions,
 	} {
 		ch <- d
 	}
@@ -66,9 +73,6 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(invalid, st.Invalid)
 	for kind := range shard.Kinds {
 		for outcome := range shard.Outcomes {
-			if kind == shard.Shared && outcome == shard.Refused {
-				continue // a shared lock is never refused because others hold it
-			}
 			counter(acquire, st.Locks.Acquire[kind][outcome], kind.String(), outcome.String())
 		}
 		counter(orphans, st.Locks.Orphans[kind], kind.String())
@@ -82,6 +86,23 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range st.Rejected {
 		counter(rejected, n, reason)
 	}
+	gauge(waiters, st.Locks.Waiters)
+	for result, n := range st.Waits {
+		counter(waits, n, result)
+	}
+	var count uint64
+	buckets := make(map[float64]uint64)
+	for i, n := range st.WaitTimes {
+		count += n
+		if i < len(conn.WaitBuckets) {
+			buckets[conn.WaitBuckets[i]] = count
+		}
+	}
+	ch <- prometheus.MustNewConstHistogram(waitTime, count, st.WaitSeconds, buckets)
+	counter(rates, st.Locks.Allowed, "allowed")
+	counter(rates, st.Locks.Limited, "limited")
+	gauge(limiters, st.Locks.Limiters)
+	gauge(sessions, st.Sessions)
 	counter(bytes, st.BytesIn, "in")
 	counter(bytes, st.BytesOut, "out")
 	gauge(build, 1, c.version, c.revision, runtime.Version())

@@ -18,7 +18,19 @@ type Owner struct {
 
 	// held counts the locks of both kinds.
 	held int
+
+	// What the owner waits for: a waiter of a shard, 0 for none. Only the
+	// owner's own requests write it.
+	waiter  uint32
+	waitsAt uint32 // the shard's number
+
+	// Owners that a request of this one has served, until they are told.
+	served []uint32
 }
+
+// Waits tells whether the owner waits for a lock, or has not been told yet
+// what became of it.
+func (o *Owner) Waits() bool { return o.waiter != 0 }
 
 // Held returns how many locks the owner holds, of both kinds.
 func (o *Owner) Held() int { return o.held }

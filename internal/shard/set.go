@@ -19,8 +19,10 @@
 package shard
 
 import (
+	"cmp"
 	"math/bits"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -32,15 +34,26 @@ type Set struct {
 	shift       uint8 // a hash shifted right by it is a shard's number
 	maxPerOwner int
 	bound       bound
+
+	notify     func(owner uint32)
+	maxWaiters int64
+	waiting    atomic.Int64
+	limiters   atomic.Int64
+	expired    []uint32 // Expire's
 }
 
 // DefaultMaxLocks is how many locks a Set holds when its limits say nothing.
 const DefaultMaxLocks = 16 << 20
 
-// Limits bounds a Set. A shared lock counts once for each of its holders.
+// DefaultMaxWaiters is how many owners may wait when the limits say nothing.
+const DefaultMaxWaiters = 1 << 20
+
+// Limits bounds a Set. A shared lock counts once for each of its holders and
+// those who wait for it, and a rate that is not full counts as a lock.
 type Limits struct {
 	Locks         int // held in all; 0: DefaultMaxLocks
 	LocksPerOwner int // held by one owner; 0: no bound of its own
+	Waiters       int // owners that wait at a time; 0: DefaultMaxWaiters
 }
 
 // DefaultShards returns the number of shards for this machine: the next power
@@ -53,7 +66,10 @@ func DefaultShards() int { return 1 << bits.Len(uint(4*runtime.GOMAXPROCS(0))) }
 const MaxShards = 1 << 16
 
 // New makes a set of n shards. n is a power of two, 0 for DefaultShards.
-func New(n int, limits Limits) *Set {
+// Fencing tokens count from start, the time in microseconds. notify is told,
+// by its ID, that an owner that waited can settle now; it is called by the
+// goroutine whose request let that happen, which holds no mutex then.
+func New(n int, limits Limits, start uint64, notify func(owner uint32)) *Set {
 	if n == 0 {
 		n = DefaultShards()
 	}
@@ -67,10 +83,12 @@ func New(n int, limits Limits) *Set {
 		shards:      make([]Shard, n),
 		shift:       uint8(64 - bits.TrailingZeros(uint(n))),
 		maxPerOwner: limits.LocksPerOwner,
+		maxWaiters:  int64(cmp.Or(limits.Waiters, DefaultMaxWaiters)),
+		notify:      notify,
 	}
 	t.bound.init(limits.Locks, n)
 	for i := range t.shards {
-		t.shards[i].set, t.shards[i].pos = t, i
+		t.shards[i].set, t.shards[i].pos, t.shards[i].issued = t, i, start
 	}
 	return t
 }
@@ -85,20 +103,40 @@ func (t *Set) pick(name []byte) (*Shard, uint32) {
 
 // Get acquires the exclusive lock name for o. It succeeds when nobody holds
 // the lock or o itself does.
-func (t *Set) Get(o *Owner, name []byte) Outcome {
+func (t *Set) Get(o *Owner, name []byte) (Grant, Outcome) {
+	return t.get(o, name, 0, true)
+}
+
+// GetWait is like Get, but when somebody else holds the lock, o waits for it
+// in line until due, in milliseconds on the clock of Expire; 0 means that it
+// does not wait.
+func (t *Set) GetWait(o *Owner, name []byte, due uint64) (Grant, Outcome) {
+	return t.get(o, name, due, false)
+}
+
+func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome) {
 	s, hash := t.pick(name)
 	s.mu.Lock()
-	out := s.getLocked(o, hash, name)
+	grant, out := s.getLocked(o, hash, name, due)
 	if out == Full {
 		// Other shards' mutexes are taken for this, never two at a time.
 		s.mu.Unlock()
 		t.reclaim()
 		s.mu.Lock()
-		out = s.getLocked(o, hash, name)
+		grant, out = s.getLocked(o, hash, name, due)
 	}
-	s.stats.Acquire[Exclusive][out]++
+	s.countLocked(Exclusive, out, plain)
 	s.mu.Unlock()
-	return out
+	return grant, out
+}
+
+func (s *Shard) countLocked(k Kind, out Outcome, plain bool) {
+	if plain {
+		s.stats.Gets[k]++
+	}
+	if out != Waiting {
+		s.stats.Acquire[k][out]++
+	}
 }
 
 // Release releases the exclusive lock name and tells whether o held it.
@@ -112,6 +150,7 @@ func (t *Set) Release(o *Owner, name []byte) bool {
 		s.stats.ReleaseFailed[Exclusive]++
 	}
 	s.mu.Unlock()
+	t.tell(&o.served)
 	return ok
 }
 
@@ -138,21 +177,49 @@ func (t *Set) Holder(name []byte) uint32 {
 	return s.exclusive.at(ref).owner
 }
 
-// GetShared acquires the shared lock name for o and returns how many hold it
-// then, o included. To get it again changes nothing.
-func (t *Set) GetShared(o *Owner, name []byte) (int, Outcome) {
+// GetShared acquires the shared lock name for o. It succeeds always, past
+// those who wait; to get it again changes nothing.
+func (t *Set) GetShared(o *Owner, name []byte) (Grant, Outcome) {
+	return t.getShared(o, name, noLimit, 0)
+}
+
+// GetSharedLimit is like GetShared, but succeeds only while fewer than limit
+// hold the lock and nobody waits for it, or o holds it already. limit is at
+// least 1.
+func (t *Set) GetSharedLimit(o *Owner, name []byte, limit uint32) (Grant, Outcome) {
+	return t.getShared(o, name, min(limit, noLimit-1), 0)
+}
+
+// GetSharedWait is like GetSharedLimit, but waits in line until due; 0 means
+// that it does not wait.
+func (t *Set) GetSharedWait(o *Owner, name []byte, limit uint32, due uint64) (Grant, Outcome) {
+	return t.getShared(o, name, min(limit, noLimit-1), due)
+}
+
+func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant, Outcome) {
 	s, hash := t.pick(name)
 	s.mu.Lock()
-	count, out := s.getSharedLocked(o, hash, name)
+	grant, out := s.getSharedLocked(o, hash, name, limit, due)
 	if out == Full {
 		s.mu.Unlock()
 		t.reclaim()
 		s.mu.Lock()
-		count, out = s.getSharedLocked(o, hash, name)
+		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
-	s.stats.Acquire[Shared][out]++
+	s.countLocked(Shared, out, limit == noLimit)
 	s.mu.Unlock()
-	return count, out
+	return grant, out
+}
+
+// Token returns the fencing token of the exclusive lock name, if o holds it.
+func (t *Set) Token(o *Owner, name []byte) (uint64, bool) {
+	s, hash := t.pick(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ref := s.findLocked(hash, name); ref != 0 && s.exclusive.at(ref).owner == o.ID {
+		return s.exclusive.at(ref).token(), true
+	}
+	return 0, false
 }
 
 // ReleaseShared ends o's part in the shared lock name and tells whether it
@@ -167,6 +234,7 @@ func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
 		s.stats.ReleaseFailed[Shared]++
 	}
 	s.mu.Unlock()
+	t.tell(&o.served)
 	return ok
 }
 
@@ -197,6 +265,7 @@ func (t *Set) ReleaseSome(o *Owner, n int) bool {
 			s.mu.Lock()
 			s.orphanLocked(o, orphanBatch)
 			s.mu.Unlock()
+			t.tell(&o.served)
 			n -= orphanBatch
 		}
 	}
@@ -214,6 +283,9 @@ func (t *Set) ReleaseAll(o *Owner) {
 func (o *Owner) holdsIn(i int) bool {
 	return o.exclusive != nil && o.exclusive[i] != 0 || o.shared != nil && o.shared[i] != 0
 }
+
+// Limiters returns how many rates the table has.
+func (t *Set) Limiters() int { return int(t.limiters.Load()) }
 
 // Stats sums the shards' counters. Each shard's are consistent, and no
 // request is counted twice or lost, but requests go on between one shard and

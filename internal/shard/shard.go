@@ -17,9 +17,17 @@ type Shard struct {
 	holds     slab[hold]
 	byHolder  index // of holds, by lock and owner
 
+	waiters slab[waiter]
+	wheel   *wheel // of waiters; nil until the first one
+
+	limiters slab[limiter]
+	byLimit  index  // of limiters
+	hand     uint32 // the limiter that is looked at next for being full
+
 	stats   Stats
 	permits int64
-	walks   *Walk // those that stand within a shared lock's holders
+	issued  uint64 // the last fencing token
+	walks   *Walk  // those that stand within a shared lock's holders
 
 	_ [64]byte // keeps neighbours' mutexes out of this one's cache lines
 }
@@ -28,7 +36,20 @@ type Shard struct {
 type exclusive struct {
 	name
 	owner      uint32
-	prev, next uint32 // in the owner's list
+	prev, next uint32    // in the owner's list
+	line       uint32    // the first of those who wait; 0: nobody
+	fence      [2]uint32 // the fencing token, its lower half first
+}
+
+func (e *exclusive) token() uint64     { return uint64(e.fence[1])<<32 | uint64(e.fence[0]) }
+func (e *exclusive) setToken(t uint64) { e.fence = [2]uint32{uint32(t), uint32(t >> 32)} }
+
+// nextTokenLocked returns a fencing token: larger than any that the shard gave
+// before, and, as it counts from its start time in microseconds, than any that
+// a server gave before it. It stays below 2^53 until the year 2255.
+func (s *Shard) nextTokenLocked() uint64 {
+	s.issued++
+	return s.issued
 }
 
 // A shared lock is there while anybody holds it. first and last are its
@@ -37,6 +58,7 @@ type shared struct {
 	name
 	count       uint32
 	first, last uint32
+	line        uint32 // the first of those who wait; 0: nobody
 }
 
 // A hold is one owner's part in a shared lock.
@@ -94,32 +116,48 @@ func (s *Shard) roomLocked(o *Owner) Outcome {
 	return Acquired
 }
 
-func (s *Shard) getLocked(o *Owner, hash uint32, name []byte) Outcome {
+func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant, Outcome) {
 	if ref := s.findLocked(hash, name); ref != 0 {
-		if s.exclusive.at(ref).owner == o.ID {
-			return Acquired
+		e := s.exclusive.at(ref)
+		switch {
+		case e.owner == o.ID:
+			return Grant{Token: e.token()}, Acquired
+		case due == 0:
+			return Grant{}, Refused
+		case s.set.maxPerOwner > 0 && o.held >= s.set.maxPerOwner:
+			return Grant{}, OwnerFull
+		case !s.set.roomToWait():
+			return Grant{}, TooManyWait
 		}
-		return Refused
+		s.enqueueLocked(o, Exclusive, ref, &e.line, 0, due)
+		return Grant{}, Waiting
 	}
 	if room := s.roomLocked(o); room != Acquired {
-		return room
-	}
-	if o.exclusive == nil {
-		o.exclusive = make([]uint32, len(s.set.shards))
+		return Grant{}, room
 	}
 	ref := s.exclusive.alloc()
 	e := s.exclusive.at(ref)
 	s.names.set(&e.name, hash, name)
 	s.byName.insert(hash, ref)
 	e.owner = o.ID
+	e.setToken(s.nextTokenLocked())
+	s.linkLocked(o, ref)
+	o.held++
+	s.stats.Locks[Exclusive]++
+	return Grant{Token: e.token()}, Acquired
+}
+
+// linkLocked puts a lock on its owner's list.
+func (s *Shard) linkLocked(o *Owner, ref uint32) {
+	if o.exclusive == nil {
+		o.exclusive = make([]uint32, len(s.set.shards))
+	}
+	e := s.exclusive.at(ref)
 	e.next = o.exclusive[s.pos]
 	if e.next != 0 {
 		s.exclusive.at(e.next).prev = ref
 	}
 	o.exclusive[s.pos] = ref
-	o.held++
-	s.stats.Locks[Exclusive]++
-	return Acquired
 }
 
 func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte) bool {
@@ -131,7 +169,8 @@ func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte) bool {
 	return true
 }
 
-// dropLocked ends an exclusive lock that o holds.
+// dropLocked ends o's hold of an exclusive lock, which goes to who waits for
+// it.
 func (s *Shard) dropLocked(o *Owner, ref uint32) {
 	e := s.exclusive.at(ref)
 	if e.prev != 0 {
@@ -142,24 +181,46 @@ func (s *Shard) dropLocked(o *Owner, ref uint32) {
 	if e.next != 0 {
 		s.exclusive.at(e.next).prev = e.prev
 	}
+	o.held--
+	if e.line != 0 {
+		s.serveLocked(ref, &o.served)
+		return
+	}
 	s.byName.remove(e.hash, ref)
 	s.names.clear(&e.name)
 	s.exclusive.release(ref)
-	o.held--
 	s.returnPermitLocked()
 	s.stats.Locks[Exclusive]--
 }
 
-func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte) (int, Outcome) {
+// noLimit is the limit of a request for a shared lock that has none. It
+// passes those who wait.
+const noLimit = ^uint32(0)
+
+func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32, due uint64) (Grant, Outcome) {
 	lock := s.findSharedLocked(hash, name)
-	if lock != 0 && s.findHoldLocked(lock, o.ID) != 0 {
-		return int(s.shared.at(lock).count), Acquired
+	wait := false
+	if lock != 0 {
+		l := s.shared.at(lock)
+		if s.findHoldLocked(lock, o.ID) != 0 {
+			return Grant{Count: int(l.count)}, Acquired
+		}
+		if limit != noLimit && (l.line != 0 || l.count >= limit) {
+			if wait = true; due == 0 {
+				return Grant{}, Refused
+			}
+		}
 	}
 	if room := s.roomLocked(o); room != Acquired {
-		return 0, room
+		return Grant{}, room
 	}
-	if o.shared == nil {
-		o.shared = make([]uint32, len(s.set.shards))
+	if wait {
+		if !s.set.roomToWait() {
+			s.returnPermitLocked()
+			return Grant{}, TooManyWait
+		}
+		s.enqueueLocked(o, Shared, lock, &s.shared.at(lock).line, limit, due)
+		return Grant{}, Waiting
 	}
 	if lock == 0 {
 		lock = s.shared.alloc()
@@ -167,11 +228,19 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte) (int, Outcom
 		s.bySharing.insert(hash, lock)
 		s.stats.Locks[Shared]++
 	}
+	s.linkHoldLocked(o, s.addHoldLocked(lock, o.ID))
+	o.held++
+	return Grant{Count: int(s.shared.at(lock).count)}, Acquired
+}
+
+// addHoldLocked makes an owner the last holder of a shared lock. The hold is
+// not on the owner's list yet.
+func (s *Shard) addHoldLocked(lock, owner uint32) uint32 {
 	l := s.shared.at(lock)
 	ref := s.holds.alloc()
 	h := s.holds.at(ref)
-	h.lock, h.owner = lock, o.ID
-	s.byHolder.insert(holdHash(lock, o.ID), ref)
+	h.lock, h.owner = lock, owner
+	s.byHolder.insert(holdHash(lock, owner), ref)
 	h.prev = l.last
 	if h.prev != 0 {
 		s.holds.at(h.prev).next = ref
@@ -179,15 +248,22 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte) (int, Outcom
 		l.first = ref
 	}
 	l.last = ref
+	l.count++
+	s.stats.Holders++
+	return ref
+}
+
+// linkHoldLocked puts a hold on its owner's list.
+func (s *Shard) linkHoldLocked(o *Owner, ref uint32) {
+	if o.shared == nil {
+		o.shared = make([]uint32, len(s.set.shards))
+	}
+	h := s.holds.at(ref)
 	h.ownedNext = o.shared[s.pos]
 	if h.ownedNext != 0 {
 		s.holds.at(h.ownedNext).ownedPrev = ref
 	}
 	o.shared[s.pos] = ref
-	l.count++
-	o.held++
-	s.stats.Holders++
-	return int(l.count), Acquired
 }
 
 func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte) bool {
@@ -203,8 +279,8 @@ func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte) bool {
 	return true
 }
 
-// dropHoldLocked ends o's part in a shared lock, and the lock with its last
-// holder.
+// dropHoldLocked ends o's part in a shared lock, serves who waits for it, and
+// ends the lock with its last holder.
 func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	h := s.holds.at(ref)
 	lock, l := h.lock, s.shared.at(h.lock)
@@ -233,6 +309,9 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	s.returnPermitLocked()
 	s.stats.Holders--
 	l.count--
+	if l.line != 0 {
+		s.serveSharedLocked(lock, &o.served)
+	}
 	if l.count > 0 {
 		return
 	}

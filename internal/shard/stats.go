@@ -17,21 +17,25 @@ type Outcome uint8
 
 // The outcomes of Get and GetShared.
 const (
-	Acquired  Outcome = iota // held now, or held before
-	Refused                  // somebody else holds it
-	Full                     // as many locks are held as the set allows
-	OwnerFull                // as many as it allows one owner
+	Acquired    Outcome = iota // held now, or held before
+	Refused                    // somebody else holds it
+	Full                       // as many locks are held as the set allows
+	OwnerFull                  // as many as it allows one owner
+	TooManyWait                // as many wait as the set allows
+	TimedOut                   // waited as long as was asked for
+	Canceled                   // stopped waiting
 	Outcomes
+	Waiting = Outcomes // stands in line; what becomes of it is not known yet
 )
 
 func (o Outcome) String() string {
-	return [...]string{"acquired", "refused", "full", "owner_full"}[o]
+	return [...]string{"acquired", "refused", "full", "owner_full",
+		"too_many_waiters", "timed_out", "canceled", "waiting"}[o]
 }
 
-// Stats counts what happened, by kind. Every call of the Set's request
-// methods counts in exactly one place, so that sums of these are the numbers
-// of requests.
+// Stats counts what happened, by kind.
 type Stats struct {
+	Gets          [Kinds]uint64 // requests of Get and GetShared
 	Acquire       [Kinds][Outcomes]uint64
 	Release       [Kinds]uint64 // released
 	ReleaseFailed [Kinds]uint64 // not held by who asked
@@ -40,14 +44,11 @@ type Stats struct {
 
 	Locks   [Kinds]int // names held now
 	Holders int        // holds of shared locks now
-}
+	Waiters int        // owners that wait now
 
-// Acquires returns the number of requests for locks of a kind.
-func (s *Stats) Acquires(k Kind) (n uint64) {
-	for _, v := range s.Acquire[k] {
-		n += v
-	}
-	return n
+	Allowed  uint64 // requests for units of a rate that were granted
+	Limited  uint64 // or refused
+	Limiters int    // there now: those that are not full, and some that are
 }
 
 // Releases returns the number of requests to release locks of a kind.
@@ -55,6 +56,7 @@ func (s *Stats) Releases(k Kind) uint64 { return s.Release[k] + s.ReleaseFailed[
 
 func (s *Stats) add(t *Stats) {
 	for k := range Kinds {
+		s.Gets[k] += t.Gets[k]
 		for o := range Outcomes {
 			s.Acquire[k][o] += t.Acquire[k][o]
 		}
@@ -65,4 +67,8 @@ func (s *Stats) add(t *Stats) {
 		s.Locks[k] += t.Locks[k]
 	}
 	s.Holders += t.Holders
+	s.Waiters += t.Waiters
+	s.Allowed += t.Allowed
+	s.Limited += t.Limited
+	s.Limiters += t.Limiters
 }

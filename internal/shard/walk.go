@@ -96,7 +96,7 @@ func (w *Walk) Close() {
 	s := &w.set.shards[w.shard]
 	s.mu.Lock()
 	if w.inside {
-		s.leaveLocked(w)
+		s.exitLocked(w)
 	}
 	s.mu.Unlock()
 	w.shard = len(w.set.shards)
@@ -146,7 +146,7 @@ func (s *Shard) walkSharedLocked(w *Walk, p *Piece) {
 				return // the piece is full
 			}
 		}
-		s.leaveLocked(w)
+		s.exitLocked(w)
 		if w.one {
 			w.shard = len(w.set.shards)
 			return
@@ -177,7 +177,7 @@ func (s *Shard) enterLocked(w *Walk) {
 	s.walks = w
 }
 
-func (s *Shard) leaveLocked(w *Walk) {
+func (s *Shard) exitLocked(w *Walk) {
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {

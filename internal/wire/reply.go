@@ -19,6 +19,23 @@ const (
 	SharedNotLocked      = "Shared Lock Not Locked: "
 
 	TooManyLocks = "Too Many Locks: "
+
+	GetTimeout         = "Lock Get Timeout: "
+	GetCanceled        = "Lock Get Canceled: "
+	SharedGetTimeout   = "Shared Lock Get Timeout: "
+	SharedLimitReached = "Shared Lock Limit Reached: "
+	TooManyWaiters     = "Too Many Waiters: "
+	LockToken          = "Lock Token: "
+	NotHeld            = "Lock Not Held: "
+	RateAllowed        = "Rate Allowed: "
+	RateOpen           = "Rate Open: "
+	RateLimited        = "Rate Limited "
+	RateRetry          = " ms: "
+
+	// Those that are followed by the request's verb.
+	InvalidArgument = "Invalid Argument: "
+	InvalidCommand  = "Invalid Command: "
+	SessionBusy     = "Session Busy: "
 )
 
 // Replies that are the same whatever the request.
@@ -27,6 +44,11 @@ const (
 	Disabled           = "0 disabled\n"
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"
+	TooManySessions    = "0 Too Many Sessions\n"
+	InvalidRequest     = "? 0 Invalid Request\n"
+	Pong               = "1 pong\n"
+	Bye                = "1 bye\n"
+	End                = "1 End\n"
 )
 
 // AppendReply appends the line `NUMBER TEXTNAME`.
@@ -38,6 +60,16 @@ func AppendReply(dst []byte, number uint64, text string, name []byte) []byte {
 	}
 	dst = append(dst, ' ')
 	dst = append(dst, text...)
+	dst = append(dst, name...)
+	return append(dst, '\n')
+}
+
+// AppendRateLimited appends the line that says when to try again, in
+// milliseconds.
+func AppendRateLimited(dst []byte, retry uint64, name []byte) []byte {
+	dst = append(dst, "0 "+RateLimited...)
+	dst = strconv.AppendUint(dst, retry, 10)
+	dst = append(dst, RateRetry...)
 	dst = append(dst, name...)
 	return append(dst, '\n')
 }

@@ -58,3 +58,19 @@ func fold(name []byte, from int) []byte {
 	}
 	return out
 }
+
+// Number takes a decimal number off the front of b: digits, up to the first
+// blank or the end. rest is what follows the blank.
+func Number(b []byte) (n uint64, rest []byte, ok bool) {
+	i := 0
+	for ; i < len(b) && '0' <= b[i] && b[i] <= '9'; i++ {
+		if i == 19 {
+			return 0, nil, false // it might not fit into 64 bits
+		}
+		n = n*10 + uint64(b[i]-'0')
+	}
+	if i == 0 || i < len(b) && b[i] != ' ' {
+		return 0, nil, false
+	}
+	return n, b[min(i+1, len(b)):], true
+}

@@ -61,6 +61,12 @@ type Options struct {
 	// MaxLocksPerConnection is the same for one connection; 0 means no bound
 	// of its own.
 	MaxLocksPerConnection int
+	// MaxWaiters bounds how many wait for locks at a time; 0 means 1,048,576.
+	// One more is answered `0 Too Many Waiters: NAME`.
+	MaxWaiters int
+	// MaxSessions bounds the sessions of one connection (protocol 2); 0 means
+	// 65,536. One more is answered `0 Too Many Sessions`.
+	MaxSessions int
 
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
@@ -73,6 +79,8 @@ const (
 	DefaultMaxOutput              = 64 << 10
 	DefaultMaxMessage             = 64 << 10
 	DefaultMaxLocks               = shard.DefaultMaxLocks
+	DefaultMaxWaiters             = shard.DefaultMaxWaiters
+	DefaultMaxSessions            = 1 << 16
 )
 
 // maxConnections is how many connections there can be whatever the options
@@ -93,6 +101,8 @@ func (o *Options) complete() error {
 		{"max-message", &o.MaxMessage, DefaultMaxMessage, 1},
 		{"max-connections", &o.MaxConnections, openFiles(), 1},
 		{"max-locks", &o.MaxLocks, DefaultMaxLocks, 1},
+		{"max-waiters", &o.MaxWaiters, DefaultMaxWaiters, 1},
+		{"max-sessions", &o.MaxSessions, DefaultMaxSessions, 1},
 		{"max-locks-per-connection", &o.MaxLocksPerConnection, 0, 0},
 	} {
 		if *n.value == 0 {
@@ -133,13 +143,15 @@ func (o *Options) complete() error {
 func (o *Options) config() conn.Config {
 	return conn.Config{
 		Shards:          o.Shards,
-		Limits:          shard.Limits{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection},
+		Limits:          shard.Limits{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection, Waiters: o.MaxWaiters},
 		DisableDump:     o.DisableDump,
 		DisableRegistry: o.DisableRegistry,
 		MaxLine:         o.MaxLine,
 		MaxOutput:       o.MaxOutput,
 		MaxMessage:      o.MaxMessage,
 		MaxConnections:  o.MaxConnections,
+		MaxSessions:     o.MaxSessions,
+		Version:         Version,
 		Logger:          o.Logger,
 	}
 }

@@ -1,0 +1,235 @@
+package shard
+
+// A waiter is an owner in a lock's line. The line is a ring in the order of
+// arrival, and the lock knows its head; the head is never passed over.
+//
+// What becomes of a waiter - granted, timed out, canceled - is decided once,
+// under the shard's mutex. A waiter that was granted or has timed out is in no
+// line any more, but stays until its owner has settled it: only then does the
+// owner know.
+type waiter struct {
+	lock       uint32
+	owner      uint32
+	prev, next uint32 // in the line
+	limit      uint32 // of a shared lock: how many may hold it; granted: how many do
+	kind       Kind
+	state      waiterState
+
+	due                  uint64 // milliseconds
+	slot                 uint16 // of the wheel
+	timerPrev, timerNext uint32
+}
+
+type waiterState uint8
+
+const (
+	inLine waiterState = iota
+	granted
+	timedOut
+)
+
+// A Grant is a lock that was acquired.
+type Grant struct {
+	// Token is the fencing token of an exclusive lock.
+	Token uint64
+	// Count is how many hold a shared lock.
+	Count int
+}
+
+// enqueueLocked puts o at the end of the line that begins at head.
+func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, limit uint32, due uint64) {
+	if s.wheel == nil {
+		s.wheel = new(wheel)
+	}
+	ref := s.waiters.alloc()
+	w := s.waiters.at(ref)
+	w.lock, w.owner, w.kind, w.limit, w.due = lock, o.ID, kind, limit, due
+	if *head == 0 {
+		*head, w.prev, w.next = ref, ref, ref
+	} else {
+		first := s.waiters.at(*head)
+		w.prev, w.next = first.prev, *head
+		s.waiters.at(first.prev).next = ref
+		first.prev = ref
+	}
+	s.wheel.add(&s.waiters, ref)
+	s.stats.Waiters++
+	o.waiter, o.waitsAt = ref, uint32(s.pos)
+}
+
+// dequeueLocked takes a waiter out of its line. It stays allocated.
+func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
+	w := s.waiters.at(ref)
+	if w.next == ref {
+		*head = 0
+	} else {
+		s.waiters.at(w.prev).next = w.next
+		s.waiters.at(w.next).prev = w.prev
+		if *head == ref {
+			*head = w.next
+		}
+	}
+	s.stats.Waiters--
+	s.set.waiting.Add(-1)
+}
+
+// leaveLocked takes out of line a waiter that gets nothing, and serves those
+// behind it whom only it kept back.
+func (s *Shard) leaveLocked(ref uint32, served *[]uint32) {
+	w := s.waiters.at(ref)
+	if w.kind == Exclusive {
+		s.dequeueLocked(ref, &s.exclusive.at(w.lock).line)
+		return
+	}
+	s.dequeueLocked(ref, &s.shared.at(w.lock).line)
+	s.returnPermitLocked()
+	s.serveSharedLocked(w.lock, served)
+}
+
+// serveLocked gives an exclusive lock that is let go to the head of its line.
+// It is linked into the new owner's list when that settles.
+func (s *Shard) serveLocked(lock uint32, served *[]uint32) {
+	e := s.exclusive.at(lock)
+	ref := e.line
+	w := s.waiters.at(ref)
+	s.dequeueLocked(ref, &e.line)
+	s.wheel.remove(&s.waiters, ref)
+	w.state = granted
+	e.owner, e.prev, e.next = w.owner, 0, 0
+	e.setToken(s.nextTokenLocked())
+	s.stats.Acquire[Exclusive][Acquired]++
+	*served = append(*served, w.owner)
+}
+
+// serveSharedLocked gives a shared lock to as many from the head of its line
+// as their limits allow. Each has had a permit since it began to wait.
+func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
+	l := s.shared.at(lock)
+	for l.line != 0 {
+		ref := l.line
+		w := s.waiters.at(ref)
+		if l.count >= w.limit {
+			return
+		}
+		s.dequeueLocked(ref, &l.line)
+		s.wheel.remove(&s.waiters, ref)
+		w.state = granted
+		s.addHoldLocked(lock, w.owner)
+		w.limit = l.count
+		s.stats.Acquire[Shared][Acquired]++
+		*served = append(*served, w.owner)
+	}
+}
+
+// settleLocked tells what became of o's wait. What it was granted, it holds
+// as any other lock from here on.
+func (s *Shard) settleLocked(o *Owner) (Grant, Outcome) {
+	w := *s.waiters.at(o.waiter)
+	if w.state == inLine {
+		return Grant{}, Waiting
+	}
+	s.waiters.release(o.waiter)
+	o.waiter = 0
+	if w.state == timedOut {
+		return Grant{}, TimedOut
+	}
+	o.held++
+	if w.kind == Exclusive {
+		s.linkLocked(o, w.lock)
+		return Grant{Token: s.exclusive.at(w.lock).token()}, Acquired
+	}
+	s.linkHoldLocked(o, s.findHoldLocked(w.lock, o.ID))
+	return Grant{Count: int(w.limit)}, Acquired
+}
+
+// roomToWait tells whether one more may wait, and counts it in.
+func (t *Set) roomToWait() bool {
+	if t.waiting.Add(1) > t.maxWaiters {
+		t.waiting.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Settle tells what became of the wait of an owner that waits: Waiting when
+// that is not decided, else Acquired or TimedOut, and then the owner does not
+// wait any more.
+func (t *Set) Settle(o *Owner) (Grant, Outcome) {
+	s := &t.shards[o.waitsAt]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settleLocked(o)
+}
+
+// Cancel ends an owner's wait: with Canceled, or with Acquired or TimedOut
+// when that came first.
+func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
+	s := &t.shards[o.waitsAt]
+	s.mu.Lock()
+	grant, outcome := s.settleLocked(o)
+	if outcome == Waiting {
+		outcome = Canceled
+		ref := o.waiter
+		s.wheel.remove(&s.waiters, ref)
+		s.stats.Acquire[s.waiters.at(ref).kind][Canceled]++
+		s.leaveLocked(ref, &o.served)
+		s.waiters.release(ref)
+		o.waiter = 0
+	}
+	s.mu.Unlock()
+	t.tell(&o.served)
+	return grant, outcome
+}
+
+// expireBatch is how many waiters time out under one hold of a shard's mutex.
+const expireBatch = 256
+
+// Expire ends the waits whose time has come by now, in milliseconds on the
+// clock of the due times, and returns when to call it again: at the latest
+// then, 0 when nobody waits. One goroutine at a time may call it.
+func (t *Set) Expire(now uint64) (next uint64) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		for more := true; more; {
+			s.mu.Lock()
+			more = s.expireLocked(now, &t.expired)
+			if s.wheel != nil && s.wheel.count > 0 && !more {
+				if _, at, ok := s.wheel.next(); ok && (next == 0 || at < next) {
+					next = at
+				}
+			}
+			s.mu.Unlock()
+			t.tell(&t.expired)
+		}
+	}
+	return next
+}
+
+func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
+	if s.wheel == nil {
+		return false
+	}
+	for range expireBatch {
+		ref := s.wheel.expired(&s.waiters, now)
+		if ref == 0 {
+			return false
+		}
+		w := s.waiters.at(ref)
+		w.state = timedOut
+		s.stats.Acquire[w.kind][TimedOut]++
+		*told = append(*told, w.owner)
+		s.leaveLocked(ref, told)
+	}
+	return true
+}
+
+// tell tells owners that their waits are over.
+func (t *Set) tell(owners *[]uint32) {
+	if len(*owners) == 0 {
+		return
+	}
+	for _, id := range *owners {
+		t.notify(id)
+	}
+	*owners = (*owners)[:0]
+}
