@@ -2,16 +2,16 @@ package client
 
 import "sync/atomic"
 
-// A call is a request on its way. It is the caller's until the writer took it
-// from the queue, the reader's until it is answered, and the caller's again;
-// a caller that gives it up before leaves it to the reader for good.
+// A call is a request on its way. It is the caller's until it is sent, then for
+// the goroutine that reads until it is answered, and the caller's again; a
+// caller that gives it up in between leaves it for good.
 type call struct {
 	verb *verb
 	name string // folded
 	mark string // the end mark's lock, if verb.many
 
-	// done gets one value when the reader has answered and what follows may
-	// be read. It has room for it, so that the reader never waits.
+	// done gets one value when the reply is here and what follows may be read.
+	// It has room for it, so that nobody waits for the caller.
 	done  chan struct{}
 	state atomic.Uint32
 
@@ -51,8 +51,8 @@ func (c *Client) newUnwatched(v *verb, name string) *call {
 	return call
 }
 
-// recycle takes back a call that nobody else can see: one that was never
-// taken from the queue, or that was answered.
+// recycle takes back a call that nobody else can see: one that was not sent, or
+// that was answered.
 func (c *Client) recycle(used *call) {
 	*used = call{done: used.done}
 	c.used.Put(used)

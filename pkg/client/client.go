@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,19 +15,25 @@ type Client struct {
 	opts   Options
 	target target
 
-	// queue has no room: the requests that wait are the goroutines that wait
-	// to send on it, first come first served, and one whose context ends is
-	// gone from it.
-	queue chan *call
+	// turn has a value in it while a request is on the wire, or while there is
+	// no connection yet. The queue is made of the goroutines that wait to send
+	// on it: the first to come is the first served, and one whose context ends
+	// is gone from it.
+	turn chan struct{}
 
-	// current is the request on the wire. The writer sets it, the reader
-	// clears it when the reply is complete and then tells the writer on
-	// replied, with the request to send next if something has to be undone.
+	// transport is set before the first turn is free.
+	transport transport
+
+	// current is the request on the wire. The caller whose turn it is sets it;
+	// the goroutine that reads clears it when the reply is complete, and then
+	// ends the turn.
 	current atomic.Pointer[call]
-	replied chan *call
+
+	// dialect is set by the goroutine that reads.
+	dialect atomic.Uint32
 
 	// held are the locks this client holds, as far as it was told, by the name
-	// in the server's spelling. Only the reader uses it.
+	// in the server's spelling. They belong to the goroutine that reads.
 	held [spaces]map[string]struct{}
 
 	used  sync.Pool // of *call
@@ -37,12 +42,12 @@ type Client struct {
 	connected chan struct{}
 	lost      chan struct{}
 	stop      context.CancelFunc // ends the connecting
-	ended     sync.WaitGroup     // the writer and the reader
+	ended     sync.WaitGroup     // the goroutine that connects and reads
 
-	mu        sync.Mutex // guards what follows
-	transport transport  // nil until connected
-	err       error      // why lost is closed
-	sendErr   error      // the write that failed, until the reader ends
+	mu      sync.Mutex // guards what follows
+	conn    transport  // what to close; nil until connected
+	err     error      // why lost is closed
+	sendErr error      // the first write that failed
 }
 
 // New returns a client that connects in the background. It may be used at
@@ -58,14 +63,17 @@ func New(opts Options) (*Client, error) {
 	c := &Client{
 		opts:      opts,
 		target:    to,
-		queue:     make(chan *call),
-		replied:   make(chan *call, 1),
+		turn:      make(chan struct{}, 1),
 		connected: make(chan struct{}),
 		lost:      make(chan struct{}),
 		stop:      stop,
 	}
+	c.turn <- struct{}{} // until connected
 	for i := range c.held {
 		c.held[i] = make(map[string]struct{})
+	}
+	if to.url != nil {
+		c.dialect.Store(uint32(readsAll)) // whatever the server, see webSocket
 	}
 	c.watch.timeout = opts.ReadTimeout
 	c.watch.expired = func() { c.lose(fmt.Errorf("%w: no reply for %v", ErrTimeout, opts.ReadTimeout)) }
@@ -115,7 +123,7 @@ func (c *Client) end(err error) {
 		c.err = err
 		close(c.lost)
 	}
-	t := c.transport
+	t := c.conn
 	c.mu.Unlock()
 	if !first {
 		return
@@ -130,10 +138,11 @@ func (c *Client) end(err error) {
 // do sends a request and waits for its reply. If it returns nil the reply is
 // in the call, which the caller recycles.
 func (c *Client) do(ctx context.Context, call *call) error {
-	if err := c.queueUp(ctx, call); err != nil {
+	if err := c.takeTurn(ctx); err != nil {
 		c.recycle(call) // nobody has seen it
 		return err
 	}
+	c.send(call)
 	select {
 	case <-call.done:
 	case <-ctx.Done():
@@ -151,18 +160,20 @@ func (c *Client) do(ctx context.Context, call *call) error {
 	return nil
 }
 
-func (c *Client) queueUp(ctx context.Context, call *call) error {
-	// Of several ready channels select takes any; these have to come first.
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+// takeTurn waits in the queue. If it returns nil the caller has the turn and
+// sends a request, whose reply ends it.
+func (c *Client) takeTurn(ctx context.Context) error {
 	select {
 	case <-c.lost:
-		return c.Err()
+		return c.Err() // rather than the context's
 	default:
 	}
 	select {
-	case c.queue <- call:
+	case c.turn <- struct{}{}:
+		if err := ctx.Err(); err != nil { // select takes any that is ready
+			<-c.turn
+			return err
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -171,7 +182,30 @@ func (c *Client) queueUp(ctx context.Context, call *call) error {
 	}
 }
 
-// run connects and then is the writer: it sends the requests one by one.
+// send sends a request, by whoever has the turn. If that fails, the client is
+// lost in a moment.
+func (c *Client) send(call *call) {
+	r := request{verb: call.verb.word, name: call.name, mark: call.mark, pad: dialect(c.dialect.Load()) == readsOne}
+	c.watch.expect()
+	c.current.Store(call) // from here on it is for the goroutine that reads
+	if err := c.transport.send(r); err != nil {
+		c.sendFailed(err)
+	}
+}
+
+// sendFailed leaves it to the goroutine that reads to end the client, see
+// grace.
+func (c *Client) sendFailed(err error) {
+	c.mu.Lock()
+	if c.sendErr == nil {
+		c.sendErr = err
+	}
+	c.mu.Unlock()
+	c.transport.expireReads(time.Now().Add(grace))
+}
+
+// run connects, and then reads every line that the server sends, also while no
+// request is under way, and so notices at once when the connection ends.
 func (c *Client) run(ctx context.Context) {
 	t, err := c.opts.connect(ctx, c.target)
 	if err != nil {
@@ -179,74 +213,25 @@ func (c *Client) run(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
+	closed := c.err != nil
+	c.conn = t
+	c.mu.Unlock()
+	if closed {
 		t.close()
 		return
 	}
 	c.transport = t
-	c.mu.Unlock()
 	close(c.connected)
-	c.ended.Go(func() { c.read(t) })
+	<-c.turn
 
-	for {
-		select {
-		case <-c.lost:
-			return
-		case call := <-c.queue:
-			if !call.abandoned() {
-				c.exchange(t, call)
-			}
-		}
-	}
-}
-
-// exchange sends a request, waits until it is answered, and then does the same
-// with what has to be undone because of it.
-func (c *Client) exchange(t transport, call *call) {
-	if call.verb.many {
-		call.mark = rand.Text() // 130 random bits
-		if t.needsProbe() {
-			c.exchange(t, c.newUnwatched(inspect, rand.Text()))
-		}
-	}
-	for call != nil {
-		word, name, mark := call.verb.word, call.name, call.mark
-		c.watch.expect()
-		c.current.Store(call) // the call is the reader's from here on
-		if err := t.send(word, name, mark); err != nil {
-			c.sendFailed(t, err)
-			<-c.lost
-			return
-		}
-		select {
-		case call = <-c.replied:
-		case <-c.lost:
-			return
-		}
-	}
-}
-
-// sendFailed leaves it to the reader to tell why the connection ended, since
-// the server's last line, or a better error, may still be there to read.
-func (c *Client) sendFailed(t transport, err error) {
-	const grace = time.Second
-	c.mu.Lock()
-	c.sendErr = err
-	c.mu.Unlock()
-	t.expireReads(time.Now().Add(grace))
-}
-
-// read is the reader: it takes every line that the server sends, also while
-// no request is under way, and so notices at once when the connection ends.
-func (c *Client) read(t transport) {
-	err := c.readReplies(t)
+	err = c.readReplies(t)
 	c.mu.Lock()
 	if c.sendErr != nil && err != ErrTooManyConnections {
 		err = c.sendErr
 	}
 	c.mu.Unlock()
 	c.lose(err)
+	t.close() // again, to wait for a pump that another goroutine is closing
 }
 
 func (c *Client) readReplies(t transport) error {
@@ -276,8 +261,8 @@ func (c *Client) readReplies(t transport) error {
 			if err != nil {
 				return err
 			}
-			if call.verb == inspect {
-				t.probed()
+			if call.verb == inspect && r.n == 0 && c.dialect.Load() == uint32(unknown) {
+				c.dialect.Store(uint32(dialectOf(t.endedCRLF())))
 			}
 			call.n, call.err = r.n, r.err
 			if call.verb.yes == "" {
@@ -289,13 +274,11 @@ func (c *Client) readReplies(t transport) error {
 		c.current.Store(nil)
 		if call.answer() {
 			call.done <- struct{}{}
-			undo = nil
+		} else if undo != nil {
+			c.send(c.newUnwatched(undo, name)) // in the same turn
+			continue
 		}
-		if undo != nil {
-			c.replied <- c.newUnwatched(undo, name)
-		} else {
-			c.replied <- nil
-		}
+		<-c.turn
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -176,6 +177,38 @@ func TestReadTimeout(t *testing.T) {
 	s.expectMark()
 	mustBeLost(t, c, <-errs, client.ErrTimeout)
 }
+
+// TestCancelBlockedWrite: a context ends a request that the peer does not read.
+func TestCancelBlockedWrite(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := start(t, client.Options{Dial: func(context.Context) (net.Conn, error) { return near, nil }})
+	<-c.Connected()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := c.Get(ctx, "x"); err != context.DeadlineExceeded {
+		t.Error(err)
+	}
+	if err := c.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWriteFails: a connection that can be read from but not written to.
+func TestWriteFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // which does not wait for the grace
+		near, far := net.Pipe()
+		defer far.Close()
+		c := start(t, client.Options{Dial: func(context.Context) (net.Conn, error) { return deaf{near}, nil }})
+		mustBeLost(t, c, c.Get(within(t), "x"), errDeaf)
+	})
+}
+
+var errDeaf = errors.New("cannot write")
+
+type deaf struct{ net.Conn }
+
+func (deaf) Write([]byte) (int, error) { return 0, errDeaf }
 
 // TestReadTimeoutBlockedWrite: a peer that does not read either.
 func TestReadTimeoutBlockedWrite(t *testing.T) {
@@ -376,7 +409,7 @@ func TestEndMark(t *testing.T) {
 	}
 	results := make(chan result)
 	go func() { locks, err := c.DumpAll(ctx); results <- result{locks, err} }()
-	s.reply("1 Lock Is Locked: " + s.expectMark() + "\r\n") // as glockd would
+	s.reply("0 Lock Not Locked: " + s.expectMark() + "\r\n") // as glockd would
 	want := "d" + strings.Repeat(" ", 4094) + "\n"
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(s.r, got); err != nil || string(got) != want {

@@ -196,8 +196,8 @@ func (s *fake) command(addr, line string) string {
 	}
 	s.counters["command_"+verb]++
 	end := "\n"
-	if s.crlf && (verb == "i" || verb == "g") {
-		end = "\r\n"
+	if s.crlf && (verb == "i" || verb == "g") && s.ex[name] != addr {
+		end = "\r\n" // what a client holds itself is answered by other code
 	}
 	who := func(addr string) string {
 		if n := s.names[addr]; n != "" {

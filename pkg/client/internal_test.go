@@ -99,6 +99,40 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
+func FuzzParseReply(f *testing.F) {
+	f.Add([]byte("1 Lock Get Success: x"))
+	f.Add([]byte("0 Lock Get Failure: x"))
+	f.Add([]byte("0 disabled"))
+	f.Add([]byte("0 "))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		for _, v := range []*verb{get, release, inspect, getShared, releaseShared, inspectShared, me, iam} {
+			r, err := parseReply(line, v, "x")
+			if err != nil && !errors.Is(err, ErrProtocol) {
+				t.Fatal(err)
+			}
+			if v == get && err == nil && r.err == nil && string(r.rest) != "x" {
+				t.Fatalf("%q gave the lock", line)
+			}
+		}
+		isEnd(line, "mark")
+		refused([]string{string(line)})
+	})
+}
+
+func TestPumpIsBounded(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	p := unblocked(near)
+	defer p.Close()
+	var err error
+	for n := 0; err == nil && n < 2*pumpRoom; n += 1 << 16 {
+		_, err = p.Write(make([]byte, 1<<16))
+	}
+	if err != errPumpFull {
+		t.Error(err)
+	}
+}
+
 func TestWatchdog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var expired atomic.Int32

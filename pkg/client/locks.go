@@ -1,6 +1,9 @@
 package client
 
-import "context"
+import (
+	"context"
+	"crypto/rand"
+)
 
 // Get acquires the exclusive lock name, or returns ErrNotAcquired at once if
 // another client holds it. Getting a lock that this client holds already
@@ -150,7 +153,14 @@ func (c *Client) list(ctx context.Context, v *verb, name string, line func(strin
 	if err != nil {
 		return err
 	}
+	if dialect(c.dialect.Load()) == unknown {
+		// The answer to an inspection tells, see dialectOf.
+		if _, err := c.ask(ctx, inspect, rand.Text()); err != nil {
+			return err
+		}
+	}
 	call := c.newCall(v, name)
+	call.mark = rand.Text() // 130 random bits
 	if err := c.do(ctx, call); err != nil {
 		return err
 	}

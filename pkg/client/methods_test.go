@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +23,14 @@ func TestMethods(t *testing.T) {
 		t.Run(f.name+"/ws", func(t *testing.T) {
 			s := newFakeWebSocket(t, f)
 			testMethods(t, client.Options{Target: "ws://" + s.addr}, f.holders)
+		})
+		t.Run(f.name+"/dial", func(t *testing.T) {
+			s := newFake(t, f)
+			testMethods(t, client.Options{Dial: s.dialInPieces}, f.holders)
+		})
+		t.Run(f.name+"/dial ws", func(t *testing.T) {
+			s := newFakeWebSocket(t, f)
+			testMethods(t, client.Options{Target: "ws://somewhere", Dial: s.dialInPieces}, f.holders)
 		})
 	}
 }
@@ -192,6 +202,25 @@ func testMethods(t *testing.T, opts client.Options, holdersOnly bool) {
 	equal(b.Err(), nil)
 }
 
+// TestDialect: the first dump works whatever was inspected before it.
+func TestDialect(t *testing.T) {
+	ctx := within(t)
+	for _, f := range flavors {
+		c := start(t, client.Options{Target: newFake(t, f).addr})
+		if err := c.Get(ctx, "x"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if held, err := c.Inspect(ctx, "x"); !held || err != nil {
+				t.Fatal(held, err)
+			}
+			if locks, err := c.DumpAll(ctx); len(locks) != 1 || err != nil {
+				t.Fatal(locks, err)
+			}
+		}
+	}
+}
+
 // TestManyLines gets dumps of more than one packet.
 func TestManyLines(t *testing.T) {
 	ctx := within(t)
@@ -306,5 +335,106 @@ func TestNothingSent(t *testing.T) {
 	}
 	if log := srv.log(); len(log) != 1 {
 		t.Error(log)
+	}
+}
+
+// dialInPieces connects through a network that cuts everything into pieces.
+func (s *fake) dialInPieces(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", s.addr)
+	return inPieces{conn}, err
+}
+
+type inPieces struct{ net.Conn }
+
+func (c inPieces) Write(b []byte) (n int, err error) {
+	for piece := range slices.Chunk(b, 7+len(b)/5) {
+		m, err := c.Conn.Write(piece)
+		if n += m; err != nil {
+			return n, err
+		}
+		runtime.Gosched()
+	}
+	return n, nil
+}
+
+func (c inPieces) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(len(b), 11)]) }
+
+// TestNonsense: lists that are none.
+func TestNonsense(t *testing.T) {
+	ctx := within(t)
+	c, s := scripted(t, client.Options{})
+	probe := make(chan error)
+	go func() { _, err := c.Inspect(ctx, "x"); probe <- err }()
+	s.expect("i x")
+	s.reply("0 Lock Not Locked: x\n")
+	if err := <-probe; err != nil {
+		t.Fatal(err)
+	}
+	for reply, f := range map[string]func() error{
+		"no border\n":         func() error { _, err := c.DumpAll(ctx); return err },
+		"a: b\nno border\n":   func() error { _, err := c.DumpAllShared(ctx); return err },
+		"no border":           func() error { _, _, err := c.Dump(ctx, "x"); return err },
+		"0 Novel Refusal\n":   func() error { _, err := c.Clients(ctx, "x"); return err },
+		"locks: many\n":       func() error { _, err := c.Stats(ctx); return err },
+		"locks\n":             func() error { _, err := c.Stats(ctx); return err },
+		"0 Not Today: nobody": func() error { _, err := c.Stats(ctx); return err },
+	} {
+		errs := make(chan error)
+		go func() { errs <- f() }()
+		if _, err := s.r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		mark := s.expectMark()
+		s.reply(strings.TrimSuffix(reply, "\n") + "\n0 Lock Not Locked: " + mark + "\n")
+		var refused *client.ReplyError
+		if err := <-errs; !errors.As(err, &refused) || !strings.Contains(reply, refused.Reply) {
+			t.Errorf("%q: %v", reply, err)
+		} else if !strings.Contains(err.Error(), refused.Reply) {
+			t.Error(err)
+		}
+	}
+	errs := make(chan error)
+	go func() { _, err := c.Name(ctx); errs <- err }()
+	s.expect("me")
+	s.reply("1 1.2.3.4:5\n")
+	var refused *client.ReplyError
+	if err := <-errs; !errors.As(err, &refused) || refused.Reply != "1 1.2.3.4:5" {
+		t.Error(err)
+	}
+}
+
+// TestRespelled: a server may rewrite what is not ASCII.
+func TestRespelled(t *testing.T) {
+	ctx := within(t)
+	c, s := scripted(t, client.Options{})
+	errs := make(chan error)
+	go func() { errs <- c.Get(ctx, "a\u00a0b") }()
+	s.expect("g a\u00a0b")
+	s.reply("1 Lock Get Success: a b\n")
+	if err := <-errs; err != nil {
+		t.Fatal(err)
+	}
+	// It is the same lock, so giving up getting it again leaves it alone.
+	again, cancel := context.WithCancel(ctx)
+	go func() { errs <- c.Get(again, "a b") }()
+	s.expect("g a b")
+	cancel()
+	if err := <-errs; err != context.Canceled {
+		t.Fatal(err)
+	}
+	s.reply("1 Lock Get Success: a b\n")
+	go func() {
+		holder, held, err := c.Dump(ctx, "a\u00a0b")
+		if holder != "me" || !held {
+			t.Error(holder, held)
+		}
+		errs <- err
+	}()
+	s.reply("0 Lock Not Locked: " + s.expectMark() + "\n")
+	s.expect("d a\u00a0b")
+	s.reply("a b: me\n0 Lock Not Locked: " + s.expectMark() + "\n")
+	if err := <-errs; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -13,27 +13,57 @@ import (
 // request lines, so honest lines are far shorter.
 const maxReplyLine = 1 << 20
 
-// A transport moves requests and reply lines. One goroutine sends, one reads;
-// close may be called by any and ends both.
+// grace is how long the reading goes on when writing has failed: the server's
+// last line, or a better error, may still be on its way.
+const grace = time.Second
+
+// A transport moves requests and reply lines. One goroutine reads; all the rest
+// may be called by any.
 type transport interface {
-	// send sends a request. If it has an end mark, the inspection of a lock of
-	// that name follows it at once, whose answer shows where the reply ends.
-	send(verb, name, mark string) error
+	// send sends a request, without waiting for the server to take it.
+	send(request) error
 
 	// readLine returns the next line that is not empty, without its end. It is
-	// good until the next call.
+	// good until the next call. endedCRLF tells whether its end was \r\n.
 	readLine() ([]byte, error)
-
-	// needsProbe tells that an inspection has to be answered before send can
-	// be called with an end mark; probed says that readLine just returned the
-	// answer of one.
-	needsProbe() bool
-	probed()
+	endedCRLF() bool
 
 	// expireReads makes readLine fail at the given time.
 	expireReads(time.Time)
 
+	// close ends the connection, and readLine with it.
 	close() error
+}
+
+// A request is what goes onto the wire at once.
+type request struct {
+	verb, name string // name is empty or follows a blank
+
+	// mark, if not empty, has the inspection of a lock of that name follow
+	// the request at once. Its answer shows where the request's reply ends.
+	mark string
+
+	// pad says that the server is one that loses what follows a request.
+	pad bool
+}
+
+// A dialect is what a server does with a request right behind another one.
+type dialect uint32
+
+const (
+	unknown  dialect = iota
+	readsAll         // lockd, lockd for Node.js: it answers both
+	readsOne         // glockd: it loses the second, see lineTransport.send
+)
+
+// dialectOf tells the servers apart by the answer to the inspection of a lock
+// that is free, since none of them says what it is: glockd alone ends that line
+// with \r\n. (Of a lock that the asking client holds itself, it does not.)
+func dialectOf(endedCRLF bool) dialect {
+	if endedCRLF {
+		return readsOne
+	}
+	return readsAll
 }
 
 // A lineReader cuts a stream into lines.
@@ -42,6 +72,8 @@ type lineReader struct {
 	long []byte // a line that did not fit into r's buffer
 	crlf bool   // whether the last line ended in \r\n
 }
+
+func (l *lineReader) endedCRLF() bool { return l.crlf }
 
 func (l *lineReader) readLine() ([]byte, error) {
 	for {

@@ -2,36 +2,28 @@ package client
 
 import (
 	"net"
+	"sync"
 	"time"
 )
 
 // A lineTransport carries lines over a stream: TCP, a unix socket, a pipe.
 type lineTransport struct {
 	lineReader
-	conn   net.Conn
-	w      []byte // the request being sent; kept for its capacity
-	server dialect
+	conn net.Conn
+
+	mu sync.Mutex // guards w, should a server reply before it was asked
+	w  []byte     // the request being sent; kept for its capacity
 }
-
-// A dialect is what a connection's server does with a request that is sent
-// behind another one.
-type dialect uint8
-
-const (
-	unknown  dialect = iota
-	readsAll         // lockd, lockd for Node.js: answers it
-	readsOne         // glockd: loses it
-)
 
 // glockdBuffer is how many bytes glockd reads at most to find one line.
 const glockdBuffer = 4096
 
 func newLineTransport(conn net.Conn) *lineTransport {
+	conn = unblocked(conn)
 	return &lineTransport{lineReader: newLineReader(conn), conn: conn}
 }
 
-// send sends the request, and with an end mark the inspection too, in one
-// write.
+// send sends the request, and with a mark the inspection too, in one write.
 //
 // glockd makes a new 4096-byte reader for every line, and what that reader
 // took from the socket behind its line is lost. So for glockd the request is
@@ -42,16 +34,16 @@ func newLineTransport(conn net.Conn) *lineTransport {
 //
 // Other servers must not get the blanks: lockd for Node.js takes them for a
 // part of the name.
-func (t *lineTransport) send(verb, name, mark string) error {
-	b := appendRequest(t.w[:0], verb, name)
-	if mark != "" {
-		if t.server == readsOne {
-			for len(b) < glockdBuffer-1 {
-				b = append(b, ' ')
-			}
+func (t *lineTransport) send(r request) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b := appendRequest(t.w[:0], r.verb, r.name)
+	if r.mark != "" {
+		for r.pad && len(b) < glockdBuffer-1 {
+			b = append(b, ' ')
 		}
 		b = append(b, '\n')
-		b = appendRequest(b, inspect.word, mark)
+		b = appendRequest(b, inspect.word, r.mark)
 	}
 	b = append(b, '\n')
 	t.w = b
@@ -66,17 +58,6 @@ func appendRequest(b []byte, verb, name string) []byte {
 		b = append(b, name...)
 	}
 	return b
-}
-
-func (t *lineTransport) needsProbe() bool { return t.server == unknown }
-
-// probed tells the servers apart by the end of the answer, since none of them
-// says what it is: glockd alone ends that line with \r\n.
-func (t *lineTransport) probed() {
-	t.server = readsAll
-	if t.crlf {
-		t.server = readsOne
-	}
 }
 
 func (t *lineTransport) expireReads(at time.Time) { t.conn.SetReadDeadline(at) }

@@ -16,8 +16,7 @@ import (
 )
 
 // A webSocket carries a request a message. Requests are messages of their own
-// here, so no server loses the one behind another, and there is nothing to
-// probe for. A request without a reply makes no message (an empty one on
+// here, so no server loses the one behind another. A request without a reply makes no message (an empty one on
 // glockd), so replies of many lines need their end mark here too.
 type webSocket struct {
 	lineReader
@@ -46,23 +45,23 @@ func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (
 	if early == nil {
 		early = bufio.NewReader(conn)
 	}
-	t := &webSocket{conn: conn}
+	t := &webSocket{conn: unblocked(conn)}
 	t.lineReader = newLineReader(&messageReader{t: t, r: early})
 	return t, nil
 }
 
-func (t *webSocket) send(verb, name, mark string) error {
+func (t *webSocket) send(r request) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.w = t.w[:0]
 	// Text has to be UTF-8, and a name need not be.
 	op := ws.OpText
-	if !utf8.ValidString(name) {
+	if !utf8.ValidString(r.name) {
 		op = ws.OpBinary
 	}
-	t.appendMessageLocked(op, verb, name)
-	if mark != "" {
-		t.appendMessageLocked(ws.OpText, inspect.word, mark)
+	t.appendMessageLocked(op, r.verb, r.name)
+	if r.mark != "" {
+		t.appendMessageLocked(ws.OpText, inspect.word, r.mark)
 	}
 	_, err := t.conn.Write(t.w)
 	return err
@@ -108,9 +107,6 @@ func (t *webSocket) sendControlLocked(op ws.OpCode, payload []byte) error {
 	_, err := t.conn.Write(t.w)
 	return err
 }
-
-func (t *webSocket) needsProbe() bool { return false }
-func (t *webSocket) probed()          {}
 
 func (t *webSocket) expireReads(at time.Time) { t.conn.SetReadDeadline(at) }
 

@@ -1,0 +1,56 @@
+# Everything that is done with this repository, by name. `make` lists it.
+
+GO       ?= go
+ARGS     ?=
+INSTALL  ?= 1
+FUZZTIME ?= 30s
+TESTFLAGS ?=
+
+# What staticcheck looks for: all of its bugs (SA), simplifications (S) and
+# unused code (U), and of its style checks those that are not about taste.
+# Not SA1019: tests read what their own server sends with gobwas/ws's ReadFrame,
+# which is deprecated for what strangers may send.
+CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
+
+# tools/testdeps.sh puts programs that tests use here.
+export PATH := $(CURDIR)/bin/tools:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race fuzz lint bench cover
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+run: build ## build lockd and serve on 127.0.0.1:9999 (ARGS='-t 9999 -v' passes flags)
+	@exec bin/lockd $(ARGS)
+
+build: ## build bin/lockd
+	@$(GO) build -o bin/lockd ./cmd/lockd
+
+test: ## go vet and all tests (INSTALL=0: do not get promtool and Chromium for some of them)
+	@tools/testdeps.sh $(INSTALL)
+	@$(GO) vet ./...
+	@$(GO) test $(TESTFLAGS) ./...
+
+race: ## all tests under the race detector
+	@$(GO) test -race $(TESTFLAGS) ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@tools/fuzz.sh $(FUZZTIME)
+
+lint: ## gofmt, go vet, staticcheck, builds for macOS and Windows
+	@unformatted=$$(gofmt -l bench cmd docs examples internal pkg) || exit; \
+		test -z "$$unformatted" || { echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) tool -modfile=tools/go.mod staticcheck -checks '$(CHECKS)' ./...
+	@GOOS=darwin $(GO) build ./...
+	@GOOS=windows $(GO) build ./...
+
+bench: ## the benchmarks in bench
+	@$(GO) test -run '^$$' -bench=. ./bench
+
+cover: ## coverage by function; bin/cover.html shows it line by line
+	@mkdir -p bin
+	@$(GO) test -coverpkg=./internal/...,./pkg/...,./cmd/... -coverprofile=bin/cover.out ./...
+	@$(GO) tool cover -html=bin/cover.out -o bin/cover.html
+	@$(GO) tool cover -func=bin/cover.out

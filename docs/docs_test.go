@@ -1,0 +1,696 @@
+// Package docs_test holds the documents and the code together: what one of
+// them says and the other does not is a failure here.
+package docs_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"html"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nylen/lockd/pkg/server"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// root is the repository, as seen from this package.
+const root = ".."
+
+const module = "github.com/nylen/lockd/"
+
+// patience is how long a test waits for what should come at once.
+const patience = 30 * time.Second
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// documents returns the paths of all documents.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			rel, err := filepath.Rel(root, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, filepath.ToSlash(rel))
+		}
+	}
+	if len(files) < 5 {
+		t.Fatalf("found only %q", files)
+	}
+	return files
+}
+
+// part returns what follows the marker `<!-- NAME -->` up to the next heading
+// or marker.
+func part(t *testing.T, file, name string) string {
+	t.Helper()
+	_, text, ok := strings.Cut(read(t, file), "<!-- "+name+" -->\n")
+	if !ok {
+		t.Fatalf("%s has no marker %q", file, name)
+	}
+	if end := regexp.MustCompile(`(?m)^(#|<!--)`).FindStringIndex(text); end != nil {
+		text = text[:end[0]]
+	}
+	return text
+}
+
+// table returns the rows of the first table in a text, without its heading.
+func table(t *testing.T, text string) [][]string {
+	t.Helper()
+	var rows [][]string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "|") {
+			if rows != nil {
+				break
+			}
+			continue
+		}
+		line = strings.ReplaceAll(strings.Trim(line, "|"), `\|`, "\x00")
+		var row []string
+		for cell := range strings.SplitSeq(line, "|") {
+			row = append(row, strings.TrimSpace(strings.ReplaceAll(cell, "\x00", "|")))
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) < 3 {
+		t.Fatalf("no table in %.80q", text)
+	}
+	return rows[2:]
+}
+
+// quoted returns what stands between backquotes.
+func quoted(cell string) []string {
+	var all []string
+	for _, m := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(cell, -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// same fails for what only one of two sets has.
+func same[V comparable](t *testing.T, what string, document, code map[string]V) {
+	t.Helper()
+	for _, k := range slices.Sorted(maps.Keys(document)) {
+		if v, ok := code[k]; !ok {
+			t.Errorf("%s: the document has %q, the code does not", what, k)
+		} else if v != document[k] {
+			t.Errorf("%s: %q: the document has %v, the code %v", what, k, document[k], v)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(code)) {
+		if _, ok := document[k]; !ok {
+			t.Errorf("%s: the code has %q, the document does not", what, k)
+		}
+	}
+}
+
+func newServer(t *testing.T) *server.Server {
+	t.Helper()
+	s, err := server.New(server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Shutdown(now)
+	})
+	return s
+}
+
+// program builds a command of this module and returns its path.
+func program(t *testing.T, source string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "program.exe")
+	cmd := exec.Command("go", "build", "-o", binary, source)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+// TestFlags compares the README's table with --help, and finds the flags that
+// any document names in one of them.
+func TestFlags(t *testing.T) {
+	lockd := program(t, "./cmd/lockd")
+	cmd := exec.Command(lockd, "serve", "--help")
+	cmd.Env = append(os.Environ(), "COLUMNS=200")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inCode := make(map[string]string)
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-([a-z]), +)?--([a-z-]+)(?:=(\S+))?`).FindAllSubmatch(out, -1) {
+		if name := string(m[2]); name != "help" {
+			inCode[name] = string(m[1]) + " " + strings.TrimSuffix(string(m[3]), ",...")
+		}
+	}
+	inReadme := make(map[string]string)
+	for _, row := range table(t, part(t, "README.md", "flags")) {
+		words := quoted(row[0])
+		short := ""
+		if len(words) == 2 {
+			short, words = strings.TrimPrefix(words[0], "-"), words[1:]
+		}
+		name, value, _ := strings.Cut(words[0], " ")
+		inReadme[strings.TrimPrefix(name, "--")] = short + " " + value
+	}
+	// The README explains `off` beside the flag.
+	inCode["admin"] = strings.TrimSuffix(inCode["admin"], "|off")
+	same(t, "flags with short form and value", inReadme, inCode)
+
+	help := strings.Join(strings.Fields(string(out)), " ")
+	for _, row := range table(t, part(t, "README.md", "flags")) {
+		if def := row[1]; regexp.MustCompile(`^[0-9.:]+s?$`).MatchString(def) && !strings.Contains(help, def) {
+			t.Errorf("%s: the help does not know the default %s", row[0], def)
+		}
+	}
+
+	// Flags of other programs that documents name.
+	others := map[string]bool{"no-install-recommends": true}
+	for _, file := range documents(t) {
+		for _, m := range regexp.MustCompile(`[^\w-]--([a-z][a-z-]*)`).FindAllStringSubmatch(read(t, file), -1) {
+			if name := m[1]; inCode[name] == "" && name != "help" && !others[name] {
+				t.Errorf("%s names --%s, which is no flag", file, name)
+			}
+		}
+	}
+}
+
+// TestVersion compares the changelog's newest version with the code's.
+func TestVersion(t *testing.T) {
+	m := regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+)\]`).FindStringSubmatch(read(t, "CHANGELOG.md"))
+	if m == nil || m[1] != server.Version {
+		t.Errorf("CHANGELOG.md begins with version %v, pkg/server has %s", m, server.Version)
+	}
+	if !strings.Contains(read(t, "README.md"), "Version "+server.Version) {
+		t.Errorf("README.md does not speak of version %s", server.Version)
+	}
+}
+
+// TestMetrics compares the tables with what the collector gives out.
+func TestMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newServer(t).Collector())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := make(map[string]string)
+	values := make(map[string]bool)
+	var verbs []string
+	for _, f := range families {
+		var labels []string
+		for i, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if i == 0 {
+					labels = append(labels, l.GetName())
+				}
+				switch l.GetName() {
+				case "command":
+					verbs = append(verbs, l.GetValue())
+				case "version", "revision", "goversion":
+				default:
+					values[l.GetName()+"="+l.GetValue()] = true
+				}
+			}
+		}
+		metrics[f.GetName()] = strings.ToLower(f.GetType().String()) + " " + strings.Join(labels, " ")
+	}
+
+	inDocument := make(map[string]string)
+	for _, row := range table(t, part(t, "docs/metrics.md", "metrics")) {
+		inDocument[quoted(row[0])[0]] = row[1] + " " + strings.Join(quoted(row[2]), " ")
+	}
+	same(t, "metrics with type and labels", inDocument, metrics)
+
+	documented := make(map[string]bool)
+	for _, row := range table(t, part(t, "docs/metrics.md", "labels")) {
+		documented[quoted(row[0])[0]+"="+quoted(row[1])[0]] = true
+	}
+	same(t, "labels' values", documented, values)
+
+	t.Run("verbs", func(t *testing.T) {
+		inCode := make(map[string]bool)
+		for _, verb := range verbs {
+			inCode[verb] = true
+		}
+		inDocument := make(map[string]bool)
+		parts := strings.Split(requests(t), "| request | replies |\n")
+		for _, part := range parts[1:] {
+			for _, row := range table(t, "| request | replies |\n"+part) {
+				for _, request := range quoted(row[0]) {
+					verb, _, _ := strings.Cut(request, " ")
+					inDocument[verb] = true
+				}
+			}
+		}
+		same(t, "verbs in docs/protocol.md", inDocument, inCode)
+	})
+
+	// The names in queries are right, too.
+	for _, m := range regexp.MustCompile(`lockd_[a-z_]+`).FindAllString(read(t, "docs/metrics.md"), -1) {
+		if metrics[m] == "" {
+			t.Errorf("docs/metrics.md names %s, which is no metric", m)
+		}
+	}
+
+	t.Run("promtool", func(t *testing.T) {
+		promtool, err := exec.LookPath("promtool")
+		if err != nil {
+			t.Skip("promtool is not installed")
+		}
+		r := httptest.NewRecorder()
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(r, httptest.NewRequest("GET", "/metrics", nil))
+		cmd := exec.Command(promtool, "check", "metrics")
+		cmd.Stdin = r.Body
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("promtool check metrics: %v\n%s", err, out)
+		}
+	})
+}
+
+// requests returns the part of docs/protocol.md with the tables of requests.
+func requests(t *testing.T) string {
+	t.Helper()
+	_, text, _ := strings.Cut(read(t, "docs/protocol.md"), "\n## Requests\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
+// TestSections: comments in the code name these.
+func TestSections(t *testing.T) {
+	for _, section := range []string{"Reading a request", "Writing a reply"} {
+		if !strings.Contains(read(t, "docs/protocol.md"), "\n## "+section+"\n") {
+			t.Errorf("docs/protocol.md has no section %q", section)
+		}
+	}
+}
+
+// mayImport is the import picture of docs/internals.md as a rule: nothing of
+// ours may be imported but this.
+var mayImport = map[string][]string{
+	"internal/wire":    {},
+	"internal/shard":   {},
+	"internal/admin":   {},
+	"internal/conn":    {"internal/wire", "internal/shard"},
+	"internal/metrics": {"internal/conn", "internal/shard"},
+	"pkg/server":       {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin"},
+	"pkg/client":       {"internal/wire"},
+	"cmd/lockd":        {"pkg/server"},
+}
+
+// TestImports finds upward imports, on whatever system a file is for, and
+// compares the table with the code.
+func TestImports(t *testing.T) {
+	inCode := make(map[string]map[string]bool)
+	walk(t, func(file string) {
+		dir := path.Dir(file)
+		if top, _, _ := strings.Cut(dir, "/"); !slices.Contains([]string{"internal", "pkg", "cmd"}, top) ||
+			!strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") || strings.Contains(dir, "/testdata") {
+			return
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, file), nil, parser.ImportsOnly)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if inCode[dir] == nil {
+			inCode[dir] = make(map[string]bool)
+		}
+		for _, spec := range f.Imports {
+			imported, _ := strconv.Unquote(spec.Path.Value)
+			ours, ok := strings.CutPrefix(imported, module)
+			if !ok {
+				continue
+			}
+			inCode[dir][ours] = true
+			if !slices.Contains(mayImport[dir], ours) {
+				t.Errorf("%s imports %s, which it may not", file, ours)
+			}
+		}
+	})
+	list := func(imports []string) string { return strings.Join(slices.Sorted(slices.Values(imports)), " ") }
+	code, document := make(map[string]string), make(map[string]string)
+	for dir, imports := range inCode {
+		if mayImport[dir] == nil {
+			t.Errorf("package %s has no place in docs/internals.md and in this test", dir)
+		}
+		code[dir] = list(slices.Collect(maps.Keys(imports)))
+	}
+	for _, row := range table(t, part(t, "docs/internals.md", "imports")) {
+		document[quoted(row[0])[0]] = list(quoted(row[1]))
+	}
+	same(t, "imports", document, code)
+}
+
+// TestDependencies compares docs/internals.md with go.mod.
+func TestDependencies(t *testing.T) {
+	text := read(t, "docs/internals.md")
+	for _, m := range regexp.MustCompile(`(?m)^\t(?:require )?(\S+) v\S+$`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
+		if !strings.Contains(text, "`"+m[1]+"`") {
+			t.Errorf("docs/internals.md gives no reason for %s", m[1])
+		}
+	}
+}
+
+// walk calls f with the paths of the repository's files.
+func walk(t *testing.T, f func(file string)) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(root), ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if file == ".git" || file == "bin" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if d.Type().IsRegular() {
+			f(file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLocalPaths finds the paths of somebody's own machine.
+func TestLocalPaths(t *testing.T) {
+	local := regexp.MustCompile(`(^|[^\w.\-/])/(work|root|home/\w+|Users/\w+)/`)
+	walk(t, func(file string) {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil || bytes.IndexByte(text, 0) >= 0 || strings.Contains(file, "testdata/fuzz/") {
+			return
+		}
+		if m := local.Find(text); m != nil {
+			t.Errorf("%s names a path of one machine: %q", file, m)
+		}
+	})
+}
+
+// TestLinks follows the links between documents and to files.
+func TestLinks(t *testing.T) {
+	fence := regexp.MustCompile("(?ms)^```.*?^```$")
+	anchors := make(map[string]map[string]bool)
+	text := make(map[string]string)
+	for _, file := range documents(t) {
+		text[file] = fence.ReplaceAllString(read(t, file), "")
+		anchors[file] = make(map[string]bool)
+		for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text[file], -1) {
+			slug := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+			anchors[file][strings.ReplaceAll(slug, " ", "-")] = true
+		}
+	}
+	for _, file := range documents(t) {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text[file], -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			target, anchor, _ := strings.Cut(m[1], "#")
+			to := file
+			if target != "" {
+				to = path.Join(path.Dir(file), target)
+			}
+			if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(to))); err != nil {
+				t.Errorf("%s links to %s: %v", file, m[1], err)
+			} else if anchor != "" && !anchors[to][anchor] {
+				t.Errorf("%s links to %s, which has no such heading", file, m[1])
+			}
+		}
+	}
+	// Code refers to documents, too.
+	walk(t, func(file string) {
+		if !strings.HasSuffix(file, ".go") {
+			return
+		}
+		for _, m := range regexp.MustCompile(`docs/[a-z]+\.md`).FindAllString(read(t, file), -1) {
+			if _, err := os.Stat(filepath.Join(root, m)); err != nil {
+				t.Errorf("%s names %s: %v", file, m, err)
+			}
+		}
+	})
+}
+
+// TestMake: what documents tell to make, the Makefile can.
+func TestMake(t *testing.T) {
+	targets := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+		targets[m[1]] = true
+	}
+	for _, file := range append(documents(t), ".ci/run") {
+		for _, m := range regexp.MustCompile("(?m)(?:`|^ +|^step )make ([a-z]+)").FindAllStringSubmatch(read(t, file), -1) {
+			if !targets[m[1]] {
+				t.Errorf("%s tells to make %s, which the Makefile does not know", file, m[1])
+			}
+		}
+	}
+}
+
+// TestExamples plays the conversations in the documents, `A> request` and
+// `A< reply`, against a server, each against a new one.
+func TestExamples(t *testing.T) {
+	var played int
+	for _, file := range documents(t) {
+		for _, m := range regexp.MustCompile("(?ms)^```\n(A> .*?)^```$").FindAllStringSubmatch(read(t, file), -1) {
+			played++
+			t.Run(fmt.Sprint(file, "/", played), func(t *testing.T) { play(t, m[1]) })
+		}
+	}
+	if played < 5 {
+		t.Errorf("found only %d examples", played)
+	}
+}
+
+func play(t *testing.T, script string) {
+	s := newServer(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve(l)
+	type client struct {
+		net.Conn
+		*bufio.Reader
+	}
+	clients := make(map[string]client)
+	for name, addr := range map[string]string{"A": "10.0.0.7:51234", "B": "10.0.0.8:40112"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		clients[name] = client{c, bufio.NewReader(c)}
+		script = strings.ReplaceAll(script, addr, c.LocalAddr().String())
+	}
+	expect := func(name, want string) {
+		t.Helper()
+		if got, err := clients[name].ReadString('\n'); got != want+"\n" || err != nil {
+			t.Fatalf("%s got %q (%v), want %q", name, got, err, want)
+		}
+	}
+	for line := range strings.Lines(script) {
+		line = strings.TrimSuffix(line, "\n")
+		switch name, text := line[:1], line[3:]; line[1:3] {
+		case "> ":
+			io.WriteString(clients[name], text+"\n")
+		case "< ":
+			expect(name, text)
+		default:
+			t.Fatalf("%q is neither a request nor a reply", line)
+		}
+	}
+	for name := range clients { // nothing more was sent
+		io.WriteString(clients[name], "i nothing\n")
+		expect(name, "0 Lock Not Locked: nothing")
+	}
+}
+
+// TestTry runs the commands with nc, without nc.
+func TestTry(t *testing.T) {
+	tries := regexp.MustCompile(`(?m)^( *)\$ printf '(.*)' \| nc -N 127.0.0.1 9999\n((?:.+\n)*)`).
+		FindAllStringSubmatch(strings.ReplaceAll(read(t, "README.md"), "```\n", "\n"), -1)
+	if len(tries) != 2 {
+		t.Fatalf("found %d commands, want 2", len(tries))
+	}
+	for _, try := range tries {
+		c, err := newServer(t).Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, strings.ReplaceAll(try[2], `\n`, "\n"))
+		c.(interface{ CloseWrite() error }).CloseWrite()
+		got, err := io.ReadAll(c)
+		if want := strings.ReplaceAll("\n"+try[3], "\n"+try[1], "\n")[1:]; string(got) != want || err != nil {
+			t.Errorf("%s: got %s (%v), want %s", try[2], got, err, want)
+		}
+	}
+}
+
+// TestPrograms compiles the programs in the README, and runs the one that
+// needs nothing from outside.
+func TestPrograms(t *testing.T) {
+	programs := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(programs) != 2 {
+		t.Fatalf("found %d programs, want 2", len(programs))
+	}
+	for _, p := range programs {
+		source := filepath.Join(t.TempDir(), "main.go")
+		if err := os.WriteFile(source, []byte(p[1]), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		binary := program(t, source)
+		if !strings.Contains(p[1], "pkg/server") {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if out, err := exec.CommandContext(ctx, binary).CombinedOutput(); string(out) != "<nil>\n" || err != nil {
+			t.Errorf("the program that embeds a server: %v\n%s", err, out)
+		}
+	}
+}
+
+// TestBrowser opens the README's page in a browser.
+func TestBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a browser some seconds to start")
+	}
+	var browser string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			browser = found
+			break
+		}
+	}
+	if browser == "" {
+		t.Skip("Chromium is not installed")
+	}
+	m := regexp.MustCompile("(?ms)^```html\n(.*?)^```$").FindStringSubmatch(part(t, "README.md", "browser"))
+	if m == nil {
+		t.Fatal("no page in the README")
+	}
+
+	// The page tells its title.
+	var page string
+	loaded, titles := make(chan bool, 16), make(chan string, 16)
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/":
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			io.WriteString(w, page)
+			loaded <- true
+		case "/title":
+			titles <- r.URL.Query().Get("is")
+		}
+	}))
+	origin := "http://" + web.Listener.Addr().String()
+
+	s, err := server.New(server.Options{WebSocketOrigins: []string{origin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.ServeWebSocket(l)
+	stopServer := func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Shutdown(now)
+	}
+	defer stopServer()
+	page = strings.Replace(m[1], "ws://127.0.0.1:9998/", "ws://"+html.EscapeString(l.Addr().String())+"/", 1) + `<script>
+let told = "";
+setInterval(() => {
+  if (document.title != told) fetch("/title?is=" + encodeURIComponent(told = document.title));
+}, 20);
+</script>`
+	web.Start()
+	defer web.Close()
+
+	profile, err := os.MkdirTemp("", "lockd-browser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not t.TempDir: the browser may still write there when it was killed.
+	defer os.RemoveAll(profile)
+	cmd := exec.CommandContext(t.Context(), browser, "--headless", "--no-sandbox", "--disable-gpu",
+		"--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-port=0", "--user-data-dir="+profile, origin+"/")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second
+	if err := cmd.Start(); err != nil {
+		t.Skipf("the browser does not start: %v", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	stopBrowser := func() {
+		cmd.Process.Kill()
+		<-ended
+	}
+
+	select {
+	case <-loaded:
+		defer stopBrowser()
+	case err := <-ended:
+		t.Skipf("the browser does not work here: %v", err)
+	case <-time.After(patience):
+		stopBrowser()
+		t.Skip("the browser does not work here: it opened nothing")
+	}
+	expect := func(want string) {
+		t.Helper()
+		select {
+		case got := <-titles:
+			if got != want {
+				t.Fatalf("the page's title is %q, want %q", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("the page's title never became %q", want)
+		}
+	}
+	expect("ours as long as this page is open")
+	stopServer()
+	expect("lost, and every lock with it")
+}

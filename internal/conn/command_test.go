@@ -1,0 +1,107 @@
+package conn
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestCommandTable(t *testing.T) {
+	if len(commands) > maxCommands {
+		t.Errorf("%d commands, a tally has room for %d", len(commands), maxCommands)
+	}
+	seen := map[string]bool{}
+	for i, c := range commands {
+		if c.verb == "" || strings.ContainsAny(c.verb, " \t\r\n\v\f") {
+			t.Errorf("%q is no verb", c.verb)
+		}
+		if seen[c.verb] {
+			t.Errorf("%s is there twice", c.verb)
+		}
+		seen[c.verb] = true
+		if c.do == nil {
+			t.Errorf("%s does nothing", c.verb)
+		}
+		if c.help == "" || strings.TrimRight(c.help, ".\n ") != c.help {
+			t.Errorf("the help for %s is %q, want a line without a period", c.verb, c.help)
+		}
+		if c.number != i {
+			t.Errorf("%s is number %d, at %d", c.verb, c.number, i)
+		}
+		if lookup([]byte(c.verb)) != &commands[i] {
+			t.Errorf("lookup does not find %s", c.verb)
+		}
+		for _, other := range []string{c.verb + "x", strings.ToUpper(c.verb), "x" + c.verb} {
+			if !seen[other] && lookup([]byte(other)) != nil {
+				t.Errorf("lookup takes %s for a verb", other)
+			}
+		}
+		// The upper-case words of HTTP must not be verbs.
+		if c.verb == strings.ToUpper(c.verb) {
+			t.Errorf("%s is upper case", c.verb)
+		}
+	}
+	for _, verb := range strings.Fields("g r i sg sr si d sd dump me iam who q") {
+		if !seen[verb] {
+			t.Errorf("there is no %s", verb)
+		}
+	}
+}
+
+// `q` shows what glockd shows before the first use of anything, and each
+// command once it was used.
+func TestCommandsAreCounted(t *testing.T) {
+	h := NewHub(testConfig())
+	s := h.NewSession("a:1")
+	keys := func() (keys []string) {
+		for _, line := range strings.Split(strings.TrimSpace(string(feedAll(t, s, []byte("q\n")))), "\n") {
+			key, _, _ := strings.Cut(line, ": ")
+			keys = append(keys, key)
+		}
+		return keys
+	}
+	want := "command_d command_dump command_g command_i command_q command_r command_sd command_sg command_si command_sr " +
+		"connections invalid_commands locks orphans shared_locks shared_orphans"
+	if got := strings.Join(keys(), " "); got != want {
+		t.Errorf("q lists %s, want %s", got, want)
+	}
+	for _, c := range commands {
+		before := h.Stats().Commands[c.verb]
+		feedAll(t, s, []byte(c.verb+" x\n"))
+		if after := h.Stats().Commands[c.verb]; after != before+1 {
+			t.Errorf("%s was counted %d times", c.verb, after-before)
+		}
+	}
+	if got := len(keys()); got != len(commands)+6 {
+		t.Errorf("q lists %d counters, want %d", got, len(commands)+6)
+	}
+}
+
+// Each verb has a row in a table of the docs.
+func TestCommandsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/protocol.md")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("docs/protocol.md is not there yet")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]bool{}
+	verb := regexp.MustCompile("`([a-z]+)[^`]*`")
+	for _, line := range strings.Split(string(text), "\n") {
+		if cell, ok := strings.CutPrefix(line, "|"); ok {
+			cell, _, _ = strings.Cut(cell, "|")
+			for _, match := range verb.FindAllStringSubmatch(cell, -1) {
+				rows[match[1]] = true
+			}
+		}
+	}
+	for _, c := range commands {
+		if !rows[c.verb] {
+			t.Errorf("docs/protocol.md has no row for `%s`", c.verb)
+		}
+	}
+}

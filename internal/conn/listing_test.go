@@ -1,0 +1,256 @@
+package conn
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// fill makes a hub in which a session at "a:1" holds n locks of each kind.
+// names are the names, sorted.
+func fill(t *testing.T, n, size int) (h *Hub, s *Session, names []string) {
+	h = NewHub(testConfig())
+	s = h.NewSession("a:1")
+	for i := range n {
+		name := fmt.Sprintf("%07d", i)
+		name += strings.Repeat("x", max(0, size-len(name)))
+		names = append(names, name)
+		h.locks.Get(&s.owner, []byte(name))
+		h.locks.GetShared(&s.owner, []byte(name))
+	}
+	slices.Sort(names)
+	return h, s, names
+}
+
+// A listing that fits comes out of one call, so that it leaves in one write.
+func TestSmallListings(t *testing.T) {
+	for _, n := range []int{0, 1, 3, 100} {
+		h, s, names := fill(t, n, 0)
+		feedAll(t, s, []byte("iam me\n"))
+		var lines, pairs, shared []string
+		for _, name := range names {
+			lines = append(lines, name+": me\n")
+			pairs = append(pairs, name+":a:1")
+			shared = append(shared, name+":[a:1]")
+		}
+		for in, want := range map[string]string{
+			"d\n":           strings.Join(lines, ""),
+			"sd\n":          strings.Join(lines, ""),
+			"dump\n":        "map[" + strings.Join(pairs, " ") + "]\n",
+			"dump foo\n":    "map[" + strings.Join(pairs, " ") + "]\n",
+			"dump shared\n": "map[" + strings.Join(shared, " ") + "]\n",
+			"who\n":         "a:1: me\n",
+		} {
+			rest, out := s.Feed([]byte(in), nil)
+			if len(rest) > 0 || s.Listing() {
+				t.Fatalf("%q with %d locks: %d bytes left, listing %v", in, n, len(rest), s.Listing())
+			}
+			if in == "d\n" || in == "sd\n" {
+				got := strings.SplitAfter(string(out), "\n")
+				slices.Sort(got)
+				out = []byte(strings.Join(got, ""))
+			}
+			if string(out) != want {
+				t.Errorf("%q with %d locks:\n%q, want\n%q", in, n, out, want)
+			}
+		}
+		s.Close()
+		if h.Stats().Sessions != 0 {
+			t.Error("sessions are left")
+		}
+	}
+}
+
+// Huge ones come in bounded pieces and are complete.
+func TestHugeListings(t *testing.T) {
+	n := 50_000
+	if testing.Short() {
+		n = 5_000
+	}
+	for _, size := range []int{0, 100} {
+		h, s, names := fill(t, n, size)
+		var line strings.Builder
+		for i, name := range names {
+			if i > 0 {
+				line.WriteByte(' ')
+			}
+			line.WriteString(name + ":a:1")
+		}
+		for _, in := range []string{"d\n", "sd\n", "dump\n", "dump shared\n"} {
+			pieces := 0
+			var got []byte
+			rest := []byte(in + "i after\n")
+			for {
+				var out []byte
+				rest, out = s.Feed(rest, nil)
+				if limit := h.cfg.MaxOutput + listingPiece + 256; len(out) > limit {
+					t.Fatalf("%q: a piece of %d bytes", in, len(out))
+				}
+				if len(out) > 0 {
+					pieces++
+				}
+				got = append(got, out...)
+				if len(rest) == 0 && !s.Listing() {
+					break
+				}
+			}
+			got, ok := bytes.CutSuffix(got, []byte("0 Lock Not Locked: after\n"))
+			if !ok {
+				t.Fatalf("%q: the next request is not answered after it", in)
+			}
+			if want := len(got)/(h.cfg.MaxOutput+listingPiece) + 1; pieces < want {
+				t.Errorf("%q: %d bytes in %d pieces", in, len(got), pieces)
+			}
+			switch in {
+			case "d\n", "sd\n":
+				lines := strings.SplitAfter(strings.TrimSuffix(string(got), "\n"), "\n")
+				slices.Sort(lines)
+				for i := range lines {
+					lines[i] = strings.TrimSuffix(strings.TrimSuffix(lines[i], "\n"), ": a:1")
+				}
+				if !slices.Equal(lines, names) {
+					t.Errorf("%q lists %d lines, want %d", in, len(lines), len(names))
+				}
+			case "dump\n":
+				if string(got) != "map["+line.String()+"]\n" {
+					t.Errorf("dump is wrong: %d bytes", len(got))
+				}
+			default:
+				if string(got) != "map["+strings.NewReplacer(":a:1", ":[a:1]").Replace(line.String())+"]\n" {
+					t.Errorf("dump shared is wrong: %d bytes", len(got))
+				}
+			}
+		}
+	}
+}
+
+// Names of great length, of which few fit into a round of `dump`.
+func TestDumpInRounds(t *testing.T) {
+	n := 3000
+	if testing.Short() {
+		n = 800
+	}
+	_, s, names := fill(t, n, 4000)
+	got := feedAll(t, s, []byte("dump\n"))
+	want := "map[" + strings.Join(names, ":a:1 ") + ":a:1]\n"
+	if string(got) != want {
+		t.Errorf("%d bytes, want %d", len(got), len(want))
+	}
+}
+
+// One shared lock with many holders is listed in the order of their grants.
+func TestManyHolders(t *testing.T) {
+	h := NewHub(testConfig())
+	var want, addrs []string
+	for i := range 5000 {
+		s := h.NewSession(fmt.Sprintf("s:%d", i))
+		s.Request([]byte("sg room"), nil)
+		want = append(want, fmt.Sprintf("room: s:%d\n", i))
+		addrs = append(addrs, fmt.Sprintf("s:%d", i))
+	}
+	s := h.NewSession("asks:1")
+	for _, in := range []string{"sd\n", "sd room\n"} {
+		if got := string(feedAll(t, s, []byte(in))); got != strings.Join(want, "") {
+			t.Errorf("%q: %d bytes, want %d holders in order", in, len(got), len(want))
+		}
+	}
+	if got := string(feedAll(t, s, []byte("dump shared\n"))); got != "map[room:["+strings.Join(addrs, " ")+"]]\n" {
+		t.Errorf("dump shared: %d bytes", len(got))
+	}
+}
+
+// A session may end in the middle of any listing, at any piece; nothing of it
+// stays in the table.
+func TestSessionEndsWithinListing(t *testing.T) {
+	h := NewHub(testConfig())
+	var others []*Session
+	for i := range 3000 {
+		s := h.NewSession(fmt.Sprintf("o:%d", i))
+		s.Request([]byte("iam somebody"), nil)
+		s.Request([]byte("sg room"), nil)
+		for j := range 3 {
+			s.Request(fmt.Appendf(nil, "g %d of %d", j, i), nil)
+			s.Request(fmt.Appendf(nil, "sg %d of %d", j, i), nil)
+		}
+		others = append(others, s)
+	}
+	for _, in := range []string{"d", "sd", "sd room", "dump", "dump shared", "who"} {
+		for pieces := range 12 {
+			s := h.NewSession("asks:1")
+			s.Request([]byte("sg room"), nil)
+			out := s.Request([]byte(in), nil)
+			for i := 0; i < pieces && s.Listing(); i++ {
+				out = s.Continue(out)
+			}
+			s.Close()
+			if s.Listing() {
+				t.Errorf("%s: listing after its end", in)
+			}
+		}
+	}
+	// The table has forgotten the walks: holders go as if there had been none.
+	for _, s := range others {
+		s.Close()
+	}
+	if st := h.Stats(); st.Sessions != 0 || st.Locks.Holders != 0 || st.Locks.Locks != [shard.Kinds]int{} {
+		t.Errorf("in the end: %d sessions, %+v", st.Sessions, st.Locks)
+	}
+}
+
+// What is held from the beginning of a listing to its end is in it once,
+// while other sessions come, register, hold and go.
+func TestListingsWhileThingsChange(t *testing.T) {
+	h, keeper, names := fill(t, 1500, 60)
+	feedAll(t, keeper, []byte("iam keeper\n"))
+	asks := h.NewSession("asks:1")
+	for _, in := range []string{"d", "sd", "dump", "dump shared"} {
+		got := asks.Request([]byte(in), nil)
+		for i := 0; asks.Listing(); i++ {
+			s := h.NewSession("comes:1")
+			s.Request([]byte("iam visitor"), nil)
+			for j := range 20 {
+				s.Request(fmt.Appendf(nil, "g visitor %d %d", i, j), nil)
+				s.Request(fmt.Appendf(nil, "sg %s", names[(i*37+j*101)%len(names)]), nil)
+			}
+			got = asks.Continue(got)
+			s.Close()
+			if asks.Listing() {
+				got = asks.Continue(got)
+			}
+		}
+		for _, name := range names {
+			count := bytes.Count(got, []byte(name+":"))
+			if in == "sd" && count > 1 {
+				count = bytes.Count(got, []byte(name+": keeper\n"))
+			}
+			if count != 1 {
+				t.Fatalf("%s lists %s %d times", in, name, count)
+			}
+		}
+		if bytes.Contains(got, []byte("comes:1: ")) || bytes.Contains(got, []byte(": \n")) {
+			t.Errorf("%s lists somebody without a name", in)
+		}
+	}
+}
+
+func TestWhoListing(t *testing.T) {
+	h := NewHub(testConfig())
+	var want, some []string
+	for i := range 3*whoLooks + 7 {
+		s := h.NewSession(fmt.Sprintf("s:%d", i))
+		s.Request(fmt.Appendf(nil, "iam name %d", i%5), nil)
+		line := fmt.Sprintf("s:%d: name %d\n", i, i%5)
+		want = append(want, line)
+		if i%5 == 3 {
+			some = append(some, line)
+		}
+	}
+	s := h.NewSession("asks:1")
+	script(t, s, "who\n", strings.Join(want, ""))
+	script(t, s, "who name 3\n", strings.Join(some, ""))
+	script(t, s, "who name\n", "")
+}

@@ -1,0 +1,196 @@
+package shard
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// holders makes a set of one shard with a shared lock that owners 1 to n hold.
+func holders(n int, name string) (*Set, []*Owner) {
+	set := New(1, Limits{})
+	owners := make([]*Owner, n+1)
+	for i := 1; i <= n; i++ {
+		owners[i] = &Owner{ID: uint32(i)}
+		set.GetShared(owners[i], []byte(name))
+	}
+	return set, owners
+}
+
+func rest(w *Walk, p *Piece) (ids []uint32) {
+	for more := true; more; {
+		more = w.Next(p)
+		for _, item := range p.Items {
+			ids = append(ids, item.Owner)
+		}
+	}
+	return ids
+}
+
+func sequence(from, to int) (ids []uint32) {
+	for i := from; i <= to; i++ {
+		ids = append(ids, uint32(i))
+	}
+	return ids
+}
+
+// What happens to the holder that a walk stands at, and to its neighbours.
+func TestWalkHoldersMoving(t *testing.T) {
+	const n = 3 * pieceItems
+	const at = pieceItems + 1 // the owner that is next after one piece
+	for _, c := range []struct {
+		what   string
+		change func(*Set, []*Owner)
+		want   []uint32
+	}{
+		{"nothing", func(*Set, []*Owner) {}, sequence(at, n)},
+		{"the next one goes", func(s *Set, o []*Owner) {
+			s.ReleaseShared(o[at], []byte("a"))
+		}, sequence(at+1, n)},
+		{"one before goes", func(s *Set, o []*Owner) {
+			s.ReleaseShared(o[at-1], []byte("a"))
+		}, sequence(at, n)},
+		{"the next hundred go", func(s *Set, o []*Owner) {
+			for i := range 100 {
+				s.ReleaseShared(o[at+i], []byte("a"))
+			}
+		}, sequence(at+100, n)},
+		{"the next hundred go, the last first", func(s *Set, o []*Owner) {
+			for i := range 100 {
+				s.ReleaseShared(o[at+99-i], []byte("a"))
+			}
+		}, sequence(at+100, n)},
+		{"all that were listed go", func(s *Set, o []*Owner) {
+			for i := 1; i < at; i++ {
+				s.ReleaseShared(o[i], []byte("a"))
+			}
+		}, sequence(at, n)},
+		{"all go", func(s *Set, o []*Owner) {
+			for i := 1; i <= n; i++ {
+				s.ReleaseShared(o[i], []byte("a"))
+			}
+		}, nil},
+		{"all go, others take their places", func(s *Set, o []*Owner) {
+			for i := 1; i <= n; i++ {
+				s.ReleaseAll(o[i])
+			}
+			for i := range n {
+				s.GetShared(&Owner{ID: uint32(10_000 + i)}, []byte("b"))
+			}
+		}, nil},
+		{"many come", func(s *Set, o []*Owner) {
+			for i := range n {
+				s.GetShared(&Owner{ID: uint32(10_000 + i)}, []byte("a"))
+			}
+		}, sequence(at, n)},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			set, owners := holders(n, "a")
+			w, second := set.WalkHolders([]byte("a")), set.WalkHolders([]byte("a"))
+			var p, p2 Piece
+			if !w.Next(&p) || len(p.Items) != pieceItems || !second.Next(&p2) {
+				t.Fatalf("the first piece has %d items", len(p.Items))
+			}
+			c.change(set, owners)
+			for _, w := range []*Walk{w, second} {
+				if got := rest(w, &p); !slices.Equal(got, c.want) {
+					t.Errorf("the rest of the walk finds %d holders, want %d", len(got), len(c.want))
+				}
+				w.Close()
+			}
+			if set.shards[0].walks != nil {
+				t.Error("the walks are still in the shard")
+			}
+		})
+	}
+}
+
+// A walk over all shared locks that stands within one of them, which goes.
+func TestWalkLosesItsLock(t *testing.T) {
+	set, owners := holders(2*pieceItems, "a")
+	last := &Owner{ID: 9999}
+	set.GetShared(last, []byte("b"))
+	w := set.Walk(Shared)
+	var p Piece
+	if !w.Next(&p) {
+		t.Fatal("the walk has ended")
+	}
+	for _, o := range owners[1:] {
+		set.ReleaseAll(o)
+	}
+	// Its place is taken by another lock.
+	set.GetShared(owners[1], []byte("c"))
+	got := rest(w, &p)
+	if !slices.Contains(got, last.ID) {
+		t.Errorf("the lock that was there all the time was not found: %v", got)
+	}
+	if set.shards[0].walks != nil {
+		t.Error("the walk is still in the shard")
+	}
+}
+
+func TestWalkClose(t *testing.T) {
+	set, _ := holders(3*pieceItems, "a")
+	for _, begin := range []func() *Walk{
+		func() *Walk { return set.Walk(Shared) },
+		func() *Walk { return set.Walk(Exclusive) },
+		func() *Walk { return set.WalkHolders([]byte("a")) },
+		func() *Walk { return set.WalkHolders([]byte("nobody's")) },
+	} {
+		for pieces := range 5 {
+			w := begin()
+			var p Piece
+			for range pieces {
+				w.Next(&p)
+			}
+			w.Close()
+			w.Close()
+			if w.Next(&p) || len(p.Items) > 0 {
+				t.Error("a closed walk goes on")
+			}
+			if set.shards[0].walks != nil {
+				t.Error("a closed walk is still in the shard")
+			}
+		}
+	}
+}
+
+// Pieces are bounded, in items, in bytes and in what is looked at.
+func TestWalkPieces(t *testing.T) {
+	set := New(2, Limits{})
+	o := &Owner{ID: 1}
+	name := make([]byte, 1000)
+	const n = 20_000
+	for i := range n {
+		copy(name, fmt.Sprintf("%08d", i))
+		set.Get(o, name[:8+i%992])
+		set.GetShared(o, name[:8+i%992])
+	}
+	// Large gaps.
+	for i := range n {
+		if i > n/10 && i < n-n/10 {
+			copy(name, fmt.Sprintf("%08d", i))
+			set.Release(o, name[:8+i%992])
+		}
+	}
+	for kind := range Kinds {
+		found := map[string]bool{}
+		var p Piece
+		w := set.Walk(kind)
+		for more := true; more; {
+			more = w.Next(&p)
+			if len(p.Items) > pieceItems || len(p.names) > pieceBytes+len(name) {
+				t.Fatalf("a piece of %d items, %d bytes", len(p.Items), len(p.names))
+			}
+			for _, item := range p.Items {
+				if found[string(p.Name(item))] {
+					t.Fatalf("%.8s was found twice", p.Name(item))
+				}
+				found[string(p.Name(item))] = true
+			}
+		}
+		if got, want := len(found), set.Stats().Locks[kind]; got != want {
+			t.Errorf("%d %v locks found, want %d", got, kind, want)
+		}
+	}
+}

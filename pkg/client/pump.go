@@ -1,0 +1,106 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// unblocked makes a connection's writes wait for nobody, so that a goroutine
+// which sends a request can still give it up when its context ends, and one
+// that reads may write without a deadlock. A socket is like that by itself: the
+// kernel's buffer has room for all that a client ever has on its way. Others
+// may not be, such as net.Pipe, whose writes wait for the other end to read,
+// or TLS, which has to shake hands first.
+func unblocked(conn net.Conn) net.Conn {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return conn
+	}
+	p := &pump{Conn: conn, wake: make(chan struct{}, 1), closed: make(chan struct{}), ended: make(chan struct{})}
+	go p.run()
+	return p
+}
+
+// pumpRoom is how much a pump holds: a few requests. More is only written by a
+// client that is made to answer a peer which does not read.
+const pumpRoom = 4 << 20
+
+var errPumpFull = errors.New("peer does not read")
+
+// A pump is a connection that is written to by a goroutine of its own, which
+// ends with Close.
+type pump struct {
+	net.Conn
+	wake   chan struct{}
+	closed chan struct{}
+	ended  chan struct{}
+	once   sync.Once
+
+	mu      sync.Mutex // guards what follows
+	pending []byte
+	err     error // of the write that ended the goroutine
+}
+
+func (p *pump) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return 0, p.err
+	}
+	if len(p.pending)+len(b) > pumpRoom {
+		return 0, errPumpFull
+	}
+	p.pending = append(p.pending, b...)
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return len(b), nil
+}
+
+func (p *pump) run() {
+	defer close(p.ended)
+	var b []byte
+	for {
+		select {
+		case <-p.wake:
+		case <-p.closed:
+			return
+		}
+		p.mu.Lock()
+		b, p.pending = p.pending, b[:0]
+		p.mu.Unlock()
+		if _, err := p.Conn.Write(b); err != nil {
+			p.mu.Lock()
+			p.err = err
+			p.mu.Unlock()
+			p.Conn.SetReadDeadline(time.Now().Add(grace))
+			return
+		}
+	}
+}
+
+// Read reads, and tells why writing ended if that is why reading does.
+func (p *pump) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if err != nil && err != io.EOF {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.err != nil {
+			err = p.err
+		}
+	}
+	return n, err
+}
+
+// Close closes the connection, which ends a write that waits, and returns when
+// the goroutine has ended.
+func (p *pump) Close() error {
+	err := p.Conn.Close()
+	p.once.Do(func() { close(p.closed) })
+	<-p.ended
+	return err
+}

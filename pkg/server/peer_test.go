@@ -1,0 +1,143 @@
+package server_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+// A peer is a client of any transport: it sends requests and reads replies
+// line by line, telling where a reply ends if the transport shows it.
+type peer interface {
+	request(line string)
+	raw(bytes string)
+	// line reads the next line, the first one of a reply or a later one.
+	line(first bool) string
+	// done fails if the reply that was read last has more lines.
+	done()
+	addr() string // "" if the client cannot know it
+	io.Closer
+}
+
+// transports are all the ways to connect. websocket sends text messages
+// without a newline, websocket-binary binary messages with one.
+var transports = []string{"tcp", "unix", "memory", "websocket", "websocket-binary"}
+
+func (s *testServer) peer(tb testing.TB, transport string) peer {
+	tb.Helper()
+	switch transport {
+	case "websocket":
+		return &wsPeer{wsClient: dialWS(tb, s.webSocketURL), op: ws.OpText}
+	case "websocket-binary":
+		return &wsPeer{wsClient: dialWS(tb, s.webSocketURL), op: ws.OpBinary, end: "\n"}
+	}
+	return linePeer{s.dial(tb, transport)}
+}
+
+type linePeer struct{ c *client }
+
+func (p linePeer) request(line string)    { p.c.send(line + "\n") }
+func (p linePeer) raw(bytes string)       { p.c.send(bytes) }
+func (p linePeer) line(first bool) string { return p.c.line() }
+func (p linePeer) done()                  {}
+func (p linePeer) addr() string           { return localAddr(p.c) }
+func (p linePeer) Close() error           { return p.c.Close() }
+
+type wsPeer struct {
+	*wsClient
+	op  ws.OpCode
+	end string
+	got string // what is left of the message
+}
+
+func (p *wsPeer) request(line string) {
+	p.tb.Helper()
+	if p.op == ws.OpText && !utf8.ValidString(line) {
+		p.tb.Fatalf("%q cannot go in a text message", line)
+	}
+	p.send(message(p.op, line+p.end))
+}
+
+func (p *wsPeer) raw(string) { p.tb.Fatal("there are no raw bytes in WebSocket") }
+
+func (p *wsPeer) line(first bool) string {
+	p.tb.Helper()
+	if first {
+		p.done()
+		var op ws.OpCode
+		if op, p.got = p.message(); op != p.op {
+			p.tb.Fatalf("got a message of type %d, %q, not of type %d", op, p.got, p.op)
+		}
+	}
+	line, rest, ok := strings.Cut(p.got, "\n")
+	if !ok {
+		p.tb.Fatalf("no whole line in what is left of the message: %q", p.got)
+	}
+	p.got = rest
+	return line + "\n"
+}
+
+func (p *wsPeer) done() {
+	p.tb.Helper()
+	if p.got != "" {
+		p.tb.Fatalf("the reply has more: %q", p.got)
+	}
+}
+
+func (p *wsPeer) addr() string { return localAddr(p.Conn) }
+
+func localAddr(c net.Conn) string {
+	if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		return a.String()
+	}
+	return ""
+}
+
+// addresses replaces {A} by the address of A. That of a client on a unix
+// socket is learnt when it is seen first.
+type addresses map[byte]string
+
+// match compares what came with what is wanted, in which {A} may stand.
+func (as addresses) match(got, want string) error {
+	full := ""
+	for want != "" {
+		if len(want) < 3 || want[0] != '{' || want[2] != '}' || want[1] < 'A' || want[1] > 'Z' {
+			full, want = full+want[:1], want[1:]
+			continue
+		}
+		who := want[1]
+		if as[who] == "" && strings.HasPrefix(got, full) {
+			as[who] = as.learn(got[len(full):])
+		}
+		full, want = full+as[who], want[3:]
+	}
+	if got != full {
+		return fmt.Errorf("got  %q\nwant %q", got, full)
+	}
+	return nil
+}
+
+// learn returns the address that stands at the beginning of s, unless it is
+// somebody else's.
+func (as addresses) learn(s string) string {
+	kind, number, _ := strings.Cut(s, ":")
+	if kind != "unix" && kind != "memory" {
+		return "?"
+	}
+	n := 0
+	for n < len(number) && number[n] >= '0' && number[n] <= '9' {
+		n++
+	}
+	addr := kind + ":" + number[:n]
+	for _, other := range as {
+		if n == 0 || other == addr {
+			return "?"
+		}
+	}
+	return addr
+}

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Gets the programs that some tests use and that are not there, where that is
+# possible without asking anybody; for each of the others it says in one line
+# what is skipped. It never fails: the tests skip what they have no program for.
+#
+# promtool is taken out of Debian's package prometheus and put into bin/tools,
+# without installing it, which would start a service. Chromium is installed,
+# which only root can.
+cd "$(dirname "$0")/.." || exit 0
+tools=bin/tools
+PATH=$PWD/$tools:$PATH
+log=$(mktemp) || exit 0
+work=$(mktemp -d) || exit 0
+trap 'rm -rf "$log" "$work"' EXIT
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+quiet() { timeout 300 "$@" </dev/null >>"$log" 2>&1; }
+
+apt() { quiet apt-get -qq -o DPkg::Lock::Timeout=60 -o Acquire::Retries=2 "$@"; }
+
+# updated brings the lists of packages up to date, once, if we may.
+updated() {
+	[ "$(id -u)" = 0 ] || return 0
+	[ -n "$lists" ] || { apt update; lists=1; }
+}
+
+get_promtool() {
+	have apt-get && have dpkg-deb || return 1
+	updated
+	root=$PWD
+	(cd "$work" && apt -o APT::Sandbox::User="$(id -un)" download prometheus) || return 1
+	quiet dpkg-deb -x "$work"/prometheus_*.deb "$work/x" || return 1
+	mkdir -p "$root/$tools" && mv "$work/x/usr/bin/promtool" "$root/$tools/" || return 1
+	quiet "$root/$tools/promtool" --version || { rm -f "$root/$tools/promtool"; return 1; }
+}
+
+get_chromium() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	updated
+	apt install -y --no-install-recommends chromium && have chromium
+}
+
+why="INSTALL=0"
+if [ "$1" != 0 ]; then
+	why="and it could not be got"
+fi
+have promtool || { [ "$1" != 0 ] && get_promtool; } ||
+	echo "skipping the check of the metrics' text: promtool (Debian's package prometheus) is not installed, $why"
+have chromium || have chromium-browser || have google-chrome || { [ "$1" != 0 ] && get_chromium; } ||
+	echo "skipping the tests in a browser: Chromium is not installed, $why"
+exit 0
