@@ -21,6 +21,7 @@ type client struct {
 	deaf      bool // input stays unread until a lock is granted
 	ended     bool // the session is being closed
 	politely  bool // hang up instead of closing, once it is closed
+	last      bool // the server is shutting down, and this is the last turn
 	gone      bool // the connection is closed, too
 
 	stream Stream
@@ -184,11 +185,21 @@ func (c *client) rest(in []byte) {
 		c.end(true)
 	case c.stream.Waiting():
 		c.in = append([]byte(nil), in...)
-	case c.deaf:
+		return
+	}
+	if c.deaf {
 		c.deaf = false
 		c.watch(listening)
-	case c.loop.draining && !c.stream.Holds():
-		c.loop.queue(c) // read what is there, then end
+	}
+	switch {
+	case c.ended:
+	case !c.loop.draining || c.stream.Holds():
+		c.last = false
+	case c.last:
+		c.end(false)
+	default:
+		c.last = true // read what is there, then end
+		c.loop.queue(c)
 	}
 }
 

@@ -19,6 +19,7 @@ type link struct {
 	hub    *Hub
 	conn   net.Conn
 	stream *Stream
+	last   bool         // the server is shutting down, and this is the last turn
 	out    *[]byte      // replies that have not been sent; nil while there are none
 	run    func() error // settles waits that are over, and goes on with what waited for them
 
@@ -142,7 +143,12 @@ func (l *link) Read(p []byte) (int, error) {
 		if err := l.flush(); err != nil {
 			return 0, err
 		}
-		if l.hub.draining.Load() && !l.stream.Holds() {
+		if ends := l.hub.draining.Load() && !l.stream.Holds(); !ends {
+			l.last = false
+		} else if l.last {
+			return 0, errDrained // it has had its last turn
+		} else {
+			l.last = true
 			l.drain()
 		}
 		n, err := l.conn.Read(p)

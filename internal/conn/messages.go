@@ -318,6 +318,10 @@ func (a *appender) Write(p []byte) (int, error) {
 // handshakeTimeout bounds how long a client may take for its HTTP request.
 const handshakeTimeout = 5 * time.Second
 
+// handshakeReserve is how many handshakes are let in beyond the bound on
+// connections, to be told that there are too many.
+const handshakeReserve = 16
+
 // NewWebSocketServer returns an HTTP server for listeners that have nothing
 // but WebSocket connections. Those that have not shaken hands yet count, too,
 // when it comes to the bound on connections.
@@ -330,7 +334,8 @@ func (h *Hub) NewWebSocketServer(origins []string) *http.Server {
 		ConnState: func(c net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
-				if h.admission.handshakes.Add(1)+h.admission.total.Load() > int64(h.cfg.MaxConnections) {
+				most := int64(h.cfg.MaxConnections) + handshakeReserve
+				if h.admission.handshakes.Add(1)+h.admission.total.Load() > most {
 					h.refuse(tooManyConnections)
 					c.Close()
 				}

@@ -200,7 +200,7 @@ func (st *Stream) refuseHTTP(out []byte) []byte {
 // and one that waits from Settle. It overwrites line.
 func (st *Stream) Request(line, out []byte) []byte {
 	if len(line) > st.hub.cfg.MaxLine {
-		return st.tooLong(line, out)
+		return st.tooLong(line[:st.hub.cfg.MaxLine], out)
 	}
 	verb, arg := wire.Parse(line)
 	if len(verb) == 0 {

@@ -1,6 +1,9 @@
 package shard
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // A bound limits how many locks all shards hold together without a counter
 // that every request writes: shards draw permits from it in batches and give
@@ -8,6 +11,11 @@ import "sync/atomic"
 type bound struct {
 	left  atomic.Int64
 	batch int64
+
+	// While somebody reclaims what idles in the shards, they keep nothing:
+	// they draw one permit at a time, and give each back at once.
+	tight      atomic.Bool
+	reclaiming sync.Mutex // held by who does
 }
 
 func (b *bound) init(limit, shards int) {
@@ -16,11 +24,11 @@ func (b *bound) init(limit, shards int) {
 	b.batch = min(1024, max(1, int64(limit/(shards*32))))
 }
 
-// draw takes up to a batch of permits.
-func (b *bound) draw() int64 {
+// draw takes up to n permits and returns how many.
+func (b *bound) draw(n int64) int64 {
 	for {
 		left := b.left.Load()
-		n := min(b.batch, left)
+		n = min(n, left)
 		if n <= 0 {
 			return 0
 		}
@@ -30,10 +38,14 @@ func (b *bound) draw() int64 {
 	}
 }
 
-// takePermit tells whether one more lock may be held.
+// takePermitLocked tells whether one more lock may be held.
 func (s *Shard) takePermitLocked() bool {
 	if s.permits == 0 {
-		s.permits = s.set.bound.draw()
+		n := s.set.bound.batch
+		if s.set.bound.tight.Load() {
+			n = 1
+		}
+		s.permits = s.set.bound.draw(n)
 	}
 	if s.permits == 0 {
 		return false
@@ -44,16 +56,25 @@ func (s *Shard) takePermitLocked() bool {
 
 func (s *Shard) returnPermitLocked() {
 	s.permits++
-	if b := &s.set.bound; s.permits >= 2*b.batch {
+	b := &s.set.bound
+	if b.tight.Load() {
+		b.left.Add(s.permits)
+		s.permits = 0
+	} else if s.permits >= 2*b.batch {
 		s.permits -= b.batch
 		b.left.Add(b.batch)
 	}
 }
 
-// reclaim collects the permits that idle in the shards, so that none is
-// refused while another shard has one to spare. It tells whether there were
-// any.
+// reclaim collects the permits that idle in the shards, so that nobody is
+// refused while another shard has one to spare, and takes one of them. It
+// takes the shards' mutexes, one at a time.
 func (t *Set) reclaim() bool {
+	b := &t.bound
+	b.reclaiming.Lock()
+	defer b.reclaiming.Unlock()
+	b.tight.Store(true)
+	defer b.tight.Store(false)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -61,8 +82,18 @@ func (t *Set) reclaim() bool {
 		s.permits = 0
 		s.mu.Unlock()
 		if n > 0 {
-			t.bound.left.Add(n)
+			b.left.Add(n)
 		}
 	}
-	return t.bound.left.Load() > 0
+	return b.draw(1) == 1
+}
+
+// lockWithPermit locks the shard once more for a request that found it full,
+// with a permit for it if there is one anywhere.
+func (s *Shard) lockWithPermit() {
+	found := s.set.reclaim()
+	s.mu.Lock()
+	if found {
+		s.permits++
+	}
 }

@@ -2,10 +2,13 @@ package shard
 
 // The sizes of a segment, in slots. A full one of the largest size is split
 // in two, which moves at most maxSlots slots: no insertion ever pays for
-// rehashing a whole table, and no table is ever there twice.
+// rehashing a whole table, and no table is ever there twice. One that empties
+// shrinks to keptSlots, so that a table of a few names does not grow and
+// shrink all the time.
 const (
-	minSlots = 8
-	maxSlots = 1024
+	minSlots  = 8
+	keptSlots = 64
+	maxSlots  = 1024
 	// maxDepth bounds the directory (2^maxDepth pointers). Past it, as when
 	// somebody makes up names that collide, segments grow instead.
 	maxDepth = 16
@@ -95,7 +98,12 @@ func (x *index) remove(hash, ref uint32) {
 	}
 	seg.slots[hole] = slot{}
 	seg.used--
-	if n := len(seg.slots); n > minSlots && int(seg.used) < n/8 {
+	seg.shrink()
+}
+
+// shrink halves the segment as often as it is nearly empty.
+func (seg *segment) shrink() {
+	for n := len(seg.slots); n > keptSlots && int(seg.used) < n/8; n /= 2 {
 		seg.resize(n / 2)
 	}
 }
@@ -147,6 +155,8 @@ func (x *index) split(seg *segment, hash uint32) {
 			to.used++
 		}
 	}
+	seg.shrink()
+	one.shrink()
 	// The upper half of the directory's entries for the old segment.
 	span := 1 << (x.depth - seg.depth)
 	first := int((hash|bit)>>(32-seg.depth)) * span

@@ -53,8 +53,7 @@ func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
 	v := s.takeLocked(hash, name, r, units, now)
 	if v.Outcome == Full {
 		s.mu.Unlock()
-		t.reclaim()
-		s.mu.Lock()
+		s.lockWithPermit()
 		v = s.takeLocked(hash, name, r, units, now)
 	}
 	switch v.Outcome {

@@ -14,8 +14,8 @@
 //
 // A name is hashed once; the hash's upper half chooses one of the shards, an
 // array of values that share nothing but a bound on their sizes, and its
-// lower half finds the lock within the shard. No request takes the mutex of
-// more than one shard.
+// lower half finds the lock within the shard. No request holds the mutexes of
+// two shards at a time.
 package shard
 
 import (
@@ -119,10 +119,8 @@ func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome
 	s.mu.Lock()
 	grant, out := s.getLocked(o, hash, name, due)
 	if out == Full {
-		// Other shards' mutexes are taken for this, never two at a time.
 		s.mu.Unlock()
-		t.reclaim()
-		s.mu.Lock()
+		s.lockWithPermit()
 		grant, out = s.getLocked(o, hash, name, due)
 	}
 	s.countLocked(Exclusive, out, plain)
@@ -202,8 +200,7 @@ func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant,
 	grant, out := s.getSharedLocked(o, hash, name, limit, due)
 	if out == Full {
 		s.mu.Unlock()
-		t.reclaim()
-		s.mu.Lock()
+		s.lockWithPermit()
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
 	s.countLocked(Shared, out, limit == noLimit)

@@ -75,9 +75,3 @@ func reason(err error) error {
 	}
 	return err
 }
-
-// beyondLoopback tells whether others than this machine can reach a listener.
-func beyondLoopback(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return ok && !tcp.IP.IsLoopback()
-}

@@ -17,7 +17,7 @@ var umask sync.Mutex
 func bindUnix(path string) (net.Listener, error) {
 	umask.Lock()
 	defer umask.Unlock()
-	old := syscall.Umask(0o177)
+	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	return net.Listen("unix", path)
 }
