@@ -68,7 +68,7 @@ func BenchmarkSession(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			h := newHub()
-			s, other := h.NewSession("127.0.0.1:1"), h.NewSession("127.0.0.1:2")
+			s, other := h.NewStream("127.0.0.1:1", nil), h.NewStream("127.0.0.1:2", nil)
 			other.Feed([]byte("g taken\nsg taken\n"), nil)
 			s.Feed([]byte("g held\nsg other\n"), nil)
 			in, out := make([]byte, len(c.requests)), make([]byte, 0, 1<<10)
@@ -90,7 +90,7 @@ func BenchmarkSession(b *testing.B) {
 		})
 	}
 	b.Run("never-seen", func(b *testing.B) {
-		s := newHub().NewSession("127.0.0.1:1")
+		s := newHub().NewStream("127.0.0.1:1", nil)
 		in, out := make([]byte, 0, 128), make([]byte, 0, 1<<10)
 		n := int64(0)
 		do := func() {
@@ -119,7 +119,7 @@ func BenchmarkDump(b *testing.B) {
 	for _, request := range []string{"d", "sd", "dump", "dump shared"} {
 		b.Run(request, func(b *testing.B) {
 			h := newHub()
-			s := h.NewSession("127.0.0.1:1")
+			s := h.NewStream("127.0.0.1:1", nil)
 			var line, out []byte
 			for i := range n {
 				line = fmt.Appendf(line[:0], "g lock/%011d\nsg lock/%011d\n", i, i)
@@ -133,7 +133,9 @@ func BenchmarkDump(b *testing.B) {
 				in := append(line[:0], request...)
 				in = append(in, '\n')
 				for {
-					in, out = s.Feed(in, out[:0])
+					if in, out = s.Feed(in, out[:0]); s.Listing() {
+						out = s.Continue(out)
+					}
 					total += len(out)
 					if len(in) == 0 && !s.Listing() {
 						break

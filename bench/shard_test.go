@@ -27,7 +27,7 @@ type lockd struct {
 }
 
 func newLockd() *lockd {
-	l := &lockd{set: shard.New(0, shard.Limits{})}
+	l := &lockd{set: shard.New(0, shard.Config{})}
 	for i := range l.owners {
 		l.owners[i].ID = uint32(i + 1)
 	}
@@ -35,7 +35,8 @@ func newLockd() *lockd {
 }
 
 func (l *lockd) get(owner int, name []byte) bool {
-	return l.set.Get(&l.owners[owner], name) == shard.Acquired
+	_, out := l.set.Get(&l.owners[owner], name)
+	return out == shard.Acquired
 }
 
 func (l *lockd) release(owner int, name []byte) bool {
@@ -199,7 +200,7 @@ func exclusive(b *testing.B, t table, kind string, parallel bool) {
 func BenchmarkShared(b *testing.B) {
 	for _, holders := range []int{0, 10, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("holders=%d", holders), func(b *testing.B) {
-			set := shard.New(0, shard.Limits{})
+			set := shard.New(0, shard.Config{})
 			room := []byte("room for many")
 			all := make([]shard.Owner, holders)
 			for i := range all {
@@ -207,8 +208,8 @@ func BenchmarkShared(b *testing.B) {
 				set.GetShared(&all[i], room)
 			}
 			o := &shard.Owner{ID: 1}
-			if n, _ := set.GetShared(o, room); n != holders+1 {
-				b.Fatalf("%d hold it", n)
+			if g, _ := set.GetShared(o, room); g.Count != holders+1 {
+				b.Fatalf("%d hold it", g.Count)
 			}
 			set.ReleaseShared(o, room)
 			b.ReportAllocs()
@@ -222,7 +223,7 @@ func BenchmarkShared(b *testing.B) {
 		}
 		// One of those in the middle goes and comes back.
 		b.Run(fmt.Sprintf("holders=%d-one-of-them", holders), func(b *testing.B) {
-			set := shard.New(0, shard.Limits{})
+			set := shard.New(0, shard.Config{})
 			room := []byte("room for many")
 			all := make([]shard.Owner, holders)
 			for i := range all {
@@ -247,7 +248,7 @@ func BenchmarkOrphans(b *testing.B) {
 	const n = 100_000
 	for _, kind := range []string{"exclusive", "shared"} {
 		b.Run(kind, func(b *testing.B) {
-			set := shard.New(0, shard.Limits{})
+			set := shard.New(0, shard.Config{})
 			all := names()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

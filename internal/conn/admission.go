@@ -25,9 +25,11 @@ type admission struct {
 	// handshakes are connections to WebSocket listeners that have not become
 	// WebSocket connections yet.
 	handshakes atomic.Int64
-	open       [Transports]atomic.Int64
-	accepted   [Transports]atomic.Uint64
-	refused    [refusals]atomic.Uint64
+	// admitted are those of the handshakes that total counts already.
+	admitted atomic.Int64
+	open     [Transports]atomic.Int64
+	accepted [Transports]atomic.Uint64
+	refused  [refusals]atomic.Uint64
 }
 
 // A refusal is a reason not to serve a connection, or to end it.

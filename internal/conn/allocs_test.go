@@ -12,9 +12,9 @@ import (
 // From a request's first byte to its reply's last, nothing is allocated.
 func TestRequestsDoNotAllocate(t *testing.T) {
 	cfg := testConfig()
-	cfg.Limits.LocksPerOwner = 2000
+	cfg.Table.LocksPerOwner = 2000
 	h := NewHub(cfg)
-	s, other, full := h.NewSession("1.1.1.1:1"), h.NewSession("2.2.2.2:2"), h.NewSession("3.3.3.3:3")
+	s, other, full := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", nil), h.NewStream("3.3.3.3:3", nil)
 	feedAll(t, other, []byte("g taken\nsg taken\nsg a\n"))
 	for i := range 1000 {
 		feedAll(t, full, []byte(fmt.Sprintf("g full%d\nsg full%d\n", i, i)))
@@ -24,7 +24,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 	n := 0
 	// Every % stands for a number that was never there before, every | for an
 	// end of a piece.
-	feed := func(s *Session, requests string) {
+	feed := func(s *Stream, requests string) {
 		in = in[:0]
 		n++
 		for i := range len(requests) {
@@ -49,7 +49,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 			"sg long enough that it takes a block or two besides its head %\nsr long enough that it takes a block or two besides its head %\n")
 	}
 	for _, c := range []struct {
-		s              *Session
+		s              *Stream
 		requests, want string
 	}{
 		{s, "g x%\nr x%\n", "1 "},
@@ -90,7 +90,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 // Lines over the limit are passed over without allocating.
 func TestLongLinesDoNotAllocate(t *testing.T) {
 	h := NewHub(testConfig())
-	s := h.NewSession("a")
+	s := h.NewStream("a", nil)
 	long := bytes.Repeat([]byte{'x'}, 5000)
 	long[len(long)-1] = '\n'
 	in, out := make([]byte, 5000), make([]byte, 0, 100)

@@ -262,7 +262,8 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 }
 
 // end ends the connection, politely if it is the server that ends it. The
-// locks go before the connection: who sees it end finds them free.
+// locks and the place go before the connection: who sees it end finds them
+// free.
 func (c *client) end(politely bool) {
 	if c.ended {
 		return
@@ -283,12 +284,13 @@ func (c *client) close() {
 		c.loop.queue(c)
 		return
 	}
+	c.gone = true
+	c.loop.hub.leave(c.transport)
 	if c.politely {
 		go hangUpFile(int(c.fd))
 	} else {
 		syscall.Close(int(c.fd))
 	}
-	c.gone = true
 	c.loop.free(c)
 }
 

@@ -37,7 +37,7 @@ func TestDirectoryIDs(t *testing.T) {
 	var order []*peer
 	for range 50_000 {
 		next++
-		p := d.add(strconv.Itoa(next))
+		p := d.add(strconv.Itoa(next), nil)
 		if p.id == 0 || p.id&placeMask == 0 {
 			t.Fatal("ID 0 was given out")
 		}
@@ -90,7 +90,7 @@ func TestDirectoryRoll(t *testing.T) {
 	d := newDirectory()
 	var peers []*peer
 	for i := range 10 {
-		p := d.add("addr" + strconv.Itoa(i))
+		p := d.add("addr"+strconv.Itoa(i), nil)
 		peers = append(peers, p)
 		d.register(p, "name"+strconv.Itoa(i))
 	}
@@ -115,9 +115,9 @@ func TestDirectoryRoll(t *testing.T) {
 // Registering again and again keeps the roll short.
 func TestDirectoryCompaction(t *testing.T) {
 	d := newDirectory()
-	stays := d.add("stays")
+	stays := d.add("stays", nil)
 	d.register(stays, "first")
-	p := d.add("p")
+	p := d.add("p", nil)
 	for i := range 100_000 {
 		d.register(p, strconv.Itoa(i))
 		if len(d.roll) > 200 {
@@ -129,7 +129,7 @@ func TestDirectoryCompaction(t *testing.T) {
 	}
 	var many []*peer
 	for i := range 10_000 {
-		q := d.add("q")
+		q := d.add("q", nil)
 		d.register(q, strconv.Itoa(i))
 		many = append(many, q)
 	}
@@ -153,7 +153,7 @@ func TestWhoWhileThingsChange(t *testing.T) {
 	var want []string
 	var leavers []*peer
 	for i := range 1000 {
-		s, l := d.add("s"), d.add("l")
+		s, l := d.add("s", nil), d.add("l", nil)
 		d.register(s, strconv.Itoa(i))
 		d.register(l, strconv.Itoa(i))
 		want = append(want, "s "+strconv.Itoa(i))
@@ -168,7 +168,7 @@ func TestWhoWhileThingsChange(t *testing.T) {
 			}
 		}
 		if i < len(leavers) {
-			late := d.add("late")
+			late := d.add("late", nil)
 			d.register(late, "late")
 			d.remove(late)
 		}
@@ -185,7 +185,7 @@ func TestDirectoryRace(t *testing.T) {
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 3000 {
-				p := d.add(fmt.Sprintf("%d-%d", g, i))
+				p := d.add(fmt.Sprintf("%d-%d", g, i), nil)
 				d.register(p, "x")
 				if name, ok := d.holder(p.id); !ok || name != "x" {
 					t.Errorf("holder: %q, %v", name, ok)

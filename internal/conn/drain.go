@@ -12,7 +12,8 @@ type roster struct {
 	mu       sync.Mutex
 	links    map[*link]struct{} // with a goroutine each
 	looped   int                // on event loops
-	gone     sync.Cond          // a connection ended
+	ended    sync.Once
+	gone     sync.Cond // a connection ended
 }
 
 func (r *roster) init() {
@@ -42,6 +43,7 @@ func (r *roster) untrack(l *link) {
 // after the requests that were under way, and the others as soon as they hold
 // none. When ctx is done it cuts off what is left. It returns once all
 // connections have ended: nil when all ended by themselves, else ctx's error.
+// It may be called again, to cut off earlier.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
 	h.draining.Store(true)
@@ -67,8 +69,10 @@ func (h *Hub) Drain(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	stop()
-	h.endLoops()
-	h.clock.stop()
+	h.ended.Do(func() {
+		h.endLoops()
+		h.clock.stop()
+	})
 	if cut.Load() {
 		return ctx.Err()
 	}

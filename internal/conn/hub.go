@@ -21,8 +21,8 @@ import (
 // Config is what a Hub needs to know. Every field must be set; pkg/server
 // fills in the defaults.
 type Config struct {
-	Shards          int // 0: the shard package's default
-	Limits          shard.Limits
+	Shards          int          // 0: the shard package's default
+	Table           shard.Config // its bounds
 	DisableDump     bool
 	DisableRegistry bool
 	MaxLine         int // bytes of a request line, without its newline
@@ -50,7 +50,8 @@ type Hub struct {
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config) *Hub {
 	h := &Hub{cfg: cfg}
-	h.locks = shard.New(cfg.Shards, cfg.Limits, uint64(time.Now().UnixMicro()), h.notify)
+	cfg.Table.Start, cfg.Table.Notify = uint64(time.Now().UnixMicro()), h.notify
+	h.locks = shard.New(cfg.Shards, cfg.Table)
 	h.clock.init(h.locks)
 	h.directory.init()
 	h.roster.init()

@@ -19,10 +19,8 @@ func (h *Hub) ServeLines(c net.Conn, t Transport) {
 		turnAway(c, wire.TooManyConnections)
 		return
 	}
-	defer h.leave(t)
 	l := h.newLink(c, t)
 	if l == nil {
-		c.Close()
 		return
 	}
 	lines := &lines{link: l}

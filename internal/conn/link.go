@@ -16,12 +16,13 @@ import (
 // input, so replies to pipelined requests share writes and none waits for the
 // next request.
 type link struct {
-	hub    *Hub
-	conn   net.Conn
-	stream *Stream
-	last   bool         // the server is shutting down, and this is the last turn
-	out    *[]byte      // replies that have not been sent; nil while there are none
-	run    func() error // settles waits that are over, and goes on with what waited for them
+	hub       *Hub
+	conn      net.Conn
+	transport Transport
+	stream    *Stream
+	last      bool         // the server is shutting down, and this is the last turn
+	out       *[]byte      // replies that have not been sent; nil while there are none
+	run       func() error // settles waits that are over, and goes on with what waited for them
 
 	mu    sync.Mutex // guards woken and cut
 	woken bool       // the stream has something to settle
@@ -41,11 +42,14 @@ var (
 // requests that were under way.
 const drainGrace = 50 * time.Millisecond
 
-// newLink begins to serve a connection, unless the server is shutting down.
+// newLink begins to serve a connection that was admitted; if the server is
+// shutting down it ends the connection and returns nil.
 func (h *Hub) newLink(c net.Conn, t Transport) *link {
-	l := &link{hub: h, conn: c}
+	l := &link{hub: h, conn: c, transport: t}
 	l.waken.L = &l.mu
 	if !h.track(l) {
+		h.leave(t)
+		c.Close()
 		return nil
 	}
 	l.stream = h.NewStream(address(c, t), l)
@@ -54,12 +58,13 @@ func (h *Hub) newLink(c net.Conn, t Transport) *link {
 }
 
 // end sends what is pending and ends the connection, politely if it is the
-// server that ends it. The locks go before the connection: who sees it end
-// finds them free.
+// server that ends it. The locks and the place go before the connection: who
+// sees it end finds them free.
 func (l *link) end(err error) {
 	l.flush()
 	l.hub.cfg.Logger.Debug("disconnected", "client", l.stream.main.peer.addr, "locks", l.stream.main.owner.Held())
 	l.stream.Close()
+	l.hub.leave(l.transport)
 	if err == errDrained || err == errClosing {
 		hangUp(l.conn)
 	} else {

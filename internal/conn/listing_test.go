@@ -12,15 +12,15 @@ import (
 
 // fill makes a hub in which a session at "a:1" holds n locks of each kind.
 // names are the names, sorted.
-func fill(t *testing.T, n, size int) (h *Hub, s *Session, names []string) {
+func fill(t *testing.T, n, size int) (h *Hub, s *Stream, names []string) {
 	h = NewHub(testConfig())
-	s = h.NewSession("a:1")
+	s = h.NewStream("a:1", nil)
 	for i := range n {
 		name := fmt.Sprintf("%07d", i)
 		name += strings.Repeat("x", max(0, size-len(name)))
 		names = append(names, name)
-		h.locks.Get(&s.owner, []byte(name))
-		h.locks.GetShared(&s.owner, []byte(name))
+		h.locks.Get(&s.main.owner, []byte(name))
+		h.locks.GetShared(&s.main.owner, []byte(name))
 	}
 	slices.Sort(names)
 	return h, s, names
@@ -45,7 +45,7 @@ func TestSmallListings(t *testing.T) {
 			"dump shared\n": "map[" + strings.Join(shared, " ") + "]\n",
 			"who\n":         "a:1: me\n",
 		} {
-			rest, out := s.Feed([]byte(in), nil)
+			rest, out := turn(s, []byte(in), nil)
 			if len(rest) > 0 || s.Listing() {
 				t.Fatalf("%q with %d locks: %d bytes left, listing %v", in, n, len(rest), s.Listing())
 			}
@@ -86,7 +86,7 @@ func TestHugeListings(t *testing.T) {
 			rest := []byte(in + "i after\n")
 			for {
 				var out []byte
-				rest, out = s.Feed(rest, nil)
+				rest, out = turn(s, rest, nil)
 				if limit := h.cfg.MaxOutput + listingPiece + 256; len(out) > limit {
 					t.Fatalf("%q: a piece of %d bytes", in, len(out))
 				}
@@ -147,12 +147,12 @@ func TestManyHolders(t *testing.T) {
 	h := NewHub(testConfig())
 	var want, addrs []string
 	for i := range 5000 {
-		s := h.NewSession(fmt.Sprintf("s:%d", i))
+		s := h.NewStream(fmt.Sprintf("s:%d", i), nil)
 		s.Request([]byte("sg room"), nil)
 		want = append(want, fmt.Sprintf("room: s:%d\n", i))
 		addrs = append(addrs, fmt.Sprintf("s:%d", i))
 	}
-	s := h.NewSession("asks:1")
+	s := h.NewStream("asks:1", nil)
 	for _, in := range []string{"sd\n", "sd room\n"} {
 		if got := string(feedAll(t, s, []byte(in))); got != strings.Join(want, "") {
 			t.Errorf("%q: %d bytes, want %d holders in order", in, len(got), len(want))
@@ -167,9 +167,9 @@ func TestManyHolders(t *testing.T) {
 // stays in the table.
 func TestSessionEndsWithinListing(t *testing.T) {
 	h := NewHub(testConfig())
-	var others []*Session
+	var others []*Stream
 	for i := range 3000 {
-		s := h.NewSession(fmt.Sprintf("o:%d", i))
+		s := h.NewStream(fmt.Sprintf("o:%d", i), nil)
 		s.Request([]byte("iam somebody"), nil)
 		s.Request([]byte("sg room"), nil)
 		for j := range 3 {
@@ -180,7 +180,7 @@ func TestSessionEndsWithinListing(t *testing.T) {
 	}
 	for _, in := range []string{"d", "sd", "sd room", "dump", "dump shared", "who"} {
 		for pieces := range 12 {
-			s := h.NewSession("asks:1")
+			s := h.NewStream("asks:1", nil)
 			s.Request([]byte("sg room"), nil)
 			out := s.Request([]byte(in), nil)
 			for i := 0; i < pieces && s.Listing(); i++ {
@@ -206,11 +206,11 @@ func TestSessionEndsWithinListing(t *testing.T) {
 func TestListingsWhileThingsChange(t *testing.T) {
 	h, keeper, names := fill(t, 1500, 60)
 	feedAll(t, keeper, []byte("iam keeper\n"))
-	asks := h.NewSession("asks:1")
+	asks := h.NewStream("asks:1", nil)
 	for _, in := range []string{"d", "sd", "dump", "dump shared"} {
 		got := asks.Request([]byte(in), nil)
 		for i := 0; asks.Listing(); i++ {
-			s := h.NewSession("comes:1")
+			s := h.NewStream("comes:1", nil)
 			s.Request([]byte("iam visitor"), nil)
 			for j := range 20 {
 				s.Request(fmt.Appendf(nil, "g visitor %d %d", i, j), nil)
@@ -241,7 +241,7 @@ func TestWhoListing(t *testing.T) {
 	h := NewHub(testConfig())
 	var want, some []string
 	for i := range 3*whoLooks + 7 {
-		s := h.NewSession(fmt.Sprintf("s:%d", i))
+		s := h.NewStream(fmt.Sprintf("s:%d", i), nil)
 		s.Request(fmt.Appendf(nil, "iam name %d", i%5), nil)
 		line := fmt.Sprintf("s:%d: name %d\n", i, i%5)
 		want = append(want, line)
@@ -249,7 +249,7 @@ func TestWhoListing(t *testing.T) {
 			some = append(some, line)
 		}
 	}
-	s := h.NewSession("asks:1")
+	s := h.NewStream("asks:1", nil)
 	script(t, s, "who\n", strings.Join(want, ""))
 	script(t, s, "who name 3\n", strings.Join(some, ""))
 	script(t, s, "who name\n", "")

@@ -153,8 +153,9 @@ type loop struct {
 	wake  int      // eventfd: there are letters
 	ended chan struct{}
 
-	mu      sync.Mutex // guards letters
+	mu      sync.Mutex // guards letters and closed
 	letters []letter
+	closed  bool // wake is no eventfd of ours any more
 
 	// The rest is the loop's goroutine's own.
 	clients  []*client // by place; nil: free
@@ -235,13 +236,14 @@ func (l *loop) control(op int, c *client, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(l.epoll, op, int(c.fd), &ev))
 }
 
-// post gives a loop a letter.
+// post gives a loop a letter, unless it has ended.
 func (l *loop) post(m letter) {
 	l.mu.Lock()
-	l.letters = append(l.letters, m)
-	first := len(l.letters) == 1
-	l.mu.Unlock()
-	if first {
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if l.letters = append(l.letters, m); len(l.letters) == 1 {
 		signal(l.wake)
 	}
 }
@@ -260,6 +262,9 @@ func (l *loop) run() {
 		// It never happens that the netpoller refuses what it took before.
 		l.hub.cfg.Logger.Error("an event loop failed", "err", err)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 	l.file.Close()
 	syscall.Close(l.wake)
 }
@@ -358,6 +363,5 @@ func (l *loop) forget(c *client) {
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.hub.leave(c.transport)
 	l.hub.unlist()
 }

@@ -33,7 +33,9 @@ func (h *Hub) WebSocket(origins []string) http.Handler {
 			http.Error(w, strings.TrimSpace(wire.TooManyConnections), http.StatusServiceUnavailable)
 			return
 		}
+		h.admission.admitted.Add(1)
 		c, rw, _, err := upgrader.Upgrade(r, w)
+		h.admission.admitted.Add(-1)
 		if err != nil {
 			h.refuse(badHandshake)
 			h.leave(WebSocket)
@@ -61,11 +63,9 @@ func allowed(r *http.Request, origins []string) bool {
 }
 
 func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
-	defer h.leave(WebSocket)
 	setKeepAlive(c)
 	l := h.newLink(c, WebSocket)
 	if l == nil {
-		c.Close()
 		return
 	}
 	m := &messages{link: l, state: ws.StateServerSide}
@@ -334,8 +334,8 @@ func (h *Hub) NewWebSocketServer(origins []string) *http.Server {
 		ConnState: func(c net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
-				most := int64(h.cfg.MaxConnections) + handshakeReserve
-				if h.admission.handshakes.Add(1)+h.admission.total.Load() > most {
+				n := h.admission.handshakes.Add(1) + h.admission.total.Load() - h.admission.admitted.Load()
+				if n > int64(h.cfg.MaxConnections)+handshakeReserve {
 					h.refuse(tooManyConnections)
 					c.Close()
 				}

@@ -255,22 +255,22 @@ func TestIndexColliding(t *testing.T) {
 // colliding locks apart.
 func TestCollidingNames(t *testing.T) {
 	const n = 2000
-	set := New(1, Limits{})
+	set := New(1, Config{})
 	s := &set.shards[0]
 	a, b := &Owner{ID: 1}, &Owner{ID: 2}
 	name := func(i int) []byte { return append(make([]byte, i%100), byte(i), byte(i>>8)) }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range n {
-		if out := s.getLocked(a, 7, name(i)); out != Acquired {
+		if _, out := s.getLocked(a, 7, name(i), 0); out != Acquired {
 			t.Fatalf("get %d: %v", i, out)
 		}
-		if count, out := s.getSharedLocked(a, 7, name(i)); count != 1 || out != Acquired {
-			t.Fatalf("get shared %d: %d, %v", i, count, out)
+		if grant, out := s.getSharedLocked(a, 7, name(i), noLimit, 0); grant.Count != 1 || out != Acquired {
+			t.Fatalf("get shared %d: %d, %v", i, grant.Count, out)
 		}
 	}
 	for i := range n {
-		if out := s.getLocked(b, 7, name(i)); out != Refused {
+		if _, out := s.getLocked(b, 7, name(i), 0); out != Refused {
 			t.Fatalf("somebody else's get %d: %v", i, out)
 		}
 		if i%2 == 0 {

@@ -24,7 +24,7 @@ func rounds(n int) int {
 func TestMutualExclusion(t *testing.T) {
 	for _, shards := range []int{1, 8} {
 		t.Run(strconv.Itoa(shards), func(t *testing.T) {
-			set := New(shards, Limits{})
+			set := New(shards, Config{})
 			const names = 3
 			var guarded [names]int
 			var granted atomic.Int64
@@ -37,7 +37,7 @@ func TestMutualExclusion(t *testing.T) {
 					for range rounds(4000) {
 						i := rnd.IntN(names)
 						name := []byte{'n', byte(i)}
-						switch set.Get(o, name) {
+						switch get(set, o, name) {
 						case Acquired:
 							guarded[i]++
 							granted.Add(1)
@@ -88,7 +88,7 @@ func checkEmpty(t *testing.T, set *Set) {
 // A count is never more than there are owners, and at least one for who holds
 // the lock and asks.
 func TestSharedCounts(t *testing.T) {
-	set := New(4, Limits{})
+	set := New(4, Config{})
 	const owners = 8
 	names := [][]byte{[]byte("a"), []byte("b")}
 	var wg sync.WaitGroup
@@ -98,11 +98,11 @@ func TestSharedCounts(t *testing.T) {
 			o := &Owner{ID: uint32(g + 1)}
 			for range rounds(4000) {
 				i := rnd.IntN(2)
-				n, out := set.GetShared(o, names[i])
+				n, out := getShared(set, o, names[i])
 				if out != Acquired || n < 1 || n > owners {
 					t.Errorf("%v, count %d", out, n)
 				}
-				if again, _ := set.GetShared(o, names[i]); again < 1 || again > owners {
+				if again, _ := getShared(set, o, names[i]); again < 1 || again > owners {
 					t.Errorf("count %d when asking again", again)
 				}
 				if c := set.InspectShared(names[i]); c < 1 || c > owners {
@@ -122,17 +122,17 @@ func TestSharedCounts(t *testing.T) {
 
 // Half of the owners hold for good; the counts never fall below them.
 func TestSharedCountsWithStayers(t *testing.T) {
-	set := New(1, Limits{})
+	set := New(1, Config{})
 	const stay, come = 5, 5
 	for i := range stay {
-		set.GetShared(&Owner{ID: uint32(100 + i)}, []byte("a"))
+		getShared(set, &Owner{ID: uint32(100 + i)}, []byte("a"))
 	}
 	var wg sync.WaitGroup
 	for g := range come {
 		wg.Go(func() {
 			o := &Owner{ID: uint32(g + 1)}
 			for range rounds(4000) {
-				if n, _ := set.GetShared(o, []byte("a")); n <= stay || n > stay+come {
+				if n, _ := getShared(set, o, []byte("a")); n <= stay || n > stay+come {
 					t.Errorf("count %d", n)
 				}
 				if n := set.InspectShared([]byte("a")); n <= stay || n > stay+come {
@@ -150,7 +150,7 @@ func TestSharedCountsWithStayers(t *testing.T) {
 
 // Owners with many locks end in steps while others take what becomes free.
 func TestOrphansWhileOthersGet(t *testing.T) {
-	set := New(4, Limits{})
+	set := New(4, Config{})
 	const names = 500
 	var ids atomic.Uint32
 	var owned [names]int // guarded by the locks
@@ -162,10 +162,10 @@ func TestOrphansWhileOthersGet(t *testing.T) {
 				var buf [16]byte
 				for i := range names {
 					name := strconv.AppendInt(buf[:0], int64(i), 10)
-					if set.Get(o, name) == Acquired {
+					if get(set, o, name) == Acquired {
 						owned[i]++
 					}
-					set.GetShared(o, name)
+					getShared(set, o, name)
 				}
 				if o.Held() < names {
 					t.Errorf("%d held, at least %d shared", o.Held(), names)
@@ -187,7 +187,7 @@ func TestOrphansWhileOthersGet(t *testing.T) {
 func TestWalksWhileThingsChange(t *testing.T) {
 	for _, shards := range []int{1, 4} {
 		t.Run(strconv.Itoa(shards), func(t *testing.T) {
-			set := New(shards, Limits{})
+			set := New(shards, Config{})
 			const stay = 3000
 			o := &Owner{ID: 1}
 			var order []uint32
@@ -195,13 +195,13 @@ func TestWalksWhileThingsChange(t *testing.T) {
 			var stayers, leavers []*Owner
 			for i := range stay {
 				name := fmt.Sprintf("stays %d", i)
-				set.Get(o, []byte(name))
-				set.GetShared(o, []byte(name))
+				get(set, o, []byte(name))
+				getShared(set, o, []byte(name))
 				names[name] = true
 				// Who stays and who goes take turns in the list of holders.
 				s, l := &Owner{ID: uint32(10_000 + i)}, &Owner{ID: uint32(50_000 + i)}
-				set.GetShared(s, []byte("shared by many"))
-				set.GetShared(l, []byte("shared by many"))
+				getShared(set, s, []byte("shared by many"))
+				getShared(set, l, []byte("shared by many"))
 				stayers, leavers = append(stayers, s), append(leavers, l)
 				order = append(order, s.ID)
 			}
@@ -222,18 +222,18 @@ func TestWalksWhileThingsChange(t *testing.T) {
 						name := []byte(fmt.Sprintf("comes and goes %d %d", g, rnd.IntN(2000)))
 						switch rnd.IntN(5) {
 						case 0:
-							set.Get(mine, name)
+							get(set, mine, name)
 						case 1:
 							set.Release(mine, name)
 						case 2:
-							set.GetShared(mine, name)
+							getShared(set, mine, name)
 						case 3:
 							set.ReleaseShared(mine, name)
 						case 4:
 							// Each goroutine has a third of the leavers.
 							l := leavers[rnd.IntN(stay/3)*3+g]
 							if !set.ReleaseShared(l, []byte("shared by many")) {
-								set.GetShared(l, []byte("shared by many"))
+								getShared(set, l, []byte("shared by many"))
 							}
 						}
 						if i%5000 == 4999 {
@@ -325,14 +325,13 @@ func TestWalksWhileThingsChange(t *testing.T) {
 // at the same time: the permits that idle in the shards are a shard's own
 // business.
 func TestBoundIsExactUnderLoad(t *testing.T) {
-	t.Skip("known: what reclaim puts into the common pool, another shard draws and leaves idle before the caller's second try")
 	for _, c := range []struct{ shards, limit int }{{8, 64}, {8, 2560}, {2, 4096}} {
 		t.Run(fmt.Sprintf("%d shards, %d locks", c.shards, c.limit), func(t *testing.T) {
 			const askers = 8
-			set := New(c.shards, Limits{Locks: c.limit})
+			set := New(c.shards, Config{Locks: c.limit})
 			base := &Owner{ID: 1000}
 			for i := range c.limit - askers {
-				if out := set.Get(base, []byte(fmt.Sprintf("base %d", i))); out != Acquired {
+				if out := get(set, base, []byte(fmt.Sprintf("base %d", i))); out != Acquired {
 					t.Fatalf("get %d of %d: %v", i, c.limit, out)
 				}
 			}
@@ -344,7 +343,7 @@ func TestBoundIsExactUnderLoad(t *testing.T) {
 					o := &Owner{ID: uint32(g + 1)}
 					for i := range rounds(20_000) {
 						name := []byte(fmt.Sprintf("%d of %d", i, g))
-						if set.Get(o, name) != Acquired {
+						if get(set, o, name) != Acquired {
 							refused.Add(1)
 							continue
 						}
@@ -361,11 +360,11 @@ func TestBoundIsExactUnderLoad(t *testing.T) {
 			}
 			// And never more than that many.
 			for g := range askers {
-				if out := set.Get(&Owner{ID: uint32(2000 + g)}, []byte(fmt.Sprintf("last %d", g))); out != Acquired {
+				if out := get(set, &Owner{ID: uint32(2000 + g)}, []byte(fmt.Sprintf("last %d", g))); out != Acquired {
 					t.Errorf("lock %d of %d: %v", c.limit-askers+g+1, c.limit, out)
 				}
 			}
-			if out := set.Get(base, []byte("one more")); out != Full {
+			if out := get(set, base, []byte("one more")); out != Full {
 				t.Errorf("one more than %d: %v", c.limit, out)
 			}
 		})

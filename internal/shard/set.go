@@ -48,12 +48,23 @@ const DefaultMaxLocks = 16 << 20
 // DefaultMaxWaiters is how many owners may wait when the limits say nothing.
 const DefaultMaxWaiters = 1 << 20
 
-// Limits bounds a Set. A shared lock counts once for each of its holders and
-// those who wait for it, and a rate that is not full counts as a lock.
-type Limits struct {
-	Locks         int // held in all; 0: DefaultMaxLocks
-	LocksPerOwner int // held by one owner; 0: no bound of its own
-	Waiters       int // owners that wait at a time; 0: DefaultMaxWaiters
+// Config bounds a Set and connects it to what is around it. The zero value
+// works where nobody waits.
+type Config struct {
+	// Locks is how many are held in all; 0 means DefaultMaxLocks. A shared lock
+	// counts once for each of its holders and those who wait for it, and a rate
+	// that is not full counts as a lock.
+	Locks int
+	// LocksPerOwner is how many one owner holds; 0 means no bound of its own.
+	LocksPerOwner int
+	// Waiters is how many owners wait at a time; 0 means DefaultMaxWaiters.
+	Waiters int
+	// Start is the time in microseconds, from which fencing tokens count.
+	Start uint64
+	// Notify is told, by its ID, that an owner that waited can settle now. The
+	// goroutine calls it whose request let that happen, and which holds no
+	// mutex then.
+	Notify func(owner uint32)
 }
 
 // DefaultShards returns the number of shards for this machine: the next power
@@ -66,29 +77,23 @@ func DefaultShards() int { return 1 << bits.Len(uint(4*runtime.GOMAXPROCS(0))) }
 const MaxShards = 1 << 16
 
 // New makes a set of n shards. n is a power of two, 0 for DefaultShards.
-// Fencing tokens count from start, the time in microseconds. notify is told,
-// by its ID, that an owner that waited can settle now; it is called by the
-// goroutine whose request let that happen, which holds no mutex then.
-func New(n int, limits Limits, start uint64, notify func(owner uint32)) *Set {
+func New(n int, cfg Config) *Set {
 	if n == 0 {
 		n = DefaultShards()
 	}
 	if n < 1 || n > MaxShards || n&(n-1) != 0 {
 		panic("shard: the number of shards must be a power of two")
 	}
-	if limits.Locks == 0 {
-		limits.Locks = DefaultMaxLocks
-	}
 	t := &Set{
 		shards:      make([]Shard, n),
 		shift:       uint8(64 - bits.TrailingZeros(uint(n))),
-		maxPerOwner: limits.LocksPerOwner,
-		maxWaiters:  int64(cmp.Or(limits.Waiters, DefaultMaxWaiters)),
-		notify:      notify,
+		maxPerOwner: cfg.LocksPerOwner,
+		maxWaiters:  int64(cmp.Or(cfg.Waiters, DefaultMaxWaiters)),
+		notify:      cfg.Notify,
 	}
-	t.bound.init(limits.Locks, n)
+	t.bound.init(cmp.Or(cfg.Locks, DefaultMaxLocks), n)
 	for i := range t.shards {
-		t.shards[i].set, t.shards[i].pos, t.shards[i].issued = t, i, start
+		t.shards[i].set, t.shards[i].pos, t.shards[i].issued = t, i, cfg.Start
 	}
 	return t
 }

@@ -30,15 +30,15 @@ func TestItemsHaveNoPointers(t *testing.T) {
 		}
 	}
 	for _, item := range []any{
-		exclusive{}, shared{}, hold{}, block{}, slot{},
-		chunk[exclusive]{}, chunk[shared]{}, chunk[hold]{}, chunk[block]{},
+		exclusive{}, shared{}, hold{}, block{}, slot{}, waiter{}, limiter{},
+		chunk[exclusive]{}, chunk[shared]{}, chunk[hold]{}, chunk[block]{}, chunk[waiter]{}, chunk[limiter]{},
 	} {
 		typ := reflect.TypeOf(item)
 		check(typ.String(), typ)
 	}
 	// What an item costs is a promise of the docs: a held lock with a name of
 	// up to 24 bytes is one of these and a slot or two of an index.
-	if got, want := unsafe.Sizeof(exclusive{}), uintptr(48); got != want {
+	if got, want := unsafe.Sizeof(exclusive{}), uintptr(60); got != want {
 		t.Errorf("an exclusive lock takes %d bytes, want %d", got, want)
 	}
 	if got, want := unsafe.Sizeof(hold{}), uintptr(24); got != want {
@@ -220,7 +220,7 @@ func TestMemoryAfterPeak(t *testing.T) {
 	if testing.Short() {
 		n = 100_000
 	}
-	set := New(8, Limits{})
+	set := New(8, Config{})
 	o := &Owner{ID: 1}
 	buf := make([]byte, 0, 64)
 	name := func(i int) []byte { // of 40 bytes, so that blocks are in use
@@ -229,8 +229,8 @@ func TestMemoryAfterPeak(t *testing.T) {
 	}
 	before := heap()
 	for i := range n / 2 {
-		set.Get(o, name(i))
-		set.GetShared(o, name(i))
+		get(set, o, name(i))
+		getShared(set, o, name(i))
 	}
 	peak := heap() - before
 	if o.Held() != n {

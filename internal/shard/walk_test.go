@@ -8,11 +8,11 @@ import (
 
 // holders makes a set of one shard with a shared lock that owners 1 to n hold.
 func holders(n int, name string) (*Set, []*Owner) {
-	set := New(1, Limits{})
+	set := New(1, Config{})
 	owners := make([]*Owner, n+1)
 	for i := 1; i <= n; i++ {
 		owners[i] = &Owner{ID: uint32(i)}
-		set.GetShared(owners[i], []byte(name))
+		getShared(set, owners[i], []byte(name))
 	}
 	return set, owners
 }
@@ -75,12 +75,12 @@ func TestWalkHoldersMoving(t *testing.T) {
 				s.ReleaseAll(o[i])
 			}
 			for i := range n {
-				s.GetShared(&Owner{ID: uint32(10_000 + i)}, []byte("b"))
+				getShared(s, &Owner{ID: uint32(10_000 + i)}, []byte("b"))
 			}
 		}, nil},
 		{"many come", func(s *Set, o []*Owner) {
 			for i := range n {
-				s.GetShared(&Owner{ID: uint32(10_000 + i)}, []byte("a"))
+				getShared(s, &Owner{ID: uint32(10_000 + i)}, []byte("a"))
 			}
 		}, sequence(at, n)},
 	} {
@@ -109,7 +109,7 @@ func TestWalkHoldersMoving(t *testing.T) {
 func TestWalkLosesItsLock(t *testing.T) {
 	set, owners := holders(2*pieceItems, "a")
 	last := &Owner{ID: 9999}
-	set.GetShared(last, []byte("b"))
+	getShared(set, last, []byte("b"))
 	w := set.Walk(Shared)
 	var p Piece
 	if !w.Next(&p) {
@@ -119,7 +119,7 @@ func TestWalkLosesItsLock(t *testing.T) {
 		set.ReleaseAll(o)
 	}
 	// Its place is taken by another lock.
-	set.GetShared(owners[1], []byte("c"))
+	getShared(set, owners[1], []byte("c"))
 	got := rest(w, &p)
 	if !slices.Contains(got, last.ID) {
 		t.Errorf("the lock that was there all the time was not found: %v", got)
@@ -157,14 +157,14 @@ func TestWalkClose(t *testing.T) {
 
 // Pieces are bounded, in items, in bytes and in what is looked at.
 func TestWalkPieces(t *testing.T) {
-	set := New(2, Limits{})
+	set := New(2, Config{})
 	o := &Owner{ID: 1}
 	name := make([]byte, 1000)
 	const n = 20_000
 	for i := range n {
 		copy(name, fmt.Sprintf("%08d", i))
-		set.Get(o, name[:8+i%992])
-		set.GetShared(o, name[:8+i%992])
+		get(set, o, name[:8+i%992])
+		getShared(set, o, name[:8+i%992])
 	}
 	// Large gaps.
 	for i := range n {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/nylen/lockd/internal/conn"
@@ -74,13 +75,13 @@ type Options struct {
 
 // The defaults of Options.
 const (
-	DefaultUnixMode   fs.FileMode = 0o660
-	DefaultMaxLine                = 4096
-	DefaultMaxOutput              = 64 << 10
-	DefaultMaxMessage             = 64 << 10
-	DefaultMaxLocks               = shard.DefaultMaxLocks
-	DefaultMaxWaiters             = shard.DefaultMaxWaiters
-	DefaultMaxSessions            = 1 << 16
+	DefaultUnixMode    fs.FileMode = 0o660
+	DefaultMaxLine                 = 4096
+	DefaultMaxOutput               = 64 << 10
+	DefaultMaxMessage              = 64 << 10
+	DefaultMaxLocks                = shard.DefaultMaxLocks
+	DefaultMaxWaiters              = shard.DefaultMaxWaiters
+	DefaultMaxSessions             = 1 << 16
 )
 
 // maxConnections is how many connections there can be whatever the options
@@ -125,7 +126,8 @@ func (o *Options) complete() error {
 	if o.UnixMode&^fs.ModePerm != 0 {
 		return fmt.Errorf("unix-mode must be permission bits such as 0660, not %#o", uint32(o.UnixMode))
 	}
-	for _, origin := range o.WebSocketOrigins {
+	o.WebSocketOrigins = slices.Clone(o.WebSocketOrigins)
+	for i, origin := range o.WebSocketOrigins {
 		if origin == "*" {
 			continue
 		}
@@ -133,6 +135,8 @@ func (o *Options) complete() error {
 		if err != nil || u.Scheme == "" || u.Host == "" || strings.TrimSuffix(u.Path, "/") != "" {
 			return fmt.Errorf("websocket-origin must look like https://example.com or be *, not %q", origin)
 		}
+		// As browsers write it.
+		o.WebSocketOrigins[i] = strings.ToLower(u.Scheme + "://" + u.Host)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -143,7 +147,7 @@ func (o *Options) complete() error {
 func (o *Options) config() conn.Config {
 	return conn.Config{
 		Shards:          o.Shards,
-		Limits:          shard.Limits{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection, Waiters: o.MaxWaiters},
+		Table:           shard.Config{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection, Waiters: o.MaxWaiters},
 		DisableDump:     o.DisableDump,
 		DisableRegistry: o.DisableRegistry,
 		MaxLine:         o.MaxLine,

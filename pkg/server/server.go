@@ -207,13 +207,15 @@ func (s *Server) Collector() prometheus.Collector {
 // Shutdown closes the listeners and ends the connections: those that hold no
 // lock at once, after the requests that were under way, the others when they
 // hold none any more. When ctx is done it cuts off what is left and returns
-// ctx's error. The admin address answers until the end.
+// ctx's error. The admin address answers until the end. It may be called
+// again, to cut off earlier.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
+		err := s.hub.Drain(ctx)
 		<-s.closed
-		return nil
+		return err
 	}
 	s.closing = true
 	for _, l := range s.listeners {
