@@ -270,7 +270,7 @@ func TestMetrics(t *testing.T) {
 			inCode[verb] = true
 		}
 		inDocument := make(map[string]bool)
-		parts := strings.Split(requests(t), "| request | replies |\n")
+		parts := strings.Split(read(t, "docs/protocol.md"), "| request | replies |\n")
 		for _, part := range parts[1:] {
 			for _, row := range table(t, "| request | replies |\n"+part) {
 				for _, request := range quoted(row[0]) {
@@ -302,14 +302,6 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("promtool check metrics: %v\n%s", err, out)
 		}
 	})
-}
-
-// requests returns the part of docs/protocol.md with the tables of requests.
-func requests(t *testing.T) string {
-	t.Helper()
-	_, text, _ := strings.Cut(read(t, "docs/protocol.md"), "\n## Requests\n")
-	text, _, _ = strings.Cut(text, "\n## ")
-	return text
 }
 
 // TestSections: comments in the code name these.
@@ -401,7 +393,7 @@ func walk(t *testing.T, f func(file string)) {
 			}
 			return nil
 		}
-		if d.Type().IsRegular() {
+		if d.Type().IsRegular() && file != ".git" { // a file in a worktree
 			f(file)
 		}
 		return nil
@@ -483,12 +475,13 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// TestExamples plays the conversations in the documents, `A> request` and
-// `A< reply`, against a server, each against a new one.
+// TestExamples plays the conversations in the documents, `A> request`,
+// `A< reply` and `A| what happens to the connection`, against a server, each
+// against a new one.
 func TestExamples(t *testing.T) {
 	var played int
 	for _, file := range documents(t) {
-		for _, m := range regexp.MustCompile("(?ms)^```\n(A> .*?)^```$").FindAllStringSubmatch(read(t, file), -1) {
+		for _, m := range regexp.MustCompile("(?ms)^```\n([AB]> .*?)^```$").FindAllStringSubmatch(read(t, file), -1) {
 			played++
 			t.Run(fmt.Sprint(file, "/", played), func(t *testing.T) { play(t, m[1]) })
 		}
@@ -496,6 +489,33 @@ func TestExamples(t *testing.T) {
 	if played < 5 {
 		t.Errorf("found only %d examples", played)
 	}
+}
+
+var (
+	fencingToken = regexp.MustCompile(`\b1\d{15}\b`)
+	retryTime    = regexp.MustCompile(`Rate Limited \d+ ms`)
+)
+
+// alike tells whether a reply is the one in the document. Tokens and times are
+// different ones each time; the same token stands for the same one, and their
+// order is that of the document.
+func alike(got, want string, tokens map[string]string) bool {
+	gots, wants := fencingToken.FindAllString(got, -1), fencingToken.FindAllString(want, -1)
+	if len(gots) != len(wants) {
+		return false
+	}
+	for i, w := range wants {
+		for known, is := range tokens {
+			if strings.Compare(known, w) != strings.Compare(is, gots[i]) {
+				return false
+			}
+		}
+		tokens[w] = gots[i]
+	}
+	same := func(s string) string {
+		return retryTime.ReplaceAllString(fencingToken.ReplaceAllString(s, "TOKEN"), "Rate Limited RETRY ms")
+	}
+	return same(got) == same(want)
 }
 
 func play(t *testing.T, script string) {
@@ -506,10 +526,12 @@ func play(t *testing.T, script string) {
 	}
 	go s.Serve(l)
 	type client struct {
-		net.Conn
+		*net.TCPConn
 		*bufio.Reader
+		sessions bool // it speaks protocol 2
+		ended    bool
 	}
-	clients := make(map[string]client)
+	clients := make(map[string]*client)
 	for name, addr := range map[string]string{"A": "10.0.0.7:51234", "B": "10.0.0.8:40112"} {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -517,29 +539,54 @@ func play(t *testing.T, script string) {
 		}
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(patience))
-		clients[name] = client{c, bufio.NewReader(c)}
+		clients[name] = &client{TCPConn: c.(*net.TCPConn), Reader: bufio.NewReader(c)}
 		script = strings.ReplaceAll(script, addr, c.LocalAddr().String())
 	}
+	tokens := make(map[string]string)
 	expect := func(name, want string) {
 		t.Helper()
-		if got, err := clients[name].ReadString('\n'); got != want+"\n" || err != nil {
+		if got, err := clients[name].ReadString('\n'); !alike(got, want+"\n", tokens) || err != nil {
 			t.Fatalf("%s got %q (%v), want %q", name, got, err, want)
 		}
 	}
+	last := "" // who has sent something and read nothing since
 	for line := range strings.Lines(script) {
 		line = strings.TrimSuffix(line, "\n")
-		switch name, text := line[:1], line[3:]; line[1:3] {
-		case "> ":
-			io.WriteString(clients[name], text+"\n")
-		case "< ":
+		name, text := line[:1], line[3:]
+		c := clients[name]
+		if last != "" && last != name {
+			// It waits, so no reply tells that its request has arrived.
+			time.Sleep(50 * time.Millisecond)
+		}
+		last = ""
+		switch what := line[1:3]; {
+		case what == "> ":
+			io.WriteString(c.TCPConn, text+"\n")
+			c.sessions = c.sessions || text == "hello 2"
+			last = name
+		case what == "< ":
 			expect(name, text)
+		case what == "| " && text == "closes its sending side":
+			c.CloseWrite()
+		case what == "| " && text == "is disconnected":
+			if b, err := c.ReadByte(); err != io.EOF {
+				t.Fatalf("%s got %q (%v), want the end", name, b, err)
+			}
+			c.ended = true
 		default:
 			t.Fatalf("%q is neither a request nor a reply", line)
 		}
 	}
-	for name := range clients { // nothing more was sent
-		io.WriteString(clients[name], "i nothing\n")
-		expect(name, "0 Lock Not Locked: nothing")
+	for name, c := range clients { // nothing more was sent
+		switch {
+		case c.ended:
+		case c.sessions:
+			io.WriteString(c.TCPConn, "0 i nothing\n")
+			expect(name, "0 0 Lock Not Locked: nothing")
+		default:
+			io.WriteString(c.TCPConn, "i nothing\n")
+			expect(name, "0 Lock Not Locked: nothing")
+		}
 	}
 }
 
