@@ -15,6 +15,7 @@ import (
 // environment variable that its help names.
 type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
+	Bench   benchCmd   `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }
 

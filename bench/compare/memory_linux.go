@@ -1,0 +1,109 @@
+package main
+
+import (
+	"time"
+
+	"github.com/nylen/lockd/internal/load"
+)
+
+// memory is resident bytes, a connection or a lock.
+type memory struct {
+	kind    *kind
+	fresh   float64 // a connection that was never used
+	used    float64 // one that asked once
+	held    []float64
+	resting int64 // of the server that just started
+}
+
+const nameSize = 16
+
+func (c *compare) memory() ([]*memory, error) {
+	var all []*memory
+	for _, k := range c.kinds {
+		if k.floor {
+			continue
+		}
+		m := &memory{kind: k}
+		if err := c.idleMemory(m); err != nil {
+			return nil, err
+		}
+		if err := c.heldMemory(m); err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+func (c *compare) idleMemory(m *memory) error {
+	s, err := c.start(m.kind)
+	if err != nil {
+		return err
+	}
+	defer s.kill()
+	m.resting = c.settled(s)
+	conns, err := load.Idle(c.ctx, s.target(), c.idle)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}()
+	m.fresh = float64(c.settled(s)-m.resting) / float64(c.idle)
+	if err := load.Touch(c.ctx, s.target(), conns); err != nil {
+		return err
+	}
+	m.used = float64(c.settled(s)-m.resting) / float64(c.idle)
+	c.say("%s: %.0f bytes an idle connection, %.0f once it was used", m.kind.name, m.fresh, m.used)
+	return nil
+}
+
+func (c *compare) heldMemory(m *memory) error {
+	s, err := c.start(m.kind)
+	if err != nil {
+		return err
+	}
+	defer s.kill()
+	before := c.settled(s)
+	conn, err := load.Hold(c.ctx, s.target(), 0, 0, nameSize)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	have := 0
+	for _, n := range c.held {
+		if err := load.HoldMore(c.ctx, s.target(), conn, have, n-have, nameSize); err != nil {
+			return err
+		}
+		have = n
+		each := float64(c.settled(s)-before) / float64(n)
+		m.held = append(m.held, each)
+		c.say("%s: %.1f bytes a lock, %d held", m.kind.name, each, n)
+	}
+	return nil
+}
+
+// settled returns the resident bytes of a server once they do not change any
+// more.
+func (c *compare) settled(s *server) int64 {
+	last, same := int64(0), 0
+	for range 50 {
+		select {
+		case <-c.ctx.Done():
+			return last
+		case <-time.After(200 * time.Millisecond):
+		}
+		now := load.RSS(s.pid())
+		if diff := now - last; diff > -64<<10 && diff < 64<<10 {
+			if same++; same == 4 {
+				return now
+			}
+		} else {
+			same = 0
+		}
+		last = now
+	}
+	return last
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/nylen/lockd/internal/load"
+)
+
+func throughput(r load.Report) float64 { return r.Throughput }
+func serverCPU(r load.Report) float64  { return r.ServerCPU }
+func p99(r load.Report) float64        { return r.Latency.P99 }
+
+// median returns the middle value of a figure over the rounds.
+func median(rs []load.Report, figure func(load.Report) float64) float64 {
+	if len(rs) == 0 {
+		return 0
+	}
+	var all []float64
+	for _, r := range rs {
+		all = append(all, figure(r))
+	}
+	slices.Sort(all)
+	return (all[len(all)/2] + all[(len(all)-1)/2]) / 2
+}
+
+func (c *compare) print(results map[cell][]load.Report, open []*openRow, mems []*memory) {
+	fmt.Println(c.machine())
+	fmt.Printf("Medians of %s of %v. A core for the server (one thread), another for the load generator,\n"+
+		"`lockd bench`; TCP over 127.0.0.1; get and release of one of 100,000 names of %d bytes in turn (Redis: `SET NX` and\n"+
+		"`DEL`, memcached: `add` and `delete`). In brackets: as a multiple of lockd's.\n\n", plural(c.rounds, "round"), c.duration, nameSize)
+
+	if len(c.noise) > 0 {
+		slices.Sort(c.noise)
+		fmt.Printf("Meanwhile other programs took %.0f %% of the machine (median; %.0f %% at worst).\n\n",
+			c.noise[len(c.noise)/2], c.noise[len(c.noise)-1])
+	}
+	head, rule := "| load | measure |", "|---|---|"
+	for _, k := range c.kinds {
+		head += " " + k.name + " |"
+		rule += "---:|"
+	}
+	fmt.Println(head)
+	fmt.Println(rule)
+	for i, sh := range shapes {
+		for j, f := range []struct {
+			name   string
+			figure func(load.Report) float64
+			format func(float64) string
+		}{
+			{"requests/s", throughput, func(v float64) string { return group(v) }},
+			{"server CPU, us/request", serverCPU, func(v float64) string { return fmt.Sprintf("%.3g", v) }},
+			{"p99, us", p99, func(v float64) string { return group(v) }},
+		} {
+			row := "| |"
+			if j == 0 {
+				row = "| " + sh.label + " |"
+			}
+			row += " " + f.name + " |"
+			ours := median(results[cell{c.kinds[0], i, 0}], f.figure)
+			for n, k := range c.kinds {
+				rs := results[cell{k, i, 0}]
+				switch v := median(rs, f.figure); {
+				case rs == nil:
+					row += " |"
+				case n == 0:
+					row += fmt.Sprintf(" %s |", f.format(v))
+				default:
+					row += fmt.Sprintf(" %s (%.2f) |", f.format(v), v/ours)
+				}
+			}
+			fmt.Println(row)
+		}
+	}
+
+	fmt.Printf("\nOpen loop, 50 connections: requests are sent at a fixed rate, and latencies count from when they were due.\n\n")
+	fmt.Println("| server | rate | requests/s | p50, us | p99, us | p99.9, us |")
+	fmt.Println("|---|---|---:|---:|---:|---:|")
+	for _, row := range open {
+		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", row.kind.name, row.what, group(median(row.all, throughput)),
+			group(median(row.all, func(r load.Report) float64 { return r.Latency.P50 })), group(median(row.all, p99)),
+			group(median(row.all, func(r load.Report) float64 { return r.Latency.P999 })))
+	}
+
+	fmt.Printf("\nResident memory (RSS), in bytes; %s connections, locks with names of %d bytes.\n\n", group(float64(c.idle)), nameSize)
+	head, rule = "| |", "|---|"
+	for _, m := range mems {
+		head += " " + m.kind.name + " |"
+		rule += "---:|"
+	}
+	fmt.Println(head)
+	fmt.Println(rule)
+	line := func(label string, figure func(*memory) float64) {
+		row := "| " + label + " |"
+		for i, m := range mems {
+			v := figure(m)
+			row += " " + group(v)
+			if i > 0 {
+				row += fmt.Sprintf(" (%.2f)", v/figure(mems[0]))
+			}
+			row += " |"
+		}
+		fmt.Println(row)
+	}
+	line("a connection that was never used", func(m *memory) float64 { return m.fresh })
+	line("a connection that asked once", func(m *memory) float64 { return m.used })
+	for i, n := range c.held {
+		line(fmt.Sprintf("a held lock, of %s", group(float64(n))), func(m *memory) float64 { return m.held[i] })
+	}
+	line("the server by itself", func(m *memory) float64 { return float64(m.resting) })
+}
+
+// machine describes what was measured where.
+func (c *compare) machine() string {
+	cpu := "unknown CPU"
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, rest, ok := strings.Cut(string(info), "model name\t: "); ok {
+			cpu, _, _ = strings.Cut(rest, "\n")
+		}
+	}
+	var u syscall.Utsname
+	kernel := ""
+	if syscall.Uname(&u) == nil {
+		for _, b := range u.Release {
+			if b == 0 {
+				break
+			}
+			kernel += string(rune(b))
+		}
+	}
+	said := func(program string, args ...string) string {
+		out, _ := exec.Command(program, args...).Output()
+		return strings.TrimSpace(string(out))
+	}
+	lines := []string{fmt.Sprintf("Machine: %s, %s, Linux %s, %s.", cpu, plural(runtime.NumCPU(), "core"), kernel, runtime.Version())}
+	versions := []string{said(c.dir+"/lockd", "version")}
+	for _, k := range c.kinds {
+		switch v := strings.Fields(said(k.program, "--version")); {
+		case k.name == "Redis" && len(v) > 2:
+			versions = append(versions, "Redis "+strings.TrimPrefix(v[2], "v="))
+		case k.name == "memcached" && len(v) > 1:
+			versions = append(versions, "memcached "+v[1])
+		}
+	}
+	lines = append(lines, "Servers: "+strings.Join(versions, ", ")+".")
+	return strings.Join(lines, "\n")
+}
+
+// group writes a whole number with commas.
+func group(v float64) string {
+	s := fmt.Sprintf("%.0f", v)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

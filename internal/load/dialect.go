@@ -1,0 +1,143 @@
+package load
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// A dialect is how a kind of server is asked for a lock.
+type dialect struct {
+	name       string
+	eol        string // ends a reply
+	headLength bool   // the name's length stands before it, as RESP wants
+	named      bool   // replies end in the name
+	mixes      map[Mix][2]*request
+}
+
+// A request is a kind of request, and the replies that it can get.
+type request struct {
+	verb string // for messages
+	// head and tail stand before and after the name. In RESP the head is
+	// completed by the name's length.
+	head, tail string
+	// A reply that starts with yes does what was asked for, one that starts
+	// with no refuses. With counted, a number and a blank stand before; then 0
+	// means no.
+	yes, no string
+	counted bool
+	// refusal names a refusal in reports; empty if no is no refusal but an
+	// answer.
+	refusal int
+	// holds: from this request to the next the link holds a lock.
+	holds bool
+}
+
+// Kinds of refusals and errors in reports.
+const (
+	answered = iota
+	getRefused
+	releaseRefused
+	errorReply // the server says that it failed: counted, the run goes on
+	unanswered
+	kinds
+)
+
+var kindNames = [kinds]string{
+	getRefused:     "get refused",
+	releaseRefused: "release refused",
+	errorReply:     "error reply",
+	unanswered:     "no reply",
+}
+
+var dialects = map[string]*dialect{
+	"lockd": {
+		name: "lockd", eol: "\n", named: true,
+		mixes: map[Mix][2]*request{
+			Exclusive: {
+				{verb: "g", head: "g ", tail: "\n", counted: true, yes: "Lock Get Success: ", no: "Lock Get Failure: ", refusal: getRefused, holds: true},
+				{verb: "r", head: "r ", tail: "\n", counted: true, yes: "Lock Release Success: ", no: "Lock Release Failure: ", refusal: releaseRefused},
+			},
+			Shared: {
+				{verb: "sg", head: "sg ", tail: "\n", counted: true, yes: "Shared Lock Get Success: ", no: "Shared Lock Get Failure: ", refusal: getRefused, holds: true},
+				{verb: "sr", head: "sr ", tail: "\n", counted: true, yes: "Shared Lock Release Success: ", no: "Shared Lock Release Failure: ", refusal: releaseRefused},
+			},
+			Inspect: both(&request{verb: "i", head: "i ", tail: "\n", counted: true, yes: "Lock Is Locked: ", no: "Lock Not Locked: "}),
+		},
+	},
+	"redis": {
+		name: "redis", eol: "\r\n", headLength: true,
+		mixes: map[Mix][2]*request{
+			Exclusive: {
+				{verb: "SET", head: "*4\r\n$3\r\nSET\r\n$", tail: "\r\n$1\r\n1\r\n$2\r\nNX\r\n", yes: "+OK\r\n", no: "$-1\r\n", refusal: getRefused, holds: true},
+				{verb: "DEL", head: "*2\r\n$3\r\nDEL\r\n$", tail: "\r\n", yes: ":1\r\n", no: ":0\r\n", refusal: releaseRefused},
+			},
+			Inspect: both(&request{verb: "EXISTS", head: "*2\r\n$6\r\nEXISTS\r\n$", tail: "\r\n", yes: ":1\r\n", no: ":0\r\n"}),
+		},
+	},
+	"memcached": {
+		name: "memcached", eol: "\r\n",
+		mixes: map[Mix][2]*request{
+			Exclusive: {
+				{verb: "add", head: "add ", tail: " 0 0 1\r\n1\r\n", yes: "STORED\r\n", no: "NOT_STORED\r\n", refusal: getRefused, holds: true},
+				{verb: "delete", head: "delete ", tail: "\r\n", yes: "DELETED\r\n", no: "NOT_FOUND\r\n", refusal: releaseRefused},
+			},
+			Inspect: both(&request{verb: "mg", head: "mg ", tail: "\r\n", yes: "HD\r\n", no: "EN\r\n"}),
+		},
+	},
+}
+
+func both(q *request) [2]*request { return [2]*request{q, q} }
+
+// mix returns the two requests that are sent in turn.
+func (d *dialect) mix(m Mix) ([2]*request, error) {
+	q, ok := d.mixes[m]
+	if !ok {
+		return q, fmt.Errorf("%s has no %s locks: choose another mix", d.name, m)
+	}
+	return q, nil
+}
+
+// errorPrefixes start a reply that says that the server failed. They differ
+// from all other replies of all dialects.
+var errorPrefixes = []string{"-", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "0 Too Many Locks"}
+
+// judge tells what kind of answer a line is, its end included, or that it is
+// none to this request.
+func (d *dialect) judge(q *request, line []byte, names *namer, number uint32) (kind int, ok bool) {
+	rest := line
+	zero := false
+	if q.counted {
+		i := 0
+		for i < len(line) && '0' <= line[i] && line[i] <= '9' {
+			i++
+		}
+		if i == 0 || i == len(line) || line[i] != ' ' {
+			return 0, false
+		}
+		zero = line[0] == '0'
+		rest = line[i+1:]
+	}
+	switch {
+	case hasPrefix(rest, q.yes) && !zero:
+		kind = answered
+	case hasPrefix(rest, q.no) && zero == q.counted:
+		kind = q.refusal
+	default:
+		for _, p := range errorPrefixes {
+			if hasPrefix(line, p) {
+				return errorReply, true
+			}
+		}
+		return 0, false
+	}
+	return kind, !d.named || names.ends(line[:len(line)-len(d.eol)], number)
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+// line returns the first line of in, its end included, or nil.
+func line(in []byte) []byte {
+	return in[:bytes.IndexByte(in, '\n')+1]
+}

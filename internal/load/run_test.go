@@ -1,0 +1,334 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nylen/lockd/pkg/server"
+)
+
+// serve starts a lockd in this process and returns its targets.
+func serve(t *testing.T) (tcp, unix string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := server.New(server.Options{TCP: []string{"127.0.0.1:0"}, Unix: []string{path}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Shutdown(t.Context()) })
+	return s.Addrs()[0].String(), "unix://" + path
+}
+
+func TestLockd(t *testing.T) {
+	tcp, unix := serve(t)
+	for _, opts := range []Options{
+		{},
+		{Target: unix},
+		{Pipeline: 64},
+		{Pipeline: 7, Threads: 3},
+		{Mix: Shared, Names: One},
+		{Mix: Inspect, Names: Zipf},
+		{Names: New, NameSize: 100, Pipeline: 1000},
+		{Rate: 50_000},
+		{Rate: 50_000, Pipeline: 16, Threads: 2},
+	} {
+		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
+			if opts.Target == "" {
+				opts.Target = tcp
+			}
+			opts.Connections = 10
+			opts.Requests = 5003
+			opts.Warmup = 10 * time.Millisecond
+			got, err := Run(t.Context(), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Requests != 5003 || got.Errors != nil || got.Throughput <= 0 || got.BytesIn == 0 || got.BytesOut == 0 {
+				t.Fatalf("%+v", got)
+			}
+			l := got.Latency
+			if l.P50 <= 0 || l.P50 > l.P90 || l.P90 > l.P99 || l.P99 > l.P999 || l.P999 > l.Max {
+				t.Fatalf("%+v", l)
+			}
+			// Nothing is left behind.
+			idle(t, tcp)
+		})
+	}
+}
+
+// idle checks that the server holds no locks.
+func idle(t *testing.T, addr string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for in := bufio.NewScanner(c); ; {
+		fmt.Fprintf(c, "q\n")
+		done, locks := false, false
+		for !done && in.Scan() {
+			k, v, _ := strings.Cut(in.Text(), ": ")
+			locks = locks || (k == "locks" || k == "shared_locks") && v != "0"
+			done = k == "shared_orphans"
+		}
+		if !locks {
+			return
+		}
+	}
+}
+
+func TestHotNameIsRefused(t *testing.T) {
+	tcp, _ := serve(t)
+	// A holder that is not the load generator: all gets are refused.
+	c, err := net.Dial("tcp", tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "g bench:0000000000\n")
+	bufio.NewReader(c).ReadString('\n')
+	got, err := Run(t.Context(), Options{Target: tcp, Names: One, Connections: 1, Requests: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := got.Refusals["get refused"] + got.Refusals["release refused"]; n != 100 || got.Errors != nil {
+		t.Fatalf("%+v", got)
+	}
+	var text bytes.Buffer
+	got.WriteText(&text)
+	for _, want := range []string{"50 get refused (50 %)", "errors      none", "requests    100 in "} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, text.String())
+		}
+	}
+}
+
+// fake is a server that answers lines as the test wants; an empty answer ends
+// the connection.
+func fake(t *testing.T, answer func(line string) string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait)
+	t.Cleanup(func() { l.Close() })
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				in := bufio.NewScanner(c)
+				out := bufio.NewWriter(c)
+				for in.Scan() {
+					reply := answer(in.Text())
+					if reply == "" {
+						return
+					}
+					out.WriteString(reply)
+					out.Flush()
+				}
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+func TestRedis(t *testing.T) {
+	var mu sync.Mutex
+	held := map[string]bool{}
+	l := fakeRedis(t, func(args []string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case args[0] == "SET" && len(args) == 4 && args[3] == "NX" && !held[args[1]]:
+			held[args[1]] = true
+			return "+OK\r\n"
+		case args[0] == "SET":
+			return "$-1\r\n"
+		case args[0] == "DEL" && held[args[1]]:
+			delete(held, args[1])
+			return ":1\r\n"
+		}
+		return ":0\r\n"
+	})
+	for _, opts := range []Options{{}, {Pipeline: 9}, {Mix: Inspect}, {Names: One}} {
+		opts.Target = "redis://" + l
+		opts.Requests = 500
+		got, err := Run(t.Context(), opts)
+		if err != nil || got.Requests != 500 || got.Errors != nil {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(held) > 0 {
+		t.Errorf("left behind %v", held)
+	}
+}
+
+// fakeRedis reads RESP arrays.
+func fakeRedis(t *testing.T, answer func(args []string) string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait)
+	t.Cleanup(func() { l.Close() })
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				in := bufio.NewReader(c)
+				for {
+					var n, size int
+					if _, err := fmt.Fscanf(in, "*%d\r\n", &n); err != nil {
+						return
+					}
+					args := make([]string, n)
+					for i := range args {
+						fmt.Fscanf(in, "$%d\r\n", &size)
+						fmt.Fscanf(in, "%s\r\n", &args[i])
+						if len(args[i]) != size {
+							fmt.Fprintf(c, "-ERR bad length\r\n")
+						}
+					}
+					fmt.Fprint(c, answer(args))
+				}
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+func TestMemcached(t *testing.T) {
+	addr := fake(t, func(line string) string {
+		verb, _, _ := strings.Cut(line, " ")
+		switch {
+		case verb == "add" && strings.HasSuffix(line, " 0 0 1"):
+			return "STO"
+		case verb == "1": // the value
+			return "RED\r\n"
+		case verb == "delete":
+			return "DELETED\r\n"
+		case verb == "mg":
+			return "EN\r\n"
+		}
+		return "ERROR\r\n"
+	})
+	for _, opts := range []Options{{}, {Pipeline: 9}, {Mix: Inspect}} {
+		opts.Target = "memcached://" + addr
+		opts.Requests = 500
+		got, err := Run(t.Context(), opts)
+		if err != nil || got.Requests != 500 || got.Errors != nil || got.Refusals != nil {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+}
+
+func TestFailures(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for _, test := range []struct {
+		opts Options
+		want string
+	}{
+		{Options{Target: closed.Addr().String()}, "cannot connect to tcp://" + closed.Addr().String() + ": connection refused"},
+		{Options{Target: "unix:///nowhere"}, "cannot connect to unix:///nowhere: no such file or directory"},
+		{Options{Target: "http://h:1"}, "not tcp://"},
+		{Options{Target: "here"}, "not HOST:PORT"},
+		{Options{Target: "redis://h:1", Mix: Shared}, "redis has no shared locks"},
+		{Options{Connections: -1}, "connections must be between"},
+		{Options{Mix: "x"}, "mix must be"},
+		{Options{Names: "x"}, "names must be"},
+		{Options{NameSize: 2}, "100000 names do not fit in names of 2 bytes"},
+		{Options{Target: fake(t, func(string) string { return "" })}, "lost a connection: "},
+		{Options{Target: fake(t, func(string) string { return "1 pong\n" })}, `reply out of step: got "1 pong" to g ...`},
+		{Options{Target: fake(t, func(string) string { return "0 Too Many Connections\n" })}, `got "0 Too Many Connections"`},
+		{Options{Target: "redis://" + fake(t, func(string) string { return "1 Lock Get Success: x\n" })}, "out of step"},
+	} {
+		_, err := Run(t.Context(), test.opts)
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%+v: got %v, want %q", test.opts, err, test.want)
+		}
+	}
+}
+
+func TestErrorReplies(t *testing.T) {
+	addr := fake(t, func(string) string { return "SERVER_ERROR out of memory\r\n" })
+	got, err := Run(t.Context(), Options{Target: "memcached://" + addr, Mix: Inspect, Requests: 100})
+	if err != nil || got.Errors["error reply"] != 100 || got.FirstError != `mg: "SERVER_ERROR out of memory"` {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+// Ctrl-C: what was measured until then is reported.
+func TestCancel(t *testing.T) {
+	tcp, _ := serve(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	got, err := Run(ctx, Options{Target: tcp, Duration: time.Hour, OnProgress: func(p Progress) {
+		if p.Requests > 0 {
+			cancel()
+		}
+	}})
+	if err != nil || got.Requests == 0 || got.Seconds <= 0 || got.Seconds > 1000 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+func TestHold(t *testing.T) {
+	tcp, _ := serve(t)
+	c, err := Hold(t.Context(), tcp, 0, 1000, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := HoldMore(t.Context(), tcp, c, 1000, 500, 16); err != nil {
+		t.Fatal(err)
+	}
+	conns, err := Idle(t.Context(), tcp, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(conns)
+	if err := Touch(t.Context(), tcp, conns); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conns[0], "q\n")
+	in := bufio.NewScanner(conns[0])
+	for in.Scan() && !strings.HasPrefix(in.Text(), "locks: ") {
+	}
+	if in.Text() != "locks: 1500" {
+		t.Errorf("got %q", in.Text())
+	}
+	if other, err := Hold(t.Context(), tcp, 1400, 10, 16); err == nil || !strings.Contains(err.Error(), `got "0 Lock Get Failure: `) {
+		t.Errorf("took what is held: %v", err)
+	} else {
+		other.Close()
+	}
+}

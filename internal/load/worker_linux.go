@@ -1,0 +1,300 @@
+//go:build linux && !noloop
+
+package load
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+)
+
+// A worker serves its links from one thread: an epoll loop that reads replies
+// and writes the next requests with raw, non-blocking system calls.
+type worker struct {
+	desk
+	run   *run
+	book  *book
+	epoll int
+	ends  []*end
+	in    []byte
+	out   []byte
+}
+
+// An end is a link with its socket.
+type end struct {
+	*link
+	fd int
+}
+
+const (
+	readSize  = 64 << 10
+	maxEvents = 512
+	// patience is how long a worker waits at most before it looks at the clock
+	// and for orders.
+	patience = 10_000_000
+	// spin is how long before a request is due a worker stops sleeping: a
+	// sleep ends tens of microseconds late, which would count as latency.
+	spin = 20_000
+	// timerSlack is how late a sleep may end, in nanoseconds, for the kernel's
+	// convenience.
+	timerSlack = 1000
+)
+
+func newWorker(r *run, number, of, all int) (*worker, error) {
+	b, err := newBook(r, number, (all-number+of-1)/of)
+	if err != nil {
+		return nil, err
+	}
+	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	w := &worker{run: r, book: b, epoll: epoll, in: make([]byte, readSize)}
+	w.desk.open()
+	return w, nil
+}
+
+// adopt takes a connection over.
+func (w *worker) adopt(c net.Conn) error {
+	defer c.Close()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dup uintptr
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		dup, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
+	})
+	if err == nil && errno != 0 {
+		err = reason(errno)
+	}
+	if err != nil {
+		return err
+	}
+	e := &end{link: newLink(w.run.opts.Pipeline, len(w.ends)), fd: int(dup)}
+	w.ends = append(w.ends, e)
+	return w.watch(syscall.EPOLL_CTL_ADD, e, syscall.EPOLLIN)
+}
+
+func (w *worker) watch(op int, e *end, events uint32) error {
+	ev := syscall.EpollEvent{Events: events, Fd: int32(e.index)}
+	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(w.epoll, op, e.fd, &ev))
+}
+
+func (w *worker) close() {
+	for _, e := range w.ends {
+		syscall.Close(e.fd)
+	}
+	syscall.Close(w.epoll)
+}
+
+// total adds to sum what was not collected.
+func (w *worker) total(sum *tally) {
+	w.collect(sum)
+	sum.add(w.book.tally)
+}
+
+// work is the body of the worker's goroutine.
+func (w *worker) work() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// Sleeps may end 50 microseconds late by default. If this fails they do.
+	syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_TIMERSLACK, timerSlack, 0)
+	err := w.loop()
+	now := w.run.now()
+	if w.endedAt == 0 {
+		w.endedAt = min(now, w.run.end)
+	}
+	for _, e := range w.ends {
+		w.book.lost(e.link, now)
+	}
+	w.replies.Store(w.book.got)
+	return err
+}
+
+func (w *worker) loop() error {
+	b := w.book
+	now := w.run.now()
+	if b.plan == nil {
+		for _, e := range w.ends {
+			if err := w.send(e, now); err != nil {
+				return err
+			}
+		}
+	}
+	var events [maxEvents]syscall.EpollEvent
+	over := false
+	deadline := int64(0)
+	for {
+		now = w.run.now()
+		if !over && (now >= w.run.end || b.left == 0 || w.run.stop.Load()) {
+			over = true
+			deadline = now + int64(drainTime)
+			if b.left > 0 {
+				w.endedAt = min(now, w.run.end)
+			}
+			if err := w.finish(now); err != nil {
+				return err
+			}
+		}
+		if over && b.open == 0 {
+			return nil
+		}
+		wait := int64(patience)
+		if b.plan != nil && !over {
+			for {
+				i, ok := b.plan.take(now)
+				if !ok {
+					break
+				}
+				w.ends[i].owed++
+				if err := w.send(w.ends[i], now); err != nil {
+					return err
+				}
+			}
+			wait = min(wait, b.plan.due(b.plan.next)-w.run.now())
+		}
+		n := w.wait(events[:], wait)
+		if n == 0 && over && now > deadline {
+			return nil
+		}
+		for _, ev := range events[:n] {
+			if err := w.event(w.ends[ev.Fd], ev.Events, over); err != nil {
+				return err
+			}
+		}
+		w.replies.Store(b.got)
+		if w.want.Load() {
+			b.tally = w.hand(b.tally)
+		}
+	}
+}
+
+// finish ends the sending. Nobody shall find the locks still taken.
+func (w *worker) finish(now int64) error {
+	for _, e := range w.ends {
+		if w.book.plan != nil {
+			w.book.unsent(e.link, now)
+		}
+		w.out = w.book.finish(w.out[:0], e.link)
+		if err := w.write(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *worker) event(e *end, events uint32, over bool) error {
+	if events&^syscall.EPOLLOUT != 0 {
+		n, errno := sysRead(e.fd, w.in)
+		switch {
+		case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		case errno != 0:
+			return fmt.Errorf("lost a connection: %w", errno)
+		case n == 0:
+			return errEnded
+		default:
+			now := w.run.now()
+			if err := w.book.take(e.link, w.in[:n], now); err != nil {
+				return err
+			}
+			if over {
+				break
+			}
+			if err := w.send(e, now); err != nil {
+				return err
+			}
+		}
+	}
+	if events&syscall.EPOLLOUT != 0 && len(e.out) > 0 {
+		w.out = append(w.out[:0], e.out...)
+		e.out = e.out[:0]
+		if err := w.write(e); err != nil {
+			return err
+		}
+		if len(e.out) == 0 {
+			return w.watch(syscall.EPOLL_CTL_MOD, e, syscall.EPOLLIN)
+		}
+	}
+	return nil
+}
+
+// send sends what a link has to send now.
+func (w *worker) send(e *end, now int64) error {
+	w.out = w.book.ask(w.out[:0], e.link, now)
+	return w.write(e)
+}
+
+// write writes w.out, or keeps what the socket does not take.
+func (w *worker) write(e *end) error {
+	if len(w.out) == 0 {
+		return nil
+	}
+	sent := 0
+	if len(e.out) == 0 {
+		n, errno := sysWrite(e.fd, w.out)
+		switch errno {
+		case 0:
+			sent = n
+		case syscall.EAGAIN, syscall.EINTR:
+		default:
+			return fmt.Errorf("lost a connection: %w", errno)
+		}
+		if sent == len(w.out) {
+			return nil
+		}
+		if err := w.watch(syscall.EPOLL_CTL_MOD, e, syscall.EPOLLIN|syscall.EPOLLOUT); err != nil {
+			return err
+		}
+	}
+	e.out = append(e.out, w.out[sent:]...)
+	return nil
+}
+
+// wait waits for events, for at most so many nanoseconds. In a closed loop it
+// always waits patience, in milliseconds as epoll_wait knows them; in an open
+// loop it has to wake in time.
+func (w *worker) wait(events []syscall.EpollEvent, timeout int64) int {
+	if timeout == patience {
+		n, _, errno := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(w.epoll),
+			uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), patience/1_000_000, 0, 0)
+		if errno != 0 {
+			return 0
+		}
+		return int(n)
+	}
+	if timeout > spin {
+		pollIn(w.epoll, timeout-spin)
+	}
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(w.epoll),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// pollIn waits until fd can be read from, or for so many nanoseconds.
+func pollIn(fd int, timeout int64) {
+	p := struct {
+		fd      int32
+		events  int16
+		revents int16
+	}{fd: int32(fd), events: 1} // POLLIN
+	t := syscall.NsecToTimespec(timeout)
+	syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+}
+
+func sysRead(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	return int(n), errno
+}
+
+func sysWrite(fd int, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	return int(n), errno
+}
