@@ -16,7 +16,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint bench cover
+.PHONY: help run build test race fuzz lint bench cover compare
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -54,3 +54,6 @@ cover: ## coverage by function; bin/cover.html shows it line by line
 	@$(GO) test -coverpkg=./internal/...,./pkg/...,./cmd/... -coverprofile=bin/cover.out ./...
 	@$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	@$(GO) tool cover -func=bin/cover.out
+
+compare: ## lockd beside Redis, memcached and a bare echo, some minutes (COMPARE=--quick for a glance)
+	@$(GO) run ./bench/compare $(COMPARE)

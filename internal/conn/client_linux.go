@@ -139,7 +139,8 @@ func (c *client) advance(in []byte) {
 		for ; steps > 0 && c.stream.Listing() && len(out) < l.hub.cfg.MaxOutput; steps-- {
 			out = c.stream.Continue(out)
 		}
-		done := !c.stream.Listing() && (len(in) == 0 || c.stream.Waiting() || c.stream.Closing())
+		done := !c.stream.Listing() && !c.stream.Settles() &&
+			(len(in) == 0 || c.stream.Waiting() || c.stream.Closing())
 		if done || len(out) >= l.hub.cfg.MaxOutput {
 			sent, ok := c.send(out)
 			if !ok {
@@ -158,7 +159,7 @@ func (c *client) advance(in []byte) {
 			c.rest(in)
 			return
 		}
-		if steps == 0 {
+		if steps == 0 && c.stream.Listing() {
 			c.keep(in, out)
 			l.queue(c)
 			return

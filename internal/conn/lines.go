@@ -81,7 +81,7 @@ func (l *lines) feed(in []byte) error {
 		if l.stream.Closing() && !l.stream.Listing() {
 			return errClosing
 		}
-		if !l.stream.Listing() && (len(in) == 0 || l.stream.Waiting()) {
+		if !l.stream.Listing() && !l.stream.Settles() && (len(in) == 0 || l.stream.Waiting()) {
 			l.backlog = append(l.backlog, in...)
 			return nil
 		}

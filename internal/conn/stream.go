@@ -180,8 +180,9 @@ func (st *Stream) tooLong(start, out []byte) []byte {
 	}
 	st.tally.tooLong.Add(1)
 	if st.multiplexed {
-		number, _, ok := wire.Number(start)
-		if !ok || number > maxSessionNumber {
+		word, _ := wire.Parse(start)
+		number, rest, ok := wire.Number(word)
+		if !ok || len(rest) > 0 || number > maxSessionNumber {
 			return st.invalid(out)
 		}
 		out = append(strconv.AppendUint(out, number, 10), ' ')
@@ -270,9 +271,13 @@ func (st *Stream) post(s *Session) {
 	}
 }
 
-// Settle appends the replies of the sessions whose waits are over.
+// Settles tells whether Settle has something to do now.
+func (st *Stream) Settles() bool { return st.mailed.Load() && st.listing == nil }
+
+// Settle appends the replies of the sessions whose waits are over. It does
+// nothing while a reply is given out in pieces: theirs come after it.
 func (st *Stream) Settle(out []byte) []byte {
-	if !st.mailed.Load() {
+	if !st.Settles() {
 		return out
 	}
 	st.mailed.Store(false)
