@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -253,7 +254,12 @@ func (l *loop) run() {
 	raw, err := l.file.SyscallConn()
 	if err == nil {
 		err = raw.Read(func(uintptr) bool {
-			for l.turn() {
+			stirred := time.Now()
+			for n := 1; l.turn(); n++ {
+				if n%4 == 0 && time.Since(stirred) > stirEvery {
+					stir()
+					stirred = time.Now()
+				}
 			}
 			return l.over
 		})
@@ -268,6 +274,17 @@ func (l *loop) run() {
 	l.file.Close()
 	syscall.Close(l.wake)
 }
+
+// stirEvery is how long a loop is busy before it stirs the scheduler.
+const stirEvery = 100 * time.Microsecond
+
+// stir makes Go's scheduler wake an idle processor, if there is one. While a
+// loop is busy it does not come back to the scheduler, and the thread that it
+// runs on may have been the one that watched the netpoller for all: then the
+// other loops, and everybody else who waits there, would be noticed by the
+// runtime's own look, every 10 ms, alone. A processor that wakes for a new
+// goroutine and finds nothing more to do watches the netpoller.
+func stir() { go func() {}() }
 
 // turn handles the events that are there and one turn of each busy client.
 // It tells whether there was anything to do.

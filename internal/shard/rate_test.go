@@ -1,0 +1,238 @@
+package shard
+
+import (
+	"math/big"
+	"strconv"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// rateModel is GCRA in fractions: the time at which all units are open.
+type rateModel struct{ full *big.Rat }
+
+func rat(n uint64) *big.Rat { return new(big.Rat).SetInt(new(big.Int).SetUint64(n)) }
+
+// floor and ceil round to whole numbers.
+func floor(r *big.Rat) uint64 { return new(big.Int).Quo(r.Num(), r.Denom()).Uint64() }
+
+func ceil(r *big.Rat) uint64 {
+	n := floor(r)
+	if rat(n).Cmp(r) < 0 {
+		n++
+	}
+	return n
+}
+
+// cost is how long units take to come back, in whole nanoseconds.
+func (m *rateModel) cost(r Rate, units uint32) *big.Rat {
+	c := new(big.Rat).Mul(rat(uint64(units)), rat(r.Window))
+	return rat(ceil(c.Quo(c, rat(uint64(r.Limit)))))
+}
+
+func (m *rateModel) debt(r Rate, now uint64) *big.Rat {
+	if m.full == nil || m.full.Cmp(rat(now)) <= 0 {
+		return new(big.Rat)
+	}
+	debt := new(big.Rat).Sub(m.full, rat(now))
+	if debt.Cmp(rat(r.Window)) > 0 {
+		return rat(r.Window)
+	}
+	return debt
+}
+
+func (m *rateModel) open(r Rate, now uint64) uint32 {
+	o := new(big.Rat).Sub(rat(r.Window), m.debt(r, now))
+	o.Mul(o, rat(uint64(r.Limit)))
+	return uint32(floor(o.Quo(o, rat(r.Window))))
+}
+
+func (m *rateModel) take(r Rate, units uint32, now uint64) Verdict {
+	debt, open, cost := m.debt(r, now), m.open(r, now), m.cost(r, units)
+	if open < units {
+		// debt + cost - window
+		retry := new(big.Rat).Add(debt, cost)
+		return Verdict{Outcome: Refused, Open: open, Retry: ceil(retry.Sub(retry, rat(r.Window)))}
+	}
+	if units > 0 {
+		m.full = new(big.Rat).Add(rat(now), debt)
+		m.full.Add(m.full, cost)
+	}
+	return Verdict{Outcome: Acquired, Open: open}
+}
+
+var anyRate = rapid.Custom(func(t *rapid.T) Rate {
+	return Rate{
+		Limit: rapid.OneOf(rapid.Uint32Range(1, 10), rapid.Uint32Range(1, 1000), rapid.Uint32Range(1, 1<<32-2)).Draw(t, "limit"),
+		Window: rapid.OneOf(rapid.Uint64Range(1, 100), rapid.Just(uint64(1e6)), rapid.Just(uint64(1e9)),
+			rapid.Uint64Range(1, 86_400_000*1_000_000), rapid.Just(uint64(1)<<47)).Draw(t, "window"),
+	}
+})
+
+func TestModelOfRates(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{Locks: 1000}
+		set := New(rapid.SampledFrom([]int{1, 4}).Draw(t, "shards"), cfg)
+		now := rapid.Uint64Range(1, 1<<60).Draw(t, "now")
+		models := map[string]*rateModel{}
+		rates := map[string]Rate{}
+		name := func() (string, *rateModel, Rate) {
+			n := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "name")
+			if models[n] == nil {
+				models[n], rates[n] = &rateModel{}, anyRate.Draw(t, "rate")
+			}
+			return n, models[n], rates[n]
+		}
+		take := func(t *rapid.T) {
+			n, m, r := name()
+			units := rapid.OneOf(rapid.Uint32Range(0, r.Limit), rapid.Uint32Range(0, min(r.Limit, 3)), rapid.Just(r.Limit)).Draw(t, "units")
+			got, want := set.Take([]byte(n), r, units, now), m.take(r, units, now)
+			if got != want {
+				t.Fatalf("take %d of %+v: %+v, want %+v", units, r, got, want)
+			}
+			if got.Outcome != Refused {
+				return
+			}
+			// Exactly then, and not a nanosecond sooner.
+			if got.Retry == 0 {
+				t.Fatalf("take %d of %+v: refused, but open at once", units, r)
+			}
+			if open := set.Open([]byte(n), r, now+got.Retry); open < units {
+				t.Fatalf("take %d of %+v: %d open at the time to try again", units, r, open)
+			}
+			if open := set.Open([]byte(n), r, now+got.Retry-1); open >= units {
+				t.Fatalf("take %d of %+v: %d open before the time to try again", units, r, open)
+			}
+			if rapid.Bool().Draw(t, "try") {
+				now += got.Retry - 1
+				if v := set.Take([]byte(n), r, units, now); v.Outcome != Refused || v.Retry != 1 {
+					t.Fatalf("a nanosecond before the time to try again: %+v", v)
+				}
+				now++
+				got, want = set.Take([]byte(n), r, units, now), m.take(r, units, now)
+				if got != want || got.Outcome != Acquired {
+					t.Fatalf("at the time to try again: %+v, want %+v", got, want)
+				}
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"take":  take,
+			"take2": take,
+			"open": func(t *rapid.T) {
+				n, m, r := name()
+				if got, want := set.Open([]byte(n), r, now), m.open(r, now); got != want {
+					t.Fatalf("%d open, want %d", got, want)
+				}
+			},
+			"time goes by": func(t *rapid.T) {
+				_, _, r := name()
+				now += rapid.Uint64Range(0, r.Window).Draw(t, "by")
+			},
+			"change": func(t *rapid.T) {
+				n, _, _ := name()
+				rates[n] = anyRate.Draw(t, "rate")
+			},
+			"sweep": func(t *rapid.T) { set.Sweep(now) },
+			"": func(t *rapid.T) {
+				if st := set.Stats(); st.Limiters != set.Limiters() || st.Limiters > len(models) {
+					t.Fatalf("%d rates, %d counted, %d known", st.Limiters, set.Limiters(), len(models))
+				}
+			},
+		})
+		// Those that idle are no different from those that are not there.
+		now += 1 << 48
+		set.Sweep(now)
+		if n := set.Limiters(); n != 0 {
+			t.Fatalf("%d rates are there that are full", n)
+		}
+		for n, r := range rates {
+			if open := set.Open([]byte(n), r, now); open != r.Limit {
+				t.Fatalf("%d of %d open in the end", open, r.Limit)
+			}
+		}
+		checkUnused(t, set, cfg)
+	})
+}
+
+// In no window of time are more units taken than LIMIT and what came back
+// meanwhile, evenly.
+func TestRateInAnyWindow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		set := New(1, Config{})
+		r := anyRate.Draw(t, "rate")
+		now := uint64(1)
+		type taken struct {
+			at    uint64
+			units uint32
+		}
+		var all []taken
+		for range rapid.IntRange(1, 80).Draw(t, "n") {
+			units := rapid.Uint32Range(0, r.Limit).Draw(t, "units")
+			v := set.Take(nil, r, units, now)
+			if v.Outcome == Acquired {
+				all = append(all, taken{now, units})
+			} else if rapid.Bool().Draw(t, "wait") {
+				now += v.Retry
+			}
+			now += rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64Range(0, r.Window/uint64(r.Limit)+1), rapid.Uint64Range(0, r.Window)).Draw(t, "by")
+		}
+		for i := range all {
+			sum := uint64(0)
+			for _, x := range all[i:] {
+				sum += uint64(x.units)
+				most := new(big.Rat).Mul(rat(x.at-all[i].at), rat(uint64(r.Limit)))
+				most.Quo(most, rat(r.Window))
+				most.Add(most, rat(uint64(r.Limit)))
+				if rat(sum).Cmp(most) > 0 {
+					t.Fatalf("%d units of %+v in %d ns", sum, r, x.at-all[i].at)
+				}
+			}
+		}
+	})
+}
+
+// Rates that are full go as others come, and go altogether when the table is
+// swept; each counts as a lock until then.
+func TestRatesVanish(t *testing.T) {
+	const limit = 1000
+	set := New(4, Config{Locks: limit})
+	r := Rate{Limit: 10, Window: 1000}
+	name := func(i int) []byte { return strconv.AppendInt(nil, int64(i), 10) }
+	now := uint64(1)
+	for i := range limit {
+		if v := set.Take(name(i), r, 10, now); v.Outcome != Acquired || v.Open != 10 {
+			t.Fatalf("rate %d: %+v", i, v)
+		}
+	}
+	if v := set.Take(name(limit), r, 1, now); v.Outcome != Full {
+		t.Fatalf("one more: %+v", v)
+	}
+	if out := get(set, &Owner{ID: 1}, []byte("lock")); out != Full {
+		t.Fatalf("a lock besides: %v", out)
+	}
+	// What takes no unit needs no room.
+	if v := set.Take(name(limit), r, 0, now); v.Outcome != Acquired {
+		t.Fatalf("nothing of one more: %+v", v)
+	}
+	if set.Sweep(now); set.Limiters() != limit {
+		t.Fatalf("%d of %d are left that are not full", set.Limiters(), limit)
+	}
+	if set.Sweep(now + 999); set.Limiters() != limit {
+		t.Fatalf("%d of %d are left that are not full", set.Limiters(), limit)
+	}
+	now += 1000
+	// Each new one looks at two.
+	for i := range 10 * limit {
+		if v := set.Take(name(limit+i), r, 1, now); v.Outcome != Acquired {
+			t.Fatalf("rate %d: %+v", limit+i, v)
+		}
+		now += 100 // all of it is back
+	}
+	if n := set.Limiters(); n > limit {
+		t.Fatalf("%d rates are there", n)
+	}
+	if set.Sweep(now); set.Limiters() != 0 {
+		t.Fatalf("%d are left that are full", set.Limiters())
+	}
+	checkUnused(t, set, Config{Locks: limit})
+}
