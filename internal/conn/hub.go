@@ -12,6 +12,7 @@
 package conn
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 // fills in the defaults.
 type Config struct {
 	Shards          int          // 0: the shard package's default
-	Table           shard.Config // its bounds
+	Table           shard.Config // its bounds; Start may be 0 for now, Notify is the hub's
 	DisableDump     bool
 	DisableRegistry bool
 	MaxLine         int // bytes of a request line, without its newline
@@ -50,7 +51,8 @@ type Hub struct {
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config) *Hub {
 	h := &Hub{cfg: cfg}
-	cfg.Table.Start, cfg.Table.Notify = uint64(time.Now().UnixMicro()), h.notify
+	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(time.Now().UnixMicro()))
+	cfg.Table.Notify = h.notify
 	h.locks = shard.New(cfg.Shards, cfg.Table)
 	h.clock.init(h.locks)
 	h.directory.init()

@@ -9,8 +9,10 @@ import (
 // readBuffer is how much is read from a connection at a time.
 const readBuffer = 4 << 10
 
-// maxBacklog is how much input of a client that waits for a lock is read.
-const maxBacklog = 16 << 10
+// maxBacklog is how much input of a client that waits for a lock is kept. It is
+// read all the time, or the client's end would not be noticed; so who sends
+// more gives up waiting.
+const maxBacklog = 64 << 10
 
 // ServeLines serves a connection that carries requests as lines, until it
 // ends. It closes the connection.
@@ -49,7 +51,9 @@ func (l *lines) serve() error {
 			err = err2
 		}
 		for err == nil && len(l.backlog) >= maxBacklog {
-			err = l.await()
+			out := l.pending()
+			*out = l.stream.CancelWait(*out)
+			err = l.advance()
 		}
 		if hungUp(err) {
 			out := l.pending()

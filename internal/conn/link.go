@@ -24,10 +24,8 @@ type link struct {
 	out       *[]byte      // replies that have not been sent; nil while there are none
 	run       func() error // settles waits that are over, and goes on with what waited for them
 
-	mu    sync.Mutex // guards woken and cut
+	mu    sync.Mutex // guards woken
 	woken bool       // the stream has something to settle
-	cut   bool       // the connection is to end
-	waken sync.Cond  // one of them changed
 }
 
 var (
@@ -46,7 +44,6 @@ const drainGrace = 50 * time.Millisecond
 // shutting down it ends the connection and returns nil.
 func (h *Hub) newLink(c net.Conn, t Transport) *link {
 	l := &link{hub: h, conn: c, transport: t}
-	l.waken.L = &l.mu
 	if !h.track(l) {
 		h.leave(t)
 		c.Close()
@@ -79,20 +76,13 @@ func (l *link) wake() {
 	defer l.mu.Unlock()
 	l.woken = true
 	l.conn.SetReadDeadline(time.Unix(1, 0))
-	l.waken.Broadcast()
 }
 
 // drain makes Read look whether the connection can end.
 func (l *link) drain() { l.conn.SetReadDeadline(time.Now().Add(drainGrace)) }
 
 // kill ends the connection.
-func (l *link) kill() {
-	l.conn.Close()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut = true
-	l.waken.Broadcast()
-}
+func (l *link) kill() { l.conn.Close() }
 
 // outBuffers are the buffers for replies. An idle connection has none.
 var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
@@ -174,26 +164,6 @@ func (l *link) Read(p []byte) (int, error) {
 			return 0, errDrained
 		}
 	}
-}
-
-// await waits, without reading, until the stream has something to settle, and
-// settles it. It is for clients that send much while they wait for a lock.
-func (l *link) await() error {
-	if err := l.flush(); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	for !l.woken && !l.cut {
-		l.waken.Wait()
-	}
-	if l.cut {
-		l.mu.Unlock()
-		return net.ErrClosed
-	}
-	l.woken = false
-	l.conn.SetReadDeadline(time.Time{})
-	l.mu.Unlock()
-	return l.run()
 }
 
 // hungUp tells whether an error of Read means that the client has closed its

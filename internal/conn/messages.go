@@ -138,7 +138,8 @@ func (m *messages) serve() error {
 			err = m.data(h)
 		}
 		for err == nil && m.waiting >= maxBacklog {
-			err = m.await()
+			m.frame(m.answers, true, m.stream.CancelWait(nil))
+			err = m.advance()
 		}
 		if err != nil {
 			return err

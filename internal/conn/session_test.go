@@ -43,6 +43,7 @@ func feedAll(t testing.TB, s *Stream, in []byte) (replies []byte) {
 	var out []byte
 	for {
 		var n = len(in)
+		listed := s.Listing()
 		in, out = turn(s, in, out[:0])
 		replies = append(replies, out...)
 		if limit := s.hub.cfg.MaxOutput + listingPiece + 2*s.hub.cfg.MaxLine + 1024; len(out) > limit {
@@ -51,7 +52,7 @@ func feedAll(t testing.TB, s *Stream, in []byte) (replies []byte) {
 		if !s.Listing() && (s.Closing() || len(in) == 0 || s.Waiting()) {
 			return replies
 		}
-		if len(in) == n && len(out) == 0 && !s.Listing() {
+		if len(in) == n && len(out) == 0 && !listed && !s.Listing() {
 			t.Fatal("Feed takes nothing and gives nothing")
 		}
 	}
@@ -227,7 +228,9 @@ var replyLine = regexp.MustCompile(`(?s)^(` +
 	`[01] Lock (Is|Not) Locked: .*|` +
 	`\d+ Shared Lock (Get|Release) (Success|Failure): .*|` +
 	`\d+ Shared Lock (Is|Not) Locked: .*|` +
-	`0 Too Many Locks: .*|0 Line Too Long|0 disabled|1 ok|1 fuzz:1 .*` +
+	`0 Too Many Locks: .*|0 Line Too Long|0 disabled|1 ok|1 fuzz:1 .*|` +
+	`\d+ Lock Token: .*|0 Lock Not Held: .*|0 Invalid Argument: .*|` +
+	`\d+ Shared Lock Limit Reached: .*|1 pong|1 bye` +
 	`)$`)
 
 var listingLine = regexp.MustCompile(`(?s)^(map\[.*\]|.*: .*)$`)
@@ -250,12 +253,17 @@ func FuzzSession(f *testing.F) {
 		f.Add([]byte(seed), []byte{1})
 		f.Add([]byte(seed), []byte{3, 0, 200, 1})
 	}
+	// What these answer depends on the time, or is protocol 2's.
+	timed := regexp.MustCompile(`\b(gw|sgw|rl|ri|hello)\b`)
 	f.Fuzz(func(t *testing.T, data, cuts []byte) {
+		if timed.Match(data) {
+			t.Skip()
+		}
 		cfg := testConfig()
 		cfg.Shards = 2
 		cfg.MaxLine = 32
 		cfg.MaxOutput = 100
-		cfg.Table = shard.Config{Locks: 12, LocksPerOwner: 6}
+		cfg.Table = shard.Config{Locks: 12, LocksPerOwner: 6, Start: 1}
 		begin := func() (*Stream, func()) {
 			h := NewHub(cfg)
 			other, s := h.NewStream("other:1", nil), h.NewStream("fuzz:1", nil)

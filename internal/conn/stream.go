@@ -291,6 +291,9 @@ func (st *Stream) Settle(out []byte) []byte {
 	return out
 }
 
+// CancelWait ends the wait for which Waiting is true.
+func (st *Stream) CancelWait(out []byte) []byte { return st.main.cancelWait(out) }
+
 // HangUp is called when the client has closed its side: it does not stand in
 // line any more, and gets the replies to what it has sent.
 func (st *Stream) HangUp(out []byte) []byte {

@@ -18,9 +18,14 @@ type peer interface {
 	raw(bytes string)
 	// line reads the next line, the first one of a reply or a later one.
 	line(first bool) string
+	// next reads the next line, of whatever reply.
+	next() string
 	// done fails if the reply that was read last has more lines.
 	done()
 	addr() string // "" if the client cannot know it
+	closeWrite()
+	reset() // makes Close reset the connection where there is such a thing
+	ended() // expects that the server closes and nothing comes before
 	io.Closer
 }
 
@@ -44,9 +49,20 @@ type linePeer struct{ c *client }
 func (p linePeer) request(line string)    { p.c.send(line + "\n") }
 func (p linePeer) raw(bytes string)       { p.c.send(bytes) }
 func (p linePeer) line(first bool) string { return p.c.line() }
+func (p linePeer) next() string           { return p.c.line() }
 func (p linePeer) done()                  {}
 func (p linePeer) addr() string           { return localAddr(p.c) }
+func (p linePeer) closeWrite()            { p.c.closeWrite() }
+func (p linePeer) reset()                 { linger(p.c.Conn) }
+func (p linePeer) ended()                 { p.c.tb.Helper(); p.c.end() }
 func (p linePeer) Close() error           { return p.c.Close() }
+
+// linger makes Close of a TCP connection reset it.
+func linger(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+}
 
 type wsPeer struct {
 	*wsClient
@@ -82,6 +98,8 @@ func (p *wsPeer) line(first bool) string {
 	return line + "\n"
 }
 
+func (p *wsPeer) next() string { return p.line(p.got == "") }
+
 func (p *wsPeer) done() {
 	p.tb.Helper()
 	if p.got != "" {
@@ -90,6 +108,19 @@ func (p *wsPeer) done() {
 }
 
 func (p *wsPeer) addr() string { return localAddr(p.Conn) }
+
+func (p *wsPeer) closeWrite() {
+	p.tb.Helper()
+	must(p.tb, p.Conn.(*net.TCPConn).CloseWrite())
+}
+
+func (p *wsPeer) reset() { linger(p.Conn) }
+
+func (p *wsPeer) ended() {
+	p.tb.Helper()
+	p.done()
+	p.expectClose(ws.StatusNormalClosure)
+}
 
 func localAddr(c net.Conn) string {
 	if a, ok := c.LocalAddr().(*net.TCPAddr); ok {

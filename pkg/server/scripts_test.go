@@ -22,7 +22,10 @@ import (
 //	                          both-off; without this line all of them
 //	transports: tcp unix      transports to run over; without it all of them
 //	max-line: 64              an option of the server, also max-locks,
-//	                          max-locks-per-connection and shards
+//	                          max-locks-per-connection, max-waiters,
+//	                          max-sessions and shards
+//	fence-session: 9          the session that the runner uses for requests of
+//	                          its own with protocol 2; without it session 0
 //
 // Its steps, A being any capital letter, a connection that opens when it is
 // first named:
@@ -34,10 +37,20 @@ import (
 //	A~ one       a line of a reply whose lines may come in any order
 //	A<-          A got no reply that has not been read
 //	A!           A closes, and the server has seen it
+//	A!-          the same, while A waits for something
+//	A!!          A is reset (TCP), or closes, while it waits for something
+//	A/           A closes its side only
+//	A$           the server has closed: nothing more comes
+//	A# 2         the server has seen that two wait (A is not asked)
+//	A@ 2         that it has seen two connections
 //	[dump-off]   what follows is for these settings only, [] for all again
 //
 // A text in quotes is a Go string; {A} is the address of A, and {x*40} is x
-// repeated.
+// repeated. {#t} is a number, the same wherever t stands; {#t>s} one larger
+// than s, which may be a number or a name, and so {#t<=s}. {version} is the
+// server's.
+//
+// Who sends `hello 2` speaks protocol 2 from there on.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/scripts/*.txt")
@@ -68,6 +81,7 @@ type script struct {
 	features   []string
 	transports []string
 	opts       server.Options
+	fence      int // session
 	steps      []step
 }
 
@@ -80,7 +94,7 @@ type step struct {
 }
 
 // stepOps are the steps, each before those that it begins with.
-var stepOps = []string{">>", ">", "<-", "<", "|", "~", "!"}
+var stepOps = []string{">>", ">", "<-", "<", "|", "~", "!-", "!!", "!", "/", "$", "#", "@"}
 
 func readScript(t *testing.T, file string) *script {
 	t.Helper()
@@ -130,7 +144,7 @@ func readScript(t *testing.T, file string) *script {
 				fail(err.Error())
 			}
 		}
-		st.text = repeat(st.text)
+		st.text = strings.ReplaceAll(repeat(st.text), "{version}", server.Version)
 		sc.steps = append(sc.steps, st)
 	}
 	must(t, in.Err())
@@ -164,6 +178,12 @@ func (sc *script) header(key, value string) bool {
 		return number(&sc.opts.MaxLocksPerConnection)
 	case "shards":
 		return number(&sc.opts.Shards)
+	case "max-waiters":
+		return number(&sc.opts.MaxWaiters)
+	case "max-sessions":
+		return number(&sc.opts.MaxSessions)
+	case "fence-session":
+		return number(&sc.fence)
 	}
 	return false
 }
@@ -191,7 +211,10 @@ type scriptRun struct {
 	transport string
 	peers     map[byte]peer
 	addrs     addresses
-	half      map[byte]bool // those that sent half a line
+	half      map[byte]bool // those that sent half a line, or closed their side
+	two       map[byte]bool // those that speak protocol 2
+	numbers   numbers
+	session   int // for fences
 	fences    int
 }
 
@@ -199,7 +222,11 @@ func (sc *script) run(t *testing.T, transport, features string) {
 	opts := sc.opts
 	opts.DisableDump = features == "dump-off" || features == "both-off"
 	opts.DisableRegistry = features == "registry-off" || features == "both-off"
-	r := &scriptRun{t, start(t, opts), transport, make(map[byte]peer), make(addresses), make(map[byte]bool), 0}
+	r := &scriptRun{
+		t: t, s: start(t, opts), transport: transport, session: sc.fence,
+		peers: make(map[byte]peer), addrs: make(addresses), numbers: make(numbers),
+		half: make(map[byte]bool), two: make(map[byte]bool),
+	}
 	var steps []step
 	for _, st := range sc.steps {
 		if st.only == nil || slices.Contains(st.only, features) {
@@ -210,26 +237,49 @@ func (sc *script) run(t *testing.T, transport, features string) {
 		st := steps[i]
 		at := fmt.Sprintf("%s:%d: %c%s %.80s", sc.file, st.line, st.who, st.op, st.text)
 		t.Log(at)
-		if st.op == "!" {
+		switch st.op {
+		case "!":
 			r.fence(st.who)
-			must(t, r.peers[st.who].Close())
-			delete(r.peers, st.who)
-			delete(r.half, st.who)
-			waitConnections(t, r.s.Server, len(r.peers))
+			r.leave(st.who, false)
+			continue
+		case "!-", "!!":
+			r.leave(st.who, st.op == "!!")
+			continue
+		case "$":
+			r.peers[st.who].ended()
+			r.leave(st.who, false)
+			continue
+		case "#", "@":
+			n, err := strconv.Atoi(st.text)
+			must(t, err)
+			if st.op == "@" {
+				waitConnections(t, r.s.Server, n)
+			} else {
+				waitWaiters(t, r.s.Server, n)
+			}
 			continue
 		}
 		p := r.peer(st.who)
 		switch st.op {
+		case "/":
+			p.closeWrite()
+			r.half[st.who] = true
 		case ">":
 			p.request(st.text)
 			r.half[st.who] = false
+			r.two[st.who] = r.two[st.who] || st.text == "hello 2" || st.text == "0 hello 2"
 		case ">>":
 			p.raw(st.text)
 			r.half[st.who] = !strings.HasSuffix(st.text, "\n")
 		case "<-":
 			r.fence(st.who)
 		case "<", "|":
-			if err := r.addrs.match(p.line(st.op == "<"), st.text+"\n"); err != nil {
+			line := p.line(st.op == "<")
+			want, err := r.numbers.fill(line, st.text+"\n")
+			if err == nil {
+				err = r.addrs.match(line, want)
+			}
+			if err != nil {
 				t.Fatalf("%s\n%v", at, err)
 			}
 		case "~":
@@ -238,11 +288,80 @@ func (sc *script) run(t *testing.T, transport, features string) {
 				want = append(want, steps[i].text+"\n")
 			}
 			i--
-			r.anyOrder(at, p, want)
+			r.anyOrder(at, st.who, p, want)
 		}
 	}
 	for who := range r.peers {
 		r.fence(who)
+	}
+}
+
+// leave closes a connection, and waits until the server has seen it.
+func (r *scriptRun) leave(who byte, reset bool) {
+	r.t.Helper()
+	p := r.peers[who]
+	if reset {
+		p.reset()
+	}
+	must(r.t, p.Close())
+	delete(r.peers, who)
+	delete(r.half, who)
+	delete(r.two, who)
+	waitConnections(r.t, r.s.Server, len(r.peers))
+}
+
+// waitWaiters waits until the server counts n that wait.
+func waitWaiters(tb testing.TB, s *server.Server, n int) {
+	tb.Helper()
+	eventually(tb, fmt.Sprintf("%d waiters", n), func() bool {
+		return metric(tb, s, "lockd_waiters") == n
+	})
+}
+
+// numbers are those that a script gave names.
+type numbers map[string]uint64
+
+// fill replaces {#t} and the like in what is wanted by what came.
+func (ns numbers) fill(got, want string) (string, error) {
+	for {
+		before, after, ok := strings.Cut(want, "{#")
+		if !ok {
+			return want, nil
+		}
+		name, after, _ := strings.Cut(after, "}")
+		if !strings.HasPrefix(got, before) {
+			return "", fmt.Errorf("got  %q\nwant %q", got, want)
+		}
+		digits := got[len(before):]
+		if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+			digits = digits[:end]
+		}
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil || n >= 1<<53 {
+			return "", fmt.Errorf("got  %q\nwant a number below 2^53 in place of {#%s}", got, name)
+		}
+		for _, op := range []string{">", "<="} {
+			t, s, ok := strings.Cut(name, op)
+			if !ok {
+				continue
+			}
+			limit, known := ns[s]
+			if !known {
+				if limit, err = strconv.ParseUint(s, 10, 64); err != nil {
+					return "", fmt.Errorf("%s is not known", s)
+				}
+			}
+			if (n > limit) != (op == ">") {
+				return "", fmt.Errorf("got  %q\nwant %q where %s is %d", got, want, s, limit)
+			}
+			name = t
+		}
+		if known, ok := ns[name]; !ok {
+			ns[name] = n
+		} else if known != n {
+			return "", fmt.Errorf("got  %q\nwant %q where %s is %d", got, want, name, known)
+		}
+		want = before + digits + after
 	}
 }
 
@@ -262,10 +381,18 @@ func (r *scriptRun) peer(who byte) peer {
 }
 
 // anyOrder reads as many lines as are wanted.
-func (r *scriptRun) anyOrder(at string, p peer, want []string) {
+func (r *scriptRun) anyOrder(at string, who byte, p peer, want []string) {
 	for n := range len(want) {
-		line := p.line(n == 0)
-		found := slices.IndexFunc(want, func(w string) bool { return r.addrs.match(line, w) == nil })
+		line := ""
+		if r.two[who] {
+			line = p.next() // replies may share a message or not
+		} else {
+			line = p.line(n == 0)
+		}
+		found := slices.IndexFunc(want, func(w string) bool {
+			w, err := r.numbers.fill(line, w)
+			return err == nil && r.addrs.match(line, w) == nil
+		})
 		if found < 0 {
 			r.t.Fatalf("%s\ngot  %q\nwant any of %q", at, line, want)
 		}
@@ -284,8 +411,12 @@ func (r *scriptRun) fence(who byte) {
 	name := fmt.Sprintf("fence %c %d", who, r.fences)
 	p := r.peers[who]
 	p.done()
-	p.request("i " + name)
-	if got, want := p.line(true), "0 Lock Not Locked: "+name+"\n"; got != want {
+	session := ""
+	if r.two[who] {
+		session = fmt.Sprintf("%d ", r.session)
+	}
+	p.request(session + "i " + name)
+	if got, want := p.line(true), session+"0 Lock Not Locked: "+name+"\n"; got != want {
 		r.t.Fatalf("%c: got %q, although nothing was to be replied", who, got)
 	}
 	p.done()
