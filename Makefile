@@ -5,6 +5,15 @@ ARGS     ?=
 INSTALL  ?= 1
 FUZZTIME ?= 30s
 TESTFLAGS ?=
+TIMEOUT  ?= 5m
+
+# How each package's tests run, and where connections have a goroutine each
+# (build tag noloop), as they have on other systems than Linux.
+TEST   = $(GO) test -timeout $(TIMEOUT) $(TESTFLAGS)
+CONNS  = ./internal/conn ./pkg/server
+
+# Modules of their own, for what lockd's users shall not have to download.
+NESTED = $(patsubst %/go.mod,%,$(wildcard test/*/go.mod bench/*/go.mod))
 
 # What staticcheck looks for: all of its bugs (SA), simplifications (S) and
 # unused code (U), and of its style checks those that are not about taste.
@@ -16,7 +25,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race fuzz lint bench cover compare
+.PHONY: help run build test race noloop nested fuzz lint bench cover compare
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -30,28 +39,40 @@ build: ## build bin/lockd
 test: ## go vet and all tests (INSTALL=0: do not get promtool and Chromium for some of them)
 	@tools/testdeps.sh $(INSTALL)
 	@$(GO) vet ./...
-	@$(GO) test $(TESTFLAGS) ./...
+	@$(TEST) ./...
+	@$(MAKE) --no-print-directory noloop nested
 
 race: ## all tests under the race detector
-	@$(GO) test -race $(TESTFLAGS) ./...
+	@$(TEST) -race ./...
+	@$(TEST) -race -tags noloop $(CONNS)
+
+noloop: ## the tests of connections once more, with a goroutine for each instead of event loops
+	@$(TEST) -tags noloop $(CONNS)
+
+nested: ## go vet and the tests of the modules in test and bench
+	@set -e; for dir in $(NESTED); do echo "in $$dir"; (cd $$dir && $(GO) vet ./... && $(TEST) ./...); done
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@tools/fuzz.sh $(FUZZTIME)
 
 lint: ## gofmt, go vet, staticcheck, builds for macOS and Windows
-	@unformatted=$$(gofmt -l bench cmd docs examples internal pkg) || exit; \
+	@unformatted=$$(gofmt -l $(wildcard bench cmd docs examples internal pkg test)) || exit; \
 		test -z "$$unformatted" || { echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) vet ./...
+	@$(GO) vet -tags noloop $(CONNS)
+	@set -e; for dir in $(NESTED); do (cd $$dir && $(GO) vet ./...); done
 	@$(GO) tool -modfile=tools/go.mod staticcheck -checks '$(CHECKS)' ./...
+	@# Without U1000: what only event loops use is not unused.
+	@$(GO) tool -modfile=tools/go.mod staticcheck -tags noloop -checks '$(CHECKS),-U1000' $(CONNS)
 	@GOOS=darwin $(GO) build ./...
 	@GOOS=windows $(GO) build ./...
 
 bench: ## the benchmarks in bench
-	@$(GO) test -run '^$$' -bench=. ./bench
+	@$(GO) test -timeout 30m -run '^$$' -bench=. ./bench
 
 cover: ## coverage by function; bin/cover.html shows it line by line
 	@mkdir -p bin
-	@$(GO) test -coverpkg=./internal/...,./pkg/...,./cmd/... -coverprofile=bin/cover.out ./...
+	@$(TEST) -coverpkg=./internal/...,./pkg/...,./cmd/... -coverprofile=bin/cover.out ./...
 	@$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	@$(GO) tool cover -func=bin/cover.out
 

@@ -200,8 +200,27 @@ func TestFlags(t *testing.T) {
 		}
 	}
 
-	// Flags of other programs that documents name.
+	// Flags of other programs and of the other commands that documents name.
 	others := map[string]bool{"no-install-recommends": true}
+	overview, err := exec.Command(lockd, "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)\b`).FindAllSubmatch(overview, -1)
+	for _, m := range commands {
+		out, err := exec.Command(lockd, string(m[1]), "--help").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, +)?--([a-z-]+)`).FindAllSubmatch(out, -1) {
+			others[string(m[1])] = true
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `lockd ([a-z]+)").FindAllStringSubmatch(read(t, "README.md"), -1) {
+		if !slices.ContainsFunc(commands, func(c [][]byte) bool { return string(c[1]) == m[1] }) {
+			t.Errorf("README.md has the command %s, the program does not", m[1])
+		}
+	}
 	for _, file := range documents(t) {
 		for _, m := range regexp.MustCompile(`[^\w-]--([a-z][a-z-]*)`).FindAllStringSubmatch(read(t, file), -1) {
 			if name := m[1]; inCode[name] == "" && name != "help" && !others[name] {
@@ -284,6 +303,9 @@ func TestMetrics(t *testing.T) {
 
 	// The names in queries are right, too.
 	for _, m := range regexp.MustCompile(`lockd_[a-z_]+`).FindAllString(read(t, "docs/metrics.md"), -1) {
+		if name, ok := strings.CutSuffix(m, "_bucket"); ok && strings.HasPrefix(metrics[name], "histogram") {
+			continue
+		}
 		if metrics[m] == "" {
 			t.Errorf("docs/metrics.md names %s, which is no metric", m)
 		}
@@ -319,11 +341,12 @@ var mayImport = map[string][]string{
 	"internal/wire":    {},
 	"internal/shard":   {},
 	"internal/admin":   {},
+	"internal/load":    {},
 	"internal/conn":    {"internal/wire", "internal/shard"},
 	"internal/metrics": {"internal/conn", "internal/shard"},
 	"pkg/server":       {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin"},
 	"pkg/client":       {"internal/wire"},
-	"cmd/lockd":        {"pkg/server"},
+	"cmd/lockd":        {"pkg/server", "pkg/client", "internal/load"},
 }
 
 // TestImports finds upward imports, on whatever system a file is for, and
@@ -617,8 +640,8 @@ func TestTry(t *testing.T) {
 // needs nothing from outside.
 func TestPrograms(t *testing.T) {
 	programs := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(read(t, "README.md"), -1)
-	if len(programs) != 2 {
-		t.Fatalf("found %d programs, want 2", len(programs))
+	if len(programs) != 3 {
+		t.Fatalf("found %d programs, want 3", len(programs))
 	}
 	for _, p := range programs {
 		source := filepath.Join(t.TempDir(), "main.go")

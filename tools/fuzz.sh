@@ -3,8 +3,8 @@
 set -e
 cd "$(dirname "$0")/.."
 for package in $(go list ./...); do
-	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+	for target in $(go test -timeout 5m -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
 		echo "fuzzing $target in $package for $1"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$package"
+		go test -timeout 10m -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$package"
 	done
 done

@@ -16,6 +16,12 @@ import (
 type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
 	Bench   benchCmd   `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
+	Run     runCmd     `cmd:"" help:"Run a command while holding a lock."`
+	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held."`
+	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
+	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
+	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
+	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }
 

@@ -32,6 +32,8 @@ type serveCmd struct {
 	MaxConnections  int           `placeholder:"N" group:"Bounds" help:"Connections (the limit on open files, less a reserve)."`
 	MaxLocks        int           `placeholder:"N" group:"Bounds" help:"Locks held in all (16777216)."`
 	MaxLocksPerConn int           `name:"max-locks-per-connection" placeholder:"N" group:"Bounds" help:"Locks held by one connection (no bound of its own)."`
+	MaxWaiters      int           `placeholder:"N" group:"Bounds" help:"Clients that wait for locks at a time (1048576)."`
+	MaxSessions     int           `placeholder:"N" group:"Bounds" help:"Sessions of one connection, in protocol 2 (65536)."`
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
@@ -67,6 +69,8 @@ func (c *serveCmd) options() server.Options {
 		MaxConnections:        c.MaxConnections,
 		MaxLocks:              c.MaxLocks,
 		MaxLocksPerConnection: c.MaxLocksPerConn,
+		MaxWaiters:            c.MaxWaiters,
+		MaxSessions:           c.MaxSessions,
 		Logger:                c.logger(),
 	}
 }

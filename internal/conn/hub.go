@@ -1,12 +1,13 @@
 // Package conn answers clients: it turns the bytes of a connection into
 // requests to the table of locks and the outcomes into bytes.
 //
-// The center is the Session, a state machine with bytes in, bytes out, no
-// socket and no goroutine. It is the owner of what its client holds, and when
-// it is closed all of that is released. Transports move bytes between sessions
-// and the outside: serveLines a stream of lines (TCP, unix socket, in memory),
-// serveMessages a WebSocket. They know nothing of locks, and the session
-// nothing of them.
+// The center is the Stream, a state machine with bytes in, bytes out, no
+// socket and no goroutine, and the Sessions that it has: the owners of what
+// the client holds. When a session ends, all of that is released. Transports
+// move bytes between streams and the outside: on Linux an event loop for plain
+// TCP and unix connections, else a link, which is a goroutine a connection,
+// with lines or with messages (WebSocket). They know nothing of locks, and the
+// streams nothing of them.
 //
 // What the sessions of a server share is its Hub.
 package conn

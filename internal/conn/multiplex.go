@@ -42,6 +42,7 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 	start := len(out)
 	s := st.session(uint32(n))
 	if s == nil {
+		st.tally.tooManySessions.Add(1)
 		return append(out, wire.TooManySessions...)
 	}
 	c := lookup(verb)
@@ -115,15 +116,13 @@ type farewell struct{ session *Session }
 
 func (f *farewell) next(h *Hub, out []byte) ([]byte, bool) {
 	s, st := f.session, f.session.stream
+	if !h.locks.LetGoSome(&s.owner, closeStep) {
+		return out, true
+	}
 	if s == &st.main {
-		if !h.locks.ReleaseSome(&s.owner, closeStep) {
-			return out, true
-		}
 		h.directory.register(s.peer, "")
 	} else {
-		if !s.closeSome() {
-			return out, true
-		}
+		s.closeSome()
 		delete(st.sessions, s.number)
 	}
 	if !st.multiplexed {

@@ -54,6 +54,8 @@ func (h *Hub) Stats() Stats {
 	}
 	st.Rejected["line_too_long"] = h.sum(func(t *tally) *atomic.Uint64 { return &t.tooLong })
 	st.Rejected["http"] = h.sum(func(t *tally) *atomic.Uint64 { return &t.http })
+	st.Rejected["too_many_sessions"] = h.sum(func(t *tally) *atomic.Uint64 { return &t.tooManySessions })
+	st.Rejected["too_many_locks"] = st.Locks.RatesFull
 	for _, kind := range []shard.Kind{shard.Exclusive, shard.Shared} {
 		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]
 		st.Rejected["too_many_waiters"] += st.Locks.Acquire[kind][shard.TooManyWait]

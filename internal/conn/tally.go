@@ -13,12 +13,13 @@ const tallyStripes = 64
 // lock, and bytes. Each session writes to one of a number of tallies, so that
 // none is written by all; who asks sums them.
 type tally struct {
-	commands [maxCommands]atomic.Uint64
-	invalid  atomic.Uint64
-	tooLong  atomic.Uint64
-	http     atomic.Uint64
-	bytesIn  atomic.Uint64
-	bytesOut atomic.Uint64
+	commands        [maxCommands]atomic.Uint64
+	invalid         atomic.Uint64
+	tooLong         atomic.Uint64
+	http            atomic.Uint64
+	tooManySessions atomic.Uint64
+	bytesIn         atomic.Uint64
+	bytesOut        atomic.Uint64
 
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket

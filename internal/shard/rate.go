@@ -61,6 +61,8 @@ func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
 		s.stats.Allowed++
 	case Refused:
 		s.stats.Limited++
+	default:
+		s.stats.RatesFull++
 	}
 	s.mu.Unlock()
 	return v
@@ -98,6 +100,11 @@ func (s *Shard) debtLocked(ref uint32, r Rate, now uint64) uint64 {
 func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now uint64) Verdict {
 	ref := s.findLimiterLocked(hash, name)
 	debt := s.debtLocked(ref, r, now)
+	if debt == r.Window {
+		// The window was longer: what it was is forgotten, or it would still be
+		// too long when the units are said to be open.
+		s.limiters.at(ref).setFullAt(now + debt)
+	}
 	open := r.open(debt)
 	cost := r.cost(units)
 	if open < units {

@@ -49,6 +49,10 @@ func (m *rateModel) open(r Rate, now uint64) uint32 {
 
 func (m *rateModel) take(r Rate, units uint32, now uint64) Verdict {
 	debt, open, cost := m.debt(r, now), m.open(r, now), m.cost(r, units)
+	if m.full != nil && debt.Sign() > 0 {
+		// Of a longer window that it had before, no more than one of this counts.
+		m.full = new(big.Rat).Add(rat(now), debt)
+	}
 	if open < units {
 		// debt + cost - window
 		retry := new(big.Rat).Add(debt, cost)
@@ -76,6 +80,7 @@ func TestModelOfRates(t *testing.T) {
 		now := rapid.Uint64Range(1, 1<<60).Draw(t, "now")
 		models := map[string]*rateModel{}
 		rates := map[string]Rate{}
+		changed := map[string]bool{}
 		name := func() (string, *rateModel, Rate) {
 			n := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "name")
 			if models[n] == nil {
@@ -86,6 +91,10 @@ func TestModelOfRates(t *testing.T) {
 		take := func(t *rapid.T) {
 			n, m, r := name()
 			units := rapid.OneOf(rapid.Uint32Range(0, r.Limit), rapid.Uint32Range(0, min(r.Limit, 3)), rapid.Just(r.Limit)).Draw(t, "units")
+			if changed[n] {
+				units = max(units, 1)
+			}
+			changed[n] = false
 			got, want := set.Take([]byte(n), r, units, now), m.take(r, units, now)
 			if got != want {
 				t.Fatalf("take %d of %+v: %+v, want %+v", units, r, got, want)
@@ -130,7 +139,7 @@ func TestModelOfRates(t *testing.T) {
 			},
 			"change": func(t *rapid.T) {
 				n, _, _ := name()
-				rates[n] = anyRate.Draw(t, "rate")
+				rates[n], changed[n] = anyRate.Draw(t, "rate"), true
 			},
 			"sweep": func(t *rapid.T) { set.Sweep(now) },
 			"": func(t *rapid.T) {
@@ -152,6 +161,21 @@ func TestModelOfRates(t *testing.T) {
 		}
 		checkUnused(t, set, cfg)
 	})
+}
+
+// Of what was taken before a rate changed no more than a whole window counts.
+func TestShorterWindow(t *testing.T) {
+	set := New(1, Config{})
+	long, short := Rate{Limit: 1, Window: 1_000_000}, Rate{Limit: 1, Window: 1000}
+	if v := set.Take(nil, long, 1, 1); v.Outcome != Acquired {
+		t.Fatalf("%+v", v)
+	}
+	if v := set.Take(nil, short, 1, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
+		t.Fatalf("with a shorter window: %+v", v)
+	}
+	if v := set.Take(nil, short, 1, 1001); v != (Verdict{Outcome: Acquired, Open: 1}) {
+		t.Fatalf("at the time to try again: %+v", v)
+	}
 }
 
 // In no window of time are more units taken than LIMIT and what came back

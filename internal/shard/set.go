@@ -261,11 +261,20 @@ const orphanBatch = 128
 // ReleaseSome releases up to about n locks of an owner that is gone, counts
 // them as orphans and tells whether it holds none any more.
 func (t *Set) ReleaseSome(o *Owner, n int) bool {
+	return t.releaseSome(o, n, func(s *Stats) *[Kinds]uint64 { return &s.Orphans })
+}
+
+// LetGoSome does the same for an owner that asks for it: they are no orphans.
+func (t *Set) LetGoSome(o *Owner, n int) bool {
+	return t.releaseSome(o, n, func(s *Stats) *[Kinds]uint64 { return &s.LetGo })
+}
+
+func (t *Set) releaseSome(o *Owner, n int, counter func(*Stats) *[Kinds]uint64) bool {
 	for i := range t.shards {
 		s := &t.shards[i]
 		for n > 0 && o.held > 0 && o.holdsIn(i) {
 			s.mu.Lock()
-			s.orphanLocked(o, orphanBatch)
+			s.releaseAllLocked(o, orphanBatch, counter(&s.stats))
 			s.mu.Unlock()
 			t.tell(&o.served)
 			n -= orphanBatch

@@ -321,20 +321,18 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	s.stats.Locks[Shared]--
 }
 
-// orphanLocked releases up to n of what o holds here and returns how many of
-// n are left.
-func (s *Shard) orphanLocked(o *Owner, n int) int {
+// releaseAllLocked releases up to n of what o holds here, and counts it.
+func (s *Shard) releaseAllLocked(o *Owner, n int, count *[Kinds]uint64) {
 	if o.exclusive != nil {
 		for ; n > 0 && o.exclusive[s.pos] != 0; n-- {
 			s.dropLocked(o, o.exclusive[s.pos])
-			s.stats.Orphans[Exclusive]++
+			count[Exclusive]++
 		}
 	}
 	if o.shared != nil {
 		for ; n > 0 && o.shared[s.pos] != 0; n-- {
 			s.dropHoldLocked(o, o.shared[s.pos])
-			s.stats.Orphans[Shared]++
+			count[Shared]++
 		}
 	}
-	return n
 }

@@ -41,14 +41,17 @@ type Stats struct {
 	ReleaseFailed [Kinds]uint64 // not held by who asked
 	Inspect       [Kinds]uint64
 	Orphans       [Kinds]uint64 // holds released because the owner is gone
+	LetGo         [Kinds]uint64 // holds released because the owner said goodbye
 
 	Locks   [Kinds]int // names held now
 	Holders int        // holds of shared locks now
 	Waiters int        // owners that wait now
 
-	Allowed  uint64 // requests for units of a rate that were granted
-	Limited  uint64 // or refused
-	Limiters int    // there now: those that are not full, and some that are
+	Allowed uint64 // requests for units of a rate that were granted
+	Limited uint64 // or refused
+	// RatesFull are requests for a rate that the table had no room for.
+	RatesFull uint64
+	Limiters  int // there now: those that are not full, and some that are
 }
 
 // Releases returns the number of requests to release locks of a kind.
@@ -64,11 +67,13 @@ func (s *Stats) add(t *Stats) {
 		s.ReleaseFailed[k] += t.ReleaseFailed[k]
 		s.Inspect[k] += t.Inspect[k]
 		s.Orphans[k] += t.Orphans[k]
+		s.LetGo[k] += t.LetGo[k]
 		s.Locks[k] += t.Locks[k]
 	}
 	s.Holders += t.Holders
 	s.Waiters += t.Waiters
 	s.Allowed += t.Allowed
 	s.Limited += t.Limited
+	s.RatesFull += t.RatesFull
 	s.Limiters += t.Limiters
 }

@@ -436,10 +436,14 @@ func TestModelOfWaiting(t *testing.T) {
 				if p.m.wait != nil {
 					cancel(t, p)
 				}
+				for n := range tokens {
+					if slices.Contains(m.exclusive[n].holders, p.m.id) {
+						delete(tokens, n)
+					}
+				}
 				set.ReleaseAll(p.o)
 				m.end(p.m)
 				tell(t, false)
-				tokens = map[string]uint64{}
 				owners[i] = newOwner()
 			},
 			"": func(t *rapid.T) {

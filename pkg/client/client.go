@@ -207,7 +207,7 @@ func (c *Client) sendFailed(err error) {
 // run connects, and then reads every line that the server sends, also while no
 // request is under way, and so notices at once when the connection ends.
 func (c *Client) run(ctx context.Context) {
-	t, err := c.opts.connect(ctx, c.target)
+	t, err := c.opts.connect(ctx, c.target, forClient)
 	if err != nil {
 		c.lose(err)
 		return

@@ -21,6 +21,20 @@
 //	}
 //	defer c.Release(ctx, "nightly report")
 //
+// That is a [Client], which every server understands. A [Locker] is for
+// programs in which many goroutines need locks, with a server that speaks
+// protocol 2: all of them share one connection, each lock has an owner of its
+// own, waiting is in line and ends with a context, and what was lost is
+// reconnected.
+//
+//	l, err := client.NewLocker(client.LockerOptions{})
+//	...
+//	err = l.Do(ctx, "nightly report", func(ctx context.Context, lock *client.Lock) error {
+//		return report(ctx, lock.Token()) // ctx ends when the lock is lost
+//	})
+//
+// Most of what follows is about Clients; the last part is about Lockers.
+//
 // # Who owns a lock
 //
 // The connection does. All goroutines of one Client are one owner: if one of
@@ -68,4 +82,28 @@
 // that gives a net.Conn, and works with lockd, with lockd for Node.js and with
 // glockd. It does not wait for locks, take turns or count anything by itself:
 // what a method tells is what the server told.
+//
+// # Lockers
+//
+// Every [Lock] that a Locker hands out is a session of protocol 2, an owner of
+// its own. So a lock that one goroutine holds another one of the same Locker
+// does not get, nothing is got twice by the same owner, and only who has the
+// Lock can release it. Sessions are cheap and used again; there is nothing to
+// be managed about them.
+//
+// Requests of all goroutines are sent as they come, none waiting for another's
+// reply, and those that come together share system calls.
+//
+// When a wait's context ends, the method returns at once; the Locker takes the
+// wait back on the server, and releases the lock if it was granted meanwhile.
+//
+// When the connection ends, the channel of [Lock.Lost] closes for every lock
+// that was held over it, and the server has freed them. They are never taken
+// again silently: Release returns ErrLost, and whoever needs the lock acquires
+// it again. The Locker connects again by itself. Acquire goes on waiting over
+// the next connection, at the end of the line.
+//
+// With a server that speaks protocol 1 only, TryAcquire works, and so does
+// TryAcquireShared without a limit, each lock taking a connection of its own.
+// The rest returns errors that are [ErrUnsupported] and name what is missing.
 package client

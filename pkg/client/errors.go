@@ -1,11 +1,15 @@
 package client
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // What a server says no to. These errors concern one request; the client, and
 // every lock it holds, is well.
 var (
-	// ErrNotAcquired: Get found the lock held by another client.
+	// ErrNotAcquired: Get or TryAcquire found the lock held by another, or
+	// TryAcquireShared its limit reached.
 	ErrNotAcquired = errors.New("lockd: lock is held by another client")
 
 	// ErrNotHeld: Release or ReleaseShared named a lock that this client does
@@ -20,6 +24,18 @@ var (
 	// ErrTooManyLocks: the server's bound on locks is reached and the lock was
 	// not acquired.
 	ErrTooManyLocks = errors.New("lockd: server holds too many locks")
+
+	// ErrTooManyWaiters: as many as the server's bound wait for locks already.
+	ErrTooManyWaiters = errors.New("lockd: server has too many waiters")
+
+	// ErrTooManySessions: a Locker has as many locks and calls under way as
+	// LockerOptions.Sessions (with an old server, OldConnections) or the
+	// server allow. More Connections are the remedy.
+	ErrTooManySessions = errors.New("lockd: too many sessions")
+
+	// ErrBadArgument: a limit, a rate or a number of units makes no sense.
+	// Nothing was sent.
+	ErrBadArgument = errors.New("lockd: bad argument")
 
 	// ErrLineTooLong: the request is longer than Options.MaxLine, and was not
 	// sent, or longer than the server takes, and was not carried out.
@@ -53,6 +69,28 @@ var (
 	// after that, and a client that guessed might believe in a lock which it
 	// does not hold.
 	ErrProtocol = errors.New("unexpected reply")
+)
+
+// What a server that speaks protocol 1 only cannot do for a Locker. Each of
+// them is ErrUnsupported too.
+var (
+	// ErrUnsupported: the server is too old for what was asked.
+	ErrUnsupported = errors.New("lockd: server speaks protocol 1 only")
+
+	// ErrNoWaiting: the server does not let anyone wait for a lock, so
+	// Acquire, AcquireShared and Do cannot work. TryAcquire does.
+	ErrNoWaiting = fmt.Errorf("%w: no waiting for locks", ErrUnsupported)
+
+	// ErrNoSharedLimits: the server's shared locks have no limit.
+	// TryAcquireShared works without one.
+	ErrNoSharedLimits = fmt.Errorf("%w: no limits of shared locks", ErrUnsupported)
+
+	// ErrNoRates: the server has no rate limiters.
+	ErrNoRates = fmt.Errorf("%w: no rate limiters", ErrUnsupported)
+
+	// ErrNoTokens: the server has no fencing tokens. Only Locker.Missing
+	// returns it; a lock's Token is 0.
+	ErrNoTokens = fmt.Errorf("%w: no fencing tokens", ErrUnsupported)
 )
 
 // A ReplyError is a refusal that this package has no name for, such as a newer

@@ -19,7 +19,11 @@ func unblocked(conn net.Conn) net.Conn {
 	case *net.TCPConn, *net.UnixConn:
 		return conn
 	}
-	p := &pump{Conn: conn, wake: make(chan struct{}, 1), closed: make(chan struct{}), ended: make(chan struct{})}
+	return newPump(conn, pumpRoom)
+}
+
+func newPump(conn net.Conn, room int) *pump {
+	p := &pump{Conn: conn, room: room, wake: make(chan struct{}, 1), closed: make(chan struct{}), ended: make(chan struct{})}
 	go p.run()
 	return p
 }
@@ -28,12 +32,17 @@ func unblocked(conn net.Conn) net.Conn {
 // client that is made to answer a peer which does not read.
 const pumpRoom = 4 << 20
 
+// linkRoom is the same for the many callers of a link. It bounds nothing that
+// they do not bound themselves, each having a request or two on its way.
+const linkRoom = 1 << 30
+
 var errPumpFull = errors.New("peer does not read")
 
 // A pump is a connection that is written to by a goroutine of its own, which
 // ends with Close.
 type pump struct {
 	net.Conn
+	room   int
 	wake   chan struct{}
 	closed chan struct{}
 	ended  chan struct{}
@@ -50,7 +59,7 @@ func (p *pump) Write(b []byte) (int, error) {
 	if p.err != nil {
 		return 0, p.err
 	}
-	if len(p.pending)+len(b) > pumpRoom {
+	if len(p.pending)+len(b) > p.room {
 		return 0, errPumpFull
 	}
 	p.pending = append(p.pending, b...)

@@ -12,6 +12,7 @@ import (
 var (
 	tooManyConnections = strings.TrimSuffix(wire.TooManyConnections, "\n")
 	disabled           = strings.TrimSuffix(wire.Disabled, "\n")
+	tooManySessions    = strings.TrimSuffix(wire.TooManySessions, "\n")
 	lineTooLong        = strings.TrimSuffix(wire.LineTooLong, "\n")
 )
 
@@ -92,6 +93,10 @@ func refusal(line []byte) error {
 		return ErrLineTooLong
 	case hasPrefix(line[len("0 "):], wire.TooManyLocks):
 		return ErrTooManyLocks
+	case hasPrefix(line[len("0 "):], wire.TooManyWaiters):
+		return ErrTooManyWaiters
+	case string(line) == tooManySessions:
+		return ErrTooManySessions
 	}
 	return &ReplyError{Reply: string(line)}
 }

@@ -55,7 +55,7 @@ func parseTarget(s string) (target, error) {
 }
 
 // connect makes the connection that the options describe.
-func (o *Options) connect(ctx context.Context, to target) (transport, error) {
+func (o *Options) connect(ctx context.Context, to target, use use) (transport, error) {
 	if o.ConnectTimeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.ConnectTimeout)
@@ -71,7 +71,7 @@ func (o *Options) connect(ctx context.Context, to target) (transport, error) {
 			return d.DialContext(ctx, "tcp", to.hostPort())
 		}
 	}
-	t, err := to.open(ctx, dial)
+	t, err := to.open(ctx, dial, use)
 	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
 		// The dialer's own error says context.DeadlineExceeded of a context
 		// that the caller has never seen.
@@ -80,15 +80,15 @@ func (o *Options) connect(ctx context.Context, to target) (transport, error) {
 	return t, err
 }
 
-func (to target) open(ctx context.Context, dial func(context.Context) (net.Conn, error)) (transport, error) {
+func (to target) open(ctx context.Context, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
 	if to.url != nil {
-		return openWebSocket(ctx, to.url, dial)
+		return openWebSocket(ctx, to.url, dial, use)
 	}
 	conn, err := dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return newLineTransport(conn), nil
+	return newLineTransport(conn, use), nil
 }
 
 // hostPort returns where a WebSocket's server listens.

@@ -23,6 +23,10 @@ type transport interface {
 	// send sends a request, without waiting for the server to take it.
 	send(request) error
 
+	// sendLines sends whole lines of protocol 2. On a transport made for a
+	// link it may wait for the server; one goroutine calls it.
+	sendLines([]byte) error
+
 	// readLine returns the next line that is not empty, without its end. It is
 	// good until the next call. endedCRLF tells whether its end was \r\n.
 	readLine() ([]byte, error)
@@ -116,6 +120,14 @@ func (l *lineReader) readLong(begin []byte) ([]byte, error) {
 }
 
 // newLineReader reads lines from r.
-func newLineReader(r io.Reader) lineReader {
-	return lineReader{r: bufio.NewReaderSize(r, 4096)}
+func newLineReader(r io.Reader, use use) lineReader {
+	return lineReader{r: bufio.NewReaderSize(r, int(use))}
 }
+
+// A use is what a connection is for, and with it how much is read at once.
+type use int
+
+const (
+	forClient use = 4 << 10  // one request at a time
+	forLink   use = 64 << 10 // those of many goroutines; a goroutine of its own writes
+)

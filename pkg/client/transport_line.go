@@ -18,9 +18,11 @@ type lineTransport struct {
 // glockdBuffer is how many bytes glockd reads at most to find one line.
 const glockdBuffer = 4096
 
-func newLineTransport(conn net.Conn) *lineTransport {
-	conn = unblocked(conn)
-	return &lineTransport{lineReader: newLineReader(conn), conn: conn}
+func newLineTransport(conn net.Conn, use use) *lineTransport {
+	if use == forClient {
+		conn = unblocked(conn)
+	}
+	return &lineTransport{lineReader: newLineReader(conn, use), conn: conn}
 }
 
 // send sends the request, and with a mark the inspection too, in one write.
@@ -58,6 +60,11 @@ func appendRequest(b []byte, verb, name string) []byte {
 		b = append(b, name...)
 	}
 	return b
+}
+
+func (t *lineTransport) sendLines(b []byte) error {
+	_, err := t.conn.Write(b)
+	return err
 }
 
 func (t *lineTransport) expireReads(at time.Time) { t.conn.SetReadDeadline(at) }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ type webSocket struct {
 // closeTimeout is how long closing waits for room to say goodbye.
 const closeTimeout = 100 * time.Millisecond
 
-func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (net.Conn, error)) (transport, error) {
+func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
 	d := ws.Dialer{
 		NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		// glockd refuses a handshake that does not say where it comes from.
@@ -45,8 +46,14 @@ func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (
 	if early == nil {
 		early = bufio.NewReader(conn)
 	}
-	t := &webSocket{conn: unblocked(conn)}
-	t.lineReader = newLineReader(&messageReader{t: t, r: early})
+	if use == forLink {
+		// A pong must not wait behind requests that do not get through.
+		conn = newPump(conn, linkRoom)
+	} else {
+		conn = unblocked(conn)
+	}
+	t := &webSocket{conn: conn}
+	t.lineReader = newLineReader(&messageReader{t: t, r: early}, use)
 	return t, nil
 }
 
@@ -64,6 +71,34 @@ func (t *webSocket) send(r request) error {
 		t.appendMessageLocked(ws.OpText, inspect.word, r.mark)
 	}
 	_, err := t.conn.Write(t.w)
+	return err
+}
+
+// messageRoom is how many lines share a message: as many as fit, far below
+// what a server takes.
+const messageRoom = 4 << 10
+
+func (t *webSocket) sendLines(b []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.w = t.w[:0]
+	for len(b) > 0 {
+		n := len(b)
+		if n > messageRoom {
+			if n = bytes.LastIndexByte(b[:messageRoom], '\n') + 1; n == 0 {
+				n = bytes.IndexByte(b, '\n') + 1
+			}
+		}
+		mask := t.appendHeaderLocked(ws.OpBinary, n)
+		begin := len(t.w)
+		t.w = append(t.w, b[:n]...)
+		ws.Cipher(t.w[begin:], mask, 0)
+		b = b[n:]
+	}
+	_, err := t.conn.Write(t.w)
+	if cap(t.w) > keptRoom {
+		t.w = nil
+	}
 	return err
 }
 

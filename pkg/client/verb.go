@@ -1,6 +1,10 @@
 package client
 
-import "github.com/nylen/lockd/internal/wire"
+import (
+	"errors"
+
+	"github.com/nylen/lockd/internal/wire"
+)
 
 // A verb is a kind of request, and what the server may say to it.
 type verb struct {
@@ -17,6 +21,7 @@ type verb struct {
 	effect effect // what yes does to the locks held
 	space  space  // which locks those are
 	undo   *verb  // releases what yes acquired
+	waits  bool   // the reply may be a long time coming, and cancel hurries it
 }
 
 type effect uint8
@@ -26,6 +31,10 @@ const (
 	acquires
 	releases
 )
+
+func (e effect) String() string {
+	return [...]string{none: "rate", acquires: "acquire", releases: "release"}[e]
+}
 
 // A space is a name space of locks: the exclusive "a" and the shared "a" know
 // nothing of each other.
@@ -54,3 +63,20 @@ var (
 	who   = &verb{word: "who", many: true}
 	stats = &verb{word: "q", many: true}
 )
+
+// Those of protocol 2, which only links use.
+var (
+	getWait        = &verb{word: "gw", yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, effect: acquires, undo: release, waits: true}
+	getSharedWait  = &verb{word: "sgw", yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
+	getSharedLimit = &verb{word: "sgl", yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
+
+	takeRate    = &verb{word: "rl", yes: wire.RateAllowed}
+	inspectRate = &verb{word: "ri", yes: wire.RateOpen, no: wire.RateOpen}
+
+	ping   = &verb{word: "ping", yes: "pong"}
+	hello  = &verb{word: "hello"}
+	cancel = &verb{word: "cancel", yes: "ok"}
+)
+
+// errWaitedOut is a wait's end on the server. No caller sees it.
+var errWaitedOut = errors.New("waited in vain")

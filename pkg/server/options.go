@@ -59,8 +59,8 @@ type Options struct {
 	// each of its holders; 0 means 16,777,216. One more is answered
 	// `0 Too Many Locks: NAME`.
 	MaxLocks int
-	// MaxLocksPerConnection is the same for one connection; 0 means no bound
-	// of its own.
+	// MaxLocksPerConnection is the same for one connection, in protocol 2 for
+	// one session; 0 means no bound of its own.
 	MaxLocksPerConnection int
 	// MaxWaiters bounds how many wait for locks at a time; 0 means 1,048,576.
 	// One more is answered `0 Too Many Waiters: NAME`.

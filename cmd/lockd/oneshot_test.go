@@ -1,0 +1,205 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// prints runs a command of lockd against a server.
+func prints(t *testing.T, server string, wantCode int, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := run(append(args, "--server", server)...)
+	if code != wantCode || stderr != "" {
+		t.Fatalf("%v: exit code %d, want %d; stderr %q", args, code, wantCode, stderr)
+	}
+	return stdout
+}
+
+// document returns what a command prints with --json.
+func document(t *testing.T, server string, wantCode int, args ...string) map[string]any {
+	t.Helper()
+	out := prints(t, server, wantCode, append(args, "--json")...)
+	var all map[string]any
+	if err := json.Unmarshal([]byte(out), &all); err != nil || strings.Count(out, "\n") != 1 {
+		t.Fatalf("%v: %q: %v", args, out, err)
+	}
+	return all
+}
+
+func TestOneShotCommands(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	d := start(t, nil, "-t", anyPort, "--unix", dir+"/s", "-w", anyPort, "--admin", "off")
+	c := dial(t, "tcp", d.addr("tcp"))
+	me := c.LocalAddr().String()
+	c.ask("g build \x1b[31m", "1 Lock Get Success: build \x1b[31m")
+	c.ask("g caf\u00e9 \u65e5", "1 Lock Get Success: caf\u00e9 \u65e5")
+	c.ask("g ", "1 Lock Get Success: ")
+	c.ask("sg pool", "1 Shared Lock Get Success: pool")
+	other := dial(t, "tcp", d.addr("tcp"))
+	other.ask("iam worker 7", "1 ok")
+	other.ask("sg pool", "2 Shared Lock Get Success: pool")
+
+	// Over every transport the same.
+	for i, server := range []string{d.addr("tcp"), "tcp://" + d.addr("tcp"), "unix://" + dir + "/s", "ws://" + d.addr("websocket")} {
+		for _, test := range []struct {
+			args []string
+			code int
+			want string
+			json string
+		}{
+			{[]string{"inspect", "caf\u00e9 \u65e5"}, 0, "held\n", `{"name":"caf\u00e9 \u65e5","held":true,"shared":0}`},
+			{[]string{"inspect", ""}, 0, "held\n", `{"name":"","held":true,"shared":0}`},
+			{[]string{"inspect", "pool"}, 0, "free, shared lock held by 2\n", `{"name":"pool","held":false,"shared":2}`},
+			{[]string{"inspect", "none"}, 1, "free\n", `{"name":"none","held":false,"shared":0}`},
+			{[]string{"who"}, 0, "ADDR NAME\n" + other.LocalAddr().String() + " worker 7\n",
+				`{"clients":[{"addr":"` + other.LocalAddr().String() + `","name":"worker 7"}]}`},
+			{[]string{"dump"}, 0, "NAME KIND HOLDER\n\"\" exclusive " + me + "\n" +
+				`"build \x1b[31m" exclusive ` + me + "\ncaf\u00e9 \u65e5 exclusive " + me + "\n" +
+				"pool shared " + me + "\npool shared worker 7\n",
+				`{"exclusive":[{"name":"","holder":"` + me + `"},{"name":"build \u001b[31m","holder":"` + me + `"},` +
+					`{"name":"caf\u00e9 \u65e5","holder":"` + me + `"}],"shared":[{"name":"pool","holders":["` + me + `","worker 7"]}]}`},
+			{[]string{"dump", "pool"}, 0, "NAME KIND HOLDER\npool shared " + me + "\npool shared worker 7\n",
+				`{"exclusive":[],"shared":[{"name":"pool","holders":["` + me + `","worker 7"]}]}`},
+			{[]string{"dump", ""}, 0, "NAME KIND HOLDER\n\"\" exclusive " + me + "\n",
+				`{"exclusive":[{"name":"","holder":"` + me + `"}],"shared":[]}`},
+			{[]string{"dump", "none"}, 0, "NAME KIND HOLDER\n", `{"exclusive":[],"shared":[]}`},
+		} {
+			if i > 0 && test.args[0] != "dump" {
+				continue
+			}
+			out := prints(t, server, test.code, test.args...)
+			if got := unalign(out); got != test.want {
+				t.Errorf("%s %q prints %q, want %q", server, test.args, out, test.want)
+			}
+			var want map[string]any
+			if err := json.Unmarshal([]byte(test.json), &want); err != nil {
+				t.Fatal(err)
+			}
+			if got := document(t, server, test.code, test.args...); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s %q prints %v, want %v", server, test.args, got, want)
+			}
+		}
+
+		ping := document(t, server, 0, "ping")
+		if ping["server"] != server || ping["addr"] == "" || ping["rtt_ms"].(float64) <= 0 || ping["connect_ms"].(float64) <= 0 {
+			t.Errorf("ping: %v", ping)
+		}
+		if out := prints(t, server, 0, "ping"); !strings.HasPrefix(out, server+" replied in ") {
+			t.Errorf("ping: %q", out)
+		}
+		counters := document(t, server, 0, "stats")
+		if counters["locks"] != 3.0 || counters["shared_locks"] != 1.0 {
+			t.Errorf("stats: %v", counters)
+		}
+		if out := unalign(prints(t, server, 0, "stats")); !strings.Contains(out, "\nlocks 3\n") {
+			t.Errorf("stats: %q", out)
+		}
+	}
+
+	other.SetDeadline(time.Now().Add(patience))
+	other.ask("g \xff\x01", "1 Lock Get Success: \xff\x01")
+	if out := prints(t, d.addr("tcp"), 0, "dump", "\xff\x01"); unalign(out) != "NAME KIND HOLDER\n\"\\xff\\x01\" exclusive worker 7\n" {
+		t.Errorf("dump: %q", out)
+	}
+	lines := strings.Split(prints(t, d.addr("tcp"), 0, "dump", "pool"), "\n")
+	if strings.Index(lines[0], "KIND") != strings.Index(lines[1], "shared") {
+		t.Errorf("columns: %q", lines)
+	}
+}
+
+// unalign folds the blanks between columns.
+func unalign(table string) string {
+	var out strings.Builder
+	for line := range strings.Lines(table) {
+		out.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	}
+	return out.String()
+}
+
+func TestOneShotFails(t *testing.T) {
+	t.Parallel()
+	gone, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--disable-dump")
+	for _, test := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{69, "refused", []string{"ping", "-s", gone.Addr().String()}},
+		{69, "refused", []string{"inspect", "a", "-s", gone.Addr().String()}},
+		{69, "disabled", []string{"dump", "-s", d.addr("tcp")}},
+		{69, "disabled", []string{"who", "-s", d.addr("tcp")}},
+		{69, "line break", []string{"inspect", "a\nb", "-s", d.addr("tcp")}},
+		{69, "target", []string{"ping", "-s", "http://x"}},
+		{2, "name", []string{"inspect"}},
+		{2, "--connect-timeout", []string{"ping", "--connect-timeout", "0"}},
+	} {
+		code, stdout, stderr := run(test.args...)
+		if code != test.code || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+			!strings.HasPrefix(stderr, "lockd: ") || !strings.Contains(stderr, test.want) {
+			t.Errorf("%q: exit code %d, want %d; stdout %q, stderr %q, want one line with %q",
+				test.args, code, test.code, stdout, stderr, test.want)
+		}
+	}
+}
+
+// TestBoundsOfWaitingAndSessions crosses --max-waiters and --max-sessions.
+func TestBoundsOfWaitingAndSessions(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--max-waiters", "1", "--max-sessions", "3")
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("g a", "1 Lock Get Success: a")
+	c.ask("hello 2", "2 lockd "+version(t))
+	c.ask("1 sg b", "1 1 Shared Lock Get Success: b")
+	c.ask("2 sg b", "2 2 Shared Lock Get Success: b")
+	c.ask("3 sg b", "3 0 Too Many Sessions")
+	fmt.Fprintln(c, "1 gw 60000 a")
+	c.ask("2 gw 60000 a", "2 0 Too Many Waiters: a")
+	c.ask("0 r a", "0 1 Lock Release Success: a")
+	if line, err := c.in.ReadString('\n'); err != nil || !strings.HasSuffix(line, " Lock Get Success: a\n") {
+		t.Errorf("got %q, %v", line, err)
+	}
+	for _, flag := range []string{"--max-waiters", "--max-sessions"} {
+		if code, _, stderr := run("-t", anyPort, "--admin", "off", flag, "-1"); code == 0 || !strings.Contains(stderr, flag[2:]) {
+			t.Errorf("%s -1: exit code %d, %q", flag, code, stderr)
+		}
+	}
+}
+
+func version(t *testing.T) string {
+	t.Helper()
+	_, out, _ := run("version")
+	return strings.TrimSpace(strings.TrimPrefix(out, "lockd "))
+}
+
+// TestHelpOfCommands: as readable as that of serve.
+func TestHelpOfCommands(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]string{
+		"run": "--kill-after", "inspect": "nobody does", "dump": "holders", "who": "clients", "stats": "--json", "ping": "rtt_ms",
+	} {
+		code, out, _ := run(command, "--help")
+		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "$LOCKD_SERVER") {
+			t.Errorf("%s: exit code %d, %q", command, code, out)
+		}
+		for _, name := range []string{"$LOCKD_NAME", "$LOCKD_TOKEN", "$LOCKD_SHARED", "$LOCKD_WAIT", "$LOCKD_JSON"} {
+			if strings.Contains(out, name) {
+				t.Errorf("%s: the environment sets %s", command, name)
+			}
+		}
+		for line := range strings.Lines(out) {
+			if len(line) > 100 {
+				t.Errorf("%s: a line of %d characters: %q", command, len(line), line)
+			}
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/nylen/lockd/pkg/client"
+	"github.com/nylen/lockd/pkg/server"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestRun(t *testing.T) {
+	var out strings.Builder
+	if err := run(t.Context(), "", &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"one visitor, one after another  200 OK", "429 Too Many Requests", "20 visitors at once             200 OK",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+// limits returns limits with a lockd of their own.
+func limits(t *testing.T) *Limits {
+	t.Helper()
+	s, err := server.New(server.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := client.NewLocker(client.LockerOptions{Options: client.Options{
+		Dial: func(context.Context) (net.Conn, error) { return s.Dial() },
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.Close()
+		s.Shutdown(context.Background())
+	})
+	return &Limits{
+		Locker: l, Name: "test", Concurrent: 1, Wait: time.Minute, Rate: 100, Per: time.Hour,
+		Visitor: func(r *http.Request) string { return r.Header.Get("Visitor") },
+	}
+}
+
+func serve(h http.Handler, visitor string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Visitor", visitor)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestConcurrency(t *testing.T) {
+	l := limits(t)
+	l.Concurrent = 2
+	begun, end := make(chan struct{}), make(chan struct{})
+	h := l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-end
+	}))
+	var wg sync.WaitGroup
+	for range 3 { // the third waits for one of the others
+		wg.Go(func() {
+			if w := serve(h, "a"); w.Code != http.StatusOK {
+				t.Error(w.Code)
+			}
+		})
+	}
+	<-begun
+	<-begun
+
+	hasty := *l
+	hasty.Wait = 20 * time.Millisecond
+	if w := serve(hasty.Wrap(nil), "a"); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
+		t.Error(w.Code, w.Header())
+	}
+	end <- struct{}{}
+	<-begun
+	end <- struct{}{}
+	end <- struct{}{}
+	wg.Wait()
+}
+
+func TestRate(t *testing.T) {
+	l := limits(t)
+	l.Rate = 2
+	h := l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for i, want := range []int{200, 200, 429, 429} {
+		w := serve(h, "a")
+		if w.Code != want {
+			t.Error(i, w.Code)
+		}
+		if retry := w.Header().Get("Retry-After"); want == 429 && retry != "1800" {
+			t.Error(i, retry)
+		}
+	}
+	if w := serve(h, "b"); w.Code != 200 {
+		t.Error("another visitor:", w.Code)
+	}
+}
+
+// TestOutage: without lockd requests are refused, or served if so wanted.
+func TestOutage(t *testing.T) {
+	l, err := client.NewLocker(client.LockerOptions{Options: client.Options{
+		Dial: func(context.Context) (net.Conn, error) { return nil, errors.New("no network") },
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	limits := &Limits{
+		Locker: l, Concurrent: 1, Wait: 10 * time.Millisecond, Rate: 1, Per: time.Hour,
+		Visitor: func(*http.Request) string { return "" },
+	}
+	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	if w := serve(limits.Wrap(served), ""); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Error(w.Code, w.Header())
+	}
+	limits.Open = true
+	if w := serve(limits.Wrap(served), ""); w.Code != http.StatusTeapot {
+		t.Error(w.Code)
+	}
+}

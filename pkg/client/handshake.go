@@ -1,0 +1,87 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// negotiate begins protocol 2, or tells that the server is too old for it.
+//
+// An old server says nothing to what it does not know, and no line is a valid
+// request of both protocols, so nothing can follow a hello before its reply is
+// here. Therefore a ping asks first whether the server knows the newer
+// commands, and an inspection behind it, which every server answers, shows
+// whether there is going to be a pong. The hello goes out with them; an old
+// server ignores it as it does the ping.
+//
+// glockd would lose the inspection (see lineTransport.send), and with WebSocket
+// the pong. It gives itself away by the answer to another one, alone, before.
+func negotiate(ctx context.Context, t transport) (old bool, err error) {
+	stop := context.AfterFunc(ctx, func() { t.close() })
+	defer func() {
+		if !stop() {
+			err = ctx.Err()
+		}
+	}()
+	mark := rand.Text()
+	if err := t.send(request{verb: inspect.word, name: mark}); err != nil {
+		return false, err
+	}
+	line, err := t.readLine()
+	if err != nil {
+		return false, err
+	}
+	if string(line) == tooManyConnections {
+		return false, ErrTooManyConnections
+	}
+	r, err := parseReply(line, inspect, mark)
+	switch {
+	case err != nil:
+		return false, err
+	case r.err != nil:
+		return false, r.err
+	case t.endedCRLF():
+		return true, nil
+	}
+
+	mark = rand.Text()
+	if err := t.send(request{verb: ping.word, mark: mark}); err != nil {
+		return false, err
+	}
+	if err := t.send(request{verb: hello.word, name: "2"}); err != nil {
+		return false, err
+	}
+	line, err = t.readLine()
+	if err != nil {
+		return false, err
+	}
+	if isEnd(line, mark) {
+		return true, nil
+	}
+	if r, err := parseReply(line, ping, ""); err != nil {
+		return false, err
+	} else if r.err != nil {
+		return false, r.err
+	}
+	if line, err = t.readLine(); err != nil {
+		return false, err
+	}
+	if !isEnd(line, mark) {
+		return false, notReply(line, inspect)
+	}
+	if line, err = t.readLine(); err != nil {
+		return false, err
+	}
+	if n, text, ok := number(line); !ok || n != 2 || !hasPrefix(text, helloText) {
+		if ok && n == 0 && hasPrefix(text, wire.InvalidArgument) {
+			return true, nil // a server of the future that has given up protocol 2
+		}
+		return false, fmt.Errorf("%w to %q: %q", ErrProtocol, hello.word, line[:min(len(line), 200)])
+	}
+	return false, nil
+}
+
+const helloText = "lockd "

@@ -1,0 +1,234 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// A Lock is a lock that is held: by its own owner, which no other Lock shares,
+// until it is released or the connection is lost. Its methods may be called by
+// many goroutines at once.
+type Lock struct {
+	name   string
+	number int // an exclusive lock's token or a shared lock's count
+	shared bool
+
+	link *link
+	slot *slot
+
+	old    *oldPool // protocol 1
+	client *Client
+
+	released atomic.Bool
+}
+
+// Name returns the lock's name, in the server's spelling.
+func (l *Lock) Name() string { return l.name }
+
+// Token returns the fencing token: a number that grows with every grant of the
+// name, also over restarts of the server. What is written under the lock
+// should carry it, and whoever stores it should refuse a token that is smaller
+// than one it has seen: then a holder that has lost the lock and does not know
+// it yet does no harm. It is 0 for a shared lock, and with a server that
+// speaks protocol 1 only.
+func (l *Lock) Token() uint64 {
+	if l.shared || l.client != nil {
+		return 0
+	}
+	return uint64(l.number)
+}
+
+// Count returns how many held a shared lock when it was granted, this one
+// included. It is 1 for an exclusive lock.
+func (l *Lock) Count() int {
+	if l.shared {
+		return l.number
+	}
+	return 1
+}
+
+// Lost returns a channel that closes when the lock is lost because the
+// connection is. From then on someone else may hold it, perhaps since a moment
+// before; what must not be done twice whatever happens needs the Token. When
+// the lock is released, the channel has no meaning any more.
+func (l *Lock) Lost() <-chan struct{} {
+	if l.client != nil {
+		return l.client.Lost()
+	}
+	return l.link.ctx.Done()
+}
+
+// Release releases the lock. It does so also if ctx has ended: the context
+// bounds only how long to wait for the server's word, and if it ends first,
+// Release returns its error and the lock is released nevertheless. Release
+// returns an ErrLost if the lock was lost before, and ErrNotHeld if it was
+// released before.
+func (l *Lock) Release(ctx context.Context) error {
+	if l.released.Swap(true) {
+		return ErrNotHeld
+	}
+	v := release
+	if l.shared {
+		v = releaseShared
+	}
+	if l.client != nil {
+		return l.old.release(ctx, l.client, v, l.name)
+	}
+	k, s := l.link, l.slot
+	if err := k.again(s, v, l.name); err != nil {
+		return err
+	}
+	if err := k.wait(ctx, s); err != nil {
+		return fmt.Errorf("lockd: release %q: %w", l.name, err)
+	}
+	err := s.err
+	if err == nil || !errors.Is(err, ErrLost) {
+		k.put(s)
+	}
+	return err
+}
+
+// maxWait is the longest wait that a server takes.
+const maxWait = 24 * time.Hour
+
+// Acquire acquires the exclusive lock name, waiting for it in line, first come
+// first served, as long as ctx allows. When ctx ends it gives up at once and
+// returns the context's error; a grant that came too late is given back. If
+// the connection is lost on the way it goes on with the next one, at the end
+// of the line.
+//
+// A name is any string without a line break, see the package's Names.
+func (l *Locker) Acquire(ctx context.Context, name string) (*Lock, error) {
+	return l.acquire(ctx, getWait, 0, name)
+}
+
+// TryAcquire acquires the exclusive lock name, or returns ErrNotAcquired at
+// once if it is held, be it by this Locker.
+func (l *Locker) TryAcquire(ctx context.Context, name string) (*Lock, error) {
+	return l.acquire(ctx, get, 0, name)
+}
+
+// AcquireShared acquires the shared lock name of which at most limit can be
+// held at a time, and waits like Acquire while there are as many. All that use
+// the name should use the same limit: each is held to its own.
+func (l *Locker) AcquireShared(ctx context.Context, name string, limit int) (*Lock, error) {
+	if err := checkLimit(limit); err != nil {
+		return nil, err
+	}
+	return l.acquire(ctx, getSharedWait, limit, name)
+}
+
+// TryAcquireShared acquires the shared lock name, or returns ErrNotAcquired at
+// once if limit hold it already or someone waits for it. A limit of 0 means
+// none.
+func (l *Locker) TryAcquireShared(ctx context.Context, name string, limit int) (*Lock, error) {
+	if limit == 0 {
+		return l.acquire(ctx, getShared, 0, name)
+	}
+	if err := checkLimit(limit); err != nil {
+		return nil, err
+	}
+	return l.acquire(ctx, getSharedLimit, limit, name)
+}
+
+// maxLimit is the largest limit that a server takes.
+const maxLimit = math.MaxUint32 - 1
+
+func checkLimit(limit int) error {
+	if limit < 1 || limit > maxLimit {
+		return fmt.Errorf("%w: limit %d", ErrBadArgument, limit)
+	}
+	return nil
+}
+
+func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (*Lock, error) {
+	name, err := l.check(name)
+	if err != nil {
+		return nil, err
+	}
+	isShared := v.space == shared
+	for {
+		var until time.Time // when the server's wait should be over
+		var a arguments
+		if limit > 0 {
+			a.n[0], a.k = uint64(limit), 1
+		}
+		if v.waits {
+			begun, wait := time.Now(), maxWait
+			if at, ok := ctx.Deadline(); ok {
+				if wait = min(at.Sub(begun), maxWait); wait <= 0 {
+					return nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, context.DeadlineExceeded)
+				}
+			}
+			until = begun.Add(wait)
+			a.n[a.k] = uint64((wait + time.Millisecond - 1) / time.Millisecond)
+			a.k++
+		}
+		k, s, err := l.call(ctx, v, a, name, true)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil {
+			return l.old.acquire(ctx, v, limit, name)
+		}
+		switch s.err {
+		case nil:
+			return &Lock{name: name, number: s.n, shared: isShared, link: k, slot: s}, nil
+		case errWaitedOut:
+			// The deadline is near, or it was a long day. Or the server is
+			// ending, and lets nobody wait.
+			k.put(s)
+			k.pause(ctx, time.Until(until))
+		default:
+			err := s.err
+			k.put(s)
+			return nil, err
+		}
+	}
+}
+
+// pause waits for a moment, but not longer than early says, nor when the link
+// ends.
+func (k *link) pause(ctx context.Context, early time.Duration) {
+	if early <= 0 {
+		return
+	}
+	timer := time.NewTimer(min(early, 10*time.Millisecond+rand.N(40*time.Millisecond)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-k.ctx.Done():
+	}
+}
+
+// Do calls fn while it holds the exclusive lock name, for which it waits as
+// Acquire does. The context that fn gets ends when the lock is lost, or ctx
+// ends; context.Cause then tells which.
+//
+// Do returns what fn returned. If the lock was lost before fn did, the error
+// is an ErrLost besides: fn may not have been alone.
+func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Context, lock *Lock) error) (err error) {
+	lock, err := l.Acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	inner, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	lost := lock.link.ctx
+	unhook := context.AfterFunc(lost, func() { end(context.Cause(lost)) })
+	defer unhook()
+	defer func() {
+		// Not bound by ctx: what comes after Do may rely on the lock being
+		// free. A connection that is gone ends the wait.
+		if releaseErr := lock.Release(context.WithoutCancel(ctx)); releaseErr != nil {
+			err = errors.Join(err, releaseErr)
+		}
+	}()
+	return fn(inner, lock)
+}

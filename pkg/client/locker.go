@@ -1,0 +1,342 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	defaultSessions       = 1<<16 - 1 // a server's default, less session 0
+	defaultOldConnections = 64
+	defaultMinBackoff     = 50 * time.Millisecond
+	defaultMaxBackoff     = 5 * time.Second
+)
+
+// LockerOptions say how a Locker reaches its server. The zero value connects
+// to DefaultTarget, once, with defaults for everything.
+type LockerOptions struct {
+	// Options are those of a Client. ReadTimeout has another meaning here: a
+	// server that has said nothing for half of it is asked to, and when the
+	// other half passes in silence too, the connection is given up.
+	Options
+
+	// Connections is how many connections share the work. Zero means 1, which
+	// is enough for most.
+	Connections int
+
+	// Sessions bounds how many locks and calls a connection has at a time;
+	// more get ErrTooManySessions. Zero means 65,535, which is what a server
+	// allows by default.
+	Sessions int
+
+	// OldConnections is the same for a server that speaks protocol 1 only:
+	// there each lock takes a connection of its own. Zero means 64.
+	OldConnections int
+
+	// MinBackoff and MaxBackoff bound the pause before the next attempt to
+	// connect. It doubles with each failure, and a random part of up to half
+	// of it is taken off, lest a fleet comes back in step. Zero means 50
+	// milliseconds and 5 seconds.
+	MinBackoff, MaxBackoff time.Duration
+
+	// FailFast makes calls return an ErrLost at once while there is no
+	// connection, and when theirs ends. Otherwise they wait for the next one
+	// until their context ends.
+	FailFast bool
+}
+
+func (o *LockerOptions) complete() error {
+	for _, n := range []struct {
+		value *int
+		unset int
+		name  string
+	}{
+		{&o.Connections, 1, "Connections"},
+		{&o.Sessions, defaultSessions, "Sessions"},
+		{&o.OldConnections, defaultOldConnections, "OldConnections"},
+	} {
+		if *n.value == 0 {
+			*n.value = n.unset
+		}
+		if *n.value < 0 {
+			return fmt.Errorf("lockd: LockerOptions.%s is negative", n.name)
+		}
+	}
+	if o.Sessions > 1<<32-1 {
+		return errors.New("lockd: LockerOptions.Sessions is over 4294967295")
+	}
+	if o.MinBackoff <= 0 {
+		o.MinBackoff = defaultMinBackoff
+	}
+	if o.MaxBackoff <= 0 {
+		o.MaxBackoff = defaultMaxBackoff
+	}
+	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	return nil
+}
+
+// A Locker gets locks for any number of goroutines over one connection, or a
+// few. Each lock that it hands out has an owner of its own, so its goroutines
+// exclude each other just as they exclude other programs. It is made by
+// NewLocker, and all its methods may be called by many goroutines at once.
+//
+// A Locker needs a server that speaks protocol 2. With an older one it does
+// what it can and tells what is missing, see Missing.
+type Locker struct {
+	opts   LockerOptions
+	target target
+	old    oldPool
+
+	links []atomic.Pointer[link] // nil where there is no connection now
+
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	ended sync.WaitGroup // the goroutines that connect and read
+
+	mu      sync.Mutex    // guards what follows
+	changed chan struct{} // closes when there is news
+	err     error         // why there is no connection; nil: the first is on its way
+}
+
+// NewLocker returns a Locker that connects in the background, and again
+// whenever the connection is lost, until it is closed. It may be used at once.
+// An error means that the options make no sense.
+func NewLocker(opts LockerOptions) (*Locker, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	o, to, err := opts.Options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	opts.Options = o
+	l := &Locker{
+		opts:    opts,
+		target:  to,
+		links:   make([]atomic.Pointer[link], opts.Connections),
+		changed: make(chan struct{}),
+	}
+	l.old.opts, l.old.most = o, opts.OldConnections
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	for i := range l.links {
+		l.ended.Go(func() { l.run(i) })
+	}
+	return l, nil
+}
+
+// Close ends the connections, and with them every lock that is held. Calls
+// under way return ErrClosed. It returns when all of the Locker's goroutines
+// have ended, and always nil; closing again does nothing.
+func (l *Locker) Close() error {
+	l.stop()
+	l.old.close()
+	l.ended.Wait()
+	return nil
+}
+
+// Ready waits for a connection. Nobody has to call it; all calls wait by
+// themselves.
+func (l *Locker) Ready(ctx context.Context) error {
+	_, err := l.link(ctx)
+	return err
+}
+
+// Missing waits for a connection and tells which features its server is too
+// old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens. It is
+// empty if the server speaks protocol 2. The methods that need one of them
+// return that error.
+func (l *Locker) Missing(ctx context.Context) ([]error, error) {
+	k, err := l.link(ctx)
+	if err != nil || !k.old {
+		return nil, err
+	}
+	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens}, nil
+}
+
+// run keeps one connection up.
+func (l *Locker) run(i int) {
+	pause := l.opts.MinBackoff
+	for {
+		k, err := l.connect()
+		if err == nil {
+			begun := time.Now()
+			unhook := context.AfterFunc(l.ctx, func() { k.close(ErrClosed) })
+			l.links[i].Store(k)
+			l.tell(nil)
+			err = k.run(func(err error) {
+				l.links[i].Store(nil)
+				l.tell(err)
+			})
+			unhook()
+			if k.old {
+				l.old.drop()
+			}
+			if time.Since(begun) > l.opts.MaxBackoff {
+				pause = l.opts.MinBackoff
+			}
+		} else {
+			l.tell(err)
+		}
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-time.After(pause - rand.N(pause/2+1)):
+		}
+		pause = min(2*pause, l.opts.MaxBackoff)
+	}
+}
+
+func (l *Locker) connect() (*link, error) {
+	ctx := l.ctx
+	if d := l.opts.ConnectTimeout; d > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, d)
+		defer stop()
+	}
+	t, err := l.opts.connect(ctx, l.target, forLink)
+	if err != nil {
+		return nil, err
+	}
+	old, err := negotiate(ctx, t)
+	if err != nil {
+		t.close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: no answer after %v", ErrTimeout, l.opts.ConnectTimeout)
+		}
+		return nil, err
+	}
+	return newLink(t, old, l.opts.Sessions, l.opts.ReadTimeout/2), nil
+}
+
+// tell wakes those that wait for a connection.
+func (l *Locker) tell(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// link returns a connection, any of those that stand. If there is none, it
+// waits.
+func (l *Locker) link(ctx context.Context) (*link, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	if k := l.standing(); k != nil {
+		return k, nil
+	}
+	for {
+		l.mu.Lock()
+		changed, cause := l.changed, l.err
+		l.mu.Unlock()
+		if l.ctx.Err() != nil {
+			return nil, ErrClosed
+		}
+		if k := l.standing(); k != nil {
+			return k, nil
+		}
+		if cause != nil && l.opts.FailFast {
+			return nil, fmt.Errorf("%w: %w", ErrLost, cause)
+		}
+		select {
+		case <-changed:
+		case <-l.ctx.Done():
+		case <-ctx.Done():
+			if cause != nil {
+				return nil, fmt.Errorf("lockd: %w while there is no connection: %w", ctx.Err(), cause)
+			}
+			return nil, fmt.Errorf("lockd: %w before there is a connection", ctx.Err())
+		}
+	}
+}
+
+// standing returns any connection that stands, or nil.
+func (l *Locker) standing() *link {
+	n, i := len(l.links), 0
+	if n > 1 {
+		i = rand.IntN(n)
+	}
+	for range n {
+		if k := l.links[i].Load(); k != nil {
+			return k
+		}
+		if i++; i == n {
+			i = 0
+		}
+	}
+	return nil
+}
+
+// start asks on any connection that has a session to spare. With an old server
+// it returns no session.
+func (l *Locker) start(ctx context.Context, v *verb, a arguments, name string) (*link, *slot, error) {
+	k, err := l.link(ctx)
+	if err != nil || k.old {
+		return k, nil, err
+	}
+	s, err := k.start(v, a, name)
+	if err == ErrTooManySessions {
+		for i := range l.links {
+			if k = l.links[i].Load(); k == nil || k.old {
+				continue
+			}
+			if s, err = k.start(v, a, name); err != ErrTooManySessions {
+				break
+			}
+		}
+	}
+	return k, s, err
+}
+
+// call asks and waits for the answer, which the caller takes from the slot. It
+// goes on to another connection when one is lost on the way, if that may be.
+func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*link, *slot, error) {
+	for {
+		k, s, err := l.start(ctx, v, a, name)
+		if err == nil && s == nil {
+			return k, nil, nil // an old server
+		}
+		sent := err == nil
+		if sent {
+			if err := k.wait(ctx, s); err != nil {
+				return nil, nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, err)
+			}
+			if s.err == nil || !errors.Is(s.err, ErrLost) {
+				if l.ctx.Err() != nil {
+					// Granted by the end of a connection that Close ended
+					// first, and about to be lost with its own.
+					return nil, nil, ErrClosed
+				}
+				return k, s, nil
+			}
+			err = s.err
+		}
+		switch {
+		case !errors.Is(err, ErrLost):
+			return nil, nil, err
+		case l.ctx.Err() != nil:
+			return nil, nil, ErrClosed
+		case l.opts.FailFast || sent && !repeat:
+			return nil, nil, err
+		}
+	}
+}
+
+// check folds a name and refuses what must not be sent.
+func (l *Locker) check(name string) (string, error) {
+	name, err := fold(name)
+	if err != nil {
+		return "", err
+	}
+	const most = len("4294967295 sgw 4294967295 86400000 4294967295 ")
+	if most+len(name) > l.opts.MaxLine {
+		return "", ErrLineTooLong
+	}
+	return name, nil
+}

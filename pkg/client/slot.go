@@ -1,0 +1,42 @@
+package client
+
+import "sync/atomic"
+
+// A slot is a session of a link: one owner of locks, with one call at a time.
+// It belongs to a call or to a lock, or is free for the next.
+type slot struct {
+	number uint32
+	state  atomic.Uint32
+
+	// The request under way. Set by the caller before the state is calling,
+	// and then for the goroutine that reads, too.
+	verb *verb
+	name string // folded
+
+	// The answer. For the caller once done has a value, for which it has room.
+	n    int
+	err  error
+	done chan struct{}
+
+	// What becomes of an abandoned call. Guarded by the link's mutex.
+	stage   stage
+	granted bool // there is something to release
+}
+
+// The states of a slot. Whoever leaves calling first decides who gets the
+// answer: the caller that waits for it, or nobody.
+const (
+	quiet    uint32 = iota // nothing was asked
+	calling                // a caller waits
+	resolved               // the caller has the answer, or is about to
+	forsaken               // the caller has gone; the link settles the rest
+)
+
+// A stage is which reply a forsaken slot gets next.
+type stage uint8
+
+const (
+	toCall    stage = iota // to what the caller asked
+	toCancel               // to the cancel behind it
+	toRelease              // to the release of what nobody wanted any more
+)
