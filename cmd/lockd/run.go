@@ -361,7 +361,11 @@ func (c *runCmd) supervise(l *link, p *process, signals <-chan os.Signal) int {
 		case <-kill:
 			kill = nil
 			p.kill()
-		case code := <-p.exited:
+		case <-p.changed:
+			code, ended := p.poll()
+			if !ended {
+				continue
+			}
 			if lost == nil {
 				p.endGroup(kill)
 			}

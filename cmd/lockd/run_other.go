@@ -16,23 +16,24 @@ var forwarded = []os.Signal{os.Interrupt}
 // that could be used as elsewhere: a command whose lock is lost is killed at
 // once, and what it started goes on.
 type process struct {
-	cmd    *exec.Cmd
-	exited chan int
+	cmd     *exec.Cmd
+	changed chan os.Signal // tells when to poll
 }
 
 func start(path string, args, env []string) (*process, error) {
-	p := &process{exited: make(chan int, 1)}
+	p := &process{changed: make(chan os.Signal, 1)}
 	p.cmd = &exec.Cmd{Path: path, Args: args, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
 	go func() {
 		p.cmd.Wait()
-		p.exited <- p.cmd.ProcessState.ExitCode()
+		p.changed <- os.Interrupt
 	}()
 	return p, nil
 }
 
+func (p *process) poll() (int, bool)         { return p.cmd.ProcessState.ExitCode(), true }
 func (p *process) forward(os.Signal)         {}
 func (p *process) terminate()                { p.kill() }
 func (p *process) kill()                     { p.cmd.Process.Kill() }

@@ -5,7 +5,6 @@ package main
 import (
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -29,16 +28,18 @@ var forwarded = []os.Signal{
 // Ctrl-Z, lockd takes the terminal back and stops itself, which is what the
 // shell waits for, and hands both on when it is continued.
 type process struct {
-	pid    int
-	eager  atomic.Bool // give the terminal whenever we have it
-	exited chan int
+	pid     int
+	eager   bool           // give the terminal whenever we have it
+	changed chan os.Signal // tells when to poll
+	suspend bool           // lockd stops, or will in a moment: until SIGCONT the command must not go on
 }
 
 func start(path string, args, env []string) (*process, error) {
-	p := &process{exited: make(chan int, 1)}
+	p := &process{changed: make(chan os.Signal, 1)}
+	signal.Notify(p.changed, syscall.SIGCHLD)
 	_, out := foreground(1)
-	p.eager.Store(out && weHaveTerminal())
-	attr := &syscall.SysProcAttr{Setpgid: true, Foreground: p.eager.Load(), Ctty: 0}
+	p.eager = out && weHaveTerminal()
+	attr := &syscall.SysProcAttr{Setpgid: true, Foreground: p.eager, Ctty: 0}
 	dieWithParent(attr)
 	proc, err := os.StartProcess(path, args, &os.ProcAttr{
 		Env:   env,
@@ -50,41 +51,41 @@ func start(path string, args, env []string) (*process, error) {
 	}
 	p.pid = proc.Pid
 	proc.Release()
-	go p.wait()
 	return p, nil
 }
 
-// wait reports the process's end, and follows when it is stopped.
-func (p *process) wait() {
+// poll asks for news of the process after changed told of some. It is asked by
+// the goroutine that also forwards signals: the kernel tells of a stop only as
+// long as it lasts, so that none is acted upon after it was undone.
+func (p *process) poll() (code int, ended bool) {
 	for {
 		var status syscall.WaitStatus
-		_, err := syscall.Wait4(p.pid, &status, syscall.WUNTRACED, nil)
+		pid, err := syscall.Wait4(p.pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
-			p.exited <- exitCannotRun // nobody else waits for it, so this cannot be
-			return
+			return exitCannotRun, true // nobody else waits for it, so this cannot be
+		case pid == 0:
+			return 0, false
 		case status.Stopped():
 			p.stopped(status.StopSignal())
 		case status.Signaled():
-			p.exited <- exitSignal + int(status.Signal())
-			return
+			return exitSignal + int(status.Signal()), true
 		case status.Exited():
-			p.exited <- status.ExitStatus()
-			return
+			return status.ExitStatus(), true
 		}
 	}
 }
 
 func (p *process) stopped(s syscall.Signal) {
 	group, ok := foreground(0)
-	if !ok {
+	if !ok || p.suspend {
 		return // without a terminal, whoever stopped it knows why
 	}
 	switch s {
 	case syscall.SIGTTIN, syscall.SIGTTOU:
 		if group == syscall.Getpgrp() {
-			p.eager.Store(true)
+			p.eager = true
 			setForeground(p.pid)
 			group = p.pid
 		}
@@ -98,13 +99,15 @@ func (p *process) stopped(s syscall.Signal) {
 		}
 		p.restore()
 	}
+	p.suspend = true
 	syscall.Kill(0, syscall.SIGSTOP)
 }
 
 // resume continues the command after lockd was, which SIGCONT tells. What
 // stands behind a kill that stops lockd may run before it stops.
 func (p *process) resume() {
-	if p.eager.Load() && weHaveTerminal() {
+	p.suspend = false
+	if p.eager && weHaveTerminal() {
 		setForeground(p.pid)
 	}
 	p.signal(syscall.SIGCONT)
@@ -116,6 +119,7 @@ func (p *process) forward(s os.Signal) {
 	case syscall.SIGCONT:
 		p.resume()
 	case syscall.SIGTSTP:
+		p.suspend = true
 		p.signal(syscall.SIGTSTP)
 		syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
 	default:

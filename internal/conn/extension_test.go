@@ -98,10 +98,10 @@ func FuzzExtensions(f *testing.F) {
 		}
 		cfg := testConfig()
 		cfg.Shards, cfg.MaxLine, cfg.MaxOutput, cfg.MaxSessions = 2, 40, 100, 6
-		cfg.Table = shard.Config{Locks: 14, LocksPerOwner: 6, Waiters: 3}
+		cfg.Table = shard.Config{Locks: 1000, LocksPerOwner: 6, Waiters: 3}
 		run := func(cuts []byte) (string, []string, bool) {
 			h := NewHub(cfg)
-			defer h.clock.stop()
+			h.clock.stop() // nobody's patience ends
 			var ring bell
 			other, s := h.NewStream("other:1", &ring), h.NewStream("fuzz:1", &ring)
 			feedAll(t, other, []byte("iam other\ng taken\nsg taken\nsg a\ng b\nsg shared\n"))

@@ -94,7 +94,8 @@ func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
 type messages struct {
 	*link
 	in     *bufio.Reader
-	header [ws.MaxHeaderSize]byte
+	header [ws.MaxHeaderSize]byte // of the frame that is being read
+	framed [ws.MaxHeaderSize]byte // of the one that is being written, perhaps while a read waits
 	state  ws.State
 	op     ws.OpCode // type of the message that is being read
 	body   []byte
@@ -305,7 +306,7 @@ func (m *messages) frame(op ws.OpCode, fin bool, payload []byte) {
 	}
 	out := (*appender)(m.pending())
 	// An appender does not fail.
-	_ = ws.WriteHeaderBuffer(out, ws.Header{Fin: fin, OpCode: op, Length: int64(len(payload))}, m.header[:])
+	_ = ws.WriteHeaderBuffer(out, ws.Header{Fin: fin, OpCode: op, Length: int64(len(payload))}, m.framed[:])
 	*out = append(*out, payload...)
 }
 

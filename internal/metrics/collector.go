@@ -21,7 +21,7 @@ var (
 	acquire  = desc("acquire_total", "Requests for locks, by what became of them.", "kind", "result")
 	held     = desc("locks_held", "Names of locks that are held now.", "kind")
 	holders  = desc("shared_holders", "Holds of shared locks now: each lock counts once for each of its holders.")
-	orphans  = desc("orphans_total", "Holds released because their connection ended.", "kind")
+	orphans  = desc("orphans_total", "Holds released because their connection ended without a release or a bye.", "kind")
 	open     = desc("connections", "Connections that are open now.", "transport")
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
 	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")

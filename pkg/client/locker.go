@@ -13,6 +13,7 @@ import (
 const (
 	defaultSessions       = 1<<16 - 1 // a server's default, less session 0
 	defaultOldConnections = 64
+	defaultLockerTimeout  = 15 * time.Second
 	defaultMinBackoff     = 50 * time.Millisecond
 	defaultMaxBackoff     = 5 * time.Second
 )
@@ -22,7 +23,9 @@ const (
 type LockerOptions struct {
 	// Options are those of a Client. ReadTimeout has another meaning here: a
 	// server that has said nothing for half of it is asked to, and when the
-	// other half passes in silence too, the connection is given up.
+	// other half passes in silence too, the connection is given up. Zero means
+	// 15 seconds: so locks are reported lost within 22.5 s, before a server
+	// that cannot reach this client gives them to others, after 35 s.
 	Options
 
 	// Connections is how many connections share the work. Zero means 1, which
@@ -51,6 +54,9 @@ type LockerOptions struct {
 }
 
 func (o *LockerOptions) complete() error {
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = defaultLockerTimeout
+	}
 	for _, n := range []struct {
 		value *int
 		unset int
@@ -168,7 +174,7 @@ func (l *Locker) run(i int) {
 			unhook := context.AfterFunc(l.ctx, func() { k.close(ErrClosed) })
 			l.links[i].Store(k)
 			l.tell(nil)
-			err = k.run(func(err error) {
+			k.run(func(err error) {
 				l.links[i].Store(nil)
 				l.tell(err)
 			})

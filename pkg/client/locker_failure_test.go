@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -490,15 +491,21 @@ func scriptedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, fu
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		s := &script{t: t, conn: conn, r: bufio.NewReader(conn)}
-		s.reply("0 Lock Not Locked: " + s.expectMark() + "\n")
-		s.expect("ping")
-		s.reply("1 pong\n0 Lock Not Locked: " + s.expectMark() + "\n")
-		s.expect("hello 2")
-		s.reply("2 lockd test\n")
-		return s
+		return begin(t, conn)
 	}
+}
+
+// begin plays the server's end of a connection up to protocol 2.
+func begin(t *testing.T, conn net.Conn) *script {
+	t.Helper()
+	t.Cleanup(func() { conn.Close() })
+	s := &script{t: t, conn: conn, r: bufio.NewReader(conn)}
+	s.reply("0 Lock Not Locked: " + s.expectMark() + "\n")
+	s.expect("ping")
+	mark := s.expectMark()
+	s.expect("hello 2")
+	s.reply("1 pong\n0 Lock Not Locked: " + mark + "\n2 lockd test\n")
+	return s
 }
 
 // TestLockerCancelMeetsGrant: what is granted when nobody wants it any more is
@@ -581,11 +588,10 @@ func TestLockerProtocolErrors(t *testing.T) {
 // waitOf peeks at the milliseconds of the request that comes next.
 func (s *script) waitOf() string {
 	s.t.Helper()
-	b, err := s.r.Peek(len("1 gw 0"))
-	if err != nil {
+	if _, err := s.r.Peek(len("1 gw 0")); err != nil {
 		s.t.Fatal(err)
 	}
-	b, _ = s.r.Peek(s.r.Buffered())
+	b, _ := s.r.Peek(s.r.Buffered())
 	words := strings.Fields(string(b))
 	if len(words) < 3 {
 		s.t.Fatalf("got %q", b)
@@ -595,33 +601,40 @@ func (s *script) waitOf() string {
 
 // TestLockerHeartbeat: a server that says nothing is asked, and left.
 func TestLockerHeartbeat(t *testing.T) {
-	opts := fast(client.Options{ReadTimeout: 40 * time.Millisecond})
-	l, accept := scriptedLocker(t, opts)
-	s := accept()
-	for range 3 {
-		s.expect("0 ping")
-		s.reply("0 1 pong\n")
-	}
-	go func() {
-		for { // pings, until it answers; then it is silent
-			line, err := s.r.ReadString('\n')
-			if err != nil {
-				return
-			}
-			if strings.HasPrefix(line, "1 g ") {
-				s.reply("1 9 Lock Get Success: x\n")
-				return
-			}
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan net.Conn, 1)
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
+			near, far := net.Pipe()
+			conns <- far
+			return near, nil
+		}}})
+		s := begin(t, <-conns)
+		begun := time.Now()
+		for range 3 {
+			s.expect("0 ping")
 			s.reply("0 1 pong\n")
 		}
-	}()
-	lock, err := l.TryAcquire(within(t), "x")
-	must(t, err)
-	<-lock.Lost()
-	err = lock.Release(within(t))
-	mustBe(t, err, client.ErrLost)
-	mustBe(t, err, client.ErrTimeout)
-	accept()
+		// Asked in every other look: the pong is what the one between has heard.
+		if took := time.Since(begun); took != 5*7500*time.Millisecond {
+			t.Errorf("three pings in %v", took)
+		}
+		go func() {
+			s.expect("1 g x")
+			s.reply("1 9 Lock Get Success: x\n")
+			s.expect("0 ping") // and it is silent
+		}()
+		lock, err := l.TryAcquire(t.Context(), "x")
+		must(t, err)
+		begun = time.Now()
+		<-lock.Lost()
+		if took := time.Since(begun); took != 22500*time.Millisecond {
+			t.Errorf("lost after %v", took)
+		}
+		err = lock.Release(t.Context())
+		mustBe(t, err, client.ErrLost)
+		mustBe(t, err, client.ErrTimeout)
+		begin(t, <-conns) // it connects again
+	})
 }
 
 // TestLockerHandshakeFails: why there is no connection can be read.

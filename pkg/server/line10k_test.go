@@ -74,7 +74,6 @@ func TestTenThousandInLine(t *testing.T) {
 	type many struct {
 		*client
 		base, n int
-		cancels []int
 		doomed  bool
 		killed  atomic.Bool
 	}

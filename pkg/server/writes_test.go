@@ -37,10 +37,9 @@ func TestOneReplyOneWrite(t *testing.T) {
 		{"g " + strings.Repeat("x", 5000) + "\n", "0 Line Too Long\n"},
 		{"r foo\n", "1 Lock Release Success: foo\n"},
 	}
-	var requests, replies, bytes []string
+	var requests, replies []string
 	for _, e := range exchange {
 		requests = append(requests, e[0])
-		bytes = append(bytes, strings.Split(e[0], "")...)
 		if e[1] != "" {
 			replies = append(replies, e[1])
 		}
