@@ -213,7 +213,7 @@ func (m *messages) data(h ws.Header) error {
 
 // take answers a message, or keeps a copy of what has to wait.
 func (m *messages) take(msg message) error {
-	if len(m.backlog) == 0 {
+	if len(m.backlog) == 0 && !m.stream.Waiting() {
 		rest, err := m.answer(msg)
 		if err != nil || len(rest) == 0 {
 			return err

@@ -332,12 +332,13 @@ func (l load) run(t *testing.T) []porcupine.Operation {
 					actions = min(left, 5+rnd.IntN(40))
 				}
 				left -= actions
+				reset := rnd.IntN(2) == 0
 				var called int64
 				var once sync.Once
 				kill := func() {
 					once.Do(func() {
 						called = h.now()
-						if t, ok := c.Conn.(*net.TCPConn); ok && rnd.IntN(2) == 0 {
+						if t, ok := c.Conn.(*net.TCPConn); ok && reset {
 							t.SetLinger(0)
 						}
 						c.Close()
