@@ -31,7 +31,7 @@ type serveCmd struct {
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
 	MaxConnections  int           `placeholder:"N" group:"Bounds" help:"Connections (the limit on open files, less a reserve)."`
 	MaxLocks        int           `placeholder:"N" group:"Bounds" help:"Locks held in all (16777216)."`
-	MaxLocksPerConn int           `name:"max-locks-per-connection" placeholder:"N" group:"Bounds" help:"Locks held by one connection (no bound of its own)."`
+	MaxLocksPerConn int           `name:"max-locks-per-connection" placeholder:"N" group:"Bounds" help:"Locks held by one connection, in protocol 2 by one session (no bound of its own)."`
 	MaxWaiters      int           `placeholder:"N" group:"Bounds" help:"Clients that wait for locks at a time (1048576)."`
 	MaxSessions     int           `placeholder:"N" group:"Bounds" help:"Sessions of one connection, in protocol 2 (65536)."`
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
