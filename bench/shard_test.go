@@ -23,7 +23,14 @@ const owners = 4096
 
 type lockd struct {
 	set    *shard.Set
-	owners [owners]shard.Owner
+	owners [owners]owner
+}
+
+// owner is as far from the next one as connections' owners are: on cache
+// lines of its own.
+type owner struct {
+	shard.Owner
+	_ [128]byte
 }
 
 func newLockd() *lockd {
@@ -35,12 +42,12 @@ func newLockd() *lockd {
 }
 
 func (l *lockd) get(owner int, name []byte) bool {
-	_, out := l.set.Get(&l.owners[owner], name)
+	_, out := l.set.Get(&l.owners[owner].Owner, name)
 	return out == shard.Acquired
 }
 
 func (l *lockd) release(owner int, name []byte) bool {
-	return l.set.Release(&l.owners[owner], name)
+	return l.set.Release(&l.owners[owner].Owner, name)
 }
 
 // mutexMap is the peer: what one writes in ten lines.
