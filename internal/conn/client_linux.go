@@ -64,6 +64,11 @@ func (c *client) woken() {
 	if c.gone || c.ended || c.blocked {
 		return // resume settles
 	}
+	c.goOn()
+}
+
+// goOn advances over the input that waited.
+func (c *client) goOn() {
 	in := c.in
 	c.in = nil
 	c.advance(in)
@@ -71,15 +76,11 @@ func (c *client) woken() {
 
 // hangUp cancels waits of a client that has closed its side.
 func (c *client) hangUp() {
-	out := c.loop.out[:0]
-	if c.out != nil {
-		out = append(out, *c.out...)
-		c.dropOut()
+	if c.out == nil {
+		c.out = outBuffers.Get().(*[]byte)
 	}
-	out = c.stream.HangUp(out)
-	in := c.in
-	c.keep(nil, out)
-	c.advance(in)
+	*c.out = c.stream.HangUp(*c.out)
+	c.goOn()
 }
 
 // work is a turn without an event.
@@ -90,9 +91,7 @@ func (c *client) work() {
 		c.close()
 	case c.blocked:
 	case c.pending():
-		in := c.in
-		c.in = nil
-		c.advance(in)
+		c.goOn()
 	default:
 		c.read()
 	}
@@ -183,7 +182,8 @@ func (c *client) dropOut() {
 func (c *client) rest(in []byte) {
 	switch {
 	case c.stream.Closing():
-		c.end(true)
+		c.end(true) // epoll does not know it any more
+		return
 	case c.stream.Waiting():
 		c.in = append([]byte(nil), in...)
 		return
@@ -240,9 +240,7 @@ func (c *client) resume() {
 	if c.ended {
 		return
 	}
-	in := c.in
-	c.in = nil
-	c.advance(in)
+	c.goOn()
 }
 
 // send sends what the client takes of out and tells whether it is still
