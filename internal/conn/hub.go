@@ -67,6 +67,3 @@ func (h *Hub) notify(owner uint32) {
 		s.stream.post(s)
 	}
 }
-
-// Locks returns the table of locks.
-func (h *Hub) Locks() *shard.Set { return h.locks }

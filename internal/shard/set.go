@@ -98,9 +98,6 @@ func New(n int, cfg Config) *Set {
 	return t
 }
 
-// Shards returns the number of shards.
-func (t *Set) Shards() int { return len(t.shards) }
-
 func (t *Set) pick(name []byte) (*Shard, uint32) {
 	h := xxhash.Sum64(name)
 	return &t.shards[h>>t.shift], uint32(h)
