@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -33,7 +34,7 @@ func (c *compare) print(results map[cell][]load.Report, open []*openRow, mems []
 	fmt.Println(c.machine())
 	fmt.Printf("Medians of %s of %v. A core for the server (one thread), another for the load generator,\n"+
 		"`lockd bench`; TCP over 127.0.0.1; get and release of one of 100,000 names of %d bytes in turn (Redis: `SET NX` and\n"+
-		"`DEL`, memcached: `add` and `delete`). In brackets: as a multiple of lockd's.\n\n", plural(c.rounds, "round"), c.duration, nameSize)
+		"`DEL`, memcached: `add` and `delete`). In brackets: as a multiple of lockd's.\n\n", load.Plural(c.rounds, "round"), c.duration, nameSize)
 
 	if len(c.noise) > 0 {
 		slices.Sort(c.noise)
@@ -137,7 +138,7 @@ func (c *compare) machine() string {
 		out, _ := exec.Command(program, args...).Output()
 		return strings.TrimSpace(string(out))
 	}
-	lines := []string{fmt.Sprintf("Machine: %s, %s, Linux %s, %s.", cpu, plural(runtime.NumCPU(), "core"), kernel, runtime.Version())}
+	lines := []string{fmt.Sprintf("Machine: %s, %s, Linux %s, %s.", cpu, load.Plural(runtime.NumCPU(), "core"), kernel, runtime.Version())}
 	versions := []string{said(c.dir+"/lockd", "version")}
 	for _, k := range c.kinds {
 		switch v := strings.Fields(said(k.program, "--version")); {
@@ -151,18 +152,5 @@ func (c *compare) machine() string {
 	return strings.Join(lines, "\n")
 }
 
-// group writes a whole number with commas.
-func group(v float64) string {
-	s := fmt.Sprintf("%.0f", v)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+// group writes a figure as a whole number with commas.
+func group(v float64) string { return load.Group(int64(math.RoundToEven(v))) }

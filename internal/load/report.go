@@ -118,20 +118,20 @@ func (r Report) WriteText(to io.Writer) error {
 	}
 	names := fmt.Sprintf("%s names of %d bytes", r.Names, r.NameSize)
 	if r.NameCount > 0 {
-		names = group(int64(r.NameCount)) + " " + names
+		names = Group(int64(r.NameCount)) + " " + names
 	}
 	if r.Names == One {
 		names = fmt.Sprintf("one name of %d bytes", r.NameSize)
 	}
 	loop := "closed loop"
 	if r.Rate > 0 {
-		loop = fmt.Sprintf("open loop at %s/s", group(int64(r.Rate)))
+		loop = fmt.Sprintf("open loop at %s/s", Group(int64(r.Rate)))
 	}
 	row("target", "%s", r.Target)
 	row("load", "%s, %s, %s, %s deep, %s, %s",
-		r.Mix, names, plural(r.Connections, "connection"), plural(r.Pipeline, "request"), loop, plural(r.Threads, "thread"))
-	row("requests", "%s in %.2f s", group(r.Requests), r.Seconds)
-	row("throughput", "%s requests/s", group(int64(r.Throughput+0.5)))
+		r.Mix, names, Plural(r.Connections, "connection"), Plural(r.Pipeline, "request"), loop, Plural(r.Threads, "thread"))
+	row("requests", "%s in %.2f s", Group(r.Requests), r.Seconds)
+	row("throughput", "%s requests/s", Group(int64(r.Throughput+0.5)))
 	l := r.Latency
 	row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", span(l.P50), span(l.P90), span(l.P99), span(l.P999), span(l.Max))
 	if r.Rate > 0 {
@@ -143,9 +143,9 @@ func (r Report) WriteText(to io.Writer) error {
 		row("", "the first was %s", r.FirstError)
 	}
 	if r.Unsent > 0 {
-		row("unsent", "%s were due and could not be sent: the rate is too high", group(r.Unsent))
+		row("unsent", "%s were due and could not be sent: the rate is too high", Group(r.Unsent))
 	}
-	row("bytes", "%s in, %s out", group(r.BytesIn), group(r.BytesOut))
+	row("bytes", "%s in, %s out", Group(r.BytesIn), Group(r.BytesOut))
 	if r.ClientCPU > 0 {
 		row("client CPU", "%.3f us/request", r.ClientCPU)
 	}
@@ -161,7 +161,7 @@ func (r Report) list(m map[string]int64) string {
 	for _, kind := range kindNames {
 		if n := m[kind]; n > 0 {
 			share := 100 * float64(n) / float64(max(1, r.Requests))
-			parts = append(parts, fmt.Sprintf("%s %s (%.3g %%)", group(n), kind, share))
+			parts = append(parts, fmt.Sprintf("%s %s (%.3g %%)", Group(n), kind, share))
 		}
 	}
 	if parts == nil {
@@ -170,8 +170,8 @@ func (r Report) list(m map[string]int64) string {
 	return strings.Join(parts, ", ")
 }
 
-// group writes a number with commas.
-func group(n int64) string {
+// Group writes a number with commas.
+func Group(n int64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -179,11 +179,12 @@ func group(n int64) string {
 	return s
 }
 
-func plural(n int, what string) string {
+// Plural writes a number of things.
+func Plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return group(int64(n)) + " " + what + "s"
+	return Group(int64(n)) + " " + what + "s"
 }
 
 // span writes microseconds in the unit that fits.
@@ -199,9 +200,9 @@ func span(us float64) string {
 
 // String is a progress line.
 func (p Progress) String() string {
-	rate := group(int64(p.Rate + 0.5))
+	rate := Group(int64(p.Rate + 0.5))
 	if p.Warmup {
 		return fmt.Sprintf("warming up: %s requests/s", rate)
 	}
-	return fmt.Sprintf("%.0f s: %s requests/s, %s so far, p99 %s", p.Elapsed.Seconds(), rate, group(p.Requests), span(micros(p.P99)))
+	return fmt.Sprintf("%.0f s: %s requests/s, %s so far, p99 %s", p.Elapsed.Seconds(), rate, Group(p.Requests), span(micros(p.P99)))
 }
