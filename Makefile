@@ -3,7 +3,7 @@
 GO       ?= go
 ARGS     ?=
 INSTALL  ?= 1
-FUZZTIME ?= 30s
+FUZZTIME ?= 200000x
 TESTFLAGS ?=
 TIMEOUT  ?= 5m
 
@@ -52,7 +52,7 @@ noloop: ## the tests of connections once more, with a goroutine for each instead
 nested: ## go vet and the tests of the modules in test and bench
 	@set -e; for dir in $(NESTED); do echo "in $$dir"; (cd $$dir && $(GO) vet ./... && $(TEST) ./...); done
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
+fuzz: ## every fuzz target with FUZZTIME (200000x) inputs
 	@tools/fuzz.sh $(FUZZTIME)
 
 lint: ## gofmt, go vet, staticcheck, builds for macOS and Windows
