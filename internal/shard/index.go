@@ -21,8 +21,11 @@ const (
 // within it. A slot keeps the whole hash, so a search rarely looks at an item
 // that is not the wanted one, and growing looks at none.
 //
-// Deletion shifts the following slots back instead of leaving marks, so
-// searches do not get slower with age.
+// Within a segment, collisions go to the slots behind, in the order of their
+// homes (Robin Hood hashing: P. Celis, "Robin Hood Hashing", University of
+// Waterloo, 1986): a search for what is not there ends where it would stand,
+// not at the next free slot. Deletion moves the following slots up instead of
+// leaving marks, so searches do not get slower with age.
 type index struct {
 	dir   []*segment // 2^depth of them; several may be the same segment
 	depth uint8
@@ -58,18 +61,23 @@ func (x *index) probe(hash uint32) probe {
 // next returns the next reference with the probe's hash, or 0 when there is
 // no other.
 func (p *probe) next() uint32 {
+	mask := uint32(len(p.slots) - 1)
 	for {
-		s := p.slots[p.pos&uint32(len(p.slots)-1)]
+		at := p.pos
+		s := p.slots[at&mask]
 		p.pos++
-		if s.ref == 0 || s.hash == p.hash {
+		if s.hash == p.hash {
 			return s.ref
+		}
+		if s.ref == 0 || (at-s.hash)&mask < at-p.hash {
+			return 0
 		}
 	}
 }
 
 func (x *index) insert(hash, ref uint32) {
 	seg := x.segment(hash)
-	for int(seg.used)+1 > len(seg.slots)-len(seg.slots)/8 {
+	for int(seg.used)+1 > len(seg.slots)-len(seg.slots)/4 {
 		if len(seg.slots) < maxSlots || seg.depth >= maxDepth {
 			seg.resize(2 * len(seg.slots))
 			break
@@ -84,19 +92,21 @@ func (x *index) insert(hash, ref uint32) {
 func (x *index) remove(hash, ref uint32) {
 	seg := x.segment(hash)
 	mask := uint32(len(seg.slots) - 1)
-	hole := hash & mask
-	for seg.slots[hole].ref != ref {
-		hole = (hole + 1) & mask
+	hole := hash
+	for seg.slots[hole&mask].ref != ref {
+		hole++
 	}
-	// Each slot of the run behind the hole moves into it unless that would
-	// put it before the place where a search for it begins.
-	for i := (hole + 1) & mask; seg.slots[i].ref != 0; i = (i + 1) & mask {
-		if home := seg.slots[i].hash & mask; (i-home)&mask >= (i-hole)&mask {
-			seg.slots[hole] = seg.slots[i]
-			hole = i
+	// The slots behind the hole move up, as far as that takes them nearer to
+	// their home.
+	for {
+		s := seg.slots[(hole+1)&mask]
+		if s.ref == 0 || (hole+1-s.hash)&mask == 0 {
+			break
 		}
+		seg.slots[hole&mask] = s
+		hole++
 	}
-	seg.slots[hole] = slot{}
+	seg.slots[hole&mask] = slot{}
 	seg.used--
 	seg.shrink()
 }
@@ -108,14 +118,22 @@ func (seg *segment) shrink() {
 	}
 }
 
-// place puts a slot into the first free one. There is one: insert sees to it.
+// place puts a slot behind those that are as far from their homes or farther,
+// and moves the others on by one. There is a free slot: insert sees to it.
 func (seg *segment) place(s slot) {
 	mask := uint32(len(seg.slots) - 1)
-	i := s.hash & mask
-	for seg.slots[i].ref != 0 {
-		i = (i + 1) & mask
+	at := s.hash
+	for {
+		there := seg.slots[at&mask]
+		if there.ref == 0 || (at-there.hash)&mask < at-s.hash {
+			break
+		}
+		at++
 	}
-	seg.slots[i] = s
+	for s.ref != 0 {
+		s, seg.slots[at&mask] = seg.slots[at&mask], s
+		at++
+	}
 }
 
 func (seg *segment) resize(n int) {

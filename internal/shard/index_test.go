@@ -62,8 +62,14 @@ func checkIndex(t *testing.T, x *index, want map[uint32][]uint32) {
 					t.Fatalf("a gap before hash %#x", s.hash)
 				}
 			}
+			// Nobody is farther from home by more than one than the one before.
+			before := seg.slots[(at-1)&(n-1)]
+			far := (at - int(s.hash)) & (n - 1)
+			if far > 0 && (at-1-int(before.hash))&(n-1) < far-1 {
+				t.Fatalf("hash %#x is out of order", s.hash)
+			}
 		}
-		if count != int(seg.used) || count > n-n/8 {
+		if count != int(seg.used) || count > n-n/4 {
 			t.Fatalf("%d slots used of %d, counted as %d", count, n, seg.used)
 		}
 		used += count
