@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 )
 
 // A client is a connection on an event loop. Only the loop's goroutine uses
@@ -53,7 +54,7 @@ func (c *client) event(events uint32) {
 
 // pending tells whether there is something to do before reading on.
 func (c *client) pending() bool {
-	return c.blocked || len(c.in) > 0 || c.stream.Listing() || c.stream.Waiting()
+	return c.blocked || len(c.in) > 0 || c.stream.Listing() || c.stream.Waiting() || c.stream.Settles()
 }
 
 // wake implements waker.
@@ -76,10 +77,7 @@ func (c *client) goOn() {
 
 // hangUp cancels waits of a client that has closed its side.
 func (c *client) hangUp() {
-	if c.out == nil {
-		c.out = outBuffers.Get().(*[]byte)
-	}
-	*c.out = c.stream.HangUp(*c.out)
+	c.stream.HangUp()
 	c.goOn()
 }
 
@@ -119,12 +117,13 @@ func (c *client) read() {
 	}
 }
 
-// listingSteps is how many pieces of a long reply are given out in one turn.
-const listingSteps = 16
+// longTurn is how long a turn gives out long replies, but for the last piece.
+const longTurn = 500 * time.Microsecond
 
 // advance runs the session over input, and over what is left of a long reply,
 // and sends the replies, until there is no more to do, the client does not
-// read, or its turn is over.
+// read, or its turn is over: when it has been sent as many replies as may be
+// pending, or long replies have taken their time.
 func (c *client) advance(in []byte) {
 	l := c.loop
 	out := l.out[:0]
@@ -132,11 +131,16 @@ func (c *client) advance(in []byte) {
 		out = append(out, *c.out...)
 		c.dropOut()
 	}
-	for steps := listingSteps; ; {
+	var listing time.Time // since when long replies are given out
+	for over := false; ; {
 		out = c.stream.Settle(out)
 		in, out = c.stream.Feed(in, out)
-		for ; steps > 0 && c.stream.Listing() && len(out) < l.hub.cfg.MaxOutput; steps-- {
+		for !over && c.stream.Listing() && len(out) < l.hub.cfg.MaxOutput {
+			if listing.IsZero() {
+				listing = time.Now()
+			}
 			out = c.stream.Continue(out)
+			over = time.Since(listing) > longTurn
 		}
 		done := !c.stream.Listing() && !c.stream.Settles() &&
 			(len(in) == 0 || c.stream.Waiting() || c.stream.Closing())
@@ -153,12 +157,13 @@ func (c *client) advance(in []byte) {
 			}
 			l.out = out // it may have grown
 			out = out[:0]
+			over = true
 		}
 		if done {
 			c.rest(in)
 			return
 		}
-		if steps == 0 && c.stream.Listing() {
+		if over {
 			c.keep(in, out)
 			l.queue(c)
 			return

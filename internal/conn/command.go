@@ -171,6 +171,8 @@ func (s *Session) who(name, out []byte) []byte {
 	return s.list(&whoListing{only: string(name)}, out)
 }
 
+func (s *Session) query(_, out []byte) []byte { return s.list(countersListing{}, out) }
+
 // list begins a reply that is given out in pieces.
 func (s *Session) list(l listing, out []byte) []byte {
 	s.stream.listing = l

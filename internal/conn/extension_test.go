@@ -118,7 +118,10 @@ func FuzzExtensions(f *testing.F) {
 			// What is granted or over by now may come before the rest.
 			var last []string
 			out := s.Settle(nil)
-			out = s.HangUp(out)
+			s.HangUp()
+			for s.Settles() {
+				out = append(out, s.Settle(nil)...)
+			}
 			if len(out) > 0 {
 				last = strings.Split(strings.TrimSuffix(steady(out), "\n"), "\n")
 			}
@@ -193,6 +196,52 @@ func TestWakerIsTold(t *testing.T) {
 	if st := h.Stats(); st.Locks.Locks != [shard.Kinds]int{} || st.Sessions != 0 {
 		t.Errorf("in the end: %+v", st)
 	}
+}
+
+// However many waits are over at a time, their replies come as fast as the
+// client reads them: those that were granted, and those that it hung up on.
+func TestSettleOutputBound(t *testing.T) {
+	const n = 2000
+	cfg := testConfig()
+	cfg.MaxOutput, cfg.MaxSessions = 1000, n+1
+	h := NewHub(cfg)
+	defer h.clock.stop()
+	var ring bell
+	holder, s := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", &ring)
+	feedAll(t, s, []byte("hello 2\n"))
+	wait := func() {
+		for i := range n {
+			feedAll(t, holder, fmt.Appendf(nil, "g lock %d\n", i))
+			feedAll(t, s, fmt.Appendf(nil, "%d gw 86400000 lock %d\n", i+1, i))
+		}
+	}
+	settle := func() (replies []byte) {
+		for s.Settles() {
+			out := s.Settle(nil)
+			if len(out) == 0 || len(out) > cfg.MaxOutput+16*64 {
+				t.Fatalf("%d bytes at a time", len(out))
+			}
+			replies = append(replies, out...)
+		}
+		return replies
+	}
+	wait()
+	for i := range n {
+		feedAll(t, holder, fmt.Appendf(nil, "r lock %d\n", i))
+	}
+	if got := bytes.Count(settle(), []byte(" Lock Get Success: lock ")); got != n || ring.rung.Load() != 1 {
+		t.Errorf("%d of %d are granted, woken %d times", got, n, ring.rung.Load())
+	}
+	for i := range n {
+		feedAll(t, s, fmt.Appendf(nil, "%d r lock %d\n", i+1, i))
+	}
+	wait()
+	s.HangUp()
+	if got := bytes.Count(settle(), []byte(" 0 Lock Get Canceled: lock ")); got != n {
+		t.Errorf("%d of %d are canceled", got, n)
+	}
+	s.Close()
+	holder.Close()
 }
 
 // A stream that ends while its sessions wait, or have been granted locks that

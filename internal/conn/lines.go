@@ -56,8 +56,7 @@ func (l *lines) serve() error {
 			err = l.advance()
 		}
 		if hungUp(err) {
-			out := l.pending()
-			*out = l.stream.HangUp(*out)
+			l.stream.HangUp()
 			l.advance()
 		}
 		if err != nil {

@@ -254,3 +254,16 @@ func TestWhoListing(t *testing.T) {
 	script(t, s, "who name 3\n", strings.Join(some, ""))
 	script(t, s, "who name\n", "")
 }
+
+// Many requests for what takes long are not answered in one go: Feed stops at
+// each, so that the transport can see to others.
+func TestLongRepliesTakeTurns(t *testing.T) {
+	h := NewHub(testConfig())
+	for _, line := range []string{"q\n", "d\n", "sd\n", "sd a\n", "dump\n", "dump shared\n", "who\n"} {
+		s := h.NewStream("1.1.1.1:1", nil)
+		if rest, _ := s.Feed([]byte(line+line), nil); !s.Listing() || string(rest) != line {
+			t.Errorf("two of %q: listing is %v, left is %q", line, s.Listing(), rest)
+		}
+		s.Close()
+	}
+}

@@ -229,9 +229,13 @@ func (m *messages) take(msg message) error {
 // advance settles what can be and goes on with the messages that waited for
 // it.
 func (m *messages) advance() error {
-	m.reply = m.stream.Settle(m.reply[:0])
-	if len(m.reply) > 0 {
-		m.frame(m.answers, true, m.reply)
+	for m.stream.Settles() {
+		if m.reply = m.stream.Settle(m.reply[:0]); len(m.reply) > 0 {
+			m.frame(m.answers, true, m.reply)
+		}
+		if err := m.relieve(); err != nil {
+			return err
+		}
 	}
 	for len(m.backlog) > 0 && !m.stream.Waiting() {
 		msg := m.backlog[0]

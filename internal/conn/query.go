@@ -76,9 +76,14 @@ func (h *Hub) Stats() Stats {
 	return st
 }
 
-// query answers `q`: the counters that glockd has, under its names.
-func (s *Session) query(_, out []byte) []byte {
-	st := s.hub.Stats()
+// countersListing is the reply to `q`: the counters that glockd has, under its
+// names. It is one piece, but many requests' worth of work.
+type countersListing struct{}
+
+func (countersListing) close() {}
+
+func (countersListing) next(h *Hub, out []byte) ([]byte, bool) {
+	st := h.Stats()
 	type line struct {
 		key   string
 		value uint64
@@ -103,5 +108,5 @@ func (s *Session) query(_, out []byte) []byte {
 		out = strconv.AppendUint(out, l.value, 10)
 		out = append(out, '\n')
 	}
-	return out
+	return out, false
 }

@@ -114,6 +114,9 @@ func (s *Session) settle(out []byte) []byte {
 	if s.wait == nil {
 		return out
 	}
+	if s.stream.leaving {
+		return s.cancelWait(out)
+	}
 	g, outcome := s.hub.locks.Settle(&s.owner)
 	if outcome == shard.Waiting {
 		return out

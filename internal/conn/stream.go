@@ -274,19 +274,22 @@ func (st *Stream) post(s *Session) {
 // Settles tells whether Settle has something to do now.
 func (st *Stream) Settles() bool { return st.mailed.Load() && st.listing == nil }
 
-// Settle appends the replies of the sessions whose waits are over. It does
-// nothing while a reply is given out in pieces: theirs come after it.
+// Settle appends the replies of the sessions whose waits are over, until out
+// has grown to the bound on pending output. It does nothing while a reply is
+// given out in pieces: theirs come after it.
 func (st *Stream) Settle(out []byte) []byte {
-	if !st.Settles() {
-		return out
-	}
-	st.mailed.Store(false)
-	st.mu.Lock()
-	mail := st.mail
-	st.mail = nil
-	st.mu.Unlock()
-	for _, s := range mail {
-		out = s.settle(out)
+	for st.Settles() && len(out) < st.hub.cfg.MaxOutput {
+		var some [16]*Session
+		st.mu.Lock()
+		n := copy(some[:], st.mail)
+		if st.mail = st.mail[n:]; len(st.mail) == 0 {
+			st.mail = nil
+			st.mailed.Store(false)
+		}
+		st.mu.Unlock()
+		for _, s := range some[:n] {
+			out = s.settle(out)
+		}
 	}
 	return out
 }
@@ -294,13 +297,19 @@ func (st *Stream) Settle(out []byte) []byte {
 // CancelWait ends the wait for which Waiting is true.
 func (st *Stream) CancelWait(out []byte) []byte { return st.main.cancelWait(out) }
 
-// HangUp is called when the client has closed its side: it does not stand in
-// line any more, and gets the replies to what it has sent.
-func (st *Stream) HangUp(out []byte) []byte {
+// HangUp is called when the client has closed its side: it stands in no line
+// any more, and gets the replies to what it has sent. Settle ends its waits.
+func (st *Stream) HangUp() {
 	st.leaving = true
-	out = st.main.cancelWait(out)
-	for _, s := range st.sessions {
-		out = s.cancelWait(out)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.main.wait != nil {
+		st.mail = append(st.mail, &st.main)
 	}
-	return out
+	for _, s := range st.sessions {
+		if s.wait != nil {
+			st.mail = append(st.mail, s)
+		}
+	}
+	st.mailed.Store(len(st.mail) > 0)
 }
