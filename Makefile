@@ -55,7 +55,7 @@ nested: ## go vet and the tests of the modules in test and bench
 fuzz: ## every fuzz target with FUZZTIME (200000x) inputs
 	@tools/fuzz.sh $(FUZZTIME)
 
-lint: ## gofmt, go vet, staticcheck, builds for macOS and Windows
+lint: ## gofmt, go vet, staticcheck, builds for macOS, Windows and 32 bits
 	@unformatted=$$(gofmt -l $(wildcard bench cmd docs examples internal pkg test)) || exit; \
 		test -z "$$unformatted" || { echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) vet ./...
@@ -66,6 +66,7 @@ lint: ## gofmt, go vet, staticcheck, builds for macOS and Windows
 	@$(GO) tool -modfile=tools/go.mod staticcheck -tags noloop -checks '$(CHECKS),-U1000' $(CONNS)
 	@GOOS=darwin $(GO) build ./...
 	@GOOS=windows $(GO) build ./...
+	@GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
 
 bench: ## the benchmarks in bench
 	@$(GO) test -timeout 30m -run '^$$' -bench=. ./bench

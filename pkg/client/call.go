@@ -15,7 +15,7 @@ type call struct {
 	done  chan struct{}
 	state atomic.Uint32
 
-	n     int      // the reply's number
+	n     int64    // the reply's number
 	text  string   // of a verb without text, what follows the number
 	lines []string // the lines, if verb.many
 	err   error

@@ -45,7 +45,7 @@ func FuzzFold(f *testing.F) {
 }
 
 func TestNumber(t *testing.T) {
-	for in, want := range map[string]int{
+	for in, want := range map[string]int64{
 		"0 a": 0, "1 ": 1, "17 b c": 17, "999999999999999999 x": 999999999999999999,
 	} {
 		if n, _, ok := number([]byte(in)); n != want || !ok {

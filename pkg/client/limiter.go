@@ -132,7 +132,7 @@ func (r *Limiter) ask(ctx context.Context, v *verb, a arguments) (int, error) {
 	if s == nil {
 		return 0, ErrNoRates
 	}
-	n, err := s.n, s.err
+	n, err := int(s.n), s.err
 	k.put(s)
 	return n, err
 }

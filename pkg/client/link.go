@@ -338,7 +338,7 @@ func (k *link) read() error {
 		}
 		number, rest, ok := number(line)
 		slots := *k.slots.Load()
-		if !ok || k.old || number >= len(slots) {
+		if !ok || k.old || number >= int64(len(slots)) {
 			return notAsked(line)
 		}
 		s := slots[number]

@@ -15,7 +15,7 @@ import (
 // many goroutines at once.
 type Lock struct {
 	name   string
-	number int // an exclusive lock's token or a shared lock's count
+	number int64 // an exclusive lock's token or a shared lock's count
 	shared bool
 
 	link *link
@@ -47,7 +47,7 @@ func (l *Lock) Token() uint64 {
 // included. It is 1 for an exclusive lock.
 func (l *Lock) Count() int {
 	if l.shared {
-		return l.number
+		return int(l.number)
 	}
 	return 1
 }
@@ -140,7 +140,7 @@ func (l *Locker) TryAcquireShared(ctx context.Context, name string, limit int) (
 const maxLimit = math.MaxUint32 - 1
 
 func checkLimit(limit int) error {
-	if limit < 1 || limit > maxLimit {
+	if limit < 1 || int64(limit) > maxLimit {
 		return fmt.Errorf("%w: limit %d", ErrBadArgument, limit)
 	}
 	return nil

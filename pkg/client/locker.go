@@ -73,7 +73,7 @@ func (o *LockerOptions) complete() error {
 			return fmt.Errorf("lockd: LockerOptions.%s is negative", n.name)
 		}
 	}
-	if o.Sessions > 1<<32-1 {
+	if int64(o.Sessions) > 1<<32-1 {
 		return errors.New("lockd: LockerOptions.Sessions is over 4294967295")
 	}
 	if o.MinBackoff <= 0 {

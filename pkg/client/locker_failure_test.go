@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -331,10 +332,13 @@ func TestLockerSessions(t *testing.T) {
 }
 
 func TestLockerOptions(t *testing.T) {
-	for _, opts := range []client.LockerOptions{
-		{Connections: -1}, {Sessions: -1}, {OldConnections: -1}, {Sessions: 1 << 32},
-		{Options: client.Options{Target: "ftp://x"}},
-	} {
+	bad := []client.LockerOptions{
+		{Connections: -1}, {Sessions: -1}, {OldConnections: -1}, {Options: client.Options{Target: "ftp://x"}},
+	}
+	if math.MaxInt > math.MaxInt32 {
+		bad = append(bad, client.LockerOptions{Sessions: math.MaxInt})
+	}
+	for _, opts := range bad {
 		if l, err := client.NewLocker(opts); err == nil {
 			l.Close()
 			t.Errorf("%+v was taken", opts)

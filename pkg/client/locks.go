@@ -141,7 +141,7 @@ func (c *Client) askText(ctx context.Context, v *verb, name string) (n int, text
 	if err := c.do(ctx, call); err != nil {
 		return 0, "", err
 	}
-	n, text, err = call.n, call.text, call.err
+	n, text, err = int(call.n), call.text, call.err
 	c.recycle(call)
 	return n, text, err
 }

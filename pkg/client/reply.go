@@ -18,7 +18,7 @@ var (
 
 // A reply is what a line says. Its rest points into the line.
 type reply struct {
-	n    int
+	n    int64
 	rest []byte // what follows the text: the name, or all of it for a verb without text
 	err  error  // the server says no
 }
@@ -56,11 +56,11 @@ func notReply(line []byte, v *verb) error {
 }
 
 // number splits `NUMBER TEXT`.
-func number(line []byte) (n int, text []byte, ok bool) {
+func number(line []byte) (n int64, text []byte, ok bool) {
 	const digits = 18 // as many as an int64 holds whatever they are
 	i := 0
 	for i < len(line) && i < digits && '0' <= line[i] && line[i] <= '9' {
-		n = n*10 + int(line[i]-'0')
+		n = n*10 + int64(line[i]-'0')
 		i++
 	}
 	if i == 0 || i == len(line) || line[i] != ' ' {

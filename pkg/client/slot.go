@@ -14,7 +14,7 @@ type slot struct {
 	name string // folded
 
 	// The answer. For the caller once done has a value, for which it has room.
-	n    int
+	n    int64
 	err  error
 	done chan struct{}
 

@@ -39,7 +39,7 @@ func TestOptions(t *testing.T) {
 		{"max-locks-per-connection", with(func(o *server.Options, n int) { o.MaxLocksPerConnection = n }),
 			[]int{0, 1, 1 << 30}, []int{-1}},
 		{"unix-mode", with(func(o *server.Options, n int) { o.UnixMode = fs.FileMode(n) }),
-			[]int{0, 0o600, 0o777}, []int{0o1000, 0o4660, 1 << 31}},
+			[]int{0, 0o600, 0o777}, []int{0o1000, 0o4660, 1 << 30}},
 	} {
 		for _, n := range v.ok {
 			if err := v.make(n); err != nil {
