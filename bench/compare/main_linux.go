@@ -1,7 +1,7 @@
 // Command compare measures lockd beside the bare echo of bench/floor, Redis
 // and memcached, and prints Markdown for docs/performance.md:
 //
-//	go run ./bench/compare [--quick] [--rounds N]
+//	go run ./bench/compare [-quick] [-rounds N] [-duration TIME] [-only bystanders]
 //
 // Every server has one thread for requests and one core of its own, the load
 // generator (`lockd bench`) another core. One server runs at a time, the
@@ -69,7 +69,17 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; medians over them are reported")
 	duration := flag.Duration("duration", 3*time.Second, "how long one measurement takes")
 	quick := flag.Bool("quick", false, "one short round")
+	only := flag.String("only", "", "measure nothing but this: bystanders")
+	disturbs := flag.Int("disturb", -1, "used by the program itself: be the client that disturbs others")
+	target := flag.String("target", "", "used by the program itself: whom it disturbs")
 	flag.Parse()
+	if *disturbs >= 0 {
+		if err := disturb(*disturbs, *target); err != nil {
+			fmt.Fprintln(os.Stderr, "compare:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	// Children are killed when the thread that started them ends; this one
 	// ends with the program.
 	runtime.LockOSThread()
@@ -83,7 +93,7 @@ func main() {
 		c.rounds, c.duration, c.warmup = 1, time.Second, 200*time.Millisecond
 		c.held = c.held[:1]
 	}
-	err := c.run()
+	err := c.run(*only)
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	}
@@ -93,7 +103,7 @@ func main() {
 	}
 }
 
-func (c *compare) run() (err error) {
+func (c *compare) run(only string) (err error) {
 	if c.dir, err = os.MkdirTemp("", "lockd-compare"); err != nil {
 		return err
 	}
@@ -112,6 +122,15 @@ func (c *compare) run() (err error) {
 	}
 	if _, err := exec.LookPath("taskset"); err != nil {
 		return errors.New("taskset is missing: install util-linux")
+	}
+	if only == "bystanders" {
+		c.kinds = kinds[:1]
+		fmt.Println(c.machine())
+		all, err := c.bystanders()
+		if err == nil {
+			c.printBystanders(all)
+		}
+		return err
 	}
 	c.kinds = c.available()
 
@@ -152,7 +171,15 @@ func (c *compare) run() (err error) {
 	if err != nil {
 		return err
 	}
-	c.print(results, open, memory)
+	bystanders, err := c.bystanders()
+	if err != nil {
+		return err
+	}
+	fmt.Println(c.machine())
+	c.printClosed(results)
+	c.printOpen(open)
+	c.printMemory(memory)
+	c.printBystanders(bystanders)
 	return nil
 }
 

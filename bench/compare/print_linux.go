@@ -19,19 +19,22 @@ func p99(r load.Report) float64        { return r.Latency.P99 }
 
 // median returns the middle value of a figure over the rounds.
 func median(rs []load.Report, figure func(load.Report) float64) float64 {
-	if len(rs) == 0 {
-		return 0
-	}
 	var all []float64
 	for _, r := range rs {
 		all = append(all, figure(r))
 	}
-	slices.Sort(all)
+	return middle(all)
+}
+
+func middle(all []float64) float64 {
+	if len(all) == 0 {
+		return 0
+	}
+	all = slices.Sorted(slices.Values(all))
 	return (all[len(all)/2] + all[(len(all)-1)/2]) / 2
 }
 
-func (c *compare) print(results map[cell][]load.Report, open []*openRow, mems []*memory) {
-	fmt.Println(c.machine())
+func (c *compare) printClosed(results map[cell][]load.Report) {
 	fmt.Printf("Medians of %s of %v. A core for the server (one thread), another for the load generator,\n"+
 		"`lockd bench`; TCP over 127.0.0.1; get and release of one of 100,000 names of %d bytes in turn (Redis: `SET NX` and\n"+
 		"`DEL`, memcached: `add` and `delete`). In brackets: as a multiple of lockd's.\n\n", load.Plural(c.rounds, "round"), c.duration, nameSize)
@@ -78,7 +81,9 @@ func (c *compare) print(results map[cell][]load.Report, open []*openRow, mems []
 			fmt.Println(row)
 		}
 	}
+}
 
+func (c *compare) printOpen(open []*openRow) {
 	fmt.Printf("\nOpen loop, 50 connections: requests are sent at a fixed rate, and latencies count from when they were due.\n\n")
 	fmt.Println("| server | rate | requests/s | p50, us | p99, us | p99.9, us |")
 	fmt.Println("|---|---|---:|---:|---:|---:|")
@@ -87,9 +92,11 @@ func (c *compare) print(results map[cell][]load.Report, open []*openRow, mems []
 			group(median(row.all, func(r load.Report) float64 { return r.Latency.P50 })), group(median(row.all, p99)),
 			group(median(row.all, func(r load.Report) float64 { return r.Latency.P999 })))
 	}
+}
 
+func (c *compare) printMemory(mems []*memory) {
 	fmt.Printf("\nResident memory (RSS), in bytes; %s connections, locks with names of %d bytes.\n\n", group(float64(c.idle)), nameSize)
-	head, rule = "| |", "|---|"
+	head, rule := "| |", "|---|"
 	for _, m := range mems {
 		head += " " + m.kind.name + " |"
 		rule += "---:|"
@@ -128,7 +135,7 @@ func (c *compare) machine() string {
 	kernel := ""
 	if syscall.Uname(&u) == nil {
 		for _, b := range u.Release {
-			if b == 0 {
+			if b == 0 || b == '-' { // what follows is the build's
 				break
 			}
 			kernel += string(rune(b))

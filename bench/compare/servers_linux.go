@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,8 +85,9 @@ type server struct {
 	dead bool
 }
 
-// start starts a server on a core of its own and waits until it listens.
-func (c *compare) start(k *kind) (*server, error) {
+// start starts a server on a core of its own, by a command that runs another
+// one if there is any, and waits until it listens.
+func (c *compare) start(k *kind, first ...string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -93,7 +95,7 @@ func (c *compare) start(k *kind) (*server, error) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
 	// taskset becomes the server, so the process is the server's.
-	cmd := exec.Command("taskset", append([]string{"-c", c.cores[0]}, k.args(c, port)...)...)
+	cmd := exec.Command("taskset", slices.Concat([]string{"-c", c.cores[0]}, first, k.args(c, port))...)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	log, err := os.Create(filepath.Join(c.dir, k.scheme+port+".log"))
