@@ -25,10 +25,14 @@ type clock struct {
 	done     sync.WaitGroup
 }
 
-// sweepEvery is how often limiters that are full are dropped.
+// Every sweepEvery, up to sweepLooks limiters are looked at and dropped when
+// they are full: all of them, unless there are very many. That takes a
+// hundredth of a processor at most; waits that end meanwhile go on in between.
 const (
 	sweepEvery        = time.Second
 	sweepMilliseconds = uint64(sweepEvery / time.Millisecond)
+	sweepLooks        = 1 << 20
+	sweepStep         = 1 << 14
 )
 
 func (c *clock) init(locks *shard.Set) {
@@ -83,7 +87,10 @@ func (c *clock) run() {
 		next := c.locks.Expire(c.passed())
 		limiters := c.locks.Limiters() > 0
 		if limiters && time.Since(swept) >= sweepEvery {
-			c.locks.Sweep(c.nanoseconds())
+			now := c.nanoseconds()
+			for looks := 0; looks < sweepLooks && !c.locks.Sweep(now, sweepStep); looks += sweepStep {
+				next = c.locks.Expire(c.passed())
+			}
 			swept = time.Now()
 		}
 		if sweep := c.milliseconds() + sweepMilliseconds; limiters && (next == 0 || sweep < next) {

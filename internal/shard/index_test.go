@@ -1,9 +1,13 @@
 package shard
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // checkIndex compares an index with a map and checks its structure.
@@ -296,4 +300,46 @@ func TestCollidingNames(t *testing.T) {
 			t.Fatalf("shared lock %d held: %v", i, held)
 		}
 	}
+}
+
+// xxhash has no secret: names that share all of it are made up in no time.
+// They crowd a shard, but do not meet in its index.
+func TestNamesMadeToCollide(t *testing.T) {
+	const n = 1000
+	set := New(16, Config{})
+	hashes := map[uint32]bool{}
+	for i := range uint64(n) {
+		name := collidingName(i)
+		if xxhash.Sum64(name) != xxhash.Sum64(collidingName(0)) {
+			t.Fatalf("%q is no collision", name)
+		}
+		_, hash := set.pick(name)
+		hashes[hash] = true
+	}
+	if len(hashes) < n-10 {
+		t.Errorf("%d names have %d hashes", n, len(hashes))
+	}
+}
+
+// collidingName returns one of many names of 16 bytes with the same XXH64: its
+// first half is anything, its second half undoes what that did to the state.
+func collidingName(i uint64) []byte {
+	const (
+		p1 uint64 = 11400714785074694791
+		p2 uint64 = 14029467366897019727
+		p4 uint64 = 9650029242287828579
+		p5 uint64 = 2870177450012600261
+	)
+	inverse := func(a uint64) uint64 {
+		x := a
+		for range 6 {
+			x *= 2 - a*x
+		}
+		return x
+	}
+	round := func(lane uint64) uint64 { return bits.RotateLeft64(lane*p2, 31) * p1 }
+	h := p5 + 16 ^ round(i)
+	h = bits.RotateLeft64(h, 27)*p1 + p4
+	lane := bits.RotateLeft64((h^0x0123456789abcdef)*inverse(p1), -31) * inverse(p2)
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, i), lane)
 }

@@ -387,7 +387,7 @@ func testModel(t *testing.T, names *rapid.Generator[string]) {
 					t.Fatalf("in the end shard %d has %d items in use", i, n)
 				}
 			}
-			if s.walks != nil {
+			if len(s.walks) != 0 {
 				t.Fatalf("in the end a walk is in shard %d", i)
 			}
 		}

@@ -46,6 +46,10 @@ func (s *names) clear(n *name) {
 	}
 }
 
+// extra is what it takes more to give back a long name, in locks with short
+// ones.
+func (n *name) extra() int { return int(n.size) / 128 }
+
 func (s *names) equal(n *name, b []byte) bool {
 	if int(n.size) != len(b) {
 		return false

@@ -313,7 +313,7 @@ func TestWalksWhileThingsChange(t *testing.T) {
 			}
 			checkEmpty(t, set)
 			for i := range set.shards {
-				if set.shards[i].walks != nil {
+				if len(set.shards[i].walks) != 0 {
 					t.Error("a walk is left in a shard")
 				}
 			}

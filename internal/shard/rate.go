@@ -8,11 +8,18 @@ import "math/bits"
 // exist; so it goes by itself.
 type limiter struct {
 	name
-	full [2]uint32 // when all units will be open, nanoseconds, lower half first
+	// When all units will be open: a nanosecond, its lower half first, and a
+	// part of the next one, in 1/LIMIT. So nothing is ever rounded.
+	full [2]uint32
+	part uint32
 }
 
-func (l *limiter) fullAt() uint64     { return uint64(l.full[1])<<32 | uint64(l.full[0]) }
-func (l *limiter) setFullAt(t uint64) { l.full = [2]uint32{uint32(t), uint32(t >> 32)} }
+func (l *limiter) fullAt() uint64 { return uint64(l.full[1])<<32 | uint64(l.full[0]) }
+
+func (l *limiter) setFull(now uint64, d debt) {
+	t := now + d.ns
+	l.full, l.part = [2]uint32{uint32(t), uint32(t >> 32)}, d.part
+}
 
 // A Rate is LIMIT units in a window of time, coming back evenly.
 type Rate struct {
@@ -20,19 +27,33 @@ type Rate struct {
 	Window uint64 // nanoseconds, at least 1 and at most 2^47 (39 hours)
 }
 
-// cost returns how long units take to come back, rounded up: never early.
-func (r Rate) cost(units uint32) uint64 {
-	hi, lo := bits.Mul64(uint64(units), r.Window)
-	lo, carry := bits.Add64(lo, uint64(r.Limit)-1, 0)
-	quo, _ := bits.Div64(hi+carry, lo, uint64(r.Limit))
-	return quo
+// A debt is how long units take to come back: nanoseconds, and a part of one
+// in 1/LIMIT. Of a rate's own it is at most the window.
+type debt struct {
+	ns   uint64
+	part uint32
 }
 
-// open returns how many units are open when the others need debt nanoseconds
-// to come back.
-func (r Rate) open(debt uint64) uint32 {
-	hi, lo := bits.Mul64(r.Window-debt, uint64(r.Limit))
-	quo, _ := bits.Div64(hi, lo, r.Window)
+// cost returns how long units take to come back.
+func (r Rate) cost(units uint32) debt {
+	hi, lo := bits.Mul64(uint64(units), r.Window)
+	quo, rem := bits.Div64(hi, lo, uint64(r.Limit))
+	return debt{quo, uint32(rem)}
+}
+
+func (r Rate) add(a, b debt) debt {
+	ns, part := a.ns+b.ns, uint64(a.part)+uint64(b.part)
+	if part >= uint64(r.Limit) {
+		ns, part = ns+1, part-uint64(r.Limit)
+	}
+	return debt{ns, uint32(part)}
+}
+
+// open returns how many units are open while the others come back.
+func (r Rate) open(d debt) uint32 {
+	hi, lo := bits.Mul64(r.Window-d.ns, uint64(r.Limit))
+	lo, borrow := bits.Sub64(lo, uint64(d.part), 0)
+	quo, _ := bits.Div64(hi-borrow, lo, r.Window)
 	return uint32(quo)
 }
 
@@ -44,9 +65,10 @@ type Verdict struct {
 }
 
 // Take takes units, at most the rate's limit, of the rate called name, if as
-// many are open. now is in nanoseconds and must not run backwards. A rate that
-// changes applies at once: what was taken before counts, but never as more
-// than a whole window.
+// many are open. now is in nanoseconds; of callers at the same time, one that
+// is overtaken counts with the time of the other. A rate that changes applies
+// at once: what was taken before counts, but never as more than a whole
+// window.
 func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
 	s, hash := t.pick(name)
 	s.mu.Lock()
@@ -73,7 +95,7 @@ func (t *Set) Open(name []byte, r Rate, now uint64) uint32 {
 	s, hash := t.pick(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return r.open(s.debtLocked(s.findLimiterLocked(hash, name), r, now))
+	return r.open(s.debtLocked(s.findLimiterLocked(hash, name), r, max(now, s.latest)))
 }
 
 func (s *Shard) findLimiterLocked(hash uint32, name []byte) uint32 {
@@ -86,29 +108,48 @@ func (s *Shard) findLimiterLocked(hash uint32, name []byte) uint32 {
 }
 
 // debtLocked returns how long it takes until a limiter is full.
-func (s *Shard) debtLocked(ref uint32, r Rate, now uint64) uint64 {
+func (s *Shard) debtLocked(ref uint32, r Rate, now uint64) debt {
 	if ref == 0 {
-		return 0
+		return debt{}
 	}
-	full := s.limiters.at(ref).fullAt()
-	if full <= now {
-		return 0
+	l := s.limiters.at(ref)
+	full := l.fullAt()
+	if full < now {
+		return debt{}
 	}
-	return min(full-now, r.Window)
+	d := debt{full - now, l.part}
+	if d.part >= r.Limit { // LIMIT was larger
+		d = debt{d.ns + 1, 0}
+	}
+	if d.ns >= r.Window {
+		d = debt{r.Window, 0}
+	}
+	return d
+}
+
+// notBeforeLocked keeps the time of rates from running backwards, which would
+// give back units: whoever reads the clock first may well get the mutex second.
+func (s *Shard) notBeforeLocked(now uint64) uint64 {
+	s.latest = max(s.latest, now)
+	return s.latest
 }
 
 func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now uint64) Verdict {
+	now = s.notBeforeLocked(now)
 	ref := s.findLimiterLocked(hash, name)
-	debt := s.debtLocked(ref, r, now)
-	if debt == r.Window {
+	owed := s.debtLocked(ref, r, now)
+	if owed.ns == r.Window {
 		// The window was longer: what it was is forgotten, or it would still be
 		// too long when the units are said to be open.
-		s.limiters.at(ref).setFullAt(now + debt)
+		s.limiters.at(ref).setFull(now, owed)
 	}
-	open := r.open(debt)
-	cost := r.cost(units)
+	open := r.open(owed)
+	after := r.add(owed, r.cost(units))
 	if open < units {
-		return Verdict{Outcome: Refused, Open: open, Retry: debt + cost - r.Window}
+		if after.part > 0 {
+			after.ns++
+		}
+		return Verdict{Outcome: Refused, Open: open, Retry: after.ns - r.Window}
 	}
 	if units == 0 {
 		return Verdict{Outcome: Acquired, Open: open}
@@ -124,13 +165,15 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 		s.stats.Limiters++
 		s.set.limiters.Add(1)
 	}
-	s.limiters.at(ref).setFullAt(now + debt + cost)
+	s.limiters.at(ref).setFull(now, after)
 	return Verdict{Outcome: Acquired, Open: open}
 }
 
 // sweepLocked looks at the next n limiters and drops those that are full. Two
-// for each new one keep the full ones fewer than the others.
+// for each new one are dropped about as fast as new ones come; what that leaves
+// is Sweep's.
 func (s *Shard) sweepLocked(now uint64, n int) {
+	now = s.notBeforeLocked(now)
 	end := s.limiters.end()
 	for ; n > 0 && s.stats.Limiters > 0; n-- {
 		if s.hand++; s.hand >= end {
@@ -141,9 +184,10 @@ func (s *Shard) sweepLocked(now uint64, n int) {
 			continue
 		}
 		l := s.limiters.at(s.hand)
-		if full := l.fullAt(); full == 0 || full > now {
+		if full := l.fullAt(); full == 0 || full > now || full == now && l.part > 0 {
 			continue
 		}
+		n -= int(l.size) / 16 // a long name takes as long as many limiters
 		s.byLimit.remove(l.hash, s.hand)
 		s.names.clear(&l.name)
 		s.limiters.release(s.hand)
@@ -156,18 +200,28 @@ func (s *Shard) sweepLocked(now uint64, n int) {
 // sweepBatch is how many limiters are looked at under one hold of a mutex.
 const sweepBatch = 512
 
-// Sweep drops limiters that are full. It is to be called now and then, so that
-// they go also when no others come.
-func (t *Set) Sweep(now uint64) {
-	for i := range t.shards {
-		s := &t.shards[i]
+// Sweep looks at the next n limiters, or places of such, and drops those that
+// are full. It goes on where the last call ended, and stops at the end of a
+// round, of which it tells. It is to be called now and then, so that limiters
+// go also when no others come; by one goroutine at a time.
+func (t *Set) Sweep(now uint64, n int) (round bool) {
+	for n > 0 {
+		s := &t.shards[t.sweeping]
 		s.mu.Lock()
-		n := int(s.limiters.end())
+		if t.unswept == 0 {
+			t.unswept = int(s.limiters.end())
+		}
+		some := min(n, sweepBatch, t.unswept)
+		s.sweepLocked(now, some)
 		s.mu.Unlock()
-		for ; n > 0; n -= sweepBatch {
-			s.mu.Lock()
-			s.sweepLocked(now, min(n, sweepBatch))
-			s.mu.Unlock()
+		n -= some
+		if t.unswept -= some; t.unswept > 0 {
+			continue
+		}
+		if t.sweeping++; t.sweeping == len(t.shards) {
+			t.sweeping = 0
+			return true
 		}
 	}
+	return false
 }

@@ -3,13 +3,26 @@ package shard
 import (
 	"math/big"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
 
-// rateModel is GCRA in fractions: the time at which all units are open.
-type rateModel struct{ full *big.Rat }
+// rateModel is GCRA in fractions: the time at which all units are open, and
+// the limit that the rate had when that was set.
+type rateModel struct {
+	full  *big.Rat
+	limit uint32
+}
+
+// sweep drops what is full.
+func sweep(set *Set, now uint64) {
+	for !set.Sweep(now, 1<<20) {
+	}
+}
 
 func rat(n uint64) *big.Rat { return new(big.Rat).SetInt(new(big.Int).SetUint64(n)) }
 
@@ -24,17 +37,31 @@ func ceil(r *big.Rat) uint64 {
 	return n
 }
 
-// cost is how long units take to come back, in whole nanoseconds.
+// cost is how long units take to come back.
 func (m *rateModel) cost(r Rate, units uint32) *big.Rat {
 	c := new(big.Rat).Mul(rat(uint64(units)), rat(r.Window))
-	return rat(ceil(c.Quo(c, rat(uint64(r.Limit)))))
+	return c.Quo(c, rat(uint64(r.Limit)))
 }
 
 func (m *rateModel) debt(r Rate, now uint64) *big.Rat {
-	if m.full == nil || m.full.Cmp(rat(now)) <= 0 {
+	if m.full == nil {
 		return new(big.Rat)
 	}
-	debt := new(big.Rat).Sub(m.full, rat(now))
+	full := m.full
+	if m.limit != r.Limit {
+		// What is kept of the last nanosecond is a number of parts of 1/LIMIT.
+		whole := rat(floor(full))
+		part := new(big.Rat).Sub(full, whole)
+		part.Mul(part, rat(uint64(m.limit)))
+		if part.Quo(part, rat(uint64(r.Limit))); part.Cmp(rat(1)) > 0 {
+			part = rat(1)
+		}
+		full = whole.Add(whole, part)
+	}
+	if full.Cmp(rat(now)) <= 0 {
+		return new(big.Rat)
+	}
+	debt := new(big.Rat).Sub(full, rat(now))
 	if debt.Cmp(rat(r.Window)) > 0 {
 		return rat(r.Window)
 	}
@@ -49,9 +76,9 @@ func (m *rateModel) open(r Rate, now uint64) uint32 {
 
 func (m *rateModel) take(r Rate, units uint32, now uint64) Verdict {
 	debt, open, cost := m.debt(r, now), m.open(r, now), m.cost(r, units)
-	if m.full != nil && debt.Sign() > 0 {
+	if debt.Cmp(rat(r.Window)) == 0 {
 		// Of a longer window that it had before, no more than one of this counts.
-		m.full = new(big.Rat).Add(rat(now), debt)
+		m.full, m.limit = new(big.Rat).Add(rat(now), debt), r.Limit
 	}
 	if open < units {
 		// debt + cost - window
@@ -61,6 +88,7 @@ func (m *rateModel) take(r Rate, units uint32, now uint64) Verdict {
 	if units > 0 {
 		m.full = new(big.Rat).Add(rat(now), debt)
 		m.full.Add(m.full, cost)
+		m.limit = r.Limit
 	}
 	return Verdict{Outcome: Acquired, Open: open}
 }
@@ -141,7 +169,7 @@ func TestModelOfRates(t *testing.T) {
 				n, _, _ := name()
 				rates[n], changed[n] = anyRate.Draw(t, "rate"), true
 			},
-			"sweep": func(t *rapid.T) { set.Sweep(now) },
+			"sweep": func(t *rapid.T) { sweep(set, now) },
 			"": func(t *rapid.T) {
 				if st := set.Stats(); st.Limiters != set.Limiters() || st.Limiters > len(models) {
 					t.Fatalf("%d rates, %d counted, %d known", st.Limiters, set.Limiters(), len(models))
@@ -150,7 +178,7 @@ func TestModelOfRates(t *testing.T) {
 		})
 		// Those that idle are no different from those that are not there.
 		now += 1 << 48
-		set.Sweep(now)
+		sweep(set, now)
 		if n := set.Limiters(); n != 0 {
 			t.Fatalf("%d rates are there that are full", n)
 		}
@@ -238,10 +266,10 @@ func TestRatesVanish(t *testing.T) {
 	if v := set.Take(name(limit), r, 0, now); v.Outcome != Acquired {
 		t.Fatalf("nothing of one more: %+v", v)
 	}
-	if set.Sweep(now); set.Limiters() != limit {
+	if sweep(set, now); set.Limiters() != limit {
 		t.Fatalf("%d of %d are left that are not full", set.Limiters(), limit)
 	}
-	if set.Sweep(now + 999); set.Limiters() != limit {
+	if sweep(set, now+999); set.Limiters() != limit {
 		t.Fatalf("%d of %d are left that are not full", set.Limiters(), limit)
 	}
 	now += 1000
@@ -255,8 +283,87 @@ func TestRatesVanish(t *testing.T) {
 	if n := set.Limiters(); n > limit {
 		t.Fatalf("%d rates are there", n)
 	}
-	if set.Sweep(now); set.Limiters() != 0 {
+	if sweep(set, now); set.Limiters() != 0 {
 		t.Fatalf("%d are left that are full", set.Limiters())
 	}
 	checkUnused(t, set, Config{Locks: limit})
+}
+
+// A full rate gives all of its units at one moment, whatever its limit and
+// window divide to, and not one more.
+func TestRateAtOnce(t *testing.T) {
+	for _, r := range []Rate{{3, 1e9}, {7, 1e9}, {999_983, 1e9}, {600_000, 1e6}, {7, 5}, {1000, 1}} {
+		set := New(1, Config{})
+		for i := range r.Limit {
+			if v := set.Take(nil, r, 1, 1); v.Outcome != Acquired || v.Open != r.Limit-i {
+				t.Fatalf("%+v: unit %d: %+v", r, i, v)
+			}
+		}
+		if v := set.Take(nil, r, 1, 1); v.Outcome != Refused || v.Open != 0 {
+			t.Fatalf("%+v: one more: %+v", r, v)
+		}
+	}
+}
+
+// Whoever reads the clock first may come second. That gives back no units.
+func TestRateOvertaken(t *testing.T) {
+	set := New(1, Config{})
+	r := Rate{Limit: 10, Window: 1_000_000}
+	const now = 5_000_000
+	set.Take(nil, r, 10, now)
+	if v := set.Take(nil, r, 1, now-r.Window); v != (Verdict{Outcome: Refused, Retry: r.Window / 10}) {
+		t.Errorf("with an older time: %+v", v)
+	}
+	if n := set.Open(nil, r, now-r.Window); n != 0 {
+		t.Errorf("%d open with an older time", n)
+	}
+	if v := set.Take(nil, r, 1, now); v.Outcome != Refused {
+		t.Errorf("after it: %+v", v)
+	}
+}
+
+// The same as it happens: by many at once, no more is taken than LIMIT and
+// what came back until the last one.
+func TestRateByMany(t *testing.T) {
+	for _, r := range []Rate{{1000, 1e6}, {1e6, 1e9}} {
+		set := New(1, Config{})
+		begin := time.Now()
+		var taken, last atomic.Uint64
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				for range 20_000 {
+					now := uint64(time.Since(begin)) + 1
+					if set.Take(nil, r, 1, now).Outcome == Acquired {
+						taken.Add(1)
+					}
+					for l := last.Load(); now > l && !last.CompareAndSwap(l, now); l = last.Load() {
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if most := uint64(r.Limit) + last.Load()*uint64(r.Limit)/r.Window; taken.Load() > most {
+			t.Errorf("%+v: %d units taken, at most %d", r, taken.Load(), most)
+		}
+	}
+}
+
+// A sweep goes on where the last one ended, and does no more than it is asked.
+func TestSweepInPieces(t *testing.T) {
+	const n, step = 3000, 100
+	set := New(4, Config{})
+	for i := range n {
+		set.Take(strconv.AppendInt(nil, int64(i), 10), Rate{Limit: 1, Window: 1000}, 1, 1)
+	}
+	for round := false; !round; {
+		before := set.Limiters()
+		round = set.Sweep(2000, step)
+		if gone := before - set.Limiters(); gone > step {
+			t.Fatalf("%d dropped at a time", gone)
+		}
+	}
+	if n := set.Limiters(); n > 0 {
+		t.Fatalf("%d are left after a round", n)
+	}
 }

@@ -12,14 +12,15 @@
 // go out as values, so every rule can be tested, and checked against a model,
 // without a server.
 //
-// A name is hashed once; the hash's upper half chooses one of the shards, an
-// array of values that share nothing but a bound on their sizes, and its
-// lower half finds the lock within the shard. No request holds the mutexes of
-// two shards at a time.
+// A name's hash chooses one of the shards, an array of values that share
+// nothing but a bound on their sizes; a second hash, seeded at random, finds
+// the lock within the shard. No request holds the mutexes of two shards at a
+// time.
 package shard
 
 import (
 	"cmp"
+	"hash/maphash"
 	"math/bits"
 	"runtime"
 	"sync/atomic"
@@ -31,7 +32,8 @@ import (
 // of goroutines; see Owner for the one exception.
 type Set struct {
 	shards      []Shard
-	shift       uint8 // a hash shifted right by it is a shard's number
+	shift       uint8 // a name's hash shifted right by it is a shard's number
+	seed        maphash.Seed
 	maxPerOwner int
 	bound       bound
 
@@ -40,6 +42,9 @@ type Set struct {
 	waiting    atomic.Int64
 	limiters   atomic.Int64
 	expired    []uint32 // Expire's
+
+	sweeping int // the shard that Sweep is in
+	unswept  int // how much of it is left
 }
 
 // DefaultMaxLocks is how many locks a Set holds when its limits say nothing.
@@ -61,9 +66,9 @@ type Config struct {
 	Waiters int
 	// Start is the time in microseconds, from which fencing tokens count.
 	Start uint64
-	// Notify is told, by its ID, that an owner that waited can settle now. The
-	// goroutine calls it whose request let that happen, and which holds no
-	// mutex then.
+	// Notify is told, by its ID, that an owner that waited can settle now. It is
+	// called by the goroutine whose request let that happen, or by one of the
+	// set's own where that was very many, without any mutex.
 	Notify func(owner uint32)
 }
 
@@ -87,6 +92,7 @@ func New(n int, cfg Config) *Set {
 	t := &Set{
 		shards:      make([]Shard, n),
 		shift:       uint8(64 - bits.TrailingZeros(uint(n))),
+		seed:        maphash.MakeSeed(),
 		maxPerOwner: cfg.LocksPerOwner,
 		maxWaiters:  int64(cmp.Or(cfg.Waiters, DefaultMaxWaiters)),
 		notify:      cfg.Notify,
@@ -98,9 +104,12 @@ func New(n int, cfg Config) *Set {
 	return t
 }
 
+// pick returns the shard of a name, and the hash that finds the name in it.
+// Anybody can make up names with one xxhash, and crowd a shard; that they meet
+// in its index, too, where a search would be as long as they are many, needs
+// the seed.
 func (t *Set) pick(name []byte) (*Shard, uint32) {
-	h := xxhash.Sum64(name)
-	return &t.shards[h>>t.shift], uint32(h)
+	return &t.shards[xxhash.Sum64(name)>>t.shift], uint32(maphash.Bytes(t.seed, name))
 }
 
 // Get acquires the exclusive lock name for o. It succeeds when nobody holds
@@ -150,7 +159,7 @@ func (t *Set) Release(o *Owner, name []byte) bool {
 		s.stats.ReleaseFailed[Exclusive]++
 	}
 	s.mu.Unlock()
-	t.tell(&o.served)
+	t.tell(s, &o.served)
 	return ok
 }
 
@@ -233,7 +242,7 @@ func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
 		s.stats.ReleaseFailed[Shared]++
 	}
 	s.mu.Unlock()
-	t.tell(&o.served)
+	t.tell(s, &o.served)
 	return ok
 }
 
@@ -251,29 +260,29 @@ func (t *Set) InspectShared(name []byte) int {
 }
 
 // orphanBatch is how many locks are released under one hold of a shard's
-// mutex: some ten microseconds' worth, so that the end of an owner that held
-// a million delays nobody.
+// mutex, or fewer with long names: some ten microseconds' worth, so that the
+// end of an owner that held a million delays nobody.
 const orphanBatch = 128
 
 // ReleaseSome releases up to about n locks of an owner that is gone, counts
 // them as orphans and tells whether it holds none any more.
 func (t *Set) ReleaseSome(o *Owner, n int) bool {
-	return t.releaseSome(o, n, func(s *Stats) *[Kinds]uint64 { return &s.Orphans })
+	return t.releaseSome(o, n, true)
 }
 
 // LetGoSome does the same for an owner that asks for it: they are no orphans.
 func (t *Set) LetGoSome(o *Owner, n int) bool {
-	return t.releaseSome(o, n, func(s *Stats) *[Kinds]uint64 { return &s.LetGo })
+	return t.releaseSome(o, n, false)
 }
 
-func (t *Set) releaseSome(o *Owner, n int, counter func(*Stats) *[Kinds]uint64) bool {
+func (t *Set) releaseSome(o *Owner, n int, orphans bool) bool {
 	for i := range t.shards {
 		s := &t.shards[i]
 		for n > 0 && o.held > 0 && o.holdsIn(i) {
 			s.mu.Lock()
-			s.releaseAllLocked(o, orphanBatch, counter(&s.stats))
+			s.releaseBatchLocked(o, orphans)
 			s.mu.Unlock()
-			t.tell(&o.served)
+			t.tell(s, &o.served)
 			n -= orphanBatch
 		}
 	}

@@ -22,12 +22,14 @@ type Shard struct {
 
 	limiters slab[limiter]
 	byLimit  index  // of limiters
+	latest   uint64 // the latest time that a Take came with
 	hand     uint32 // the limiter that is looked at next for being full
 
 	stats   Stats
 	permits int64
-	issued  uint64 // the last fencing token
-	walks   *Walk  // those that stand within a shared lock's holders
+	issued  uint64           // the last fencing token
+	behind  []uint32         // shared locks whose lines have more to be served
+	walks   map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
 	_ [64]byte // keeps neighbours' mutexes out of this one's cache lines
 }
@@ -126,7 +128,8 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 			return Grant{}, Refused
 		case s.set.maxPerOwner > 0 && o.held >= s.set.maxPerOwner:
 			return Grant{}, OwnerFull
-		case !s.set.roomToWait():
+		}
+		if !s.set.roomToWait() {
 			return Grant{}, TooManyWait
 		}
 		s.enqueueLocked(o, Exclusive, ref, &e.line, 0, due)
@@ -284,7 +287,9 @@ func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte) bool {
 func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	h := s.holds.at(ref)
 	lock, l := h.lock, s.shared.at(h.lock)
-	s.stepPastLocked(ref, h.next)
+	if len(s.walks) > 0 {
+		s.stepPastLocked(lock, ref, h.prev, h.next)
+	}
 	if h.prev != 0 {
 		s.holds.at(h.prev).next = h.next
 	} else {
@@ -321,18 +326,28 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	s.stats.Locks[Shared]--
 }
 
-// releaseAllLocked releases up to n of what o holds here, and counts it.
-func (s *Shard) releaseAllLocked(o *Owner, n int, count *[Kinds]uint64) {
+// releaseBatchLocked releases some of what o holds here, as orphans or not.
+func (s *Shard) releaseBatchLocked(o *Owner, orphans bool) {
+	var count [Kinds]uint64
+	work := orphanBatch
 	if o.exclusive != nil {
-		for ; n > 0 && o.exclusive[s.pos] != 0; n-- {
-			s.dropLocked(o, o.exclusive[s.pos])
+		for ; work > 0 && o.exclusive[s.pos] != 0; work-- {
+			ref := o.exclusive[s.pos]
+			work -= s.exclusive.at(ref).extra()
+			s.dropLocked(o, ref)
 			count[Exclusive]++
 		}
 	}
 	if o.shared != nil {
-		for ; n > 0 && o.shared[s.pos] != 0; n-- {
-			s.dropHoldLocked(o, o.shared[s.pos])
+		for ; work > 0 && o.shared[s.pos] != 0; work-- {
+			ref := o.shared[s.pos]
+			work -= s.shared.at(s.holds.at(ref).lock).extra()
+			s.dropHoldLocked(o, ref)
 			count[Shared]++
 		}
+	}
+	if orphans {
+		s.stats.Orphans[Exclusive] += count[Exclusive]
+		s.stats.Orphans[Shared] += count[Shared]
 	}
 }

@@ -15,7 +15,7 @@ func (k Kind) String() string { return [...]string{"exclusive", "shared"}[k] }
 // An Outcome is what became of a request for a lock.
 type Outcome uint8
 
-// The outcomes of Get and GetShared.
+// The outcomes of a request for a lock, and of Take.
 const (
 	Acquired    Outcome = iota // held now, or held before
 	Refused                    // somebody else holds it
@@ -41,7 +41,6 @@ type Stats struct {
 	ReleaseFailed [Kinds]uint64 // not held by who asked
 	Inspect       [Kinds]uint64
 	Orphans       [Kinds]uint64 // holds released because the owner is gone
-	LetGo         [Kinds]uint64 // holds released because the owner said goodbye
 
 	Locks   [Kinds]int // names held now
 	Holders int        // holds of shared locks now
@@ -67,7 +66,6 @@ func (s *Stats) add(t *Stats) {
 		s.ReleaseFailed[k] += t.ReleaseFailed[k]
 		s.Inspect[k] += t.Inspect[k]
 		s.Orphans[k] += t.Orphans[k]
-		s.LetGo[k] += t.LetGo[k]
 		s.Locks[k] += t.Locks[k]
 	}
 	s.Holders += t.Holders

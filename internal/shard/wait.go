@@ -101,14 +101,23 @@ func (s *Shard) serveLocked(lock uint32, served *[]uint32) {
 	*served = append(*served, w.owner)
 }
 
+// serveBatch is how many are served under one hold of a shard's mutex.
+const serveBatch = 256
+
 // serveSharedLocked gives a shared lock to as many from the head of its line
-// as their limits allow. Each has had a permit since it began to wait.
+// as their limits allow. Each has had a permit since it began to wait. Past a
+// batch, the lock is noted for serveBehind to go on with; but it is never left
+// with a line and nobody who holds it.
 func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
 	l := s.shared.at(lock)
 	for l.line != 0 {
 		ref := l.line
 		w := s.waiters.at(ref)
 		if l.count >= w.limit {
+			return
+		}
+		if len(*served) >= serveBatch && l.count > 0 {
+			s.behind = append(s.behind, lock)
 			return
 		}
 		s.dequeueLocked(ref, &l.line)
@@ -144,11 +153,15 @@ func (s *Shard) settleLocked(o *Owner) (Grant, Outcome) {
 
 // roomToWait tells whether one more may wait, and counts it in.
 func (t *Set) roomToWait() bool {
-	if t.waiting.Add(1) > t.maxWaiters {
-		t.waiting.Add(-1)
-		return false
+	for {
+		n := t.waiting.Load()
+		if n >= t.maxWaiters {
+			return false
+		}
+		if t.waiting.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return true
 }
 
 // Settle tells what became of the wait of an owner that waits: Waiting when
@@ -177,11 +190,12 @@ func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
 		o.waiter = 0
 	}
 	s.mu.Unlock()
-	t.tell(&o.served)
+	t.tell(s, &o.served)
 	return grant, outcome
 }
 
-// expireBatch is how many waiters time out under one hold of a shard's mutex.
+// expireBatch is how many waiters time out, or move on the wheel, under one
+// hold of a shard's mutex.
 const expireBatch = 256
 
 // Expire ends the waits whose time has come by now, in milliseconds on the
@@ -199,7 +213,7 @@ func (t *Set) Expire(now uint64) (next uint64) {
 				}
 			}
 			s.mu.Unlock()
-			t.tell(&t.expired)
+			t.tell(s, &t.expired)
 		}
 	}
 	return next
@@ -209,27 +223,58 @@ func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
 	if s.wheel == nil {
 		return false
 	}
-	for range expireBatch {
-		ref := s.wheel.expired(&s.waiters, now)
+	for steps := expireBatch; ; {
+		ref := s.wheel.expired(&s.waiters, now, &steps)
 		if ref == 0 {
-			return false
+			return steps == 0
 		}
 		w := s.waiters.at(ref)
 		w.state = timedOut
 		s.stats.Acquire[w.kind][TimedOut]++
 		*told = append(*told, w.owner)
 		s.leaveLocked(ref, told)
+		steps--
 	}
-	return true
 }
 
-// tell tells owners that their waits are over.
-func (t *Set) tell(owners *[]uint32) {
-	if len(*owners) == 0 {
+// tell tells owners that a request at s has served. Where there were more to
+// be served than that request did, a goroutine serves the rest.
+func (t *Set) tell(s *Shard, owners *[]uint32) {
+	n := len(*owners)
+	if n == 0 {
 		return
 	}
 	for _, id := range *owners {
 		t.notify(id)
 	}
-	*owners = (*owners)[:0]
+	if *owners = (*owners)[:0]; n >= serveBatch {
+		*owners = nil
+		go t.serveBehind(s)
+	}
+}
+
+// serveBehind goes on with the lines of a shard that were left, a batch under
+// each hold of its mutex. A lock that is another one meanwhile does not mind:
+// it has been served all that it may.
+func (t *Set) serveBehind(s *Shard) {
+	var served []uint32
+	for more := true; more; {
+		s.mu.Lock()
+		for len(s.behind) > 0 && len(served) < serveBatch {
+			last := len(s.behind) - 1
+			lock := s.behind[last]
+			if s.behind = s.behind[:last]; last == 0 {
+				s.behind = nil
+			}
+			if s.shared.chunkOf(lock) {
+				s.serveSharedLocked(lock, &served)
+			}
+		}
+		more = len(s.behind) > 0
+		s.mu.Unlock()
+		for _, id := range served {
+			t.notify(id)
+		}
+		served = served[:0]
+	}
 }

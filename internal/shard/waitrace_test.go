@@ -300,7 +300,7 @@ func TestRatesRace(t *testing.T) {
 					t.Errorf("a new one: %+v", v)
 				}
 				if i%1000 == 0 {
-					set.Sweep(1)
+					set.Sweep(1, 1<<20)
 				}
 			}
 		})
@@ -380,7 +380,7 @@ func TestWaitingDoesNotAllocate(t *testing.T) {
 			set.Take(name, r, 2, now)
 			set.Open(name, r, now)
 			if n%100 == 0 {
-				set.Sweep(now)
+				set.Sweep(now, 1<<20)
 			}
 		}},
 	} {

@@ -15,12 +15,13 @@ type Walk struct {
 	one   bool   // ends after this lock
 
 	// Within a shared lock, whose holders may be more than a piece: the next
-	// hold, which the shard moves on when it goes, and how many are left.
-	// Those that come later are not listed, or the end might never come.
+	// hold, which the shard moves on when it goes, and the last one, which it
+	// moves back. Those that come later are not listed, or the end might never
+	// come.
 	inside bool
 	hold   uint32
-	left   uint32
-	// List of the walks that are inside a lock of a shard.
+	last   uint32
+	// List of the walks that are inside the same lock.
 	next, prev *Walk
 }
 
@@ -142,7 +143,7 @@ func (s *Shard) walkSharedLocked(w *Walk, p *Piece) {
 		}
 		if w.hold != 0 {
 			s.copyHoldersLocked(w, p)
-			if w.hold != 0 && w.left > 0 {
+			if w.hold != 0 {
 				return // the piece is full
 			}
 		}
@@ -160,28 +161,34 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) {
 	from := len(p.names)
 	p.names = s.names.append(p.names, &s.shared.at(w.ref).name)
 	to := len(p.names)
-	for ; w.hold != 0 && w.left > 0 && len(p.Items) < pieceItems; w.left-- {
+	for w.hold != 0 && len(p.Items) < pieceItems {
 		h := s.holds.at(w.hold)
 		p.Items = append(p.Items, Item{h.owner, from, to})
-		w.hold = h.next
+		w.pass(w.hold, h.next)
 	}
 }
 
 func (s *Shard) enterLocked(w *Walk) {
 	l := s.shared.at(w.ref)
-	w.inside, w.hold, w.left = true, l.first, l.count
-	w.prev, w.next = nil, s.walks
+	w.inside, w.hold, w.last = true, l.first, l.last
+	w.prev, w.next = nil, s.walks[w.ref]
 	if w.next != nil {
 		w.next.prev = w
 	}
-	s.walks = w
+	if s.walks == nil {
+		s.walks = map[uint32]*Walk{}
+	}
+	s.walks[w.ref] = w
 }
 
 func (s *Shard) exitLocked(w *Walk) {
-	if w.prev != nil {
+	switch {
+	case w.prev != nil:
 		w.prev.next = w.next
-	} else {
-		s.walks = w.next
+	case w.next != nil:
+		s.walks[w.ref] = w.next
+	default:
+		delete(s.walks, w.ref)
 	}
 	if w.next != nil {
 		w.next.prev = w.prev
@@ -189,13 +196,22 @@ func (s *Shard) exitLocked(w *Walk) {
 	w.inside, w.prev, w.next = false, nil, nil
 }
 
-// stepPastLocked moves the walks that stand at a hold which goes on to the
-// next one.
-func (s *Shard) stepPastLocked(hold, next uint32) {
-	for w := s.walks; w != nil; w = w.next {
-		if w.hold == hold {
-			w.hold = next
-			w.left--
+// pass moves on from the hold that w stands at.
+func (w *Walk) pass(hold, next uint32) {
+	if w.hold = next; hold == w.last {
+		w.hold = 0
+	}
+}
+
+// stepPastLocked moves the walks that stand at a hold which goes, or end with
+// it, to its neighbours.
+func (s *Shard) stepPastLocked(lock, hold, prev, next uint32) {
+	for w := s.walks[lock]; w != nil; w = w.next {
+		switch {
+		case w.hold == hold:
+			w.pass(hold, next)
+		case w.hold != 0 && w.last == hold:
+			w.last = prev
 		}
 	}
 }

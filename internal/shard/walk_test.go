@@ -98,7 +98,7 @@ func TestWalkHoldersMoving(t *testing.T) {
 				}
 				w.Close()
 			}
-			if set.shards[0].walks != nil {
+			if len(set.shards[0].walks) != 0 {
 				t.Error("the walks are still in the shard")
 			}
 		})
@@ -124,7 +124,7 @@ func TestWalkLosesItsLock(t *testing.T) {
 	if !slices.Contains(got, last.ID) {
 		t.Errorf("the lock that was there all the time was not found: %v", got)
 	}
-	if set.shards[0].walks != nil {
+	if len(set.shards[0].walks) != 0 {
 		t.Error("the walk is still in the shard")
 	}
 }
@@ -148,7 +148,7 @@ func TestWalkClose(t *testing.T) {
 			if w.Next(&p) || len(p.Items) > 0 {
 				t.Error("a closed walk goes on")
 			}
-			if set.shards[0].walks != nil {
+			if len(set.shards[0].walks) != 0 {
 				t.Error("a closed walk is still in the shard")
 			}
 		}
@@ -192,5 +192,36 @@ func TestWalkPieces(t *testing.T) {
 		if got, want := len(found), set.Stats().Locks[kind]; got != want {
 			t.Errorf("%d %v locks found, want %d", got, kind, want)
 		}
+	}
+}
+
+// Neither those that come while a walk is within a lock are listed, whoever
+// goes meanwhile, nor anybody twice.
+func TestWalkWhileHoldersComeAndGo(t *testing.T) {
+	const n = pieceItems + 1
+	set, owners := holders(n, "a")
+	name := []byte("a")
+	w := set.WalkHolders(name)
+	var p Piece
+	w.Next(&p)
+	late := make([]*Owner, 2*pieceItems)
+	for i := range late {
+		late[i] = &Owner{ID: uint32(10_000 + i)}
+		getShared(set, late[i], name)
+	}
+	set.ReleaseShared(owners[n], name) // the last one that was there
+	set.ReleaseShared(late[0], name)   // where the walk would go on
+	if got := rest(w, &p); len(got) != 0 {
+		t.Errorf("%d that came later are listed", len(got))
+	}
+
+	set, owners = holders(2*pieceItems, "a")
+	w = set.WalkHolders(name)
+	w.Next(&p)
+	set.ReleaseShared(owners[1], name) // is listed already
+	getShared(set, owners[1], name)
+	set.ReleaseShared(owners[2*pieceItems], name) // is not
+	if got := rest(w, &p); len(got) != pieceItems-1 || slices.Contains(got, 1) {
+		t.Errorf("%d more are listed, the one that came back: %v", len(got), slices.Contains(got, 1))
 	}
 }

@@ -2,9 +2,10 @@ package shard
 
 import "math/bits"
 
-// A wheel keeps waiters by the time at which their patience ends. Adding,
-// removing and expiring one costs the same however many there are, and
-// nothing is allocated for it: the waiters of a slot form a list.
+// A wheel keeps waiters by the time at which their patience ends. Adding and
+// removing one costs the same however many there are, so does expiring one but
+// for the few moves to lower levels that went before, and nothing is allocated
+// for it: the waiters of a slot form a list.
 //
 // It is a hierarchical timing wheel (G. Varghese and T. Lauck, "Hashed and
 // Hierarchical Timing Wheels", SOSP 1987): a slot of level l covers 64^l
@@ -12,6 +13,7 @@ import "math/bits"
 type wheel struct {
 	now   uint64 // milliseconds
 	count int
+	down  int                 // the level whose slot of now is being moved down; 0: none
 	used  [wheelLevels]uint64 // which slots have waiters
 	slots [wheelLevels][64]uint32
 }
@@ -71,9 +73,18 @@ func (w *wheel) next() (level int, at uint64, ok bool) {
 }
 
 // expired takes out a waiter whose time has come by now, or returns 0 when
-// there is none, in which case the wheel stands at now.
-func (w *wheel) expired(waiters *slab[waiter], now uint64) uint32 {
-	for {
+// there is none, in which case the wheel stands at now, or when the steps that
+// it may take are used up.
+func (w *wheel) expired(waiters *slab[waiter], now uint64, steps *int) uint32 {
+	for ; *steps > 0; *steps-- {
+		if w.down > 0 {
+			if ref := w.slots[w.down][w.now>>(6*w.down)&63]; ref != 0 {
+				w.remove(waiters, ref)
+				w.place(waiters, ref)
+				continue
+			}
+			w.down = 0
+		}
 		if ref := w.slots[0][w.now&63]; ref != 0 && waiters.at(ref).due <= w.now {
 			w.remove(waiters, ref)
 			return ref
@@ -83,19 +94,7 @@ func (w *wheel) expired(waiters *slab[waiter], now uint64) uint32 {
 			w.now = max(w.now, now)
 			return 0
 		}
-		w.now = at
-		if level == 0 {
-			continue
-		}
-		slot := at >> (6 * level) & 63
-		ref := w.slots[level][slot]
-		w.slots[level][slot] = 0
-		w.used[level] &^= 1 << slot
-		for ref != 0 {
-			next := waiters.at(ref).timerNext
-			w.count--
-			w.place(waiters, ref)
-			ref = next
-		}
+		w.now, w.down = at, level
 	}
+	return 0
 }

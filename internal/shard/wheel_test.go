@@ -16,7 +16,8 @@ func TestWheel(t *testing.T) {
 		if rapid.Bool().Draw(t, "late") {
 			// As after years of running.
 			now = rapid.Uint64Range(0, 1<<41).Draw(t, "now")
-			w.expired(&waiters, now)
+			steps := 10
+			w.expired(&waiters, now, &steps)
 		}
 		type entry struct {
 			due uint64
@@ -60,12 +61,14 @@ func TestWheel(t *testing.T) {
 			return at
 		}
 		drain := func(t *rapid.T) {
+			budget := rapid.IntRange(1, 50).Draw(t, "steps")
 			for {
-				ref := w.expired(&waiters, now)
-				if ref == 0 {
+				steps := budget
+				if ref := w.expired(&waiters, now, &steps); ref != 0 {
+					take(t, ref)
+				} else if steps > 0 {
 					break
 				}
-				take(t, ref)
 			}
 			if len(list) > 0 && list[0].due <= now {
 				t.Fatalf("at %d one due at %d has not expired", now, list[0].due)
@@ -99,6 +102,13 @@ func TestWheel(t *testing.T) {
 				now += span.Draw(t, "by")
 				drain(t)
 			},
+			"advance halfway": func(t *rapid.T) {
+				now += span.Draw(t, "by")
+				steps := rapid.IntRange(1, 10).Draw(t, "steps")
+				if ref := w.expired(&waiters, now, &steps); ref != 0 {
+					take(t, ref)
+				}
+			},
 			"advance a millisecond": func(t *rapid.T) {
 				now++
 				drain(t)
@@ -125,11 +135,12 @@ func TestWheel(t *testing.T) {
 			"advance, others come meanwhile": func(t *rapid.T) {
 				now += span.Draw(t, "by")
 				for range 3 {
-					ref := w.expired(&waiters, now)
-					if ref == 0 {
+					steps := rapid.IntRange(1, 50).Draw(t, "steps")
+					if ref := w.expired(&waiters, now, &steps); ref != 0 {
+						take(t, ref)
+					} else if steps > 0 {
 						break
 					}
-					take(t, ref)
 					insert(w.now + span.Draw(t, "due"))
 				}
 				drain(t)
@@ -146,4 +157,34 @@ func TestWheel(t *testing.T) {
 			t.Fatalf("in the end %d are in use, slots %x", inUse(&waiters), w.used)
 		}
 	})
+}
+
+// However many waiters have to move at a time, they do so in steps.
+func TestWheelMovesInSteps(t *testing.T) {
+	var waiters slab[waiter]
+	var w wheel
+	const n, due = 1000, 10_000
+	for range n {
+		ref := waiters.alloc()
+		waiters.at(ref).due = due
+		w.add(&waiters, ref)
+	}
+	calls, expired := 0, 0
+	for ; ; calls++ {
+		before := w.slots
+		steps := 10
+		if ref := w.expired(&waiters, due, &steps); ref != 0 {
+			expired++
+			continue
+		}
+		if steps > 0 {
+			break
+		}
+		if before == w.slots {
+			t.Fatal("steps that lead nowhere")
+		}
+	}
+	if expired != n || calls < n+n/10 {
+		t.Errorf("%d expired, in %d calls", expired, calls)
+	}
 }
