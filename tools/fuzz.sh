@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs every fuzz target with so many inputs each: tools/fuzz.sh 100000x
+# Runs every fuzz target with the given number of inputs: tools/fuzz.sh 100000x
 #
-# A number of inputs and not a time, though 30s is taken too: up to Go 1.26 a
-# target that comes to its end by the clock now and then fails with "context
-# deadline exceeded", without an input that failed (go.dev/issue/75804).
+# A number of inputs and not a time, though 30s works too: up to Go 1.26, a
+# target that is stopped by the clock now and then fails with "context deadline
+# exceeded", without an input that failed (go.dev/issue/75804).
 set -e
 cd "$(dirname "$0")/.."
 for package in $(go list ./...); do

@@ -24,8 +24,8 @@
 // That is a [Client], which every server understands. A [Locker] is for
 // programs in which many goroutines need locks, with a server that speaks
 // protocol 2: all of them share one connection, each lock has an owner of its
-// own, waiting is in line and ends with a context, and what was lost is
-// reconnected.
+// own, waiting is in line and ends with a context, and a lost connection is
+// made again.
 //
 //	l, err := client.NewLocker(client.LockerOptions{})
 //	...
@@ -38,7 +38,7 @@
 // # Who owns a lock
 //
 // The connection does. All goroutines of one Client are one owner: if one of
-// them gets a lock, another gets it too, at once and with success, and either
+// them has got a lock, another one succeeds in getting it at once, and either
 // may release it for both. Goroutines that have to exclude each other need a
 // mutex between them, or a Client each.
 //
@@ -55,8 +55,9 @@
 // way already, the method returns the context's error at once and the reply is
 // dropped when it comes. A Get or GetShared that was given up like that and
 // then succeeds is undone: the client releases the lock before it sends
-// anything else, unless it held it before. After a Release that was given up
-// nobody can say whether the lock is still held; Release it again to know.
+// anything else, unless it held the lock before. After a Release that was
+// given up nobody can say whether the lock is still held; Release it again to
+// know.
 //
 // # Losing the connection
 //
@@ -78,20 +79,20 @@
 //
 // # Servers
 //
-// The package speaks protocol 1 over TCP, unix sockets, WebSocket and anything
+// A Client speaks protocol 1 over TCP, unix sockets, WebSocket and anything
 // that gives a net.Conn, and works with lockd, with lockd for Node.js and with
-// glockd. It does not wait for locks, take turns or count anything by itself:
-// what a method tells is what the server told.
+// glockd. It does not wait for locks, take turns or count by itself: what a
+// method returns is what the server replied.
 //
 // # Lockers
 //
 // Every [Lock] that a Locker hands out is a session of protocol 2, an owner of
-// its own. So a lock that one goroutine holds another one of the same Locker
-// does not get, nothing is got twice by the same owner, and only who has the
-// Lock can release it. Sessions are cheap and used again; there is nothing to
-// be managed about them.
+// its own. So a goroutine does not get a lock that another one of the same
+// Locker holds, no owner gets a lock twice, and only whoever has the Lock can
+// release it. Sessions are cheap and used again; there is nothing to manage
+// about them.
 //
-// Requests of all goroutines are sent as they come, none waiting for another's
+// Requests of all goroutines are sent as they come. None waits for another's
 // reply, and those that come together share system calls.
 //
 // When a wait's context ends, the method returns at once; the Locker takes the
@@ -100,8 +101,8 @@
 // When the connection ends, the channel of [Lock.Lost] closes for every lock
 // that was held over it, and the server has freed them. They are never taken
 // again silently: Release returns ErrLost, and whoever needs the lock acquires
-// it again. The Locker connects again by itself. Acquire goes on waiting over
-// the next connection, at the end of the line.
+// it again. The Locker reconnects by itself. Acquire goes on waiting over the
+// next connection, at the end of the line.
 //
 // With a server that speaks protocol 1 only, TryAcquire works, and so does
 // TryAcquireShared without a limit, each lock taking a connection of its own.
