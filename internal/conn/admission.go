@@ -1,6 +1,9 @@
 package conn
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // A Transport is a way in which clients connect.
 type Transport uint8
@@ -18,6 +21,9 @@ func (t Transport) String() string {
 	return [...]string{"tcp", "unix", "websocket", "memory"}[t]
 }
 
+// MarshalText implements encoding.TextMarshaler, for logs in JSON.
+func (t Transport) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
 // admission counts connections and keeps them within their bound. It is
 // written when a connection comes or goes, never for a request.
 type admission struct {
@@ -25,11 +31,13 @@ type admission struct {
 	// handshakes are connections to WebSocket listeners that have not become
 	// WebSocket connections yet.
 	handshakes atomic.Int64
-	// admitted are those of the handshakes that total counts already.
+	// admitted are those of the handshakes that are being admitted, or that
+	// total counts already.
 	admitted atomic.Int64
 	open     [Transports]atomic.Int64
 	accepted [Transports]atomic.Uint64
 	refused  [refusals]atomic.Uint64
+	fullAt   atomic.Int64 // when the log last said that there are too many connections
 }
 
 // A refusal is a reason not to serve a connection, or to end it.
@@ -50,7 +58,9 @@ func (r refusal) String() string {
 
 // admit takes a place for a connection; leave gives it back.
 func (h *Hub) admit(t Transport) bool {
-	if h.admission.total.Add(1) > int64(h.cfg.MaxConnections) {
+	// In this order, none is counted both in total and as shaking hands.
+	total, admitted := h.admission.total.Add(1), h.admission.admitted.Load()
+	if shaking := max(0, h.admission.handshakes.Load()-admitted); total+shaking > int64(h.cfg.MaxConnections) {
 		h.admission.total.Add(-1)
 		h.refuse(tooManyConnections)
 		return false
@@ -65,7 +75,21 @@ func (h *Hub) leave(t Transport) {
 	h.admission.total.Add(-1)
 }
 
-func (h *Hub) refuse(r refusal) { h.admission.refused[r].Add(1) }
+func (h *Hub) refuse(r refusal) {
+	h.admission.refused[r].Add(1)
+	if r == tooManyConnections {
+		h.warnFull(time.Now())
+	}
+}
+
+// warnFull logs, at most once a minute, that clients are turned away.
+func (h *Hub) warnFull(now time.Time) {
+	last := h.admission.fullAt.Load()
+	if last != 0 && now.Sub(time.Unix(0, last)) < time.Minute || !h.admission.fullAt.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	h.cfg.Logger.Warn("too many connections: refusing more", "max-connections", h.cfg.MaxConnections)
+}
 
 func (a *admission) rejected() map[string]uint64 {
 	m := make(map[string]uint64)

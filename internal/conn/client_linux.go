@@ -3,8 +3,6 @@
 package conn
 
 import (
-	"net"
-	"os"
 	"syscall"
 	"time"
 )
@@ -25,6 +23,8 @@ type client struct {
 	last      bool // the server is shutting down, and this is the last turn
 	gone      bool // the connection is closed, too
 
+	parting *parting // what is left of a connection whose session is closed; nil: nothing
+
 	stream Stream
 	in     []byte  // input that waits until out is sent, or a listing given out
 	out    *[]byte // replies that have not been sent; nil while there are none
@@ -34,6 +34,8 @@ type client struct {
 // event handles what epoll reports.
 func (c *client) event(events uint32) {
 	switch {
+	case c.parting != nil:
+		c.part()
 	case c.ended:
 	case events&syscall.EPOLLERR != 0:
 		c.end(false)
@@ -84,7 +86,7 @@ func (c *client) hangUp() {
 // work is a turn without an event.
 func (c *client) work() {
 	switch {
-	case c.gone:
+	case c.gone || c.parting != nil:
 	case c.ended:
 		c.close()
 	case c.blocked:
@@ -103,7 +105,7 @@ func (c *client) read() {
 		c.loop.queue(c)
 	case errno == syscall.EAGAIN:
 		if c.loop.draining && !c.stream.Holds() {
-			c.end(false)
+			c.end(true)
 		}
 	case n == 0 && errno == 0 && c.stream.Holds() && !c.stream.leaving:
 		c.hangUp() // there may be waits; then it is read again
@@ -202,7 +204,7 @@ func (c *client) rest(in []byte) {
 	case !c.loop.draining || c.stream.Holds():
 		c.last = false
 	case c.last:
-		c.end(false)
+		c.end(true)
 	default:
 		c.last = true // read what is there, then end
 		c.loop.queue(c)
@@ -288,22 +290,60 @@ func (c *client) close() {
 		c.loop.queue(c)
 		return
 	}
-	c.gone = true
 	c.loop.hub.leave(c.transport)
-	if c.politely {
-		go hangUpFile(int(c.fd))
+	if c.politely && c.loop.hub.mayPart() {
+		c.beginParting()
 	} else {
-		syscall.Close(int(c.fd))
+		c.shut()
 	}
+}
+
+// shut closes the connection.
+func (c *client) shut() {
+	c.gone = true
+	syscall.Close(int(c.fd))
 	c.loop.free(c)
 }
 
-// hangUpFile gives a descriptor back to Go, to hang up in a goroutine.
-func hangUpFile(fd int) {
-	f := os.NewFile(uintptr(fd), "client")
-	c, err := net.FileConn(f)
-	f.Close()
-	if err == nil {
-		hangUp(c)
+// A parting is a connection that ends, see partingWait.
+type parting struct {
+	timer *time.Timer
+	bytes int // of input that was passed over
+}
+
+func (c *client) beginParting() {
+	c.parting = &parting{}
+	syscall.Shutdown(int(c.fd), syscall.SHUT_WR)
+	if c.part(); c.gone {
+		return
 	}
+	if err := c.loop.control(syscall.EPOLL_CTL_ADD, c, listening); err != nil {
+		c.endParting()
+		return
+	}
+	l := c.loop
+	c.parting.timer = time.AfterFunc(partingWait, func() { l.post(letter{what: endParting, client: c}) })
+}
+
+// part passes over input, until the client closes its side too.
+func (c *client) part() {
+	n, errno := read(int(c.fd), c.loop.in)
+	c.parting.bytes += max(0, n)
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+	case errno != 0 || n == 0 || c.parting.bytes >= partingBytes:
+		c.endParting()
+	}
+}
+
+// endParting closes the connection, whatever the client does.
+func (c *client) endParting() {
+	if c.gone {
+		return
+	}
+	if c.parting.timer != nil {
+		c.parting.timer.Stop()
+	}
+	c.loop.hub.parted()
+	c.shut()
 }

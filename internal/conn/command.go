@@ -151,7 +151,7 @@ func (s *Session) dumpMap(arg, out []byte) []byte {
 	if s.stream.multiplexed {
 		out = append(out, "1 "...)
 	}
-	return s.list(newMapListing(s.hub.locks, kind), out)
+	return s.list(newMapListing(s.hub, kind), out)
 }
 
 func (s *Session) me(_, out []byte) []byte {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
 )
 
 // roster is the connections that a hub serves, for shutting down.
 type roster struct {
 	draining atomic.Bool
+	quit     chan struct{} // closed when draining begins
 	mu       sync.Mutex
 	links    map[*link]struct{} // with a goroutine each
 	looped   int                // on event loops
@@ -18,6 +22,7 @@ type roster struct {
 
 func (r *roster) init() {
 	r.links = make(map[*link]struct{})
+	r.quit = make(chan struct{})
 	r.gone.L = &r.mu
 }
 
@@ -39,22 +44,44 @@ func (r *roster) untrack(l *link) {
 	r.mu.Unlock()
 }
 
+// left is who is there, for the log; nil if nobody is.
+func (h *Hub) left() []any {
+	st := h.Stats()
+	if st.Connections == 0 {
+		return nil
+	}
+	return []any{"connections", st.Connections, "locks", st.Locks.Locks[shard.Exclusive] + st.Locks.Holders, "waiters", st.Locks.Waiters}
+}
+
 // Drain serves no new connections and ends those that hold no lock, each
 // after the requests that were under way, and the others as soon as they hold
 // none. When ctx is done it cuts off what is left. It returns once all
 // connections have ended: nil when all ended by themselves, else ctx's error.
-// It may be called again, to cut off earlier.
+// It may be called again, to cut off earlier. It logs whom it waits for, when
+// those that hold nothing are gone, and whom it cuts off, ctx's cause being why.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
-	h.draining.Store(true)
+	if !h.draining.Swap(true) {
+		close(h.quit)
+	}
 	for l := range h.links {
 		l.drain()
 	}
 	h.mu.Unlock()
 	h.drainLoops()
 
+	waiting := time.AfterFunc(4*drainGrace, func() {
+		if left := h.left(); left != nil {
+			h.cfg.Logger.Info("waiting for clients to release their locks", left...)
+		}
+	})
+	defer waiting.Stop()
 	var cut atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
+		waiting.Stop()
+		if left := h.left(); left != nil {
+			h.cfg.Logger.Warn("cutting clients off", append(left, "reason", context.Cause(ctx).Error())...)
+		}
 		h.mu.Lock()
 		cut.Store(len(h.links)+h.looped > 0)
 		for l := range h.links {

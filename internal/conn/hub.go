@@ -15,6 +15,7 @@ package conn
 import (
 	"cmp"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nylen/lockd/internal/shard"
@@ -45,8 +46,11 @@ type Hub struct {
 	tallies   [tallyStripes]tally
 	admission admission
 	clock     clock
+	partings  partings
 	roster
 	loops loops
+
+	mapListings atomic.Int64 // under way
 }
 
 // NewHub makes the common part of a server's sessions.

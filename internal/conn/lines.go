@@ -18,11 +18,12 @@ const maxBacklog = 64 << 10
 // ends. It closes the connection.
 func (h *Hub) ServeLines(c net.Conn, t Transport) {
 	if !h.admit(t) {
-		turnAway(c, wire.TooManyConnections)
+		h.turnAway(c, wire.TooManyConnections)
 		return
 	}
 	l := h.newLink(c, t)
 	if l == nil {
+		c.Close()
 		return
 	}
 	lines := &lines{link: l}

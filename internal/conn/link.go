@@ -31,7 +31,7 @@ type link struct {
 var (
 	// errDrained ends a link whose server is shutting down, once it holds
 	// nothing.
-	errDrained = errors.New("the server is shutting down")
+	errDrained = errors.New(shuttingDown)
 	// errClosing ends a link whose stream cuts the client off.
 	errClosing = errors.New("the client is cut off")
 )
@@ -40,13 +40,12 @@ var (
 // requests that were under way.
 const drainGrace = 50 * time.Millisecond
 
-// newLink begins to serve a connection that was admitted; if the server is
-// shutting down it ends the connection and returns nil.
+// newLink begins to serve a connection that was admitted. It returns nil if the
+// server is shutting down.
 func (h *Hub) newLink(c net.Conn, t Transport) *link {
 	l := &link{hub: h, conn: c, transport: t}
 	if !h.track(l) {
 		h.leave(t)
-		c.Close()
 		return nil
 	}
 	l.stream = h.NewStream(address(c, t), l)
@@ -63,7 +62,7 @@ func (l *link) end(err error) {
 	l.stream.Close()
 	l.hub.leave(l.transport)
 	if err == errDrained || err == errClosing {
-		hangUp(l.conn)
+		l.hub.part(l.conn)
 	} else {
 		l.conn.Close()
 	}
@@ -114,8 +113,9 @@ func (l *link) flush() error {
 	}
 	var err error
 	if out := *l.out; len(out) > 0 {
-		_, err = l.conn.Write(out)
-		l.stream.tally.bytesOut.Add(uint64(len(out)))
+		var n int
+		n, err = l.conn.Write(out)
+		l.stream.tally.bytesOut.Add(uint64(n))
 	}
 	recycle(l.out)
 	l.out = nil
@@ -169,32 +169,6 @@ func (l *link) Read(p []byte) (int, error) {
 // hungUp tells whether an error of Read means that the client has closed its
 // side in order.
 func hungUp(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
-
-// hangUp closes a connection so that the client can read what it was sent:
-// closing one that has unread input would reset it, and the last replies
-// would be lost. So the sending side is closed first, and input is passed
-// over until the client closes too, for a moment.
-func hangUp(c net.Conn) {
-	defer c.Close()
-	half, ok := c.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	c.SetReadDeadline(time.Now().Add(hangUpWait))
-	buf := make([]byte, 4<<10)
-	for total := 0; total < hangUpBytes; {
-		n, err := c.Read(buf)
-		if err != nil {
-			return
-		}
-		total += n
-	}
-}
-
-const (
-	hangUpWait  = time.Second
-	hangUpBytes = 1 << 20
-)
 
 // localNames numbers the connections that have no address.
 var localNames [Transports]atomic.Uint64

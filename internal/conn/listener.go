@@ -30,7 +30,10 @@ func (h *Hub) Serve(l net.Listener) error {
 		// Such as no more descriptors: it passes when connections end.
 		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 		h.cfg.Logger.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "retry", delay)
-		time.Sleep(delay)
+		select {
+		case <-time.After(delay):
+		case <-h.quit:
+		}
 	}
 }
 
@@ -43,11 +46,4 @@ func setKeepAlive(c net.Conn) {
 	if c, ok := c.(*net.TCPConn); ok {
 		c.SetKeepAliveConfig(keepAlive)
 	}
-}
-
-// turnAway tells a client that there are too many and hangs up.
-func turnAway(c net.Conn, text string) {
-	c.SetWriteDeadline(time.Now().Add(hangUpWait))
-	c.Write([]byte(text))
-	hangUp(c)
 }

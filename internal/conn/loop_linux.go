@@ -34,14 +34,14 @@ func (h *Hub) adopt(c net.Conn, t Transport) bool {
 	if len(h.loops.all) == 0 {
 		return false
 	}
-	if !h.admit(t) {
-		go turnAway(c, wire.TooManyConnections)
-		return true
-	}
 	fd, err := duplicate(c.(syscall.Conn))
 	if err != nil {
-		h.leave(t)
 		return false
+	}
+	if !h.admit(t) {
+		syscall.Close(fd)
+		go h.turnAway(c, wire.TooManyConnections)
+		return true
 	}
 	l := h.enlist()
 	if l == nil { // the server is shutting down
@@ -164,6 +164,7 @@ type loop struct {
 	serial   int32
 	busy     []*client // to get another turn without an event
 	draining bool
+	cut      bool // the connections are cut off
 	over     bool
 	in       []byte
 	out      []byte
@@ -190,6 +191,7 @@ type order uint8
 const (
 	takeClient order = iota // serve the connection fd
 	wakeClient              // a wait of client is over
+	endParting              // client has had its time to close its side
 	drainLoop               // end the connections that hold nothing, then the others
 	cutLoop                 // end all connections
 	endLoop
@@ -254,11 +256,20 @@ func (l *loop) run() {
 	raw, err := l.file.SyscallConn()
 	if err == nil {
 		err = raw.Read(func(uintptr) bool {
-			stirred := time.Now()
+			began := time.Now()
+			stirred := began
 			for n := 1; l.turn(); n++ {
-				if n%4 == 0 && time.Since(stirred) > stirEvery {
+				if n%4 != 0 && len(l.busy) == 0 {
+					continue
+				}
+				now := time.Now()
+				if now.Sub(began) > yieldEvery {
+					signal(l.wake)
+					return l.over
+				}
+				if now.Sub(stirred) > stirEvery {
 					stir()
-					stirred = time.Now()
+					stirred = now
 				}
 			}
 			return l.over
@@ -275,8 +286,14 @@ func (l *loop) run() {
 	syscall.Close(l.wake)
 }
 
-// stirEvery is how long a loop is busy before it stirs the scheduler.
-const stirEvery = 100 * time.Microsecond
+// stirEvery is how long a loop is busy before it stirs the scheduler, and
+// yieldEvery before it goes back to it by itself, having seen to it that it is
+// woken at once: then whoever has no processor has this one, be it the only
+// one, and the netpoller is watched.
+const (
+	stirEvery  = 100 * time.Microsecond
+	yieldEvery = time.Millisecond
+)
 
 // stir makes Go's scheduler wake an idle processor, if there is one. While a
 // loop is busy it does not come back to the scheduler, and the thread that it
@@ -328,6 +345,8 @@ func (l *loop) readLetters() {
 			l.take(m)
 		case wakeClient:
 			m.client.woken()
+		case endParting:
+			m.client.endParting()
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {
@@ -336,8 +355,11 @@ func (l *loop) readLetters() {
 				}
 			}
 		case cutLoop:
+			l.cut = true
 			for _, c := range l.clients {
-				if c != nil {
+				if c != nil && c.parting != nil {
+					c.endParting()
+				} else if c != nil {
 					c.end(false)
 				}
 			}
@@ -365,7 +387,10 @@ func (l *loop) take(m letter) {
 		l.hub.cfg.Logger.Error("cannot watch a connection", "client", m.addr, "err", err)
 		c.end(false)
 	}
-	if l.draining {
+	switch {
+	case l.cut: // it comes after the order to cut it off
+		c.end(false)
+	case l.draining:
 		l.queue(c)
 	}
 }

@@ -15,8 +15,9 @@ import (
 // smallest names above those already listed, as many as fit into a fixed
 // number of bytes.
 type mapListing struct {
-	locks *shard.Set
-	kind  shard.Kind
+	hub  *Hub
+	kind shard.Kind
+	room int // bytes of names in the round
 
 	state mapState
 	walk  *shard.Walk // of the round, or of one shared lock's holders
@@ -51,16 +52,21 @@ const (
 	mapEnd
 )
 
-// A round keeps at most these many names and bytes, but at least one name.
-// Names are merged into the round's when there are freshNames of them.
+// The rounds of all listings share roundsBytes of names, within bounds for each:
+// a listing that its client does not read keeps its round. A name counts as
+// at least nameBytes. Names are merged into the round's when there are
+// freshNames of them.
 const (
-	roundNames = 32 << 10
-	roundBytes = 1 << 20
-	freshNames = 512
+	roundsBytes   = 4 << 20
+	maxRoundBytes = 1 << 20
+	minRoundBytes = 16 << 10
+	nameBytes     = 32
+	freshNames    = 512
 )
 
-func newMapListing(locks *shard.Set, kind shard.Kind) *mapListing {
-	return &mapListing{locks: locks, kind: kind}
+func newMapListing(h *Hub, kind shard.Kind) *mapListing {
+	h.mapListings.Add(1)
+	return &mapListing{hub: h, kind: kind}
 }
 
 func (l *mapListing) name(e mapEntry) []byte { return l.names[e.from:e.to] }
@@ -83,8 +89,12 @@ func (l *mapListing) next(h *Hub, out []byte) ([]byte, bool) {
 }
 
 func (l *mapListing) beginRound() {
+	l.room = min(max(roundsBytes/int(l.hub.mapListings.Load()), minRoundBytes), maxRoundBytes)
+	if cap(l.names)+cap(l.spare) > 8*l.room {
+		l.names, l.spare, l.found = nil, nil, nil
+	}
 	l.names, l.found, l.size, l.full, l.listed = l.names[:0], l.found[:0], 0, false, 0
-	l.walk = l.locks.Walk(l.kind)
+	l.walk = l.hub.locks.Walk(l.kind)
 	l.state = mapCollect
 }
 
@@ -143,12 +153,12 @@ func (l *mapListing) merge() {
 // trim drops the largest names when they are more than a round keeps.
 func (l *mapListing) trim() {
 	n := len(l.found)
-	for ; n > 1 && (n > roundNames || l.size > roundBytes); n-- {
+	for ; n > 1 && (n > l.room/nameBytes || l.size > l.room); n-- {
 		l.size -= len(l.name(l.found[n-1]))
 		l.full = true
 	}
 	l.found = l.found[:n]
-	if len(l.names) < 2*roundBytes || len(l.names) < 2*l.size {
+	if len(l.names) < 2*l.room || len(l.names) < 2*l.size {
 		return
 	}
 	l.spare = l.spare[:0]
@@ -179,7 +189,7 @@ func (l *mapListing) list(h *Hub, out []byte) []byte {
 	for l.listed < len(l.found) && len(out) < limit {
 		e := l.found[l.listed]
 		if l.kind == shard.Shared {
-			l.walk = l.locks.WalkHolders(l.name(e))
+			l.walk = l.hub.locks.WalkHolders(l.name(e))
 			l.state = mapHolders
 			return out
 		}
@@ -239,6 +249,7 @@ func (l *mapListing) holders(h *Hub, out []byte) []byte {
 }
 
 func (l *mapListing) close() {
+	l.hub.mapListings.Add(-1)
 	if l.walk != nil {
 		l.walk.Close()
 	}

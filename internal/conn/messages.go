@@ -29,13 +29,17 @@ func (h *Hub) WebSocket(origins []string) http.Handler {
 				" may not connect here: allow them with --websocket-origin", http.StatusForbidden)
 			return
 		}
+		if h.draining.Load() {
+			http.Error(w, "lockd: "+shuttingDown, http.StatusServiceUnavailable)
+			return
+		}
+		h.admission.admitted.Add(1)
+		defer h.admission.admitted.Add(-1)
 		if !h.admit(WebSocket) {
 			http.Error(w, strings.TrimSpace(wire.TooManyConnections), http.StatusServiceUnavailable)
 			return
 		}
-		h.admission.admitted.Add(1)
 		c, rw, _, err := upgrader.Upgrade(r, w)
-		h.admission.admitted.Add(-1)
 		if err != nil {
 			h.refuse(badHandshake)
 			h.leave(WebSocket)
@@ -66,6 +70,9 @@ func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
 	setKeepAlive(c)
 	l := h.newLink(c, WebSocket)
 	if l == nil {
+		c.SetWriteDeadline(time.Now().Add(partingWait))
+		ws.WriteFrame(c, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusGoingAway, shuttingDown)))
+		c.Close()
 		return
 	}
 	m := &messages{link: l, state: ws.StateServerSide}
@@ -83,10 +90,15 @@ func (h *Hub) serveMessages(c net.Conn, buffered *bufio.Reader) {
 		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(reason.code, reason.text))
 		err = errClosing
 	case err == errDrained:
-		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(ws.StatusGoingAway, "the server is shutting down"))
+		m.frame(ws.OpClose, true, ws.NewCloseFrameBody(ws.StatusGoingAway, shuttingDown))
+	case hungUp(err):
+		m.stream.HangUp()
+		m.advance()
 	}
 	l.end(err)
 }
+
+const shuttingDown = "the server is shutting down"
 
 // messages is a WebSocket connection. In protocol 1 a message is one or more
 // requests and each reply is one message, of the request's type; in protocol
@@ -103,13 +115,16 @@ type messages struct {
 	answers ws.OpCode // type of the request that is being answered, or waits
 	reply   []byte
 	backlog []message // that wait until a lock is granted
-	waiting int       // bytes of the backlog
+	waiting int       // the backlog's size
 }
 
 type message struct {
 	op   ws.OpCode
 	body []byte
 }
+
+// size is about what a message takes in memory.
+func (m message) size() int { return len(m.body) + 64 }
 
 // closing is the reason, told to the client, for which a connection is ended.
 type closing struct {
@@ -220,8 +235,11 @@ func (m *messages) take(msg message) error {
 		}
 		msg.body = rest
 	}
+	if len(msg.body) == 0 {
+		return nil // there is nothing to wait with
+	}
 	msg.body = bytes.Clone(msg.body)
-	m.waiting += len(msg.body)
+	m.waiting += msg.size()
 	m.backlog = append(m.backlog, msg)
 	return nil
 }
@@ -240,14 +258,15 @@ func (m *messages) advance() error {
 	for len(m.backlog) > 0 && !m.stream.Waiting() {
 		msg := m.backlog[0]
 		m.backlog = m.backlog[1:]
-		m.waiting -= len(msg.body)
+		m.waiting -= msg.size()
 		rest, err := m.answer(msg)
 		if err != nil {
 			return err
 		}
 		if len(rest) > 0 {
-			m.waiting += len(rest)
-			m.backlog = slices.Insert(m.backlog, 0, message{msg.op, rest})
+			msg.body = rest
+			m.waiting += msg.size()
+			m.backlog = slices.Insert(m.backlog, 0, msg)
 			return nil
 		}
 	}

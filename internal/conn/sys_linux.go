@@ -26,7 +26,7 @@ func epollWait(epoll int, events []syscall.EpollEvent) int {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll),
 		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
-		return 0 // EINTR: the next call will tell
+		return 0 // never: it is interrupted only while it waits
 	}
 	return int(n)
 }

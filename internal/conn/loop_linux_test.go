@@ -1,0 +1,51 @@
+//go:build linux && !noloop
+
+package conn
+
+import (
+	"context"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+)
+
+// A connection that a loop learns of when it has cut off the others is cut off
+// too, whatever it holds: exactly adopt's steps, with the whole of Drain's
+// orders between two of them.
+func TestConnectionComesAfterTheCut(t *testing.T) {
+	h := NewHub(testConfig())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	io.WriteString(client, "g foo\n")
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.loops.start.Do(func() { h.startLoops(1) })
+	h.admit(TCP)
+	fd, err := duplicate(c.(syscall.Conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := h.enlist()
+	h.draining.Store(true)
+	l.post(letter{what: drainLoop})
+	l.post(letter{what: cutLoop})
+	l.post(letter{fd: fd, transport: TCP, addr: address(c, TCP)})
+	c.Close()
+	if err := h.Drain(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if st := h.Stats(); st.Connections != 0 || st.Sessions != 0 {
+		t.Errorf("%d connections, %d sessions are left", st.Connections, st.Sessions)
+	}
+}
