@@ -162,7 +162,7 @@ func (c *client) advance(in []byte) {
 			over = true
 		}
 		if done {
-			c.rest(in)
+			c.pause(in)
 			return
 		}
 		if over {
@@ -185,8 +185,8 @@ func (c *client) dropOut() {
 	c.out = nil
 }
 
-// rest is where a client has nothing to be done for it, or waits for a lock.
-func (c *client) rest(in []byte) {
+// pause is where a client has nothing to be done for it, or waits for a lock.
+func (c *client) pause(in []byte) {
 	switch {
 	case c.stream.Closing():
 		c.end(true) // epoll does not know it any more

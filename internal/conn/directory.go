@@ -14,9 +14,9 @@ import (
 // lets somebody who looked an ID up a moment ago, as a dump does, notice that
 // its owner has been replaced.
 type directory struct {
-	mu     sync.RWMutex
-	peers  []*peer  // by place; nil: free
-	free   []uint32 // IDs to use next, oldest first
+	mu     sync.RWMutex // guards what follows, and the peers
+	peers  []*peer      // by place; nil: free
+	free   []uint32     // IDs to use next, oldest first
 	taken  int
 	roll   []registration // sorted by number; struck ones have no peer
 	struck int

@@ -12,8 +12,8 @@ import (
 // roster is the connections that a hub serves, for shutting down.
 type roster struct {
 	draining atomic.Bool
-	quit     chan struct{} // closed when draining begins
-	mu       sync.Mutex
+	quit     chan struct{}      // closed when draining begins
+	mu       sync.Mutex         // guards what follows, and which loop is next
 	links    map[*link]struct{} // with a goroutine each
 	looped   int                // on event loops
 	ended    sync.Once

@@ -146,6 +146,6 @@ func (s *Session) cancelWaitBefore(out []byte) []byte {
 		return out
 	}
 	st := s.stream
-	out = out[:len(out)-len(st.address(nil, s))]
-	return st.address(s.cancelWait(out), s)
+	out = out[:len(out)-len(st.appendNumber(nil, s))]
+	return st.appendNumber(s.cancelWait(out), s)
 }

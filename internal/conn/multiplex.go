@@ -11,8 +11,8 @@ import (
 
 const maxSessionNumber = 1<<32 - 1
 
-// address appends what a reply to a session begins with.
-func (st *Stream) address(out []byte, s *Session) []byte {
+// appendNumber appends what a reply to a session begins with.
+func (st *Stream) appendNumber(out []byte, s *Session) []byte {
 	if st.multiplexed {
 		out = append(strconv.AppendUint(out, uint64(s.number), 10), ' ')
 	}
@@ -65,7 +65,7 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 	case c.flags&manyLines != 0 && !bytes.Equal(out[start:], []byte(wire.Disabled)):
 		lines := append([]byte(nil), out[start:]...)
 		out = append(out[:from], lines...)
-		out = st.endLines(st.number(out, from, s), s)
+		out = st.endLines(st.prefixLines(out, from, s), s)
 	}
 	return out
 }
@@ -91,15 +91,15 @@ func (st *Stream) session(n uint32) *Session {
 	return s
 }
 
-// number puts `SESSION - ` before each line of out from a place on.
-func (st *Stream) number(out []byte, from int, s *Session) []byte {
+// prefixLines puts `SESSION - ` before each line of out from a place on.
+func (st *Stream) prefixLines(out []byte, from int, s *Session) []byte {
 	if from == len(out) {
 		return out
 	}
 	lines := append([]byte(nil), out[from:]...)
 	out = out[:from]
 	for line := range bytes.Lines(lines) {
-		out = append(st.address(out, s), "- "...)
+		out = append(st.appendNumber(out, s), "- "...)
 		out = append(out, line...)
 	}
 	return out
@@ -107,7 +107,7 @@ func (st *Stream) number(out []byte, from int, s *Session) []byte {
 
 // endLines appends the end mark of a reply of many lines.
 func (st *Stream) endLines(out []byte, s *Session) []byte {
-	return append(st.address(out, s), wire.End...)
+	return append(st.appendNumber(out, s), wire.End...)
 }
 
 // farewell is the reply to bye, which comes when all that the session held is

@@ -15,11 +15,11 @@ const pipeBytes = 64 << 10
 // Pipe returns the two ends of a connection within the process. An end may be
 // closed for writing alone, as a socket's can, with CloseWrite.
 func Pipe() (net.Conn, net.Conn) {
-	a, b := newStream(), newStream()
+	a, b := newPipeHalf(), newPipeHalf()
 	return &pipeEnd{in: a, out: b}, &pipeEnd{in: b, out: a}
 }
 
-type pipeEnd struct{ in, out *stream }
+type pipeEnd struct{ in, out *pipeHalf }
 
 type pipeAddr struct{}
 
@@ -57,8 +57,8 @@ func (e *pipeEnd) SetDeadline(t time.Time) error {
 	return e.SetWriteDeadline(t)
 }
 
-// A stream is one direction of a pipe.
-type stream struct {
+// A pipeHalf is one direction of a pipe.
+type pipeHalf struct {
 	mu      sync.Mutex // guards the rest
 	change  sync.Cond
 	bytes   []byte
@@ -68,19 +68,19 @@ type stream struct {
 	writeBy deadline
 }
 
-// A deadline wakes who waits on a stream when its time has come.
+// A deadline wakes who waits on a half when its time has come.
 type deadline struct {
 	at    time.Time
 	timer *time.Timer
 }
 
-func newStream() *stream {
-	s := &stream{}
+func newPipeHalf() *pipeHalf {
+	s := &pipeHalf{}
 	s.change.L = &s.mu
 	return s
 }
 
-func (s *stream) setDeadline(d *deadline, at time.Time) {
+func (s *pipeHalf) setDeadline(d *deadline, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.timer != nil {
@@ -100,7 +100,7 @@ func (s *stream) setDeadline(d *deadline, at time.Time) {
 
 func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
-func (s *stream) read(p []byte) (int, error) {
+func (s *pipeHalf) read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -125,7 +125,7 @@ func (s *stream) read(p []byte) (int, error) {
 	}
 }
 
-func (s *stream) write(p []byte) (written int, err error) {
+func (s *pipeHalf) write(p []byte) (written int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(p) > 0 {
@@ -149,8 +149,8 @@ func (s *stream) write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// end closes the stream at its reader's side or at its writer's.
-func (s *stream) end(reader bool) {
+// end closes the half at its reader's side or at its writer's.
+func (s *pipeHalf) end(reader bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if reader {

@@ -26,7 +26,7 @@ func TestPipeIsBuffered(t *testing.T) {
 	if n, err := b.Read(buf); string(buf[:n]) != "one two three" || err != nil {
 		t.Errorf("read %q, %v", buf[:n], err)
 	}
-	// The other direction is another stream.
+	// The other direction is the other half.
 	b.Write([]byte("back"))
 	if n, err := a.Read(buf[:2]); string(buf[:n]) != "ba" || err != nil {
 		t.Errorf("read %q, %v", buf[:n], err)
@@ -212,7 +212,7 @@ func TestPipeDeadlines(t *testing.T) {
 	}
 	a.Close()
 	b.Close()
-	for _, s := range []*stream{a.(*pipeEnd).in, a.(*pipeEnd).out} {
+	for _, s := range []*pipeHalf{a.(*pipeEnd).in, a.(*pipeEnd).out} {
 		if s.readBy.timer != nil || s.writeBy.timer != nil {
 			t.Error("a timer is left when both ends are closed")
 		}

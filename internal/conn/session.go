@@ -144,5 +144,5 @@ func (s *Session) settled(out []byte, g shard.Grant, outcome shard.Outcome) []by
 	default:
 		s.stream.tally.waited(waitCanceled, w)
 	}
-	return s.outcome(s.stream.address(out, s), g, outcome, w.shared, w.name)
+	return s.outcome(s.stream.appendNumber(out, s), g, outcome, w.shared, w.name)
 }

@@ -241,7 +241,7 @@ func (st *Stream) Continue(out []byte) []byte {
 	from := len(out)
 	out, more := st.listing.next(st.hub, out)
 	if st.multiplexed && st.listLines {
-		out = st.number(out, from, st.lister)
+		out = st.prefixLines(out, from, st.lister)
 		if !more {
 			out = st.endLines(out, st.lister)
 		}

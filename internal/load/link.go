@@ -132,11 +132,15 @@ func (b *book) put(dst []byte, l *link, at int64, counted bool) []byte {
 	return dst
 }
 
+// farewell is, in the place of a time, what the last release of a link has,
+// which is nothing of the load.
+const farewell = -1
+
 // finish appends the release of the lock that a link still holds; it is not
 // measured.
 func (b *book) finish(dst []byte, l *link) []byte {
 	if l.holds {
-		dst = b.put(dst, l, 0, false)
+		dst = b.put(dst, l, farewell, false)
 	}
 	return dst
 }
@@ -153,12 +157,15 @@ func (b *book) unsent(l *link, now int64) {
 	}
 }
 
-// lost counts what was not answered at the end.
+// lost counts what was not answered at the end, also of the warm-up.
 func (b *book) lost(l *link, now int64) {
 	for ; l.head != l.tail; l.head++ {
 		b.open--
-		if a := &l.asked[l.head&uint32(len(l.asked)-1)]; a.counted {
+		a := &l.asked[l.head&uint32(len(l.asked)-1)]
+		if a.at != farewell {
 			b.tally.kinds[unanswered]++
+		}
+		if a.counted {
 			b.tally.record(now - a.at)
 		}
 	}

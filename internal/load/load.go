@@ -101,9 +101,11 @@ const (
 	maxPipeline    = 1 << 16
 	maxNameSize    = 4000
 	dialTimeout    = 5 * time.Second
-	// drainTime is how long after the end a run waits for outstanding replies.
-	drainTime = 5 * time.Second
 )
+
+// drainTime is how long after the end a run waits for outstanding replies.
+// Tests do not wait so long.
+var drainTime = 5 * time.Second
 
 // complete fills in the defaults and tells what is wrong.
 func (o *Options) complete() error {
@@ -136,7 +138,7 @@ func (o *Options) complete() error {
 		return errors.New("requests must not be negative")
 	case o.Duration < 0 || o.Warmup < 0:
 		return errors.New("duration and warmup must not be negative")
-	case o.Rate < 0 || o.Rate > 1e8:
+	case !(o.Rate >= 0 && o.Rate <= 1e8): // NaN is neither
 		return errors.New("rate must be between 0 and 100000000")
 	case o.Mix != Exclusive && o.Mix != Shared && o.Mix != Inspect:
 		return fmt.Errorf("mix must be %s, %s or %s, not %q", Exclusive, Shared, Inspect, o.Mix)
@@ -263,7 +265,7 @@ func (r *run) measure(ctx context.Context, workers []*worker, server *process) (
 			}
 		case <-warmed.C:
 			first = takeSample(r, workers, server)
-			seenAt = first.at
+			seen, seenAt = first.replies, first.at
 		case <-ended.C:
 			if last.at == 0 {
 				last = takeSample(r, workers, server)
@@ -275,7 +277,7 @@ func (r *run) measure(ctx context.Context, workers []*worker, server *process) (
 			}
 			r.stop.Store(true)
 		case <-ticker.C:
-			if r.opts.OnProgress == nil {
+			if r.opts.OnProgress == nil || last.at != 0 {
 				break
 			}
 			collect()
@@ -298,6 +300,12 @@ func (r *run) measure(ctx context.Context, workers []*worker, server *process) (
 	for _, w := range workers {
 		w.close()
 		w.total(sum)
+	}
+	if n := sum.kinds[unanswered]; n > 0 && failure == nil {
+		failure = fmt.Errorf("%s left %s without a reply for %v", r.target, Plural(int(n), "request"), drainTime)
+		if replies(workers) == 0 {
+			failure = fmt.Errorf("%s replied to nothing for %v: is it a %s server?", r.target, drainTime, r.target.Server)
+		}
 	}
 	return r.report(sum, workers, server, first, last), failure
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -125,7 +126,7 @@ func (r Report) WriteText(to io.Writer) error {
 	}
 	loop := "closed loop"
 	if r.Rate > 0 {
-		loop = fmt.Sprintf("open loop at %s/s", Group(int64(r.Rate)))
+		loop = fmt.Sprintf("open loop at %s/s", rateText(r.Rate))
 	}
 	row("target", "%s", r.Target)
 	row("load", "%s, %s, %s, %s deep, %s, %s",
@@ -160,7 +161,7 @@ func (r Report) list(m map[string]int64) string {
 	var parts []string
 	for _, kind := range kindNames {
 		if n := m[kind]; n > 0 {
-			share := 100 * float64(n) / float64(max(1, r.Requests))
+			share := 100 * float64(n) / float64(max(1, r.Requests+r.Errors[kindNames[unanswered]]))
 			parts = append(parts, fmt.Sprintf("%s %s (%.3g %%)", Group(n), kind, share))
 		}
 	}
@@ -177,6 +178,16 @@ func Group(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// rateText writes a number with commas, and with decimals if it has some.
+func rateText(rate float64) string {
+	whole, decimals, found := strings.Cut(strconv.FormatFloat(rate, 'f', -1, 64), ".")
+	n, _ := strconv.ParseInt(whole, 10, 64)
+	if found {
+		return Group(n) + "." + decimals
+	}
+	return Group(n)
 }
 
 // Plural writes a number of things.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
 	"strings"
@@ -262,6 +263,8 @@ func TestFailures(t *testing.T) {
 		{Options{Target: "unix:///nowhere"}, "cannot connect to unix:///nowhere: no such file or directory"},
 		{Options{Target: "http://h:1"}, "not tcp://"},
 		{Options{Target: "here"}, "not HOST:PORT"},
+		{Options{Target: "here:"}, "not HOST:PORT"},
+		{Options{Rate: math.NaN()}, "rate must be"},
 		{Options{Target: "redis://h:1", Mix: Shared}, "redis has no shared locks"},
 		{Options{Connections: -1}, "connections must be between"},
 		{Options{Mix: "x"}, "mix must be"},
@@ -284,6 +287,102 @@ func TestErrorReplies(t *testing.T) {
 	got, err := Run(t.Context(), Options{Target: "memcached://" + addr, Mix: Inspect, Requests: 100})
 	if err != nil || got.Errors["error reply"] != 100 || got.FirstError != `mg: "SERVER_ERROR out of memory"` {
 		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
+func hurry(t *testing.T) {
+	before := drainTime
+	drainTime = 200 * time.Millisecond
+	t.Cleanup(func() { drainTime = before })
+}
+
+// A server that replies to nothing is none, also when all was sent before
+// measuring began.
+func TestSilence(t *testing.T) {
+	hurry(t)
+	tcp, _ := serve(t)
+	for _, warmup := range []time.Duration{0, 20 * time.Millisecond} {
+		got, err := Run(t.Context(), Options{Target: "redis://" + tcp, Connections: 3, Warmup: warmup, Duration: 20 * time.Millisecond})
+		want := "redis://" + tcp + " replied to nothing for 200ms: is it a redis server?"
+		if err == nil || err.Error() != want || got.Requests != 0 || got.Errors["no reply"] != 3 {
+			t.Errorf("got %v, want %s; %+v", err, want, got)
+		}
+	}
+}
+
+// One that falls silent is an error, too. The requests are those of the load,
+// without the last release.
+func TestFallsSilent(t *testing.T) {
+	hurry(t)
+	var mu sync.Mutex
+	var n int
+	addr := fake(t, func(line string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; n > 30 {
+			return "\x00" // the beginning of a reply
+		}
+		return "1 Lock " + map[byte]string{'g': "Get", 'r': "Release"}[line[0]] + " Success: " + line[2:] + "\n"
+	})
+	got, err := Run(t.Context(), Options{Target: addr, Connections: 10, Duration: 20 * time.Millisecond})
+	if err == nil || !strings.HasSuffix(err.Error(), " left 10 requests without a reply for 200ms") {
+		t.Errorf("got %v", err)
+	}
+	var text bytes.Buffer
+	got.WriteText(&text)
+	if !strings.Contains(text.String(), "errors      10 no reply (25 %)") || got.Requests != 30 {
+		t.Errorf("%d requests\n%s", got.Requests, text.String())
+	}
+}
+
+// The first progress after the warm-up does not count the warm-up's requests.
+func TestProgressAfterWarmup(t *testing.T) {
+	hurry(t)
+	var mu sync.Mutex
+	n, asked := 0, sync.NewCond(&mu)
+	addr := fake(t, func(line string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		for n++; n > 100 && n < 1e6; {
+			asked.Wait()
+		}
+		return "0 Lock Not Locked: " + line[2:] + "\n"
+	})
+	var first *Progress
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := Run(ctx, Options{Target: addr, Mix: Inspect, Warmup: 900 * time.Millisecond, Duration: time.Hour,
+		OnProgress: func(p Progress) {
+			if p.Warmup || first != nil {
+				return
+			}
+			first = &p
+			cancel()
+			mu.Lock()
+			n = 1e6
+			asked.Broadcast()
+			mu.Unlock()
+		}})
+	if err != nil || first == nil || first.Rate != 0 {
+		t.Errorf("got %+v, %v", first, err)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "tcp://127.0.0.1:9999", "9999": "tcp://localhost:9999", "h:1": "tcp://h:1", "tcp://h:1/": "tcp://h:1",
+		"redis://h:1/": "redis://h:1", "memcached://11211": "memcached://localhost:11211", "unix:///a/": "unix:///a/",
+	} {
+		if got, err := ParseTarget(text); err != nil || got.String() != want {
+			t.Errorf("%q: got %s, %v, want %s", text, got, err, want)
+		}
+	}
+}
+
+func TestRateText(t *testing.T) {
+	for rate, want := range map[float64]string{0.5: "0.5", 1: "1", 1234.25: "1,234.25", 1e8: "100,000,000"} {
+		if got := rateText(rate); got != want {
+			t.Errorf("%v: got %s, want %s", rate, got, want)
+		}
 	}
 }
 

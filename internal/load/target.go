@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -21,7 +22,8 @@ type Target struct {
 const DefaultTarget = "tcp://127.0.0.1:9999"
 
 // ParseTarget parses tcp://HOST:PORT, unix:///PATH, redis://HOST:PORT or
-// memcached://HOST:PORT. HOST:PORT alone is lockd's; empty is DefaultTarget.
+// memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
+// this machine; empty is DefaultTarget.
 func ParseTarget(text string) (Target, error) {
 	if text == "" {
 		text = DefaultTarget
@@ -44,7 +46,11 @@ func ParseTarget(text string) (Target, error) {
 	default:
 		return t, fmt.Errorf("the target %q is not tcp://, unix://, redis:// or memcached://", text)
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
+	t.Addr = strings.TrimSuffix(addr, "/")
+	if _, err := strconv.ParseUint(t.Addr, 10, 16); err == nil {
+		t.Addr = net.JoinHostPort("localhost", t.Addr)
+	}
+	if _, port, err := net.SplitHostPort(t.Addr); err != nil || port == "" {
 		return t, fmt.Errorf("the target %q is not HOST:PORT", text)
 	}
 	return t, nil

@@ -4,7 +4,8 @@ package shard
 // which take it as an argument.
 //
 // An owner makes one request at a time: two goroutines must not pass the same
-// Owner to a Set at the same time. Different owners need no such care.
+// Owner to a Set at the same time. Different owners need no such care. One that
+// waits settles or cancels that before it makes any other request.
 type Owner struct {
 	// ID names the owner in the table. No two owners that hold anything have
 	// the same.
