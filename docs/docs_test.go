@@ -347,7 +347,7 @@ var mayImport = map[string][]string{
 	"internal/metrics": {"internal/conn", "internal/shard"},
 	"pkg/server":       {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin"},
 	"pkg/client":       {"internal/wire"},
-	"cmd/lockd":        {"pkg/server", "pkg/client", "internal/load"},
+	"cmd/lockd":        {"pkg/server", "pkg/client", "internal/load", "internal/wire"},
 }
 
 // TestImports finds upward imports, on whatever system a file is for, and

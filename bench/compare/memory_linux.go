@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/nylen/lockd/internal/load"
@@ -12,7 +15,16 @@ type memory struct {
 	fresh   float64 // a connection that was never used
 	used    float64 // one that asked once
 	held    []float64
-	resting int64 // of the server that just started
+	resting int64       // of the server that just started
+	load    load.Report // with all of these held
+	garbage garbage
+}
+
+// garbage is what Go's garbage collector did in a server since it started.
+type garbage struct {
+	cycles  int
+	longest float64 // pause, in milliseconds
+	percent float64 // of the processor's time
 }
 
 const nameSize = 16
@@ -82,7 +94,33 @@ func (c *compare) heldMemory(m *memory) error {
 		m.held = append(m.held, each)
 		c.say("%s: %.1f bytes a lock, %d held", m.kind.name, each, n)
 	}
-	return nil
+	if m.kind.scheme != "tcp" {
+		return nil // not written in Go
+	}
+	if m.load, err = c.measure(s, shapes[2], 0); err != nil {
+		return err
+	}
+	m.garbage, err = collected(s)
+	return err
+}
+
+// collected reads what a Go program says with GODEBUG=gctrace=1, see package
+// runtime: `gc 1 @0.017s 2%: 0.01+0.5+0.003 ms clock, ...`, the first and the
+// last of the three being pauses.
+func collected(s *server) (g garbage, err error) {
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		return g, err
+	}
+	for line := range strings.Lines(string(log)) {
+		var n int
+		var at, percent, first, between, last float64
+		if k, _ := fmt.Sscanf(line, "gc %d @%fs %f%%: %f+%f+%f ms clock", &n, &at, &percent, &first, &between, &last); k == 6 {
+			g.cycles, g.percent = n, percent
+			g.longest = max(g.longest, first, last)
+		}
+	}
+	return g, nil
 }
 
 // settled returns the resident bytes of a server once they do not change any

@@ -121,6 +121,10 @@ func (c *compare) printMemory(mems []*memory) {
 		line(fmt.Sprintf("a held lock, of %s", group(float64(n))), func(m *memory) float64 { return m.held[i] })
 	}
 	line("the server by itself", func(m *memory) float64 { return float64(m.resting) })
+	g, most := mems[0].garbage, c.held[len(c.held)-1]
+	fmt.Printf("\nThen, with %s locks held and %s requests a second for %v: since its start, lockd's garbage collector has run\n"+
+		"%s and taken %.0f %% of the processor, and its longest pause was %.2f ms (gctrace).\n",
+		group(float64(most)), group(mems[0].load.Throughput), c.duration, load.Plural(g.cycles, "time"), g.percent, g.longest)
 }
 
 // machine describes what was measured where.

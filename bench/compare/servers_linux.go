@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -81,13 +80,13 @@ func (c *compare) install(k *kind) error {
 type server struct {
 	*kind
 	addr string
+	log  string // file
 	cmd  *exec.Cmd
 	dead bool
 }
 
-// start starts a server on a core of its own, by a command that runs another
-// one if there is any, and waits until it listens.
-func (c *compare) start(k *kind, first ...string) (*server, error) {
+// start starts a server on a core of its own and waits until it listens.
+func (c *compare) start(k *kind) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -95,8 +94,8 @@ func (c *compare) start(k *kind, first ...string) (*server, error) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
 	// taskset becomes the server, so the process is the server's.
-	cmd := exec.Command("taskset", slices.Concat([]string{"-c", c.cores[0]}, first, k.args(c, port))...)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd := exec.Command("taskset", append([]string{"-c", c.cores[0]}, k.args(c, port)...)...)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=gctrace=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	log, err := os.Create(filepath.Join(c.dir, k.scheme+port+".log"))
 	if err != nil {
@@ -107,7 +106,7 @@ func (c *compare) start(k *kind, first ...string) (*server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %v", k.name, err)
 	}
-	s := &server{kind: k, addr: "127.0.0.1:" + port, cmd: cmd}
+	s := &server{kind: k, addr: "127.0.0.1:" + port, log: log.Name(), cmd: cmd}
 	for range 200 {
 		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {

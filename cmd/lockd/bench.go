@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/nylen/lockd/internal/load"
@@ -15,7 +16,7 @@ import (
 // benchCmd is the command line of the load generator. Numbers that are 0 take
 // the defaults of internal/load, which the help texts repeat.
 type benchCmd struct {
-	Target      string        `arg:"" optional:"" default:"tcp://127.0.0.1:9999" help:"tcp://HOST:PORT (or HOST:PORT alone) or unix:///PATH of a lockd; redis://HOST:PORT or memcached://HOST:PORT to compare with (${default})."`
+	Target      filled        `arg:"" optional:"" default:"tcp://127.0.0.1:9999" help:"tcp://HOST:PORT (or HOST:PORT or PORT alone) or unix:///PATH of a lockd; redis://HOST:PORT or memcached://HOST:PORT to compare with (${default})."`
 	Connections int           `short:"c" env:"-" placeholder:"N" default:"50" group:"Load" help:"Connections (${default})."`
 	Pipeline    int           `short:"P" env:"-" placeholder:"N" default:"1" group:"Load" help:"Requests that a connection sends without waiting for their replies (${default})."`
 	Requests    int64         `short:"n" env:"-" placeholder:"N" group:"Load" help:"Stop after so many requests."`
@@ -33,9 +34,9 @@ type benchCmd struct {
 
 // Help is printed by `lockd bench --help`.
 func (benchCmd) Help() string {
-	return `Prints what it measured at the end, also when Ctrl-C ends it early; progress goes to stderr.
+	return `Prints what it measured at the end, also when Ctrl-C or SIGTERM ends it early; progress goes to stderr.
 Refusals, a lock that another connection holds, are no errors. A reply that cannot belong
-to its request ends the run with exit code 1.
+to its request ends the run with exit code 1, and so does a server that stops replying.
 
 Examples:
 
@@ -46,11 +47,12 @@ Examples:
 
 // Run puts load on the target and prints the report.
 func (c *benchCmd) Run() error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second one ends the process
 	progress := progressLine{terminal: isTerminal(os.Stderr)}
 	report, err := load.Run(ctx, load.Options{
-		Target:      c.Target,
+		Target:      string(c.Target),
 		Connections: c.Connections,
 		Pipeline:    c.Pipeline,
 		Requests:    c.Requests,
@@ -66,7 +68,7 @@ func (c *benchCmd) Run() error {
 		OnProgress:  progress.show,
 	})
 	progress.clear()
-	if report.Target == "" { // nothing ran
+	if err != nil && report.Requests == 0 { // nothing to show
 		return err
 	}
 	if c.JSON {

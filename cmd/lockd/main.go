@@ -4,8 +4,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 	"github.com/nylen/lockd/pkg/server"
@@ -31,16 +36,44 @@ A client holds a lock by staying connected, and the lock is gone with the
 connection, so stale locks cannot exist. Shared locks are counted, so a fleet
 limits its concurrency with them.
 
-Try it:  lockd &  printf 'g foo\nq\n' | nc -N 127.0.0.1 9999`
+Try it, with lockd running in another terminal:
+
+	printf 'g foo\nq\n' | nc -N 127.0.0.1 9999`
 
 type versionCmd struct{}
 
 func (versionCmd) Run() error {
-	fmt.Println("lockd", server.Version)
-	return nil
+	_, err := fmt.Printf("lockd %s (%s)\n", server.Version, build())
+	return err
+}
+
+// build tells what the program was made with and, if that is known, of.
+func build() string {
+	settings := make(map[string]string)
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			settings[s.Key] = s.Value
+		}
+	}
+	text := runtime.Version()
+	if revision := settings["vcs.revision"]; revision != "" {
+		text += ", revision " + revision
+	}
+	if settings["vcs.modified"] == "true" {
+		text += ", modified"
+	}
+	return text
 }
 
 func main() {
+	forgetEmpty()
+	args := os.Args[1:]
+	if slices.Equal(args, []string{"--version"}) {
+		args = []string{"version"}
+	}
+	if err := checkGlockdFlags(args); err != nil {
+		fail(2, err.Error()+" (see lockd --help)")
+	}
 	var c cli
 	parser := kong.Must(&c,
 		kong.Name("lockd"),
@@ -48,13 +81,48 @@ func main() {
 		kong.DefaultEnvars("LOCKD"),
 		kong.Help(help),
 	)
-	ctx, err := parser.Parse(os.Args[1:])
-	if err != nil {
-		fail(2, err.Error()+" (see lockd --help)")
+	ctx, err := parser.Parse(args)
+	if wrong := new(kong.ParseError); errors.As(err, &wrong) {
+		misuse(args, wrong.Context, err)
+	} else if err != nil {
+		fail(2, err.Error())
 	}
-	if err := ctx.Run(); err != nil {
+	if err := ctx.Run(); errors.As(err, new(usageError)) {
+		misuse(args, ctx, err)
+	} else if err != nil {
 		fail(1, err.Error())
 	}
+}
+
+// forgetEmpty unsets our environment variables that are empty, which is how
+// scripts and service files write that they are not set.
+func forgetEmpty() {
+	for _, pair := range os.Environ() {
+		if name, empty := strings.CutSuffix(pair, "="); empty && strings.HasPrefix(name, "LOCKD_") {
+			os.Unsetenv(name)
+		}
+	}
+}
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+// misuse says what is wrong with the command line, and exits.
+func misuse(args []string, ctx *kong.Context, err error) {
+	text := err.Error()
+	if len(args) > 0 { // kong takes an unknown command for an argument of serve
+		if rest, ok := strings.CutPrefix(text, "unexpected argument "+args[0]); ok {
+			text = "unknown command " + args[0] + rest
+		}
+	}
+	help := "lockd --help"
+	if command := ctx.Selected(); command != nil {
+		text = strings.TrimPrefix(text, command.Path()+": ")
+		if slices.Contains(args, command.Name) {
+			help = "lockd " + command.Name + " --help"
+		}
+	}
+	fail(2, text+" (see "+help+")")
 }
 
 // help prints a command's help. Without a command that is the overview and,

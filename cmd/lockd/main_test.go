@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,6 +56,11 @@ func start(t *testing.T, env []string, args ...string) *daemon {
 	t.Helper()
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), env...)
+	return startWith(t, cmd)
+}
+
+func startWith(t *testing.T, cmd *exec.Cmd) *daemon {
+	t.Helper()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +89,7 @@ func (d *daemon) line() string {
 // addr returns the address of a transport from the start line.
 func (d *daemon) addr(transport string) string {
 	d.t.Helper()
-	m := regexp.MustCompile(` ` + transport + `=(\S+)`).FindStringSubmatch(d.start)
+	m := regexp.MustCompile(` ` + transport + `=([^\s,]+)`).FindStringSubmatch(d.start)
 	if m == nil {
 		d.t.Fatalf("no %s address in the start line %q", transport, d.start)
 	}
@@ -174,8 +180,8 @@ func TestServesOnEveryListener(t *testing.T) {
 			t.Errorf("start line %q lacks %q", d.start, want)
 		}
 	}
-	if n := strings.Count(d.start, " tcp="); n != 2 {
-		t.Errorf("%d TCP addresses in %q, want 2", n, d.start)
+	if !regexp.MustCompile(` tcp=127.0.0.1:\d+,127.0.0.1:\d+ `).MatchString(d.start) {
+		t.Errorf("want two TCP addresses in %q", d.start)
 	}
 	c := dial(t, "tcp", d.addr("tcp"))
 	c.ask("g foo", "1 Lock Get Success: foo")
@@ -206,8 +212,11 @@ func TestServesOnEveryListener(t *testing.T) {
 func TestEnvironmentSetsFlags(t *testing.T) {
 	t.Parallel()
 	dir := short(t)
-	d := start(t, []string{"LOCKD_TCP=" + anyPort, "LOCKD_UNIX=" + dir + "/s", "LOCKD_ADMIN=off",
-		"LOCKD_DISABLE_DUMP=true", "LOCKD_DISABLE_REGISTRY=true", "LOCKD_MAX_LOCKS=1"})
+	// An empty one is not set.
+	d := start(t, []string{"LOCKD_TCP=" + anyPort + ", " + anyPort, "LOCKD_UNIX=" + dir + "/a, b", "LOCKD_ADMIN=off",
+		"LOCKD_DISABLE_DUMP=true", "LOCKD_DISABLE_REGISTRY=true", "LOCKD_MAX_LOCKS=1",
+		"LOCKD_MAX_LINE=", "LOCKD_PID_FILE=", "LOCKD_LOG_FORMAT=", "LOCKD_WEBSOCKET="})
+	dial(t, "unix", dir+"/a, b").ask("i a", "0 Lock Not Locked: a")
 	if strings.Contains(d.start, "admin=") {
 		t.Errorf("LOCKD_ADMIN=off: %q", d.start)
 	}
@@ -216,6 +225,28 @@ func TestEnvironmentSetsFlags(t *testing.T) {
 	c.ask("iam x", "0 disabled")
 	c.ask("g a", "1 Lock Get Success: a")
 	c.ask("g b", "0 Too Many Locks: b")
+}
+
+// TestJSONLog: a key once a line, and words rather than numbers and objects.
+func TestJSONLog(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "-t", anyPort, "--admin", "off", "-v", "--log-format", "json")
+	if strings.Count(d.start, `"tcp":`) != 1 {
+		t.Errorf("start line %q", d.start)
+	}
+	m := regexp.MustCompile(`"tcp":"([\d.:]+),([\d.:]+)"`).FindStringSubmatch(d.start)
+	if m == nil {
+		t.Fatalf("start line %q", d.start)
+	}
+	for _, addr := range m[1:] {
+		dial(t, "tcp", addr).ask("i a", "0 Lock Not Locked: a")
+	}
+	_, log := d.stop(syscall.SIGTERM)
+	for _, want := range []string{`"transport":"tcp"`, `"signal":"terminated"`, `"drain-timeout":"10s"`, `"level":"INFO"`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %s in the log %s", want, log)
+		}
+	}
 }
 
 func TestVerboseLogsConnectionsAsJSON(t *testing.T) {
@@ -241,9 +272,28 @@ func TestWarnsBeyondLoopback(t *testing.T) {
 	}
 }
 
+// TestDoesNotWarnOfAdmin: no locks can be taken there.
+func TestDoesNotWarnOfAdmin(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "0.0.0.0:0")
+	if _, log := d.stop(syscall.SIGTERM); strings.Contains(log, "WARN") {
+		t.Errorf("log %q", log)
+	}
+}
+
+// seek reads the log up to a line with a text, and returns that line.
+func (d *daemon) seek(want string) string {
+	d.t.Helper()
+	for {
+		if line := d.line(); strings.Contains(line, want) {
+			return line
+		}
+	}
+}
+
 func TestSignalDrains(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		d := start(t, nil, "-t", anyPort, "--admin", anyPort, "--drain-timeout", "1h")
 		idle := dial(t, "tcp", d.addr("tcp"))
 		idle.ask("i a", "0 Lock Not Locked: a")
@@ -251,6 +301,9 @@ func TestSignalDrains(t *testing.T) {
 		holder.ask("g a", "1 Lock Get Success: a")
 		d.cmd.Process.Signal(sig)
 		idle.ended()
+		if line := d.seek("waiting for clients"); !strings.Contains(line, "connections=1 locks=1 waiters=0") {
+			t.Errorf("log line %q", line)
+		}
 		// Who holds a lock goes on, nobody new comes in, and the balancer is told.
 		if c, err := net.Dial("tcp", d.addr("tcp")); err == nil {
 			c.Close()
@@ -274,7 +327,7 @@ func TestDrainTimeoutCutsOff(t *testing.T) {
 	d := start(t, nil, "-t", anyPort, "--admin", "off", "--drain-timeout", "10ms")
 	holder := dial(t, "tcp", d.addr("tcp"))
 	holder.ask("g a", "1 Lock Get Success: a")
-	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "cut off") {
+	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, `msg="cutting clients off" connections=1 locks=1 waiters=0 reason="drain timeout"`) {
 		t.Errorf("exit code %d, log %q", code, log)
 	}
 }
@@ -288,8 +341,8 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 	if line := d.line(); !strings.Contains(line, "shutting down") {
 		t.Fatal(line)
 	}
-	if code, _ := d.stop(syscall.SIGTERM); code != 0 {
-		t.Errorf("exit code %d", code)
+	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, `reason="second signal"`) {
+		t.Errorf("exit code %d, log %q", code, log)
 	}
 }
 
@@ -317,6 +370,31 @@ func TestPidFile(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the pid file is left: %v", err)
+	}
+}
+
+// TestPidFileIsNobodyElses: what is no pid file, or not this one any more, is
+// left alone.
+func TestPidFileIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(short(t), "file")
+	const precious = "42 is the answer\n"
+	if err := os.WriteFile(path, []byte(precious), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-t", anyPort}, {"-t", "127.0.0.1:1", "--unix", path + "/none"}} {
+		code, _, stderr := run(append(args, "--admin", "off", "-p", path)...)
+		if got, _ := os.ReadFile(path); code != 1 || !strings.Contains(stderr, "something else") || string(got) != precious {
+			t.Errorf("%v: exit code %d, %q; the file is now %q", args, code, stderr, got)
+		}
+	}
+	os.Remove(path)
+	first := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
+	os.Remove(path)
+	second := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
+	first.stop(syscall.SIGTERM)
+	if got, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(got), fmt.Sprint(second.cmd.Process.Pid)) {
+		t.Errorf("the first server's end leaves of the second one's pid file %q, %v", got, err)
 	}
 }
 
@@ -363,19 +441,36 @@ func TestFailsInOneLine(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"-t", used.Addr().String()}, "address already in use"},
-		{[]string{"-w", used.Addr().String()}, "address already in use"},
-		{[]string{"-t", anyPort, "--admin", used.Addr().String()}, "address already in use"},
+		{[]string{"-t", used.Addr().String()}, "--tcp: cannot listen on " + used.Addr().String() + ": address already in use"},
+		{[]string{"-w", used.Addr().String()}, "--websocket: cannot listen on "},
+		{[]string{"-t", anyPort, "--admin", used.Addr().String()}, "address already in use (off disables it)"},
+		{[]string{"-t", "abc"}, `--tcp: "abc": want [HOST:]PORT`},
+		{[]string{"-w", "127.0.0.1"}, `--websocket: "127.0.0.1": want [HOST:]PORT`},
+		{[]string{"-t", ""}, "--tcp: must not be empty"},
+		{[]string{"-t", anyPort + ","}, "--tcp: must not be empty"},
+		{[]string{"--unix", ""}, "--unix: must not be empty"},
+		{[]string{"--admin", ""}, "--admin: must not be empty"},
+		{[]string{"-p", ""}, "--pid-file: must not be empty"},
+		{[]string{"--websocket-origin", ""}, "--websocket-origin: must not be empty"},
+		{[]string{"--unix", "/tmp/" + strings.Repeat("x", 200)}, "at most"},
+		{[]string{"--drain-timeout=-1s"}, "lockd: --drain-timeout: must not be below 0 (see lockd --help)"},
+		{[]string{"serve", "--max-waiters=-1"}, "--max-waiters: must be at least 1, not -1 (see lockd serve --help)"},
+		{[]string{"serv"}, "unknown command serv (see lockd --help)"},
+		// glockd's flags, which would otherwise be short ones with a value.
+		{[]string{"-port=9999"}, "-port is a flag of glockd; here it is -t PORT (see lockd --help)"},
+		{[]string{"-v", "-pidfile", "x"}, "-pidfile is a flag of glockd; here it is -p FILE"},
+		{[]string{"serve", "-dump=false"}, "-dump is a flag of glockd; here it is --disable-dump for -dump=false"},
+		{[]string{"serve", "foo"}, "unexpected argument foo (see lockd serve --help)"},
 		{[]string{"-t", "no-port:"}, "no-port:"},
 		{[]string{"-t", "localhost:99999"}, "99999"},
 		{[]string{"--unix", file}, "not a socket"},
 		{[]string{"--unix", dir + "/none/s"}, "no such file"},
-		{[]string{"-p", dir}, "is a directory"},
+		{[]string{"-p", dir}, "not a regular file"},
 		{[]string{"-p", dir + "/none/pid"}, "no such file"},
 		{[]string{"--bogus"}, "--bogus"},
 		{[]string{"--unix-mode", "9999"}, "no file mode"},
 		{[]string{"--log-format", "xml"}, "--log-format"},
-		{[]string{"--shards", "3"}, "power of two"},
+		{[]string{"--shards", "3"}, "--shards: must be a power of two"},
 		{[]string{"--shards", "131072"}, "65536"},
 		{[]string{"--max-line", "3"}, "max-line"},
 		{[]string{"--max-locks", "-1"}, "max-locks"},
@@ -394,6 +489,9 @@ func TestFailsInOneLine(t *testing.T) {
 			t.Errorf("lockd %s: exit code %d, stdout %q, stderr %q, want one line with %q",
 				strings.Join(args, " "), code, stdout, stderr, test.want)
 		}
+		if usage := strings.Contains(stderr, " (see lockd "); usage != (code == 2) {
+			t.Errorf("lockd %s: exit code %d, stderr %q", strings.Join(args, " "), code, stderr)
+		}
 	}
 	if got, _ := os.ReadFile(file); string(got) != "precious" {
 		t.Errorf("a file in the socket's place is now %q", got)
@@ -402,11 +500,20 @@ func TestFailsInOneLine(t *testing.T) {
 
 func TestVersionAndHelp(t *testing.T) {
 	t.Parallel()
-	if code, out, _ := run("version"); code != 0 || out != "lockd "+server.Version+"\n" {
-		t.Errorf("version: %d %q", code, out)
+	for _, word := range []string{"version", "--version"} {
+		if code, out, _ := run(word); code != 0 || !strings.HasPrefix(out, "lockd "+server.Version+" ("+runtime.Version()) {
+			t.Errorf("%s: %d %q", word, code, out)
+		}
 	}
 	for _, args := range [][]string{{"--help"}, {"serve", "--help"}} {
 		code, out, _ := run(args...)
+		if args[0] == "--help" && !strings.Contains(out, `
+Try it, with lockd running in another terminal:
+
+    printf 'g foo\nq\n' | nc -N 127.0.0.1 9999
+`) {
+			t.Errorf("%v: %q", args, out)
+		}
 		if code != 0 || !strings.Contains(out, "--drain-timeout") || !strings.Contains(out, "$LOCKD_TCP") {
 			t.Errorf("%v: exit code %d, %q", args, code, out)
 		}

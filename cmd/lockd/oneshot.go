@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -22,19 +24,64 @@ import (
 // oneshot is what they have in common.
 type oneshot struct {
 	remote
-	JSON bool `env:"-" help:"Print one JSON document."`
+	Timeout time.Duration `env:"-" placeholder:"TIME" default:"5s" help:"How long the server may take to answer (${default})."`
+	JSON    bool          `env:"-" help:"Print one JSON document."`
+}
+
+// Validate is called by kong.
+func (o *oneshot) Validate() error {
+	if o.Timeout <= 0 {
+		return errors.New("--timeout: must be above 0")
+	}
+	return o.remote.Validate()
 }
 
 // do asks the server. What goes wrong ends the process.
-func (o *oneshot) do(ask func(ctx context.Context, c *client.Client) error) {
-	c, err := client.New(o.options())
-	if err == nil {
-		err = ask(context.Background(), c)
-		c.Close()
-	}
+func (o *oneshot) do(ask func(ctx context.Context, c *client.Client) error) error {
+	c, err := client.New(client.Options{
+		Target: string(o.Server), ConnectTimeout: o.ConnectTimeout, ReadTimeout: o.Timeout,
+	})
 	if err != nil {
-		fail(exitUnavailable, o.Server+": "+strings.TrimPrefix(err.Error(), "lockd: "))
+		return usageError{fmt.Errorf("--server: %s", strings.TrimPrefix(err.Error(), "lockd: target "))}
 	}
+	defer c.Close()
+	if err := ask(context.Background(), c); err != nil {
+		select {
+		case <-c.Connected():
+			fail(exitUnavailable, fmt.Sprintf("%s: %v", o.Server, plainly(err, o.Timeout)))
+		default:
+			fail(exitUnavailable, fmt.Sprintf("cannot reach %s: %v", o.Server, plainly(err, o.ConnectTimeout)))
+		}
+	}
+	return nil
+}
+
+// unless says which flag of the server has disabled what was asked for.
+func unless(flags string, err error) error {
+	if errors.Is(err, client.ErrDisabled) {
+		return errors.New("disabled: the server was started with " + flags)
+	}
+	return err
+}
+
+// raw is the bytes of a name that JSON cannot carry, where names that are not
+// UTF-8 would look alike; empty for others.
+func raw(name string) string {
+	if utf8.ValidString(name) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString([]byte(name))
+}
+
+// rawAll is the same for a list, all of it if one name needs it.
+func rawAll(names []string) (all []string) {
+	if !slices.ContainsFunc(names, func(n string) bool { return raw(n) != "" }) {
+		return nil
+	}
+	for _, n := range names {
+		all = append(all, base64.StdEncoding.EncodeToString([]byte(n)))
+	}
+	return all
 }
 
 // print prints the answer: the document, or a table of rows.
@@ -67,7 +114,7 @@ func plain(name string) string {
 
 type inspectCmd struct {
 	oneshot
-	Name verbatim `arg:"" help:"The lock."`
+	Name lockName `arg:"" help:"The lock."`
 }
 
 func (*inspectCmd) Help() string {
@@ -80,21 +127,26 @@ Exit codes:
 	2   wrong usage
 	69  the server cannot be reached, or refused
 
-The JSON document: name, held (the exclusive lock), shared (a number).`
+The JSON document: name, held (the exclusive lock), shared (a number). A name that is not UTF-8 stands in
+name_base64, too; so it is in the documents of the other commands.`
 }
 
 func (c *inspectCmd) Run() error {
 	answer := struct {
 		Name   string `json:"name"`
+		Raw    string `json:"name_base64,omitempty"`
 		Held   bool   `json:"held"`
 		Shared int    `json:"shared"`
-	}{Name: string(c.Name)}
-	c.do(func(ctx context.Context, cl *client.Client) (err error) {
+	}{Name: string(c.Name), Raw: raw(string(c.Name))}
+	err := c.do(func(ctx context.Context, cl *client.Client) (err error) {
 		if answer.Held, err = cl.Inspect(ctx, answer.Name); err == nil {
 			answer.Shared, err = cl.InspectShared(ctx, answer.Name)
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	text := "free"
 	if answer.Held {
 		text = "held"
@@ -113,22 +165,30 @@ func (c *inspectCmd) Run() error {
 
 type dumpCmd struct {
 	oneshot
-	Name *verbatim `arg:"" optional:"" help:"List the holders of this lock only."`
+	Name *lockName `arg:"" optional:"" help:"List the holders of this lock only."`
 }
 
 func (*dumpCmd) Help() string {
 	return `Lists the locks that are held, exclusive and shared ones, and who holds them: by registered name, or
-else by address. The JSON document: exclusive, a list of name and holder; shared, a list of name and holders.`
+else by address. The JSON document: exclusive, a list of name and holder; shared, a list of name and holders;
+those that are not UTF-8 in name_base64, holder_base64 and holders_base64, too.
+
+The reply that this is made of puts ": " between a lock's name and its holder. Where a holder has registered a
+name with ": " in it, the two cannot be told apart for certain.`
 }
 
 type exclusiveLock struct {
-	Name   string `json:"name"`
-	Holder string `json:"holder"`
+	Name      string `json:"name"`
+	RawName   string `json:"name_base64,omitempty"`
+	Holder    string `json:"holder"`
+	RawHolder string `json:"holder_base64,omitempty"`
 }
 
 type sharedLock struct {
-	Name    string   `json:"name"`
-	Holders []string `json:"holders"`
+	Name       string   `json:"name"`
+	RawName    string   `json:"name_base64,omitempty"`
+	Holders    []string `json:"holders"`
+	RawHolders []string `json:"holders_base64,omitempty"`
 }
 
 func (c *dumpCmd) Run() error {
@@ -136,7 +196,7 @@ func (c *dumpCmd) Run() error {
 		Exclusive []exclusiveLock `json:"exclusive"`
 		Shared    []sharedLock    `json:"shared"`
 	}{[]exclusiveLock{}, []sharedLock{}}
-	c.do(func(ctx context.Context, cl *client.Client) error {
+	err := c.do(func(ctx context.Context, cl *client.Client) error {
 		exclusive, shared := make(map[string]string), make(map[string][]string)
 		var err error
 		if c.Name == nil {
@@ -159,13 +219,18 @@ func (c *dumpCmd) Run() error {
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(exclusive)) {
-			answer.Exclusive = append(answer.Exclusive, exclusiveLock{name, exclusive[name]})
+			holder := exclusive[name]
+			answer.Exclusive = append(answer.Exclusive, exclusiveLock{name, raw(name), holder, raw(holder)})
 		}
 		for _, name := range slices.Sorted(maps.Keys(shared)) {
-			answer.Shared = append(answer.Shared, sharedLock{name, shared[name]})
+			holders := shared[name]
+			answer.Shared = append(answer.Shared, sharedLock{name, raw(name), holders, rawAll(holders)})
 		}
-		return err
+		return unless("--disable-dump", err)
 	})
+	if err != nil {
+		return err
+	}
 	rows := [][]string{{"NAME", "KIND", "HOLDER"}}
 	for _, l := range answer.Exclusive {
 		rows = append(rows, []string{l.Name, "exclusive", l.Holder})
@@ -181,24 +246,28 @@ func (c *dumpCmd) Run() error {
 type whoCmd struct{ oneshot }
 
 func (*whoCmd) Help() string {
-	return `The JSON document: clients, a list of addr and name.`
+	return `The JSON document: clients, a list of addr and name (and name_base64 of a name that is not UTF-8).`
 }
 
 func (c *whoCmd) Run() error {
 	type entry struct {
 		Addr string `json:"addr"`
 		Name string `json:"name"`
+		Raw  string `json:"name_base64,omitempty"`
 	}
 	answer := struct {
 		Clients []entry `json:"clients"`
 	}{[]entry{}}
-	c.do(func(ctx context.Context, cl *client.Client) error {
+	err := c.do(func(ctx context.Context, cl *client.Client) error {
 		peers, err := cl.Clients(ctx, "")
 		for _, p := range peers {
-			answer.Clients = append(answer.Clients, entry{p.Addr, p.Name})
+			answer.Clients = append(answer.Clients, entry{p.Addr, p.Name, raw(p.Name)})
 		}
-		return err
+		return unless("--disable-dump or --disable-registry", err)
 	})
+	if err != nil {
+		return err
+	}
 	rows := [][]string{{"ADDR", "NAME"}}
 	for _, e := range answer.Clients {
 		rows = append(rows, []string{e.Addr, e.Name})
@@ -214,10 +283,13 @@ func (*statsCmd) Help() string {
 
 func (c *statsCmd) Run() error {
 	var counters map[string]int64
-	c.do(func(ctx context.Context, cl *client.Client) (err error) {
+	err := c.do(func(ctx context.Context, cl *client.Client) (err error) {
 		counters, err = cl.Stats(ctx)
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	width := 0
 	for _, n := range counters {
 		width = max(width, len(strconv.FormatInt(n, 10)))
@@ -239,7 +311,7 @@ server, addr (this client's, as the server sees it), connect_ms, rtt_ms. Exit co
 func (c *pingCmd) Run() error {
 	var connected, replied time.Duration
 	var me client.Peer
-	c.do(func(ctx context.Context, cl *client.Client) (err error) {
+	err := c.do(func(ctx context.Context, cl *client.Client) (err error) {
 		begin := time.Now()
 		select {
 		case <-cl.Connected():
@@ -252,12 +324,15 @@ func (c *pingCmd) Run() error {
 		replied = time.Since(begin) - connected
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return c.print(struct {
 		Server  string  `json:"server"`
 		Addr    string  `json:"addr"`
 		Connect float64 `json:"connect_ms"`
 		RTT     float64 `json:"rtt_ms"`
-	}{c.Server, me.Addr, ms(connected), ms(replied)}, [][]string{{fmt.Sprintf(
+	}{string(c.Server), me.Addr, ms(connected), ms(replied)}, [][]string{{fmt.Sprintf(
 		"%s replied in %.3f ms (connected in %.3f ms)", c.Server, ms(replied), ms(connected))}})
 }

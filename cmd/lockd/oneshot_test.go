@@ -86,7 +86,7 @@ func TestOneShotCommands(t *testing.T) {
 		}
 
 		ping := document(t, server, 0, "ping")
-		if ping["server"] != server || ping["addr"] == "" || ping["rtt_ms"].(float64) <= 0 || ping["connect_ms"].(float64) <= 0 {
+		if ping["server"] != server || ping["addr"] == "" || ping["rtt_ms"].(float64) <= 0 || ping["connect_ms"].(float64) < 0 {
 			t.Errorf("ping: %v", ping)
 		}
 		if out := prints(t, server, 0, "ping"); !strings.HasPrefix(out, server+" replied in ") {
@@ -134,12 +134,17 @@ func TestOneShotFails(t *testing.T) {
 		want string
 		args []string
 	}{
-		{69, "refused", []string{"ping", "-s", gone.Addr().String()}},
+		{69, "lockd: cannot reach " + gone.Addr().String() + ": connection refused\n", []string{"ping", "-s", gone.Addr().String()}},
 		{69, "refused", []string{"inspect", "a", "-s", gone.Addr().String()}},
 		{69, "disabled", []string{"dump", "-s", d.addr("tcp")}},
 		{69, "disabled", []string{"who", "-s", d.addr("tcp")}},
-		{69, "line break", []string{"inspect", "a\nb", "-s", d.addr("tcp")}},
-		{69, "target", []string{"ping", "-s", "http://x"}},
+		{69, "--disable-dump", []string{"dump", "a", "-s", d.addr("tcp")}},
+		{69, "the name is too long", []string{"inspect", strings.Repeat("x", 5000), "-s", d.addr("tcp")}},
+		{2, "line break", []string{"inspect", "a\nb", "-s", d.addr("tcp")}},
+		{2, "--server: \"http://x\": want tcp://", []string{"ping", "-s", "http://x"}},
+		{2, "--server: must not be empty (see lockd ping --help)", []string{"ping", "-s", ""}},
+		{2, "--timeout: must be above 0", []string{"stats", "--timeout", "0s"}},
+		{2, "unexpected argument foo", []string{"stats", "foo"}},
 		{2, "name", []string{"inspect"}},
 		{2, "--connect-timeout", []string{"ping", "--connect-timeout", "0"}},
 	} {
@@ -149,6 +154,35 @@ func TestOneShotFails(t *testing.T) {
 			t.Errorf("%q: exit code %d, want %d; stdout %q, stderr %q, want one line with %q",
 				test.args, code, test.code, stdout, stderr, test.want)
 		}
+	}
+}
+
+// TestOneShotNames: spelled as the server does, and to be told apart in JSON
+// if they are not UTF-8.
+func TestOneShotNames(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("iam w\xff", "1 ok")
+	c.ask("g a b", "1 Lock Get Success: a b")
+	c.ask("g \xfe", "1 Lock Get Success: \xfe")
+	c.ask("g \xff", "1 Lock Get Success: \xff")
+	c.ask("sg \xff", "1 Shared Lock Get Success: \xff")
+	for _, test := range []struct{ want, command, name string }{
+		{`{"name":"a b","held":true,"shared":0}`, "inspect", " a \t b "},
+		{`{"name":"\ufffd","name_base64":"/w==","held":true,"shared":1}`, "inspect", "\xff"},
+		{`{"exclusive":[{"name":"a b","holder":"w\ufffd","holder_base64":"d/8="}],"shared":[]}`, "dump", "a  b"},
+		{`{"exclusive":[{"name":"\ufffd","name_base64":"/g==","holder":"w\ufffd","holder_base64":"d/8="}],"shared":[]}`, "dump", "\xfe"},
+		{`{"exclusive":[{"name":"\ufffd","name_base64":"/w==","holder":"w\ufffd","holder_base64":"d/8="}],` +
+			`"shared":[{"name":"\ufffd","name_base64":"/w==","holders":["w\ufffd"],"holders_base64":["d/8="]}]}`, "dump", "\xff"},
+	} {
+		if got := prints(t, d.addr("tcp"), 0, test.command, test.name, "--json"); got != test.want+"\n" {
+			t.Errorf("%s %q: got %s, want %s", test.command, test.name, got, test.want)
+		}
+	}
+	me := c.LocalAddr().String()
+	if got, want := prints(t, d.addr("tcp"), 0, "who", "--json"), `{"clients":[{"addr":"`+me+`","name":"w\ufffd","name_base64":"d/8="}]}`+"\n"; got != want {
+		t.Errorf("who: got %s, want %s", got, want)
 	}
 }
 
@@ -178,7 +212,7 @@ func TestBoundsOfWaitingAndSessions(t *testing.T) {
 func version(t *testing.T) string {
 	t.Helper()
 	_, out, _ := run("version")
-	return strings.TrimSpace(strings.TrimPrefix(out, "lockd "))
+	return strings.Fields(out)[1]
 }
 
 // TestHelpOfCommands: as readable as that of serve.

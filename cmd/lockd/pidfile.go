@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 )
 
 // A pidFile names the process that serves: its number and its port, a line
@@ -13,8 +16,12 @@ type pidFile struct {
 	path string
 }
 
-// lockPidFile opens and locks a pid file.
+// lockPidFile opens and locks a pid file. It takes no file that cannot be one:
+// the path may be a mistake, and the file is going to be removed.
 func lockPidFile(path string) (*pidFile, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // nor is it opened
+		return nil, fmt.Errorf("cannot use %s as the pid file: it is not a regular file", path)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the pid file: %w", err)
@@ -23,7 +30,21 @@ func lockPidFile(path string) (*pidFile, error) {
 		f.Close()
 		return nil, fmt.Errorf("the pid file %s belongs to another live process%s: stop that or choose another file", path, owner(path))
 	}
+	if err := checkPidFile(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot use %s as the pid file: %w", path, err)
+	}
 	return &pidFile{f, path}, nil
+}
+
+// checkPidFile tells whether a file is empty or may be a pid file.
+func checkPidFile(f *os.File) error {
+	const most = 64
+	old, err := io.ReadAll(io.LimitReader(f, most))
+	if err == nil && (len(old) == most || strings.Trim(string(old), "0123456789 \t\r\n") != "") {
+		err = errors.New("it holds something else")
+	}
+	return err
 }
 
 // owner returns what the pid file says about who has it.
@@ -50,8 +71,11 @@ func (p *pidFile) write(port int) error {
 	return nil
 }
 
-// remove removes the file, and only then unlocks it.
+// remove removes the file, if it is still this one, and only then unlocks it.
 func (p *pidFile) remove() {
-	os.Remove(p.path)
+	own, err := p.file.Stat()
+	if now, err2 := os.Lstat(p.path); err == nil && err2 == nil && os.SameFile(own, now) {
+		os.Remove(p.path)
+	}
 	p.file.Close()
 }

@@ -3,15 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // runCmd runs a command under a lock.
@@ -19,17 +21,18 @@ type runCmd struct {
 	remote
 	Wait      *time.Duration `env:"-" placeholder:"TIME" group:"Lock" help:"How long to wait for the lock and the rate; 0 tries once. Without it: as long as it takes."`
 	Shared    bool           `env:"-" group:"Lock" help:"Hold a shared lock, which is another one than the exclusive lock of that name. Any number may hold it, unless --limit says otherwise."`
-	Limit     uint32         `env:"-" placeholder:"N" group:"Lock" help:"With --shared: wait until fewer than N hold it."`
+	Limit     *uint32        `env:"-" placeholder:"N" group:"Lock" help:"With --shared: wait until fewer than N hold it."`
 	Rate      rate           `env:"-" placeholder:"N/TIME" group:"Lock" help:"Once the lock is held, also wait for one unit of the rate limiter NAME: at most N starts in TIME, as in 10/1s. To limit only the rate: --shared --rate."`
 	Conflict  int            `name:"conflict-exit-code" short:"E" env:"-" placeholder:"CODE" default:"1" group:"Lock" help:"Exit code when the lock was not to be had in time (${default})."`
 	KillAfter time.Duration  `placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
 	LostAfter time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}). Below 35s: then a server frees the locks of a machine that it cannot reach any more."`
 
-	Lock    verbatim   `arg:"" name:"name" help:"The lock."`
+	Lock    lockName   `arg:"" name:"name" help:"The lock."`
 	Command []verbatim `arg:"" passthrough:"partial" help:"The command and its arguments. No shell is between."`
 
-	name    string // folded
+	name    string
 	command []string
+	stderr  *lineQueue
 }
 
 // Help is printed by kong below the summary.
@@ -82,16 +85,18 @@ func (c *runCmd) Validate() error {
 	if err != nil {
 		return err
 	}
-	if c.name, err = fold(string(c.Lock)); err != nil {
-		return err
-	}
+	c.name = string(c.Lock)
 	if _, _, err := c.lineTarget(); err != nil {
 		return err
 	}
 	switch {
 	case len(c.command) == 0:
 		return errors.New("no command to run: lockd run NAME -- COMMAND")
-	case c.Limit > 0 && !c.Shared:
+	case c.command[0] == "":
+		return errors.New("the command is empty: lockd run NAME -- COMMAND")
+	case c.Limit != nil && (*c.Limit == 0 || *c.Limit > wire.MaxLimit):
+		return fmt.Errorf("--limit: must be 1 to %d", uint32(wire.MaxLimit))
+	case c.Limit != nil && !c.Shared:
 		return errors.New("--limit counts the holders of a shared lock: give --shared, too")
 	case c.Wait != nil && *c.Wait < 0:
 		return errors.New("--wait: must not be below 0")
@@ -105,30 +110,6 @@ func (c *runCmd) Validate() error {
 	return nil
 }
 
-// maxWait is the longest time that a request can speak of.
-const maxWait = 24 * time.Hour
-
-// rate is N/TIME; its zero value is none.
-type rate struct {
-	n      uint32
-	window time.Duration
-}
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (r *rate) UnmarshalText(text []byte) error {
-	number, window, ok := strings.Cut(string(text), "/")
-	if ok && window != "" && (window[0] < '0' || window[0] > '9') {
-		window = "1" + window // 10/s
-	}
-	n, err := strconv.ParseUint(number, 10, 32)
-	w, err2 := time.ParseDuration(window)
-	if !ok || err != nil || err2 != nil || n == 0 || n >= 1<<32-1 || w < time.Millisecond || w > maxWait {
-		return fmt.Errorf("%q is no rate, such as 10/1s or 100/24h", text)
-	}
-	*r = rate{uint32(n), w}
-	return nil
-}
-
 // errConflict: the lock or the rate was not to be had in time.
 type errConflict string
 
@@ -136,16 +117,32 @@ func (e errConflict) Error() string { return string(e) }
 
 // Run does it all. It ends the process itself.
 func (c *runCmd) Run() error {
+	survivePipes()
+	c.stderr = newLineQueue(os.Stderr, func(io.Writer, int64) {})
 	path, err := lookup(c.command[0])
 	if err != nil { // before waiting for hours
-		fail(startCode(err), err.Error())
+		c.cannotStart("", err)
 	}
-	l, err := connect(&c.remote, c.name)
+	quit := make(chan os.Signal, 1) // while there is no command: for Go's stack traces nobody asked
+	if !signal.Ignored(syscall.SIGQUIT) {
+		signal.Notify(quit, syscall.SIGQUIT)
+	}
+	go func() {
+		<-quit
+		os.Exit(exitSignal + int(syscall.SIGQUIT))
+	}()
+	l, err := connect(&c.remote)
 	if err != nil {
 		fail(exitUnavailable, err.Error())
 	}
 	go l.watch(c.LostAfter)
+	waiting := time.AfterFunc(time.Second, func() {
+		if isTerminal(os.Stderr) {
+			c.warn("waiting for " + quote(c.name))
+		}
+	})
 	token, err := c.acquire(l)
+	waiting.Stop()
 	if conflict := errConflict(""); errors.As(err, &conflict) {
 		c.release(l)
 		fail(c.Conflict, err.Error())
@@ -159,6 +156,7 @@ func (c *runCmd) Run() error {
 			signal.Notify(signals, s)
 		}
 	}
+	signal.Stop(quit)
 	select {
 	case <-l.lost:
 		fail(exitUnavailable, fmt.Sprintf("%s: connection lost: %v", c.Server, l.err))
@@ -169,11 +167,12 @@ func (c *runCmd) Run() error {
 	p, err := start(path, c.command, c.environment(token))
 	if err != nil {
 		c.release(l)
-		fail(startCode(err), fmt.Sprintf("%s: %v", c.command[0], err))
+		c.cannotStart(path, err)
 	}
 	code := c.supervise(l, p, signals)
 	p.restore()
 	c.release(l)
+	c.stderr.flush()
 	os.Exit(code)
 	return nil
 }
@@ -196,7 +195,7 @@ func (c *runCmd) environment(token uint64) []string {
 
 // acquire gets all that the command needs. The token is 0 if there is none.
 func (c *runCmd) acquire(l *link) (token uint64, err error) {
-	if !l.sessions && (c.Limit > 0 || c.Rate.n > 0) {
+	if !l.sessions && (c.Limit != nil || c.Rate.n > 0) {
 		return 0, fmt.Errorf("%s: the server knows neither --limit nor --rate (it speaks protocol 1 only)", c.Server)
 	}
 	until := deadline{}
@@ -208,10 +207,10 @@ func (c *runCmd) acquire(l *link) (token uint64, err error) {
 		err = c.poll(l, until)
 	case c.Shared:
 		err = c.wait(l, until, func(ms int64) string {
-			if c.Limit == 0 {
+			if c.Limit == nil {
 				return "sg " + c.name
 			}
-			return fmt.Sprintf("sgw %d %d %s", c.Limit, ms, c.name)
+			return fmt.Sprintf("sgw %d %d %s", *c.Limit, ms, c.name)
 		}, nil)
 	default:
 		err = c.wait(l, until, func(ms int64) string { return fmt.Sprintf("gw %d %s", ms, c.name) }, &token)
@@ -227,21 +226,29 @@ func (c *runCmd) acquire(l *link) (token uint64, err error) {
 func (c *runCmd) wait(l *link, until deadline, request func(ms int64) string, token *uint64) error {
 	for {
 		part := min(until.left(), maxWait)
-		number, text, err := l.ask(request(int64((part+time.Millisecond-1)/time.Millisecond)), 0)
+		number, text, err := l.ask(request(roundUp(part)), 0)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", c.Server, err)
-		case number > 0:
+		case number > 0 && c.granted(text):
 			if token != nil {
 				*token = number
 			}
 			return nil
-		case !strings.Contains(text, "Lock Get Timeout: ") && !strings.HasPrefix(text, "Lock Get Failure: "):
+		case number > 0 || text != wire.GetTimeout+c.name && text != wire.SharedGetTimeout+c.name:
 			return fmt.Errorf("%s: %w", c.Server, refusal(text))
 		case until.left() == 0:
-			return c.conflict("is held by others")
+			return c.conflict()
 		}
 	}
+}
+
+// granted tells whether a reply's text says that the lock is ours.
+func (c *runCmd) granted(text string) bool {
+	if c.Shared {
+		return text == wire.SharedGetSuccess+c.name
+	}
+	return text == wire.GetSuccess+c.name
 }
 
 // poll gets a lock from a server of protocol 1.
@@ -255,14 +262,14 @@ func (c *runCmd) poll(l *link, until deadline) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", c.Server, err)
-		case number > 0:
+		case number > 0 && c.granted(text):
 			return nil
-		case !strings.HasPrefix(text, "Lock Get Failure: "):
+		case number > 0 || text != wire.GetFailure+c.name:
 			return fmt.Errorf("%s: %w", c.Server, refusal(text))
 		}
 		left := until.left()
 		if left == 0 {
-			return c.conflict("is held by others")
+			return c.conflict()
 		}
 		pause := 750*time.Millisecond + rand.N(500*time.Millisecond)
 		if err := l.pause(min(pause, left)); err != nil {
@@ -273,7 +280,7 @@ func (c *runCmd) poll(l *link, until deadline) error {
 
 // takeRate takes a unit of the rate.
 func (c *runCmd) takeRate(l *link, until deadline) error {
-	request := fmt.Sprintf("rl %d %d 1 %s", c.Rate.n, c.Rate.window.Milliseconds(), c.name)
+	request := fmt.Sprintf("rl %d %d 1 %s", c.Rate.n, c.Rate.milliseconds(), c.name)
 	for {
 		number, text, err := l.ask(request, c.LostAfter)
 		if err != nil {
@@ -282,15 +289,15 @@ func (c *runCmd) takeRate(l *link, until deadline) error {
 		if number > 0 {
 			return nil
 		}
-		rest, ok := strings.CutPrefix(text, "Rate Limited ")
+		rest, ok := strings.CutPrefix(text, wire.RateLimited)
 		digits, _, _ := strings.Cut(rest, " ")
 		ms, err := strconv.ParseInt(digits, 10, 64)
-		if !ok || err != nil || ms > maxWait.Milliseconds() {
+		if !ok || err != nil || ms > wire.MaxWait {
 			return fmt.Errorf("%s: %w", c.Server, refusal(text))
 		}
 		retry := time.Duration(ms) * time.Millisecond
 		if retry > until.left() {
-			return c.conflict("is over its rate")
+			return errConflict(fmt.Sprintf("%s is over its rate, which opens in %v", quote(c.name), retry))
 		}
 		if err := l.pause(retry); err != nil {
 			return fmt.Errorf("%s: %w", c.Server, err)
@@ -308,8 +315,8 @@ func (l *link) pause(d time.Duration) error {
 	}
 }
 
-func (c *runCmd) conflict(why string) error {
-	text := fmt.Sprintf("%s %s", quote(c.name), why)
+func (c *runCmd) conflict() error {
+	text := quote(c.name) + " is held by others"
 	if *c.Wait > 0 {
 		text += fmt.Sprintf(", waited %v", *c.Wait)
 	}
@@ -356,7 +363,7 @@ func (c *runCmd) supervise(l *link, p *process, signals <-chan os.Signal) int {
 		case <-lost:
 			lost = nil
 			p.terminate()
-			warn(fmt.Sprintf("lost the lock %s (%v): ending the command, with KILL in %v", quote(c.name), l.err, c.KillAfter))
+			c.warn(fmt.Sprintf("lost the lock %s (%v): ending the command, with KILL in %v", quote(c.name), l.err, c.KillAfter))
 			kill = time.After(c.KillAfter)
 		case <-kill:
 			kill = nil
@@ -374,37 +381,9 @@ func (c *runCmd) supervise(l *link, p *process, signals <-chan os.Signal) int {
 	}
 }
 
-// warn prints one line.
-func warn(text string) { fmt.Fprintln(os.Stderr, "lockd:", text) }
-
-// startCode is the exit code for a command that did not start.
-func startCode(err error) int {
-	if notFound(err) {
-		return exitNotFound
-	}
-	return exitCannotRun
-}
+// warn prints one line. It does not wait for who reads stderr: that may be
+// nobody, when a lost lock has to end the command.
+func (c *runCmd) warn(text string) { fmt.Fprintln(c.stderr, "lockd:", text) }
 
 // quote spells a name so that it stays one word or phrase on a terminal.
 func quote(name string) string { return strconv.Quote(name) }
-
-// lookup finds a command as a shell would, the current folder included if PATH
-// says so.
-func lookup(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if errors.Is(err, exec.ErrDot) {
-		err = nil
-	}
-	if err != nil {
-		var e *exec.Error
-		if errors.As(err, &e) {
-			err = e.Err
-		}
-		return "", fmt.Errorf("%s: %w", name, err)
-	}
-	return path, nil
-}
-
-func notFound(err error) bool {
-	return errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
-}

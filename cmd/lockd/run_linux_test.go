@@ -142,6 +142,12 @@ func TestRunOnATerminal(t *testing.T) {
 		io.WriteString(term, "two\n")
 		term.shows("[two]\r\n")
 	})
+	t.Run("says that it waits", func(t *testing.T) {
+		t.Parallel()
+		dial(t, "tcp", d.addr("tcp")).ask("g held", "1 Lock Get Success: held")
+		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` held -- true`)
+		term.shows("lockd: waiting for \"held\"\r\n")
+	})
 	t.Run("Ctrl-C", func(t *testing.T) {
 		t.Parallel()
 		term := openTerminal(t, "sh", "-c", `trap : INT; `+binary+" run -s "+d.addr("tcp")+` third -- sh -c 'echo ready; exec sleep 1000'; echo code $?`)

@@ -42,8 +42,17 @@ func begin(t *testing.T, d *daemon, args ...string) *runner {
 
 func beginAt(t *testing.T, server string, args ...string) *runner {
 	t.Helper()
+	return beginTo(t, nil, server, args...)
+}
+
+// beginTo gives it a stderr of its own, if not nil.
+func beginTo(t *testing.T, stderr *os.File, server string, args ...string) *runner {
+	t.Helper()
 	r := &runner{t: t, cmd: exec.Command(binary, append([]string{"run", "-s", server}, args...)...)}
 	r.cmd.Stderr = &r.err
+	if stderr != nil {
+		r.cmd.Stderr = stderr
+	}
 	// What a command leaves behind may hold stderr open.
 	r.cmd.WaitDelay = time.Second
 	var err error
@@ -329,7 +338,7 @@ func TestRunRate(t *testing.T) {
 	for _, wait := range []string{"0", "50ms"} {
 		r := hour("--wait", wait, "-E", "9")
 		r.ends(9)
-		r.complains("over its rate")
+		r.complains(`"name" is over its rate, which opens in `)
 	}
 	dial(t, "tcp", d.addr("tcp")).ask("i name", "0 Lock Not Locked: name")
 	// It waits for its unit.
@@ -384,6 +393,32 @@ func TestRunWhenTheServerIsKilled(t *testing.T) {
 			}
 			r.ends(test.code)
 			r.complains(`lost the lock "name"`)
+		})
+	}
+	// Whatever became of who reads stderr, the command is ended.
+	for name, spoil := range map[string]func(r, w *os.File){
+		"stderr is closed": func(r, _ *os.File) { r.Close() },
+		"stderr is full": func(_, w *os.File) {
+			w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			for err := error(nil); err == nil; {
+				_, err = w.Write(make([]byte, 4096))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := serveForRun(t)
+			in, out, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			defer out.Close()
+			spoil(in, out)
+			r := beginTo(t, out, d.addr("tcp"), "name", "--kill-after", "200ms", "--", "sh", "-c", "exec 2>/dev/null; "+stubborn)
+			r.says("ready")
+			d.stop(syscall.SIGKILL)
+			r.ends(128 + 9)
 		})
 	}
 	t.Run("while waiting", func(t *testing.T) {
@@ -470,6 +505,9 @@ func TestRunDoesNotStart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "script"), []byte("#!/no/such/interpreter\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	gone, err := net.Listen("tcp", anyPort)
 	if err != nil {
 		t.Fatal(err)
@@ -480,14 +518,22 @@ func TestRunDoesNotStart(t *testing.T) {
 		want string
 		args []string
 	}{
-		{127, "no-such-command: ", []string{"name", "--", "no-such-command"}},
-		{127, "no such file", []string{"name", "--", dir + "/none"}},
+		{127, "lockd: no-such-command: command not found\n", []string{"name", "--", "no-such-command"}},
+		{127, "lockd: " + dir + "/none: no such file or directory\n", []string{"name", "--", dir + "/none"}},
+		{127, dir + "/script: its interpreter does not exist\n", []string{"name", "--", dir + "/script"}},
+		{126, "lockd: " + dir + "/garbage: exec format error\n", []string{"name", "--", dir + "/garbage"}},
+		{2, "the command is empty", []string{"name", "--", ""}},
+		{2, "--limit: must be 1 to 4294967294", []string{"name", "--shared", "--limit", "0", "--", "true"}},
+		{2, "1ms to 24h", []string{"name", "--rate", "10/25h", "--", "true"}},
+		{2, "--server: must not be empty", []string{"name", "-s", "", "--", "true"}},
+		{2, "(see lockd run --help)", []string{"name", "--bogus", "--", "true"}},
+		{69, ": connection refused\n", []string{"name", "-s", gone.Addr().String(), "--", "true"}},
 		{126, "permission denied", []string{"name", "--", dir + "/plain"}},
 		{126, "exec format error", []string{"name", "--", dir + "/garbage"}},
 		{126, dir, []string{"name", "--", dir}},
 		{69, "cannot reach", []string{"name", "-s", gone.Addr().String(), "--", "true"}},
 		{69, "cannot reach", []string{"name", "-s", "unix://" + dir + "/none", "--", "true"}},
-		{69, "Line Too Long", []string{strings.Repeat("x", 5000), "--", "true"}},
+		{69, "the name is too long", []string{strings.Repeat("x", 5000), "--", "true"}},
 		{2, "tcp:// and unix:// only", []string{"name", "-s", "ws://localhost:1", "--", "true"}},
 		{2, "HOST:PORT", []string{"name", "-s", "localhost", "--", "true"}},
 		{2, "no command", []string{"name", "--"}},
@@ -511,6 +557,119 @@ func TestRunDoesNotStart(t *testing.T) {
 		r.complains(test.want)
 	}
 	dial(t, "tcp", d.addr("tcp")).ask("i name", "0 Lock Not Locked: name")
+}
+
+// TestRunQuits: without Go's stack traces.
+func TestRunQuits(t *testing.T) {
+	t.Parallel()
+	d := serveForRun(t)
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("g name", "1 Lock Get Success: name")
+	r := begin(t, d, "name", "--", "echo", "wrong")
+	await(t, func() bool { return strings.Contains(stats(c), "command_gw: 1\n") })
+	r.cmd.Process.Signal(syscall.SIGQUIT)
+	r.ends(128 + 3)
+	if r.err.Len() > 0 {
+		t.Errorf("stderr %q", r.err.String())
+	}
+}
+
+// script serves connections to somebody who takes the lines of a client one
+// by one and returns what to send. When it says so, the connection ends.
+func script(t *testing.T, answer func() func(line string) (reply string, end bool)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				answer := answer()
+				for in := bufio.NewScanner(c); in.Scan(); {
+					reply, end := answer(in.Text())
+					if io.WriteString(c, reply); end {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// TestRunTakesNoLateReply: a server that greets late, when the lock was asked
+// for already, has not granted it.
+func TestRunTakesNoLateReply(t *testing.T) {
+	t.Parallel()
+	addr := script(t, func() func(string) (string, bool) {
+		late := ""
+		return func(line string) (string, bool) {
+			switch verb, name, _ := strings.Cut(line, " "); verb {
+			case "i":
+				return "0 Lock Not Locked: " + name + "\n", false
+			case "hello":
+				late = "2 lockd 0.1.0\n"
+			case "g":
+				return late + "0 Lock Get Failure: " + name + "\n", false
+			}
+			return "", false
+		}
+	})
+	r := beginAt(t, addr, "name", "--wait", "0", "--", "echo", "wrong")
+	r.ends(69)
+	r.complains(`the server said "lockd 0.1.0"`)
+
+	// Nor one whose pong is there and whose greeting is not.
+	addr = script(t, func() func(string) (string, bool) {
+		late := ""
+		return func(line string) (string, bool) {
+			switch verb, name, _ := strings.Cut(line, " "); verb {
+			case "ping":
+				return "1 pong\n", false
+			case "i":
+				return "0 Lock Not Locked: " + name + "\n", false
+			case "hello":
+				late = "2 lockd 0.1.0\n"
+			default:
+				return late, false
+			}
+			return "", false
+		}
+	})
+	r = beginAt(t, addr, "name", "--connect-timeout", "500ms", "--", "echo", "wrong")
+	r.ends(69)
+	r.complains("no answer within 500ms")
+}
+
+func TestRunSaysWhyInPlainWords(t *testing.T) {
+	t.Parallel()
+	mute := script(t, func() func(string) (string, bool) {
+		return func(string) (string, bool) { return "", false }
+	})
+	rude := script(t, func() func(string) (string, bool) {
+		return func(string) (string, bool) { return "", true }
+	})
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run", "-s", mute, "--connect-timeout", "100ms", "a", "--", "true"}, mute + ": no answer within 100ms"},
+		{[]string{"run", "-s", rude, "a", "--", "true"}, rude + ": the server closed the connection"},
+		{[]string{"ping", "-s", mute, "--timeout", "100ms"}, mute + ": no answer within 100ms"},
+		{[]string{"ping", "-s", rude}, rude + ": the server closed the connection"},
+	} {
+		code, stdout, stderr := run(test.args...)
+		if code != 69 || stdout != "" || stderr != "lockd: "+test.want+"\n" {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q", test.args, code, stdout, stderr)
+		}
+	}
 }
 
 func TestRunIsRefused(t *testing.T) {
@@ -537,8 +696,8 @@ func TestRunIsRefused(t *testing.T) {
 }
 
 // oldServer speaks of protocol 1 what lockd run needs, and is silent on the
-// rest.
-func oldServer(t *testing.T) string {
+// rest. glockd ends one of its lines with \r\n.
+func oldServer(t *testing.T, eol string) string {
 	listener, err := net.Listen("tcp", anyPort)
 	if err != nil {
 		t.Fatal(err)
@@ -552,7 +711,7 @@ func oldServer(t *testing.T) string {
 			mu.Lock()
 			switch h := holder[name]; {
 			case verb == "i" && h == nil:
-				fmt.Fprintf(c, "0 Lock Not Locked: %s\r\n", name)
+				fmt.Fprintf(c, "0 Lock Not Locked: %s%s", name, eol)
 			case verb == "i":
 				fmt.Fprintf(c, "1 Lock Is Locked: %s\n", name)
 			case verb == "g" && h == nil:
@@ -586,7 +745,15 @@ func oldServer(t *testing.T) string {
 
 func TestRunWithAnOldServer(t *testing.T) {
 	t.Parallel()
-	addr := oldServer(t)
+	for name, eol := range map[string]string{"glockd": "\r\n", "lockd for Node.js": "\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runWithAnOldServer(t, oldServer(t, eol))
+		})
+	}
+}
+
+func runWithAnOldServer(t *testing.T, addr string) {
 	holder := beginAt(t, addr, "name", "--", "sh", "-c", `echo ${LOCKD_TOKEN-unset}; read line`)
 	holder.says("unset")
 	once := beginAt(t, addr, "name", "--wait", "0", "--", "echo", "wrong")

@@ -20,12 +20,12 @@ import (
 // serveCmd is the server's command line. Numbers that are 0 take the defaults
 // of pkg/server, which the help texts repeat.
 type serveCmd struct {
-	TCP             []string      `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
-	Unix            []string      `placeholder:"PATH" group:"Listening" help:"Serve lines over a unix socket."`
+	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
+	Unix            paths         `placeholder:"PATH" sep:"none" group:"Listening" help:"Serve lines over a unix socket. For several, repeat the flag: a path may have commas in it."`
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
-	WebSocket       []string      `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
-	WebSocketOrigin []string      `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
-	Admin           string        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
+	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
+	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
+	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
@@ -37,8 +37,8 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
-	DrainTimeout    time.Duration `placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
-	PidFile         string        `short:"p" placeholder:"PATH" group:"Running" help:"Write the process's number and the port, a line each. Refuses to start when another live server has it."`
+	DrainTimeout    time.Duration `placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM, SIGINT or SIGHUP, how long clients that hold locks may take to release them (${default})."`
+	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Write the process's number and the port, a line each. Refuses to start when another live server has it."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
 	Verbose         bool          `short:"v" group:"Running" help:"Log connections, too."`
 }
@@ -46,9 +46,17 @@ type serveCmd struct {
 // defaultTCP is where lockd listens when no listener is asked for.
 const defaultTCP = "127.0.0.1:9999"
 
+// Validate is called by kong.
+func (c *serveCmd) Validate() error {
+	if c.DrainTimeout < 0 {
+		return errors.New("--drain-timeout: must not be below 0")
+	}
+	return nil
+}
+
 func (c *serveCmd) options() server.Options {
 	if len(c.TCP)+len(c.Unix)+len(c.WebSocket) == 0 {
-		c.TCP = []string{defaultTCP}
+		c.TCP = list{defaultTCP}
 	}
 	if c.Admin == "off" {
 		c.Admin = ""
@@ -59,7 +67,7 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
-		Admin:                 c.Admin,
+		Admin:                 string(c.Admin),
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -71,62 +79,68 @@ func (c *serveCmd) options() server.Options {
 		MaxLocksPerConnection: c.MaxLocksPerConn,
 		MaxWaiters:            c.MaxWaiters,
 		MaxSessions:           c.MaxSessions,
-		Logger:                c.logger(),
 	}
-}
-
-func (c *serveCmd) logger() *slog.Logger {
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if c.Verbose {
-		opts.Level = slog.LevelDebug
-	}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }
 
 // Run serves until a signal asks to stop.
 func (c *serveCmd) Run() error {
+	survivePipes()
 	// From here on: a signal that comes while starting must not be lost.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 
+	log, queue := c.logger()
+	defer queue.flush()
 	opts := c.options()
+	opts.Logger = log
 	s, err := server.New(opts)
 	if err != nil {
-		return errors.Unwrap(err)
+		return usageError{flagError(err)}
 	}
+	var pid *pidFile
 	if c.PidFile != "" {
-		p, err := lockPidFile(c.PidFile)
-		if err != nil {
+		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
 			return err
 		}
-		defer p.remove()
-		if err := s.Listen(); err != nil {
-			return err
-		}
-		if err := p.write(port(s.Addrs())); err != nil {
-			return err
-		}
-	} else if err := s.Listen(); err != nil {
-		return err
+		defer pid.remove()
 	}
-	announce(opts.Logger, s.Addrs())
+	if err := s.Listen(); err != nil {
+		return flagError(err)
+	}
+	if pid != nil {
+		if err := pid.write(port(s.Addrs())); err != nil {
+			return err
+		}
+	}
+	announce(log, s.Addrs())
 
 	got := <-signals
-	opts.Logger.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
-	ctx, cancel := context.WithTimeout(context.Background(), c.DrainTimeout)
-	defer cancel()
+	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
+	ctx, stop := context.WithTimeoutCause(context.Background(), c.DrainTimeout, errors.New("drain timeout"))
+	defer stop()
+	ctx, cut := context.WithCancelCause(ctx)
 	go func() {
-		<-signals // the second one means at once
-		cancel()
+		<-signals
+		cut(errors.New("second signal"))
 	}()
-	if err := s.Shutdown(ctx); err != nil {
-		opts.Logger.Warn("cut off clients that still held locks", "reason", err)
-	}
-	opts.Logger.Info("stopped")
+	s.Shutdown(ctx)
+	log.Info("stopped")
 	return nil
+}
+
+// flagError names the flag whose option an error of the server is about.
+func flagError(err error) error {
+	var o *server.OptionError
+	if !errors.As(err, &o) {
+		return err
+	}
+	if o.Option == "admin" {
+		return fmt.Errorf("--%w (off disables it)", o)
+	}
+	return fmt.Errorf("--%w", o)
 }
 
 // announce logs where the server listens, and a warning when others than this
@@ -135,8 +149,12 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open []string
 	for _, a := range addrs {
-		attrs = append(attrs, a.Transport, a.String())
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
+			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
+		} else {
+			attrs = append(attrs, a.Transport, a.String())
+		}
+		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() {
 			open = append(open, a.String())
 		}
 	}

@@ -1,14 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
-	"strconv"
+	"os"
 	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
+	"github.com/nylen/lockd/internal/load"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -23,7 +25,7 @@ const (
 
 // remote is how a command finds its server.
 type remote struct {
-	Server         string        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, unix:///PATH or, except for run, ws://HOST:PORT/PATH (${default})."`
+	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, unix:///PATH or, except for run, ws://HOST:PORT/PATH (${default})."`
 	ConnectTimeout time.Duration `placeholder:"TIME" default:"5s" help:"How long connecting may take (${default})."`
 }
 
@@ -35,60 +37,39 @@ func (r *remote) Validate() error {
 	return nil
 }
 
-// options are those of a Client.
-func (r *remote) options() client.Options {
-	return client.Options{Target: r.Server, ConnectTimeout: r.ConnectTimeout}
-}
-
-// lineTarget returns where a net.Dialer finds the server, by the rules of
-// client.Options.Target.
+// lineTarget returns where a net.Dialer finds the server.
 func (r *remote) lineTarget() (network, addr string, err error) {
-	scheme, rest, ok := strings.Cut(r.Server, "://")
-	if !ok {
-		scheme, rest = "tcp", r.Server
-	}
-	switch scheme {
-	case "tcp":
-		addr = strings.TrimSuffix(rest, "/")
-		if _, err := strconv.ParseUint(addr, 10, 16); err == nil {
-			addr = net.JoinHostPort("localhost", addr)
-		}
-		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-			return "", "", fmt.Errorf("--server: %q: want HOST:PORT", r.Server)
-		}
-		return "tcp", addr, nil
-	case "unix":
-		if rest == "" {
-			return "", "", fmt.Errorf("--server: %q: want a path", r.Server)
-		}
-		return "unix", rest, nil
-	case "ws":
+	if strings.HasPrefix(string(r.Server), "ws://") {
 		return "", "", fmt.Errorf("--server: %q: run speaks tcp:// and unix:// only", r.Server)
 	}
-	return "", "", fmt.Errorf("--server: %q: want tcp:// or unix://", r.Server)
-}
-
-// verbatim is an argument in its very bytes: kong would give a string with
-// U+FFFD for each that is not UTF-8, which is another lock or file.
-type verbatim string
-
-// Decode implements kong.MapperValue.
-func (v *verbatim) Decode(ctx *kong.DecodeContext) error {
-	token, err := ctx.Scan.PopValue("argument")
+	t, err := load.ParseTarget(string(r.Server))
+	if err == nil && t.Server != "lockd" {
+		err = fmt.Errorf("the target %q is not tcp:// or unix://", r.Server)
+	}
 	if err != nil {
-		return err
+		return "", "", fmt.Errorf("--server: %w", err)
 	}
-	*v = verbatim(token.String())
-	return nil
+	return t.Network, t.Addr, nil
 }
 
-// fold spells a name as servers do: blanks at its ends are dropped, runs of
-// them inside become one space. A line break cannot be in a name.
-func fold(name string) (string, error) {
-	if strings.ContainsAny(name, "\r\n") {
-		return "", errors.New("a name cannot contain a line break")
+// errTooLong is a request that is longer than lines may be.
+var errTooLong = errors.New("the name is too long")
+
+// plainly says in a few words why a server was not heard within a time: the
+// names of packages, system calls and addresses are around it already.
+func plainly(err error, patience time.Duration) error {
+	switch op, call := new(net.OpError), new(os.SyscallError); {
+	case errors.Is(err, client.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %v", patience)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection")
+	case errors.Is(err, client.ErrLineTooLong):
+		return errTooLong
+	case errors.As(err, &call):
+		return call.Err
+	case errors.As(err, &op):
+		return op.Err
 	}
-	return strings.Join(strings.FieldsFunc(name, func(r rune) bool {
-		return r == ' ' || r == '\t' || r == '\v' || r == '\f'
-	}), " "), nil
+	text := strings.TrimPrefix(err.Error(), "lockd: ")
+	return errors.New(strings.TrimPrefix(text, "connection lost: "))
 }

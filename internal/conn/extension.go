@@ -9,10 +9,6 @@ import (
 
 // The commands that glockd and lockd for Node.js do not have.
 
-// maxWait is the longest wait, and the longest window of a rate, in
-// milliseconds: a day.
-const maxWait = 86_400_000
-
 // numbers takes decimal numbers off the front of arg. It tells whether all of
 // them were there, each from its least to its most.
 func numbers(arg []byte, into ...argument) (name []byte, ok bool) {
@@ -32,16 +28,13 @@ type argument struct {
 	least, most uint64
 }
 
-// maxLimit is the largest limit of a shared lock or a rate.
-const maxLimit = 1<<32 - 2
-
 func invalidArgument(out []byte, verb string) []byte {
 	return wire.AppendReply(out, 0, wire.InvalidArgument, []byte(verb))
 }
 
 func (s *Session) getWait(arg, out []byte) []byte {
 	var ms uint64
-	name, ok := numbers(arg, argument{&ms, 0, maxWait})
+	name, ok := numbers(arg, argument{&ms, 0, wire.MaxWait})
 	if !ok {
 		return invalidArgument(out, "gw")
 	}
@@ -52,7 +45,7 @@ func (s *Session) getWait(arg, out []byte) []byte {
 
 func (s *Session) getSharedLimit(arg, out []byte) []byte {
 	var limit uint64
-	name, ok := numbers(arg, argument{&limit, 1, maxLimit})
+	name, ok := numbers(arg, argument{&limit, 1, wire.MaxLimit})
 	if !ok {
 		return invalidArgument(out, "sgl")
 	}
@@ -68,7 +61,7 @@ func (s *Session) getSharedLimit(arg, out []byte) []byte {
 
 func (s *Session) getSharedWait(arg, out []byte) []byte {
 	var limit, ms uint64
-	name, ok := numbers(arg, argument{&limit, 1, maxLimit}, argument{&ms, 0, maxWait})
+	name, ok := numbers(arg, argument{&limit, 1, wire.MaxLimit}, argument{&ms, 0, wire.MaxWait})
 	if !ok {
 		return invalidArgument(out, "sgw")
 	}
@@ -86,7 +79,7 @@ func (s *Session) token(name, out []byte) []byte {
 
 func (s *Session) takeRate(arg, out []byte) []byte {
 	var limit, ms, units uint64
-	name, ok := numbers(arg, argument{&limit, 1, maxLimit}, argument{&ms, 1, maxWait}, argument{&units, 0, maxLimit})
+	name, ok := numbers(arg, argument{&limit, 1, wire.MaxLimit}, argument{&ms, 1, wire.MaxWait}, argument{&units, 0, wire.MaxLimit})
 	if !ok || units > limit {
 		return invalidArgument(out, "rl")
 	}
@@ -105,7 +98,7 @@ func (s *Session) takeRate(arg, out []byte) []byte {
 
 func (s *Session) inspectRate(arg, out []byte) []byte {
 	var limit, ms uint64
-	name, ok := numbers(arg, argument{&limit, 1, maxLimit}, argument{&ms, 1, maxWait})
+	name, ok := numbers(arg, argument{&limit, 1, wire.MaxLimit}, argument{&ms, 1, wire.MaxWait})
 	if !ok {
 		return invalidArgument(out, "ri")
 	}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +19,17 @@ func expand(addr string) string {
 		return ":" + addr
 	}
 	return addr
+}
+
+// checkAddr tells whether an address can be one, [HOST:]PORT.
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(expand(addr))
+	if err == nil && port != "" {
+		if _, err = net.LookupPort("tcp", port); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q: want [HOST:]PORT", addr)
 }
 
 // listenTCP opens a listener at HOST:PORT or PORT.
@@ -29,9 +43,22 @@ func listenTCP(addr string) (net.Listener, error) {
 	return l, nil
 }
 
+// maxUnixPath is how long the path of a unix socket may be.
+const maxUnixPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
 // listenUnix opens a listener at a path, replacing the socket file of a server
 // that is gone.
 func (s *Server) listenUnix(path string) (net.Listener, error) {
+	if len(path) > maxUnixPath {
+		return nil, fmt.Errorf("cannot listen on %s: a unix socket's path has at most %d bytes", path, maxUnixPath)
+	}
+	if runtime.GOOS == "linux" && strings.HasPrefix(path, "@") { // no file
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot listen on %s: %w", path, reason(err))
+		}
+		return l, nil
+	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
 			return nil, fmt.Errorf("cannot listen on %s: there is a file that is not a socket", path)
@@ -52,11 +79,36 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", path, reason(err))
 	}
-	if err := os.Chmod(path, s.opts.UnixMode); err != nil {
+	own, err := os.Lstat(path)
+	if err == nil {
+		err = os.Chmod(path, s.opts.UnixMode)
+	}
+	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("cannot set the mode of %s: %w", path, reason(err))
 	}
-	return l, nil
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return &unixListener{Listener: l, path: path, own: own}, nil
+}
+
+// unixListener removes its socket file, but not the one that another server
+// has put in its place.
+type unixListener struct {
+	net.Listener
+	path string
+	own  os.FileInfo
+	once sync.Once
+}
+
+// Close looks for the file while the socket is open: until then no other file
+// gets its inode.
+func (l *unixListener) Close() error {
+	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(l.own, now) {
+			os.Remove(l.path)
+		}
+	})
+	return l.Listener.Close()
 }
 
 // reason strips an error of what the message around it says already.

@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -115,8 +117,13 @@ func TestListenOnNonsense(t *testing.T) {
 		{Unix: []string{"/nowhere/at/all"}},
 		{Unix: []string{"/tmp/" + strings.Repeat("x", 200)}},
 	} {
-		if err := newServer(t, opts).Listen(); err == nil {
-			t.Errorf("listens on %v %v %v", opts.TCP, opts.Unix, opts.WebSocket)
+		s, err := server.New(opts)
+		if err == nil {
+			err = s.Listen()
+			must(t, s.Shutdown(canceled()))
+		}
+		if option := new(server.OptionError); !errors.As(err, &option) {
+			t.Errorf("%v %v %v: %v", opts.TCP, opts.Unix, opts.WebSocket, err)
 		}
 	}
 }
@@ -184,6 +191,43 @@ func TestUnixSocketFiles(t *testing.T) {
 		must(t, s.Shutdown(t.Context()))
 		if _, err := os.Lstat(s.unix); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the socket file is left: %v", err)
+		}
+	})
+	t.Run("made anew", func(t *testing.T) {
+		t.Parallel()
+		first := start(t, server.Options{})
+		must(t, os.Remove(first.unix))
+		listen(t, server.Options{Unix: []string{first.unix}})
+		must(t, first.Shutdown(t.Context()))
+		conn, err := net.Dial("unix", first.unix)
+		newClient(t, conn, err).ask("i foo", "0 Lock Not Locked: foo")
+	})
+	t.Run("no file", func(t *testing.T) {
+		t.Parallel()
+		if runtime.GOOS != "linux" {
+			t.Skip("abstract names are Linux's")
+		}
+		name := fmt.Sprintf("@lockd-test-%d", os.Getpid())
+		listen(t, server.Options{Unix: []string{name}})
+		conn, err := net.Dial("unix", name)
+		newClient(t, conn, err).ask("i foo", "0 Lock Not Locked: foo")
+		if err := newServer(t, server.Options{Unix: []string{name}}).Listen(); err == nil {
+			t.Error("Listen took a live socket")
+		}
+	})
+	t.Run("too long", func(t *testing.T) {
+		t.Parallel()
+		path := socketPath(t)
+		for len(path) < 104 { // the shortest that all systems refuse
+			path += "x"
+		}
+		if runtime.GOOS == "linux" {
+			listen(t, server.Options{Unix: []string{path[:103]}})
+			path += "xxxx"
+		}
+		err := newServer(t, server.Options{Unix: []string{path}}).Listen()
+		if err == nil || !strings.Contains(err.Error(), "at most") {
+			t.Errorf("Listen: %v", err)
 		}
 	})
 	t.Run("left when a later one fails", func(t *testing.T) {

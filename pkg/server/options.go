@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -19,8 +18,9 @@ type Options struct {
 	// TCP are addresses for the line protocol, `HOST:PORT` or `PORT` alone,
 	// which means all interfaces. Port 0 lets the kernel pick one.
 	TCP []string
-	// Unix are paths of unix sockets for the line protocol. A socket file that
-	// no server answers at any more is replaced, a live one is not.
+	// Unix are paths of unix sockets for the line protocol, on Linux also
+	// abstract names, which begin with @. A socket file that no server answers
+	// at any more is replaced, a live one is not.
 	Unix []string
 	// UnixMode is the mode of the socket files; 0 means 0660.
 	UnixMode fs.FileMode
@@ -52,8 +52,8 @@ type Options struct {
 	// larger one ends the connection.
 	MaxMessage int
 	// MaxConnections bounds the connections; 0 means what the process's limit
-	// on open files allows, less a reserve. One more is answered
-	// `0 Too Many Connections` and closed.
+	// on open files allows, less a reserve, and so does more than that. One
+	// more is answered `0 Too Many Connections` and closed.
 	MaxConnections int
 	// MaxLocks bounds the locks held in all, a shared lock counting once for
 	// each of its holders; 0 means 16,777,216. One more is answered
@@ -88,8 +88,28 @@ const (
 // say.
 const maxConnections = 1 << 23
 
+// An OptionError tells that an option cannot be as it is: New cannot use it,
+// or Listen not listen there.
+type OptionError struct {
+	Option string // as lockd's flag is named: "max-line"
+	Err    error
+}
+
+func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+func optionError(option, format string, args ...any) error {
+	return &OptionError{option, fmt.Errorf(format, args...)}
+}
+
 // complete fills in the defaults and tells what is wrong.
 func (o *Options) complete() error {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	allowed := openFiles()
 	for _, n := range []struct {
 		name  string
 		value *int
@@ -100,7 +120,7 @@ func (o *Options) complete() error {
 		{"max-line", &o.MaxLine, DefaultMaxLine, 16},
 		{"max-output", &o.MaxOutput, DefaultMaxOutput, 1},
 		{"max-message", &o.MaxMessage, DefaultMaxMessage, 1},
-		{"max-connections", &o.MaxConnections, openFiles(), 1},
+		{"max-connections", &o.MaxConnections, allowed, 1},
 		{"max-locks", &o.MaxLocks, DefaultMaxLocks, 1},
 		{"max-waiters", &o.MaxWaiters, DefaultMaxWaiters, 1},
 		{"max-sessions", &o.MaxSessions, DefaultMaxSessions, 1},
@@ -110,21 +130,37 @@ func (o *Options) complete() error {
 			*n.value = n.unset
 		}
 		if *n.value < n.least {
-			return fmt.Errorf("%s must be at least %d, not %d", n.name, n.least, *n.value)
+			return optionError(n.name, "must be at least %d, not %d", n.least, *n.value)
 		}
 	}
 	if o.Shards > shard.MaxShards || o.Shards&(o.Shards-1) != 0 {
-		return fmt.Errorf("shards must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
+		return optionError("shards", "must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
 	}
 	if o.MaxLine > 1<<30 {
-		return errors.New("max-line must be at most 1 GiB")
+		return optionError("max-line", "must be at most 1 GiB")
 	}
-	o.MaxConnections = min(o.MaxConnections, maxConnections)
+	if o.MaxConnections > allowed {
+		o.Logger.Warn("max-connections is more than the limit on open files (ulimit -n) allows",
+			"wanted", o.MaxConnections, "allowed", allowed)
+		o.MaxConnections = allowed
+	}
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket} {
+		for _, addr := range addrs {
+			if err := checkAddr(addr); err != nil {
+				return &OptionError{option, err}
+			}
+		}
+	}
+	if o.Admin != "" {
+		if err := checkAddr(o.Admin); err != nil {
+			return &OptionError{"admin", err}
+		}
+	}
 	if o.UnixMode == 0 {
 		o.UnixMode = DefaultUnixMode
 	}
 	if o.UnixMode&^fs.ModePerm != 0 {
-		return fmt.Errorf("unix-mode must be permission bits such as 0660, not %#o", uint32(o.UnixMode))
+		return optionError("unix-mode", "must be permission bits such as 0660, not %#o", uint32(o.UnixMode))
 	}
 	o.WebSocketOrigins = slices.Clone(o.WebSocketOrigins)
 	for i, origin := range o.WebSocketOrigins {
@@ -133,13 +169,10 @@ func (o *Options) complete() error {
 		}
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme == "" || u.Host == "" || strings.TrimSuffix(u.Path, "/") != "" {
-			return fmt.Errorf("websocket-origin must look like https://example.com or be *, not %q", origin)
+			return optionError("websocket-origin", "must look like https://example.com or be *, not %q", origin)
 		}
 		// As browsers write it.
 		o.WebSocketOrigins[i] = strings.ToLower(u.Scheme + "://" + u.Host)
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
 }

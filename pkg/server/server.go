@@ -6,8 +6,14 @@
 //	if err != nil {
 //		return err
 //	}
-//	go s.ListenAndServe()
-//	defer s.Shutdown(context.Background())
+//	if err := s.Listen(); err != nil { // serves in the background
+//		return err
+//	}
+//	defer func() {
+//		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+//		defer cancel()
+//		s.Shutdown(ctx) // holders have that long to release
+//	}()
 //
 // What it does on the wire is described in docs/protocol.md.
 package server
@@ -104,14 +110,14 @@ func (s *Server) Listen() error {
 			for _, o := range all[:i] {
 				o.listener.Close()
 			}
-			return err
+			return &OptionError{all[i].transport, err}
 		}
 	}
 	for _, o := range all {
 		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
 		s.serving.Go(func() {
 			if err := o.serve(o.listener); !errors.Is(err, ErrServerClosed) {
-				s.opts.Logger.Error("stopped listening", "transport", o.transport, "addr", o.listener.Addr(), "err", err)
+				s.opts.Logger.Error("stopped listening", "transport", o.transport, "addr", o.listener.Addr().String(), "err", err)
 			}
 		})
 	}
@@ -198,17 +204,18 @@ func (s *Server) WebSocketHandler() http.Handler {
 	return s.hub.WebSocket(s.opts.WebSocketOrigins)
 }
 
-// Collector returns a prometheus.Collector of the server's metrics, the ones
-// that the admin address serves, but for those of the process.
+// Collector returns a prometheus.Collector of the server's metrics, those that
+// the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
 	return metrics.New(Version, s.hub.Stats)
 }
 
 // Shutdown closes the listeners and ends the connections: those that hold no
-// lock at once, after the requests that were under way, the others when they
-// hold none any more. When ctx is done it cuts off what is left and returns
-// ctx's error. The admin address answers until the end. It may be called
-// again, to cut off earlier.
+// lock and wait for none at once, after the requests that were under way, the
+// others as soon as that is true of them. When ctx is done it cuts off what is
+// left and returns ctx's error; a ctx that never ends waits as long as any
+// client holds a lock or waits for one. The admin address answers until the
+// end. Shutdown may be called again, to cut off earlier.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {

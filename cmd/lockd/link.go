@@ -3,15 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
+	"crypto/rand"
 	"fmt"
+	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // A link is the connection that a lock of `lockd run` hangs on. It speaks
@@ -28,20 +30,11 @@ type link struct {
 	err  error         // why; set before lost closes
 }
 
-const (
-	// helloPatience is how long a server may take to greet, beside ten times
-	// what it took to answer the request before. One that knows no protocol 2
-	// never does.
-	helloPatience = 2 * time.Second
+// pings is how many pings stay unanswered until the server is given up.
+const pings = 3
 
-	// pings is how many pings stay unanswered until the server is given up.
-	pings = 3
-)
-
-// connect makes a link. The request of protocol 1 that comes first is one that
-// every server answers, so that a server which is not there, full or none of
-// ours is told from one that is old.
-func connect(r *remote, name string) (*link, error) {
+// connect makes a link.
+func connect(r *remote) (*link, error) {
 	network, addr, err := r.lineTarget()
 	if err != nil {
 		return nil, err
@@ -53,11 +46,11 @@ func connect(r *remote, name string) (*link, error) {
 	}}
 	conn, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach %s: %w", r.Server, err)
+		return nil, fmt.Errorf("cannot reach %s: %w", r.Server, plainly(err, r.ConnectTimeout))
 	}
 	l := &link{conn: conn, replies: make(chan string, 1), lost: make(chan struct{})}
 	in := bufio.NewReader(conn)
-	if err := l.greet(in, name, r.ConnectTimeout); err != nil {
+	if err := l.greet(in, r.ConnectTimeout); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", r.Server, err)
 	}
@@ -65,38 +58,58 @@ func connect(r *remote, name string) (*link, error) {
 	return l, nil
 }
 
-func (l *link) greet(in *bufio.Reader, name string, patience time.Duration) error {
-	exchange := func(request string, patience time.Duration) (string, error) {
-		l.conn.SetDeadline(time.Now().Add(patience))
-		defer l.conn.SetDeadline(time.Time{})
-		if _, err := l.conn.Write([]byte(request + "\n")); err != nil {
-			return "", err
-		}
+// greet begins protocol 2 if the server speaks it.
+//
+// The first inspection, of a name that nobody uses, is answered by all servers;
+// glockd's answer ends in \r\n, and it would lose what follows a request at
+// once. A server that knows ping knows hello, too, and the second inspection
+// shows whether a pong was going to come. So nothing is timed, and nothing that
+// comes late is taken for the reply to something else.
+func (l *link) greet(in *bufio.Reader, patience time.Duration) error {
+	l.conn.SetDeadline(time.Now().Add(patience))
+	defer l.conn.SetDeadline(time.Time{})
+	reply := func() (string, error) {
 		line, err := in.ReadString('\n')
-		return strings.TrimRight(line, "\r\n"), err
+		if err != nil {
+			return "", plainly(err, patience)
+		}
+		return strings.TrimSuffix(line, "\n"), nil
 	}
-	begin := time.Now()
-	line, err := exchange("i "+name, patience)
-	if err != nil {
-		return fmt.Errorf("no answer: %w", err)
+	mark := rand.Text()
+	free := "0 " + wire.NotLocked + mark
+	if _, err := fmt.Fprintf(l.conn, "i %s\n", mark); err != nil {
+		return plainly(err, patience)
 	}
-	if !strings.HasPrefix(line, "0 Lock Not Locked: ") && !strings.HasPrefix(line, "1 Lock Is Locked: ") {
+	switch line, err := reply(); {
+	case err != nil:
+		return err
+	case line == free+"\r":
+		return nil
+	case line != free:
 		return refusal(line)
 	}
-	line, err = exchange("hello 2", helloPatience+10*time.Since(begin))
-	switch {
-	case err == nil && strings.HasPrefix(line, "2 "):
-		l.sessions = true
-	case err == nil:
-		return refusal(line)
-	case !errors.Is(err, os.ErrDeadlineExceeded) || line != "":
-		return fmt.Errorf("no answer: %w", err)
+	if _, err := fmt.Fprintf(l.conn, "ping\ni %s\nhello 2\n", mark); err != nil {
+		return plainly(err, patience)
 	}
+	for _, want := range []string{"1 pong", free, "2 lockd "} {
+		switch line, err := reply(); {
+		case err != nil:
+			return err
+		case want == "1 pong" && line == free:
+			return nil // no pong: protocol 1
+		case !strings.HasPrefix(line, want):
+			return refusal(line)
+		}
+	}
+	l.sessions = true
 	return nil
 }
 
 // refusal is a reply that means no.
 func refusal(line string) error {
+	if strings.HasSuffix(line+"\n", wire.LineTooLong[len("0 "):]) {
+		return errTooLong
+	}
 	return fmt.Errorf("the server said %q", line)
 }
 
@@ -126,9 +139,9 @@ func (l *link) read(in *bufio.Reader) {
 	}
 	err := lines.Err()
 	if err == nil {
-		err = errors.New("the server closed the connection")
+		err = io.EOF
 	}
-	l.fail(err)
+	l.fail(plainly(err, 0))
 }
 
 func (l *link) fail(err error) {
@@ -167,7 +180,7 @@ func (l *link) watch(silence time.Duration) {
 func (l *link) send(line string, patience time.Duration) {
 	l.conn.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := l.conn.Write([]byte(line + "\n")); err != nil {
-		l.fail(err)
+		l.fail(plainly(err, patience))
 	}
 }
 

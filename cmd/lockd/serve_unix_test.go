@@ -1,0 +1,187 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package main_test
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestPidFileIsAFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(short(t), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skip(err)
+	}
+	code, _, stderr := run("-t", anyPort, "--admin", "off", "-p", path)
+	if code != 1 || !strings.Contains(stderr, "not a regular file") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe is now %v, %v", info, err)
+	}
+}
+
+// TestLogReaderDies: nobody's locks depend on who reads the log.
+func TestLogReaderDies(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	d := &daemon{t: t, cmd: exec.Command(binary, "-t", anyPort, "--admin", "off", "-v"), log: bufio.NewReader(r)}
+	d.cmd.Stderr = w
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.cmd.Process.Kill(); d.cmd.Wait() })
+	w.Close()
+	d.start = d.line()
+	r.Close()
+	for range 20 {
+		dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
+	}
+	if code, _ := d.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("%v", d.cmd.ProcessState)
+	}
+}
+
+// TestLogReaderStalls: a pipe that is full stops nobody.
+func TestLogReaderStalls(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "-v")
+	for range 1000 { // two lines each
+		c := dial(t, "tcp", d.addr("tcp"))
+		c.ask("i a", "0 Lock Not Locked: a")
+		c.Close()
+	}
+	code, log := d.stop(syscall.SIGTERM)
+	if code != 0 || !strings.HasSuffix(log, "msg=stopped\n") || strings.Count(log, "msg=connected") != 1000 {
+		t.Errorf("exit code %d, %d lines: ... %s", code, strings.Count(log, "\n"), log[max(0, len(log)-200):])
+	}
+}
+
+func TestServeKeepsIgnoredHangups(t *testing.T) {
+	t.Parallel()
+	d := startWith(t, exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "-", binary, "-t", anyPort, "--admin", "off"))
+	d.cmd.Process.Signal(syscall.SIGHUP)
+	dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
+	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "signal=terminated") {
+		t.Errorf("exit code %d, log %q", code, log)
+	}
+}
+
+func TestMaxConnectionsAndOpenFiles(t *testing.T) {
+	t.Parallel()
+	d := startWith(t, exec.Command("sh", "-c", `ulimit -n 128 && exec "$@"`, "-", binary, "-t", anyPort, "--admin", "off",
+		"--max-connections", "1000000"))
+	if !strings.Contains(d.start, "level=WARN") || !strings.Contains(d.start, "wanted=1000000 allowed=64") {
+		t.Fatalf("first line %q", d.start)
+	}
+	d.start = d.line()
+	dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
+}
+
+// TestSaysOnceThatItIsFull: a line a minute, not one for each refusal.
+func TestSaysOnceThatItIsFull(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--max-connections", "1")
+	dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
+	began := time.Now()
+	for range 3 {
+		if all, _ := io.ReadAll(dial(t, "tcp", d.addr("tcp"))); string(all) != "0 Too Many Connections\n" {
+			t.Errorf("a connection too many reads %q", all)
+		}
+	}
+	if time.Since(began) > time.Minute {
+		t.Skip("the machine is too slow for this test")
+	}
+	if _, log := d.stop(syscall.SIGTERM); strings.Count(log, `msg="too many connections: refusing more" max-connections=1`) != 1 {
+		t.Errorf("log %q", log)
+	}
+}
+
+func TestVersionToAFullDisk(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	cmd := exec.Command(binary, "version")
+	cmd.Stdout = full
+	cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// beginBench starts lockd bench for an hour.
+func beginBench(t *testing.T, server string) (*exec.Cmd, *strings.Builder) {
+	t.Helper()
+	cmd := exec.Command(binary, "bench", server, "-c", "2", "-d", "1h")
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	t.Cleanup(func() { timer.Stop(); cmd.Process.Kill(); cmd.Wait() })
+	return cmd, &out
+}
+
+func TestBenchIsTerminated(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	cmd, out := beginBench(t, d.addr("tcp"))
+	c := dial(t, "tcp", d.addr("tcp"))
+	await(t, func() bool { return !strings.Contains(stats(c), "command_g: 0\n") })
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 0 || !strings.Contains(out.String(), "throughput") {
+		t.Errorf("%v, %q", cmd.ProcessState, out)
+	}
+}
+
+// TestBenchWithoutReplies: one line, no table of zeros, and no success.
+func TestBenchWithoutReplies(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	target := "redis://" + d.addr("tcp")
+	code, stdout, stderr := run("bench", target, "-c", "2", "-d", "10ms")
+	if code != 1 || stdout != "" || stderr != "lockd: "+target+" replied to nothing for 5s: is it a redis server?\n" {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+// TestBenchInterruptedTwice: the first Ctrl-C waits for replies, which never
+// come from a server that is stopped; the second one does not.
+func TestBenchInterruptedTwice(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	cmd, _ := beginBench(t, d.addr("tcp"))
+	c := dial(t, "tcp", d.addr("tcp"))
+	await(t, func() bool { return !strings.Contains(stats(c), "command_g: 0\n") })
+	d.cmd.Process.Signal(syscall.SIGSTOP)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		cmd.Process.Signal(syscall.SIGINT)
+		select {
+		case <-ended:
+			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
+				t.Errorf("%v", cmd.ProcessState)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
