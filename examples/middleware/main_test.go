@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,12 +38,24 @@ func TestRun(t *testing.T) {
 // limits returns limits with a lockd of their own.
 func limits(t *testing.T) *Limits {
 	t.Helper()
+	return limitsOver(t, func(conn net.Conn) (net.Conn, error) { return conn, nil })
+}
+
+// limitsOver is limits, with something on the way to lockd.
+func limitsOver(t *testing.T, way func(net.Conn) (net.Conn, error)) *Limits {
+	t.Helper()
 	s, err := server.New(server.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l, err := client.NewLocker(client.LockerOptions{Options: client.Options{
-		Dial: func(context.Context) (net.Conn, error) { return s.Dial() },
+		Dial: func(context.Context) (net.Conn, error) {
+			conn, err := s.Dial()
+			if err != nil {
+				return nil, err
+			}
+			return way(conn)
+		},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -137,5 +150,63 @@ func TestOutage(t *testing.T) {
 	limits.Open = true
 	if w := serve(limits.Wrap(served), ""); w.Code != http.StatusTeapot {
 		t.Error(w.Code)
+	}
+}
+
+// TestOutageInLine: when lockd goes away, those in line do not wait for it
+// longer than they would have waited for their turn.
+func TestOutageInLine(t *testing.T) {
+	var dialed atomic.Bool
+	first := make(chan net.Conn, 1)
+	l := limitsOver(t, func(conn net.Conn) (net.Conn, error) {
+		if dialed.Swap(true) {
+			conn.Close()
+			return nil, errors.New("no network")
+		}
+		first <- conn
+		return conn, nil
+	})
+	l.Wait = time.Second
+	l.Open = true
+	if _, err := l.Locker.AcquireShared(t.Context(), "test at a time", 1); err != nil {
+		t.Fatal(err)
+	}
+	conn := <-first
+	time.AfterFunc(50*time.Millisecond, func() { conn.Close() })
+	h := l.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	if w := serve(h, "a"); w.Code != http.StatusTeapot { // not refused: who knows whether it is busy
+		t.Error(w.Code)
+	}
+}
+
+// A muted connection loses what is written, once told to.
+type muted struct {
+	net.Conn
+	on atomic.Bool
+}
+
+func (m *muted) Write(b []byte) (int, error) {
+	if m.on.Load() {
+		return len(b), nil
+	}
+	return m.Conn.Write(b)
+}
+
+// TestSilence: a response does not wait for lockd once it is made.
+func TestSilence(t *testing.T) {
+	var m muted
+	l := limitsOver(t, func(conn net.Conn) (net.Conn, error) {
+		m.Conn = conn
+		return &m, nil
+	})
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(l.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { m.on.Store(true) })), "a")
+	}()
+	select {
+	case <-served:
+	case <-time.After(5 * time.Second): // lockd is given up after 15
+		t.Error("the response waits for lockd")
 	}
 }

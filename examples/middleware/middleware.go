@@ -61,10 +61,10 @@ func (l *Limits) Wrap(next http.Handler) http.Handler {
 		switch {
 		case r.Context().Err() != nil:
 			if err == nil {
-				lock.Release(context.Background())
+				lock.Release(ended)
 			}
 			return // the visitor has gone
-		case errors.Is(err, context.DeadlineExceeded) && l.Locker.Ready(r.Context()) == nil:
+		case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, client.ErrLost):
 			refuse(w, http.StatusServiceUnavailable, l.Wait)
 			return
 		case err != nil:
@@ -73,10 +73,19 @@ func (l *Limits) Wrap(next http.Handler) http.Handler {
 		}
 		// Should the lock be lost meanwhile, the request is served to its end:
 		// for a moment there may be more at a time.
-		defer lock.Release(context.WithoutCancel(r.Context()))
+		defer lock.Release(ended)
 		next.ServeHTTP(w, r)
 	})
 }
+
+// ended is a context that has ended. A lock that is released with it is
+// released, but nobody waits for lockd's word: the response of a visitor whose
+// request was served should not.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // without serves or refuses a request when lockd cannot be asked.
 func (l *Limits) without(w http.ResponseWriter, r *http.Request, next http.Handler, err error) {

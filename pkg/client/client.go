@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,10 @@ type Client struct {
 	used  sync.Pool // of *call
 	watch watchdog
 
+	// period is between two requests that the client makes by itself, to find
+	// out whether the server is there; 0: none.
+	period time.Duration
+
 	connected chan struct{}
 	lost      chan struct{}
 	stop      context.CancelFunc // ends the connecting
@@ -48,13 +53,19 @@ type Client struct {
 	conn    transport  // what to close; nil until connected
 	err     error      // why lost is closed
 	sendErr error      // the first write that failed
+	timer   *time.Timer
 }
 
 // New returns a client that connects in the background. It may be used at
 // once: requests wait until it is connected, and if that fails they return why.
 // An error means that the options make no sense. The client has to be closed
 // when it is no longer needed.
-func New(opts Options) (*Client, error) {
+func New(opts Options) (*Client, error) { return newClient(opts, 0) }
+
+// newClient returns a client that asks every so often, even if nobody else does,
+// and so is lost within the period and Options.ReadTimeout if the server falls
+// silent.
+func newClient(opts Options, period time.Duration) (*Client, error) {
 	opts, to, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
@@ -67,6 +78,7 @@ func New(opts Options) (*Client, error) {
 		connected: make(chan struct{}),
 		lost:      make(chan struct{}),
 		stop:      stop,
+		period:    period,
 	}
 	c.turn <- struct{}{} // until connected
 	for i := range c.held {
@@ -90,9 +102,17 @@ func (c *Client) Connected() <-chan struct{} { return c.connected }
 // it, is lost, or could not be made in the first place, or was closed. Err then
 // tells why.
 //
-// The server may have freed the locks a moment before the channel closes: it
-// notices first if the client's machine drops off the network. What must not
-// be done twice whatever happens needs more than a lock.
+// The channel closes at once when the connection ends. If the server or the
+// network vanishes without a word, TCP's keep-alive notices after about 20
+// seconds, well before the server frees the locks of a client that it cannot
+// reach, after 35. A request that is under way then is given
+// Options.ReadTimeout from when it was sent, so choose that below 15 seconds if
+// you make requests while you hold locks. The keep-alive is set on TCP
+// connections that this package makes; with Options.Dial it is up to Dial.
+//
+// A process that was paused, or a network that let one direction pass, may
+// still learn of it after the server. What must not be done twice whatever
+// happens needs more than a lock.
 func (c *Client) Lost() <-chan struct{} { return c.lost }
 
 // Err returns nil as long as the client can be used, and then what its
@@ -114,7 +134,7 @@ func (c *Client) Close() error {
 }
 
 // lose ends the client because of something that happened to it.
-func (c *Client) lose(cause error) { c.end(fmt.Errorf("%w: %w", ErrLost, cause)) }
+func (c *Client) lose(cause error) { c.end(lost(cause)) }
 
 func (c *Client) end(err error) {
 	c.mu.Lock()
@@ -122,6 +142,9 @@ func (c *Client) end(err error) {
 	if first {
 		c.err = err
 		close(c.lost)
+		if c.timer != nil {
+			c.timer.Stop()
+		}
 	}
 	t := c.conn
 	c.mu.Unlock()
@@ -223,6 +246,7 @@ func (c *Client) run(ctx context.Context) {
 	c.transport = t
 	close(c.connected)
 	<-c.turn
+	c.startBeating()
 
 	err = c.readReplies(t)
 	c.mu.Lock()
@@ -232,6 +256,30 @@ func (c *Client) run(ctx context.Context) {
 	c.mu.Unlock()
 	c.lose(err)
 	t.close() // again, to wait for a pump that another goroutine is closing
+}
+
+// startBeating makes the client ask by itself, if it is one that does.
+func (c *Client) startBeating() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.period > 0 && c.err == nil {
+		c.timer = time.AfterFunc(c.period, c.beat)
+	}
+}
+
+// beat asks for a sign of life, of which the watchdog takes care. If a request
+// is under way, it does so already.
+func (c *Client) beat() {
+	select {
+	case c.turn <- struct{}{}:
+		c.send(c.newUnwatched(inspect, rand.Text()))
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.timer.Reset(c.period)
+	}
 }
 
 func (c *Client) readReplies(t transport) error {

@@ -3,14 +3,16 @@ package client
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // What a server says no to. These errors concern one request; the client, and
 // every lock it holds, is well.
 var (
-	// ErrNotAcquired: Get or TryAcquire found the lock held by another, or
-	// TryAcquireShared its limit reached.
-	ErrNotAcquired = errors.New("lockd: lock is held by another client")
+	// ErrNotAcquired: Get found the lock held by another client, TryAcquire by
+	// any other owner, a Lock of the same Locker included, or
+	// TryAcquireShared found its limit reached or somebody in line.
+	ErrNotAcquired = errors.New("lockd: lock is held by another owner")
 
 	// ErrNotHeld: Release or ReleaseShared named a lock that this client does
 	// not hold.
@@ -58,18 +60,29 @@ var (
 
 	// ErrTimeout, as the cause of an ErrLost: connecting took longer than
 	// Options.ConnectTimeout, or a reply longer than Options.ReadTimeout.
-	ErrTimeout = errors.New("timeout")
+	ErrTimeout = errors.New("lockd: timeout")
 
 	// ErrTooManyConnections, as the cause of an ErrLost: the server's bound on
 	// connections is reached.
-	ErrTooManyConnections = errors.New("server has too many connections")
+	ErrTooManyConnections = errors.New("lockd: server has too many connections")
 
 	// ErrProtocol, as the cause of an ErrLost: the server sent what no request
 	// of this client can have asked for. Replies can no longer be told apart
 	// after that, and a client that guessed might believe in a lock which it
 	// does not hold.
-	ErrProtocol = errors.New("unexpected reply")
+	ErrProtocol = errors.New("lockd: unexpected reply")
 )
+
+// lost returns an ErrLost that wraps why.
+func lost(cause error) error { return &lostError{cause} }
+
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string {
+	return ErrLost.Error() + ": " + strings.TrimPrefix(e.cause.Error(), "lockd: ")
+}
+
+func (e *lostError) Unwrap() []error { return []error{ErrLost, e.cause} }
 
 // What a server that speaks protocol 1 only cannot do for a Locker. Each of
 // them is ErrUnsupported too.

@@ -114,7 +114,11 @@ func TestCloseWhileConnecting(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
-	for _, target := range []string{"http://x:1", "tcp://", "tcp://nohost", "unix://", "ws://", "a:b:c", "x:"} {
+	for _, target := range []string{
+		"http://x:1", "tcp://", "tcp://nohost", "unix://", "ws://", "a:b:c", "x:", "0",
+		"tcp://h:http", "tcp://h:1/path", "tcp://h:99999", "h:0", "h:+1", "unix://tmp/x", "unix://.hidden",
+		"ws://h:99999/", "ws://h:x/", "ws://h:0/", "ws://user@h/", "ws://user:password@h:1/",
+	} {
 		if c, err := client.New(client.Options{Target: target}); err == nil {
 			c.Close()
 			t.Errorf("%q is taken for a target", target)

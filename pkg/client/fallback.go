@@ -3,13 +3,15 @@ package client
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // An oldPool are the clients of a server that speaks protocol 1 only. There
 // the connection is the owner, so each lock has one of its own.
 type oldPool struct {
-	opts Options
-	most int
+	opts   Options
+	most   int
+	period time.Duration // in which a client asks whether the server is there
 
 	mu     sync.Mutex // guards what follows
 	idle   []*Client  // holding nothing
@@ -36,7 +38,7 @@ func (p *oldPool) take() (*Client, error) {
 	if len(p.open) >= p.most {
 		return nil, ErrTooManySessions
 	}
-	c, err := New(p.opts)
+	c, err := newClient(p.opts, p.period)
 	if err != nil {
 		return nil, err
 	}

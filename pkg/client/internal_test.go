@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -74,13 +75,15 @@ func TestIsEnd(t *testing.T) {
 
 func TestParseTarget(t *testing.T) {
 	for in, want := range map[string][2]string{
-		"h:1":                {"tcp", "h:1"},
-		":1":                 {"tcp", ":1"},
-		"9999":               {"tcp", "localhost:9999"},
-		"tcp://h:1":          {"tcp", "h:1"},
-		"tcp://[::1]:1/":     {"tcp", "[::1]:1"},
-		"unix:///run/lockd":  {"unix", "/run/lockd"},
-		"unix://rel/socket:": {"unix", "rel/socket:"},
+		"h:1":               {"tcp", "h:1"},
+		":1":                {"tcp", ":1"},
+		"9999":              {"tcp", "localhost:9999"},
+		"tcp://h:1":         {"tcp", "h:1"},
+		"tcp://[::1]:1/":    {"tcp", "[::1]:1"},
+		"unix:///run/lockd": {"unix", "/run/lockd"},
+		"unix://./socket:":  {"unix", "./socket:"},
+		"unix://../x":       {"unix", "../x"},
+		"unix://@abstract":  {"unix", "@abstract"},
 	} {
 		got, err := parseTarget(in)
 		if err != nil || got.network != want[0] || got.addr != want[1] {
@@ -130,6 +133,156 @@ func TestPumpIsBounded(t *testing.T) {
 	}
 	if err != errPumpFull {
 		t.Error(err)
+	}
+}
+
+// TestPumpWrites: what a pump is given arrives, also what it is given just
+// before it is closed, and nothing else is written.
+func TestPumpWrites(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := &counted{Conn: near}
+	p := newPump(c, pumpRoom)
+	const writers, each = 4, 5000
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				p.Write([]byte("x"))
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		p.Close()
+	}()
+	b, err := io.ReadAll(far)
+	if err != nil || len(b) != writers*each {
+		t.Errorf("got %d bytes, %v", len(b), err)
+	}
+	if n := c.empty.Load(); n > 0 {
+		t.Errorf("%d empty writes", n)
+	}
+}
+
+// counted counts the empty writes.
+type counted struct {
+	net.Conn
+	empty atomic.Int32
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		c.empty.Add(1)
+	}
+	return c.Conn.Write(b)
+}
+
+// TestPumpClose: a peer that does not read cannot keep a pump from closing.
+func TestPumpClose(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	p := newPump(near, pumpRoom)
+	p.Write([]byte("x"))
+	p.Close()
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Error(err)
+	}
+}
+
+// TestLinkEndsRested: of the sessions that a link ends, nothing stays but their
+// numbers, which are used again.
+func TestLinkEndsRested(t *testing.T) {
+	k := newLink(nil, false, 1000, 0)
+	k.mu.Lock()
+	for range 1000 {
+		k.addLocked()
+	}
+	for s := range k.slots.all() {
+		k.putLocked(s)
+	}
+	k.since, k.rested = time.Now().Add(-restTime), len(k.free)
+	ended := k.free[:len(k.free)-keptSessions]
+	k.endRestedLocked()
+	k.mu.Unlock()
+	for _, s := range ended {
+		if err := k.settle(s, []byte("1 bye")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() (n int) {
+		for range k.slots.all() {
+			n++
+		}
+		return n
+	}
+	if n := count(); n != 1+keptSessions || len(k.free) != keptSessions {
+		t.Errorf("%d slots, %d are free", n, len(k.free))
+	}
+	for range 1000 {
+		if _, err := k.start(ping, arguments{}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := k.start(ping, arguments{}, ""); err != ErrTooManySessions {
+		t.Error(err)
+	}
+	if n := count(); n != 1001 || k.made != 1001 {
+		t.Errorf("%d slots, %d numbers", n, k.made)
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	var d directory
+	n := 3*len(page{}) + 1
+	for i := range n {
+		d.set(uint32(i), &slot{number: uint32(i)})
+	}
+	d.set(300, nil)
+	seen := 0
+	for s := range d.all() {
+		if d.get(int64(s.number)) != s {
+			t.Fatal(s.number)
+		}
+		seen++
+	}
+	if seen != n-1 {
+		t.Errorf("%d slots", seen)
+	}
+	for _, i := range []int64{300, int64(n), 1 << 20, 1<<63 - 1} {
+		if d.get(i) != nil {
+			t.Errorf("there is a slot %d", i)
+		}
+	}
+	if (&directory{}).get(0) != nil {
+		t.Error("an empty directory has a slot")
+	}
+}
+
+// TestLinkLostFirst: whoever holds a lock is told of its loss before a call that
+// waits for the lock can go on with another link, and such a call does not find
+// the old one.
+func TestLinkLostFirst(t *testing.T) {
+	near, far := net.Pipe()
+	k := newLink(newLineTransport(near, forLink), false, 10, 0)
+	go io.Copy(io.Discard, far)
+	s, err := k.start(getWait, arguments{}, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	ended := false
+	k.run(func(err error) {
+		ended = true
+		if !errors.Is(k.err(), ErrLost) || !errors.Is(k.err(), err) {
+			t.Errorf("ended because of %v, and the lock was told %v", err, k.err())
+		}
+		if s.state.Load() != calling {
+			t.Error("the call goes on already")
+		}
+	})
+	if err := k.wait(t.Context(), s); err != nil || !errors.Is(s.err, ErrLost) || !ended {
+		t.Error(err, s.err, ended)
 	}
 }
 

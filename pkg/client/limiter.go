@@ -35,7 +35,10 @@ type Decision struct {
 // Limiter returns the rate limiter name, which allows at most limit units in a
 // time of per, evenly spread, and bursts of up to limit. Per is between a
 // millisecond and a day and counts in whole milliseconds. A rate or a name that
-// makes no sense is reported by the Limiter's methods.
+// makes no sense is reported by the Limiter's methods, as an ErrBadArgument, an
+// ErrBadName or ErrLineTooLong. They return ErrNoRates with a server that
+// speaks protocol 1 only, and ErrTooManyLocks when the server's bound is
+// reached: a rate of which units were taken counts as a lock.
 func (l *Locker) Limiter(name string, limit int, per time.Duration) *Limiter {
 	r := &Limiter{locker: l, limit: limit}
 	if r.name, r.err = l.check(name); r.err != nil {
@@ -55,10 +58,12 @@ func (l *Locker) Limiter(name string, limit int, per time.Duration) *Limiter {
 func (r *Limiter) Allow(ctx context.Context) (Decision, error) { return r.AllowN(ctx, 1) }
 
 // AllowN takes n units if they are all open now, and tells whether it did. It
-// returns an ErrBadArgument if n is more than the limit, which never are.
+// returns an ErrBadArgument if n is more than the limit, which never are. None
+// are always allowed: with an n of 0 nothing is taken.
 //
-// If the connection is lost on the way, nobody knows whether the units were
-// taken, and the error is an ErrLost.
+// If the connection is lost on the way, the error is an ErrLost, and if ctx
+// ends, the context's. Nobody knows then whether the units were taken, and
+// nothing gives them back.
 func (r *Limiter) AllowN(ctx context.Context, n int) (Decision, error) {
 	if err := r.check(n); err != nil {
 		return Decision{}, err
@@ -84,7 +89,9 @@ func (r *Limiter) Open(ctx context.Context) (int, error) {
 
 // Wait takes one unit, and waits until one is open. It returns an error at
 // once if that is after ctx's deadline, for which
-// errors.Is(err, context.DeadlineExceeded) holds.
+// errors.Is(err, context.DeadlineExceeded) holds. As with Allow, it is an
+// ErrLost if the connection is lost while it asks, since asking again might
+// take a unit twice.
 func (r *Limiter) Wait(ctx context.Context) error { return r.WaitN(ctx, 1) }
 
 // WaitN takes n units, and waits until they are all open, as Wait does. Those
@@ -96,11 +103,16 @@ func (r *Limiter) WaitN(ctx context.Context, n int) error {
 		if err != nil || d.Allowed {
 			return err
 		}
-		if at, ok := ctx.Deadline(); ok && time.Until(at) < d.RetryAfter {
-			return fmt.Errorf("lockd: rate %q is open in %v: %w", r.name, d.RetryAfter, context.DeadlineExceeded)
-		}
 		// Of many that wait for the same moment, not all need to ask in it.
-		timer := time.NewTimer(d.RetryAfter + rand.N(min(d.RetryAfter/8, maxJitter)+time.Millisecond))
+		jitter := min(d.RetryAfter/8+time.Millisecond, maxJitter)
+		if at, ok := ctx.Deadline(); ok {
+			spare := time.Until(at) - d.RetryAfter
+			if spare < 0 {
+				return fmt.Errorf("lockd: rate %q is open in %v: %w", r.name, d.RetryAfter, context.DeadlineExceeded)
+			}
+			jitter = min(jitter, spare/2) // the rest is for the asking
+		}
+		timer := time.NewTimer(d.RetryAfter + rand.N(jitter+1))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -27,13 +28,12 @@ type link struct {
 	sessions  int           // how many there may be, number 0 not included
 	period    time.Duration // between two looks whether the server is there; 0: none
 
-	// ctx ends with the link, because of its error.
+	// ctx ends with the link, under the mutex, because of the ErrLost that err
+	// returns.
 	ctx context.Context
 	end context.CancelCauseFunc
 
-	// slots are the sessions by number; number 0 is the heartbeat's. A longer
-	// list replaces one that is full.
-	slots atomic.Pointer[[]*slot]
+	slots directory // the sessions; number 0 is the heartbeat's
 
 	heard atomic.Bool // there was a reply since the last look
 
@@ -41,34 +41,47 @@ type link struct {
 	wake  sync.Cond  // the writer, when idle
 	idle  bool       // the writer waits
 	out   []byte     // requests to be written
-	free  []*slot    // the last one freed is the next one used
-	err   error      // why the link has ended; an ErrLost
-	cause error      // what ended it, if not its reading
+	cause error      // what ended the link, if not its reading
+
+	free   []*slot   // sessions; the last one freed is the next one used
+	rested int       // how many of them, the first ones, have been free since
+	since  time.Time // the time that rested is about
+	made   int       // how many numbers have been given out, 0 included
+	unused []uint32  // those among them that are no sessions now
+	full   bool      // the server has refused a session, see addLocked
+
 	timer *time.Timer
 	asked bool // the last look found silence and asked
 }
 
-// keptRoom is how much room for requests is kept when they are written.
-const keptRoom = 1 << 20
+const (
+	// keptRoom is how much room for requests is kept when they are written.
+	keptRoom = 1 << 20
+
+	// Sessions that nobody has used for restTime are ended, except a few, and
+	// so many at a time that it delays nobody.
+	restTime     = time.Minute
+	keptSessions = 64
+	endedAtOnce  = 4096
+)
 
 func newLink(t transport, old bool, sessions int, period time.Duration) *link {
-	k := &link{transport: t, old: old, sessions: sessions, period: max(period, 0)}
+	k := &link{transport: t, old: old, sessions: sessions, period: max(period, 0), since: time.Now()}
 	k.wake.L = &k.mu
 	k.ctx, k.end = context.WithCancelCause(context.Background())
-	k.slots.Store(&[]*slot{{done: make(chan struct{}, 1)}})
+	k.addLocked()
 	return k
 }
 
-// run reads and writes until the connection ends, and returns why. Before any
-// caller hears of it, ended is called.
-func (k *link) run(ended func(error)) error {
+// run reads and writes until the connection ends. When the locks have been told
+// that they are lost, and before any call is, ended is called with the reason:
+// calls may go on with another link then, and shall not find this one.
+func (k *link) run(ended func(error)) {
 	var writer sync.WaitGroup
 	if !k.old {
 		writer.Go(k.write)
 		k.mu.Lock()
-		if k.period > 0 {
-			k.timer = time.AfterFunc(k.period, k.look)
-		}
+		k.timer = time.AfterFunc(k.interval(), k.look)
 		k.mu.Unlock()
 	}
 	err := k.read()
@@ -76,13 +89,24 @@ func (k *link) run(ended func(error)) error {
 	if k.cause != nil {
 		err = k.cause
 	}
+	k.end(lost(err))
 	k.mu.Unlock()
 	ended(err)
-	k.fail(err)
+	k.fail()
 	k.transport.close()
 	writer.Wait()
-	return err
 }
+
+// protocol is the one that the server speaks.
+func (k *link) protocol() int {
+	if k.old {
+		return 1
+	}
+	return 2
+}
+
+// err returns why the link has ended, an ErrLost, or nil.
+func (k *link) err() error { return context.Cause(k.ctx) }
 
 // close ends the link because of cause.
 func (k *link) close(cause error) {
@@ -94,20 +118,18 @@ func (k *link) close(cause error) {
 	k.transport.close()
 }
 
-// fail tells everybody that the link has ended. Only the goroutine that reads
+// fail tells all calls that the link has ended. Only the goroutine that reads
 // calls it: no reply comes in between.
-func (k *link) fail(cause error) {
+func (k *link) fail() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.err = fmt.Errorf("%w: %w", ErrLost, cause)
 	if k.timer != nil {
 		k.timer.Stop()
 	}
 	k.wake.Signal()
-	k.end(k.err)
-	for _, s := range *k.slots.Load() {
+	for s := range k.slots.all() {
 		if s.state.CompareAndSwap(calling, resolved) {
-			s.err = k.err
+			s.err = k.err()
 			s.done <- struct{}{}
 		}
 	}
@@ -120,7 +142,7 @@ func (k *link) write() {
 	defer k.mu.Unlock()
 	for {
 		for len(k.out) == 0 {
-			if k.err != nil {
+			if k.err() != nil {
 				return
 			}
 			k.idle = true
@@ -151,17 +173,27 @@ func (k *link) write() {
 	}
 }
 
+// interval is between two looks.
+func (k *link) interval() time.Duration {
+	if k.period == 0 {
+		return restTime
+	}
+	return k.period
+}
+
 // look is called by the timer: a server that has said nothing for a period is
-// asked to, and given up after another one.
+// asked to, and given up after another one. It also ends sessions that nobody
+// needs any more.
 func (k *link) look() {
 	heard := k.heard.Swap(false)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case k.err != nil:
+	case k.err() != nil:
 		return
 	case heard:
 		k.asked = false
+	case k.period == 0:
 	case k.asked:
 		if k.cause == nil {
 			k.cause = fmt.Errorf("%w: no sign of life for %v", ErrTimeout, 2*k.period)
@@ -170,26 +202,45 @@ func (k *link) look() {
 		return
 	default:
 		k.asked = true
-		if s := (*k.slots.Load())[0]; s.state.Load() == quiet {
-			k.askLocked(s, ping, arguments{}, "")
-			s.state.Store(forsaken)
-			s.stage = toCall
+		if s := k.slots.get(0); s.state.Load() == quiet {
+			k.tellLocked(s, ping)
 		}
 	}
-	k.timer.Reset(k.period)
+	k.full = false
+	k.endRestedLocked()
+	k.timer.Reset(k.interval())
+}
+
+// endRestedLocked ends sessions that a peak has left behind. What is free is
+// used from its end, so those that rest are at its beginning.
+func (k *link) endRestedLocked() {
+	if time.Since(k.since) < restTime {
+		return
+	}
+	n := min(k.rested-keptSessions, endedAtOnce)
+	if n <= 0 {
+		k.since, k.rested = time.Now(), len(k.free)
+		return
+	}
+	for _, s := range k.free[:n] {
+		k.tellLocked(s, bye)
+	}
+	k.free = slices.Clone(k.free[n:]) // without the room for more, and what is in there
+	k.rested -= n
 }
 
 // start takes a session and asks. The error is ErrLost or ErrTooManySessions.
 func (k *link) start(v *verb, a arguments, name string) (*slot, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.err != nil {
-		return nil, k.err
+	if err := k.err(); err != nil {
+		return nil, err
 	}
 	var s *slot
 	if n := len(k.free); n > 0 {
 		s = k.free[n-1]
 		k.free = k.free[:n-1]
+		k.rested = min(k.rested, n-1)
 	} else if s = k.addLocked(); s == nil {
 		return nil, ErrTooManySessions
 	}
@@ -197,25 +248,40 @@ func (k *link) start(v *verb, a arguments, name string) (*slot, error) {
 	return s, nil
 }
 
-// addLocked makes a session, or returns nil if that would be too many.
+// addLocked makes a session, or returns nil if that would be too many: for us,
+// or for the server, which knows best. When it has refused one it is not asked
+// for more until the next look, or until one has ended.
 func (k *link) addLocked() *slot {
-	slots := *k.slots.Load()
-	if len(slots) > k.sessions {
+	var number uint32
+	switch n := len(k.unused); {
+	case k.full:
 		return nil
+	case n > 0:
+		number = k.unused[n-1]
+		k.unused = k.unused[:n-1]
+	case k.made > k.sessions:
+		return nil
+	default:
+		number = uint32(k.made)
+		k.made++
 	}
-	s := &slot{number: uint32(len(slots)), done: make(chan struct{}, 1)}
-	// Nobody looks behind the end of the list that they have.
-	slots = append(slots, s)
-	k.slots.Store(&slots)
+	s := &slot{number: number, done: make(chan struct{}, 1)}
+	k.slots.set(number, s)
 	return s
+}
+
+// dropLocked forgets a session that the server does not know, or not any more.
+func (k *link) dropLocked(s *slot) {
+	k.slots.set(s.number, nil)
+	k.unused = append(k.unused, s.number)
 }
 
 // again asks for something else with a session whose last call was answered.
 func (k *link) again(s *slot, v *verb, name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.err != nil {
-		return k.err
+	if err := k.err(); err != nil {
+		return err
 	}
 	k.askLocked(s, v, arguments{}, name)
 	return nil
@@ -231,6 +297,14 @@ func (k *link) askLocked(s *slot, v *verb, a arguments, name string) {
 	s.verb, s.name = v, name
 	s.state.Store(calling)
 	k.appendLocked(s, v, a, name)
+}
+
+// tellLocked asks for something with a session that is free, and leaves the
+// answer to the link.
+func (k *link) tellLocked(s *slot, v *verb) {
+	k.askLocked(s, v, arguments{}, "")
+	s.state.Store(forsaken)
+	s.stage = toCall
 }
 
 func (k *link) appendLocked(s *slot, v *verb, a arguments, name string) {
@@ -264,10 +338,8 @@ func (k *link) putLocked(s *slot) {
 	switch {
 	case s.number == 0:
 	case refused:
-		// The server does not know it. Those that it knows come first.
-		k.free = append(k.free, nil)
-		copy(k.free[1:], k.free)
-		k.free[0] = s
+		k.full = true
+		k.dropLocked(s)
 	default:
 		k.free = append(k.free, s)
 	}
@@ -315,7 +387,7 @@ func (k *link) forsake(s *slot) bool {
 func (k *link) undo(s *slot) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.err == nil {
+	if k.err() == nil {
 		k.undoLocked(s)
 	}
 }
@@ -337,11 +409,13 @@ func (k *link) read() error {
 			k.heard.Store(true)
 		}
 		number, rest, ok := number(line)
-		slots := *k.slots.Load()
-		if !ok || k.old || number >= int64(len(slots)) {
+		if !ok || k.old {
 			return notAsked(line)
 		}
-		s := slots[number]
+		s := k.slots.get(number)
+		if s == nil {
+			return notAsked(line)
+		}
 		switch s.state.Load() {
 		case calling:
 			r, err := parseAnswer(rest, s.verb, s.name)
@@ -375,6 +449,11 @@ func (k *link) settle(s *slot, line []byte) error {
 	r, err := parseAnswer(line, v, s.name)
 	if err != nil {
 		return err
+	}
+	if v == bye && r.err == nil {
+		k.full = false
+		k.dropLocked(s)
+		return nil
 	}
 	s.err = r.err
 	if s.stage == toCall {

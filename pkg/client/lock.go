@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // A Lock is a lock that is held: by its own owner, which no other Lock shares,
@@ -65,13 +66,20 @@ func (l *Lock) Lost() <-chan struct{} {
 
 // Release releases the lock. It does so also if ctx has ended: the context
 // bounds only how long to wait for the server's word, and if it ends first,
-// Release returns its error and the lock is released nevertheless. Release
-// returns an ErrLost if the lock was lost before, and ErrNotHeld if it was
-// released before.
+// Release returns its error and the lock is released nevertheless, a moment
+// later or, if the connection is lost, with it. So to release without waiting,
+// give it a context that has ended.
+//
+// Release returns an ErrLost if the lock was lost before, and ErrNotHeld if it
+// was called before, whatever came of that.
 func (l *Lock) Release(ctx context.Context) error {
 	if l.released.Swap(true) {
 		return ErrNotHeld
 	}
+	return l.release(ctx)
+}
+
+func (l *Lock) release(ctx context.Context) error {
 	v := release
 	if l.shared {
 		v = releaseShared
@@ -94,28 +102,37 @@ func (l *Lock) Release(ctx context.Context) error {
 }
 
 // maxWait is the longest wait that a server takes.
-const maxWait = 24 * time.Hour
+const maxWait = wire.MaxWait * time.Millisecond
 
 // Acquire acquires the exclusive lock name, waiting for it in line, first come
 // first served, as long as ctx allows. When ctx ends it gives up at once and
 // returns the context's error; a grant that came too late is given back. If
 // the connection is lost on the way it goes on with the next one, at the end
-// of the line.
+// of the line. If ctx ends while there is no connection, the error is an
+// ErrLost, too: then it is not that somebody else holds the lock.
 //
-// A name is any string without a line break, see the package's Names.
+// A name is any string without a line break, see the package's Names, else the
+// error is ErrBadName; ErrLineTooLong if it is too long. Other errors:
+// ErrTooManyWaiters, ErrTooManySessions and ErrTooManyLocks, when a bound is
+// reached; ErrNoWaiting, with a server that speaks protocol 1 only; ErrClosed;
+// and with LockerOptions.FailFast an ErrLost, when there is no connection or
+// it ends.
 func (l *Locker) Acquire(ctx context.Context, name string) (*Lock, error) {
 	return l.acquire(ctx, getWait, 0, name)
 }
 
 // TryAcquire acquires the exclusive lock name, or returns ErrNotAcquired at
-// once if it is held, be it by this Locker.
+// once if it is held, be it by this Locker. Its other errors are those of
+// Acquire, without ErrTooManyWaiters and ErrNoWaiting.
 func (l *Locker) TryAcquire(ctx context.Context, name string) (*Lock, error) {
 	return l.acquire(ctx, get, 0, name)
 }
 
 // AcquireShared acquires the shared lock name of which at most limit can be
 // held at a time, and waits like Acquire while there are as many. All that use
-// the name should use the same limit: each is held to its own.
+// the name should use the same limit: each is held to its own. Its errors are
+// those of Acquire, and an ErrBadArgument for a limit that is not between 1 and
+// 4294967294.
 func (l *Locker) AcquireShared(ctx context.Context, name string, limit int) (*Lock, error) {
 	if err := checkLimit(limit); err != nil {
 		return nil, err
@@ -125,7 +142,9 @@ func (l *Locker) AcquireShared(ctx context.Context, name string, limit int) (*Lo
 
 // TryAcquireShared acquires the shared lock name, or returns ErrNotAcquired at
 // once if limit hold it already or someone waits for it. A limit of 0 means
-// none.
+// none. With a server that speaks protocol 1 only, any other limit gets
+// ErrNoSharedLimits. Its other errors are those of TryAcquire, and
+// ErrBadArgument.
 func (l *Locker) TryAcquireShared(ctx context.Context, name string, limit int) (*Lock, error) {
 	if limit == 0 {
 		return l.acquire(ctx, getShared, 0, name)
@@ -136,11 +155,8 @@ func (l *Locker) TryAcquireShared(ctx context.Context, name string, limit int) (
 	return l.acquire(ctx, getSharedLimit, limit, name)
 }
 
-// maxLimit is the largest limit that a server takes.
-const maxLimit = math.MaxUint32 - 1
-
 func checkLimit(limit int) error {
-	if limit < 1 || int64(limit) > maxLimit {
+	if limit < 1 || int64(limit) > wire.MaxLimit {
 		return fmt.Errorf("%w: limit %d", ErrBadArgument, limit)
 	}
 	return nil
@@ -162,6 +178,9 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 			begun, wait := time.Now(), maxWait
 			if at, ok := ctx.Deadline(); ok {
 				if wait = min(at.Sub(begun), maxWait); wait <= 0 {
+					if _, err := l.link(ctx); errors.Is(err, ErrLost) {
+						return nil, err
+					}
 					return nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, context.DeadlineExceeded)
 				}
 			}
@@ -174,7 +193,16 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 			return nil, err
 		}
 		if s == nil {
-			return l.old.acquire(ctx, v, limit, name)
+			lock, err := l.old.acquire(ctx, v, limit, name)
+			if l.opts.FailFast || !errors.Is(err, ErrLost) {
+				return lock, err
+			}
+			// The others are likely to have ended with that one.
+			l.old.drop()
+			if k.pause(ctx, maxPause); ctx.Err() != nil {
+				return nil, fmt.Errorf("%w; waiting for the next one: %w", err, ctx.Err())
+			}
+			continue
 		}
 		switch s.err {
 		case nil:
@@ -192,13 +220,16 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 	}
 }
 
+// maxPause is the longest pause.
+const maxPause = 50 * time.Millisecond
+
 // pause waits for a moment, but not longer than early says, nor when the link
 // ends.
 func (k *link) pause(ctx context.Context, early time.Duration) {
 	if early <= 0 {
 		return
 	}
-	timer := time.NewTimer(min(early, 10*time.Millisecond+rand.N(40*time.Millisecond)))
+	timer := time.NewTimer(min(early, maxPause/5+rand.N(maxPause*4/5)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -212,7 +243,11 @@ func (k *link) pause(ctx context.Context, early time.Duration) {
 // ends; context.Cause then tells which.
 //
 // Do returns what fn returned. If the lock was lost before fn did, the error
-// is an ErrLost besides: fn may not have been alone.
+// is an ErrLost besides: fn may not have been alone. What comes after Do may
+// rely on the lock being free. But when ctx has ended, Do gives the server just
+// another second to confirm the release, and then returns ctx's error besides;
+// the lock is released nevertheless, see Lock.Release. Fn may release the lock
+// itself, and need not.
 func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Context, lock *Lock) error) (err error) {
 	lock, err := l.Acquire(ctx, name)
 	if err != nil {
@@ -224,11 +259,31 @@ func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Contex
 	unhook := context.AfterFunc(lost, func() { end(context.Cause(lost)) })
 	defer unhook()
 	defer func() {
-		// Not bound by ctx: what comes after Do may rely on the lock being
-		// free. A connection that is gone ends the wait.
-		if releaseErr := lock.Release(context.WithoutCancel(ctx)); releaseErr != nil {
+		if lock.released.Swap(true) {
+			return
+		}
+		late, giveUp := after(ctx, grace)
+		defer giveUp()
+		releaseErr := lock.release(late)
+		if errors.Is(releaseErr, context.Canceled) { // as ctx was, or its deadline passed
+			releaseErr = fmt.Errorf("lockd: release %q: %w", lock.name, ctx.Err())
+		}
+		if releaseErr != nil {
 			err = errors.Join(err, releaseErr)
 		}
 	}()
 	return fn(inner, lock)
+}
+
+// after returns a context that ends so long after another one.
+func after(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, cancel)
+		context.AfterFunc(late, func() { timer.Stop() })
+	})
+	return late, func() {
+		unhook()
+		cancel()
+	}
 }

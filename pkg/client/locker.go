@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,7 @@ const (
 	defaultSessions       = 1<<16 - 1 // a server's default, less session 0
 	defaultOldConnections = 64
 	defaultLockerTimeout  = 15 * time.Second
-	defaultMinBackoff     = 50 * time.Millisecond
+	defaultMinBackoff     = 100 * time.Millisecond
 	defaultMaxBackoff     = 5 * time.Second
 )
 
@@ -26,6 +27,8 @@ type LockerOptions struct {
 	// other half passes in silence too, the connection is given up. Zero means
 	// 15 seconds: so locks are reported lost within 22.5 s, before a server
 	// that cannot reach this client gives them to others, after 35 s.
+	//
+	// MaxLine bounds a whole request: a name may be about 45 bytes shorter.
 	Options
 
 	// Connections is how many connections share the work. Zero means 1, which
@@ -34,23 +37,28 @@ type LockerOptions struct {
 
 	// Sessions bounds how many locks and calls a connection has at a time;
 	// more get ErrTooManySessions. Zero means 65,535, which is what a server
-	// allows by default.
+	// allows by default. A session that nobody needs any more is ended after a
+	// minute or two.
 	Sessions int
 
 	// OldConnections is the same for a server that speaks protocol 1 only:
 	// there each lock takes a connection of its own. Zero means 64.
 	OldConnections int
 
-	// MinBackoff and MaxBackoff bound the pause before the next attempt to
-	// connect. It doubles with each failure, and a random part of up to half
-	// of it is taken off, lest a fleet comes back in step. Zero means 50
-	// milliseconds and 5 seconds.
+	// The pause before the next attempt to connect is random, lest a fleet
+	// comes back in step: any time up to MinBackoff, and twice as long after
+	// each failure, up to MaxBackoff. Zero means 100 milliseconds and 5
+	// seconds. A MaxBackoff that is less than MinBackoff means the same as it.
 	MinBackoff, MaxBackoff time.Duration
 
 	// FailFast makes calls return an ErrLost at once while there is no
 	// connection, and when theirs ends. Otherwise they wait for the next one
 	// until their context ends.
 	FailFast bool
+
+	// Logger is told when a connection is made, cannot be made, or is lost, a
+	// line each. Nil means that nobody is.
+	Logger *slog.Logger
 }
 
 func (o *LockerOptions) complete() error {
@@ -76,13 +84,21 @@ func (o *LockerOptions) complete() error {
 	if int64(o.Sessions) > 1<<32-1 {
 		return errors.New("lockd: LockerOptions.Sessions is over 4294967295")
 	}
-	if o.MinBackoff <= 0 {
+	switch {
+	case o.MinBackoff < 0:
+		return errors.New("lockd: LockerOptions.MinBackoff is negative")
+	case o.MaxBackoff < 0:
+		return errors.New("lockd: LockerOptions.MaxBackoff is negative")
+	case o.MinBackoff == 0:
 		o.MinBackoff = defaultMinBackoff
 	}
-	if o.MaxBackoff <= 0 {
+	if o.MaxBackoff == 0 {
 		o.MaxBackoff = defaultMaxBackoff
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	return nil
 }
 
@@ -127,7 +143,7 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 		links:   make([]atomic.Pointer[link], opts.Connections),
 		changed: make(chan struct{}),
 	}
-	l.old.opts, l.old.most = o, opts.OldConnections
+	l.old.opts, l.old.most, l.old.period = o, opts.OldConnections, max(o.ReadTimeout/2, 0)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range l.links {
 		l.ended.Go(func() { l.run(i) })
@@ -146,7 +162,8 @@ func (l *Locker) Close() error {
 }
 
 // Ready waits for a connection. Nobody has to call it; all calls wait by
-// themselves.
+// themselves. With FailFast it waits for the first attempt only, and returns
+// the ErrLost that came of it.
 func (l *Locker) Ready(ctx context.Context) error {
 	_, err := l.link(ctx)
 	return err
@@ -166,15 +183,19 @@ func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 
 // run keeps one connection up.
 func (l *Locker) run(i int) {
-	pause := l.opts.MinBackoff
+	log := l.opts.Logger.With("target", l.target.String())
+	bound := l.opts.MinBackoff
 	for {
+		news := "lockd: cannot connect"
 		k, err := l.connect()
 		if err == nil {
 			begun := time.Now()
 			unhook := context.AfterFunc(l.ctx, func() { k.close(ErrClosed) })
 			l.links[i].Store(k)
 			l.tell(nil)
-			k.run(func(err error) {
+			log.Info("lockd: connected", "protocol", k.protocol())
+			k.run(func(cause error) {
+				err = cause
 				l.links[i].Store(nil)
 				l.tell(err)
 			})
@@ -183,17 +204,23 @@ func (l *Locker) run(i int) {
 				l.old.drop()
 			}
 			if time.Since(begun) > l.opts.MaxBackoff {
-				pause = l.opts.MinBackoff
+				bound = l.opts.MinBackoff
 			}
+			news = "lockd: connection lost"
 		} else {
 			l.tell(err)
 		}
+		if l.ctx.Err() != nil {
+			return
+		}
+		pause := rand.N(bound)
+		log.Warn(news, "err", err, "retry_in", pause)
 		select {
 		case <-l.ctx.Done():
 			return
-		case <-time.After(pause - rand.N(pause/2+1)):
+		case <-time.After(pause):
 		}
-		pause = min(2*pause, l.opts.MaxBackoff)
+		bound = min(2*bound, l.opts.MaxBackoff)
 	}
 }
 
@@ -229,35 +256,35 @@ func (l *Locker) tell(err error) {
 }
 
 // link returns a connection, any of those that stand. If there is none, it
-// waits.
+// waits. An error is the last word: that the Locker was closed, an ErrLost, or
+// the context's; if that is why there was no waiting any longer, both.
 func (l *Locker) link(ctx context.Context) (*link, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("lockd: %w", err)
-	}
-	if k := l.standing(); k != nil {
-		return k, nil
-	}
 	for {
+		if k := l.standing(); k != nil {
+			if err := ctx.Err(); err != nil {
+				return nil, fmt.Errorf("lockd: %w", err)
+			}
+			return k, nil
+		}
 		l.mu.Lock()
 		changed, cause := l.changed, l.err
 		l.mu.Unlock()
-		if l.ctx.Err() != nil {
+		switch {
+		case l.ctx.Err() != nil:
 			return nil, ErrClosed
-		}
-		if k := l.standing(); k != nil {
-			return k, nil
-		}
-		if cause != nil && l.opts.FailFast {
-			return nil, fmt.Errorf("%w: %w", ErrLost, cause)
+		case l.standing() != nil:
+			continue // since a moment, and changed is about the next news
+		case cause != nil && l.opts.FailFast:
+			return nil, lost(cause)
 		}
 		select {
 		case <-changed:
 		case <-l.ctx.Done():
 		case <-ctx.Done():
 			if cause != nil {
-				return nil, fmt.Errorf("lockd: %w while there is no connection: %w", ctx.Err(), cause)
+				return nil, lost(fmt.Errorf("%w; waiting for the next one: %w", cause, ctx.Err()))
 			}
-			return nil, fmt.Errorf("lockd: %w before there is a connection", ctx.Err())
+			return nil, lost(fmt.Errorf("not connected yet: %w", ctx.Err()))
 		}
 	}
 }
@@ -269,7 +296,7 @@ func (l *Locker) standing() *link {
 		i = rand.IntN(n)
 	}
 	for range n {
-		if k := l.links[i].Load(); k != nil {
+		if k := l.links[i].Load(); k != nil && k.err() == nil {
 			return k
 		}
 		if i++; i == n {
@@ -279,13 +306,9 @@ func (l *Locker) standing() *link {
 	return nil
 }
 
-// start asks on any connection that has a session to spare. With an old server
-// it returns no session.
-func (l *Locker) start(ctx context.Context, v *verb, a arguments, name string) (*link, *slot, error) {
-	k, err := l.link(ctx)
-	if err != nil || k.old {
-		return k, nil, err
-	}
+// start asks on the given connection, or on any other one that has a session to
+// spare.
+func (l *Locker) start(k *link, v *verb, a arguments, name string) (*link, *slot, error) {
 	s, err := k.start(v, a, name)
 	if err == ErrTooManySessions {
 		for i := range l.links {
@@ -301,17 +324,24 @@ func (l *Locker) start(ctx context.Context, v *verb, a arguments, name string) (
 }
 
 // call asks and waits for the answer, which the caller takes from the slot. It
-// goes on to another connection when one is lost on the way, if that may be.
+// goes on to another connection when one is lost on the way, if that may be, or
+// when the server has no room for sessions there. With an old server it returns
+// no slot.
 func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*link, *slot, error) {
 	for {
-		k, s, err := l.start(ctx, v, a, name)
-		if err == nil && s == nil {
-			return k, nil, nil // an old server
+		k, err := l.link(ctx)
+		if err != nil || k.old {
+			return k, nil, err
 		}
+		k, s, err := l.start(k, v, a, name)
 		sent := err == nil
 		if sent {
 			if err := k.wait(ctx, s); err != nil {
 				return nil, nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, err)
+			}
+			if s.err == ErrTooManySessions {
+				k.put(s) // and it asks for no more, see start
+				continue
 			}
 			if s.err == nil || !errors.Is(s.err, ErrLost) {
 				if l.ctx.Err() != nil {

@@ -25,12 +25,12 @@ type Options struct {
 	// Target is where the server listens: tcp://HOST:PORT, unix:///PATH or
 	// ws://HOST:PORT/PATH. HOST:PORT alone means tcp, and a PORT alone means
 	// tcp on localhost. Empty means DefaultTarget, or, with Dial, whatever
-	// Dial gives.
+	// Dial gives. A path from the working directory is unix://./PATH.
 	Target string
 
 	// Dial, if set, makes the connection in place of this package, say to a
 	// server inside the same program or through TLS. It has to give up when
-	// ctx ends. If Target is a ws:// address, the WebSocket handshake is made
+	// ctx ends. A Locker may call it from several goroutines at once. If Target is a ws:// address, the WebSocket handshake is made
 	// over the connection; else it carries lines.
 	Dial func(ctx context.Context) (net.Conn, error)
 
@@ -42,8 +42,8 @@ type Options struct {
 	// lines of a long reply. When it passes, the connection is given up and
 	// all locks are lost, because a late reply would be taken for the next
 	// one's. It says nothing about a client without a request under way; a
-	// peer that vanished is then noticed by TCP's keep-alive. Zero means 30
-	// seconds, a negative value no bound.
+	// peer that vanished is then noticed by TCP's keep-alive, see Client.Lost.
+	// Zero means 30 seconds, a negative value no bound.
 	//
 	// To bound how long a caller waits without losing the connection, use a
 	// context.
@@ -73,7 +73,7 @@ func (o Options) withDefaults() (Options, target, error) {
 	}
 	if o.Target == "" {
 		if o.Dial != nil {
-			return o, target{network: "custom"}, nil
+			return o, target{}, nil
 		}
 		o.Target = DefaultTarget
 	}

@@ -73,15 +73,21 @@ func (p *pump) Write(b []byte) (int, error) {
 func (p *pump) run() {
 	defer close(p.ended)
 	var b []byte
-	for {
+	for last := false; !last; {
 		select {
 		case <-p.wake:
 		case <-p.closed:
-			return
+			last = true
+		}
+		if cap(b) > keptRoom {
+			b = nil
 		}
 		p.mu.Lock()
 		b, p.pending = p.pending, b[:0]
 		p.mu.Unlock()
+		if len(b) == 0 {
+			continue // another wake was for what the last write took
+		}
 		if _, err := p.Conn.Write(b); err != nil {
 			p.mu.Lock()
 			p.err = err
@@ -105,11 +111,12 @@ func (p *pump) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the connection, which ends a write that waits, and returns when
-// the goroutine has ended.
+// Close writes what is pending, if that does not take longer than closeTimeout,
+// closes the connection, and returns when the goroutine has ended.
 func (p *pump) Close() error {
-	err := p.Conn.Close()
 	p.once.Do(func() { close(p.closed) })
+	late := time.AfterFunc(closeTimeout, func() { p.Conn.Close() })
 	<-p.ended
-	return err
+	late.Stop()
+	return p.Conn.Close()
 }

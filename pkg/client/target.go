@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ import (
 // A target is a parsed Options.Target: either a network and an address for
 // net.Dialer, or the url of a WebSocket.
 type target struct {
-	network, addr string
+	network, addr string // both empty: known to Options.Dial alone
 	url           *url.URL
 }
 
@@ -32,19 +33,30 @@ func parseTarget(s string) (target, error) {
 			addr = net.JoinHostPort("localhost", addr)
 		}
 		_, port, err := net.SplitHostPort(addr)
-		if err != nil || port == "" {
+		switch {
+		case err != nil:
 			return bad("want HOST:PORT")
+		case !isPort(port):
+			return bad("the port is not a number from 1 to 65535")
 		}
 		return target{network: "tcp", addr: addr}, nil
 	case "unix":
-		if rest == "" {
-			return bad("want a path")
+		// unix://tmp/x is more likely to lack a slash than to mean a path from
+		// wherever the program was started.
+		if !filepath.IsAbs(rest) && !strings.HasPrefix(rest, "./") && !strings.HasPrefix(rest, "../") && !strings.HasPrefix(rest, "@") {
+			return bad("want unix:///PATH, or unix://./PATH for one from the working directory")
 		}
 		return target{network: "unix", addr: rest}, nil
 	case "ws":
 		u, err := url.ParseRequestURI(s)
-		if err != nil || u.Host == "" {
+		switch {
+		case err != nil || u.Host == "":
 			return bad("want ws://HOST:PORT/PATH")
+		case u.User != nil:
+			s = u.Redacted()
+			return bad("a user and a password have no meaning here")
+		case u.Port() != "" && !isPort(u.Port()):
+			return bad("the port is not a number from 1 to 65535")
 		}
 		if u.Path == "" {
 			u.Path = "/"
@@ -52,6 +64,22 @@ func parseTarget(s string) (target, error) {
 		return target{url: u}, nil
 	}
 	return bad("want tcp://, unix:// or ws://")
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+// String is for logs.
+func (to target) String() string {
+	switch {
+	case to.url != nil:
+		return "ws://" + to.url.Host + to.url.Path // a query may be a secret
+	case to.network == "":
+		return "Options.Dial"
+	}
+	return to.network + "://" + to.addr
 }
 
 // connect makes the connection that the options describe.
@@ -63,7 +91,11 @@ func (o *Options) connect(ctx context.Context, to target, use use) (transport, e
 	}
 	dial := o.Dial
 	if dial == nil {
-		var d net.Dialer
+		// A server gives up a client that it cannot reach after 35 s; within
+		// 20 s the client has done so.
+		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
+		}}
 		dial = func(ctx context.Context) (net.Conn, error) {
 			if to.url == nil {
 				return d.DialContext(ctx, to.network, to.addr)

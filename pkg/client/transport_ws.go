@@ -17,8 +17,9 @@ import (
 )
 
 // A webSocket carries a request a message. Requests are messages of their own
-// here, so no server loses the one behind another. A request without a reply makes no message (an empty one on
-// glockd), so replies of many lines need their end mark here too.
+// here, so no server loses the one behind another. A request without a reply
+// makes no message (an empty one on glockd), so replies of many lines need
+// their end mark here too.
 type webSocket struct {
 	lineReader
 	conn net.Conn
@@ -33,14 +34,18 @@ const closeTimeout = 100 * time.Millisecond
 func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
 	d := ws.Dialer{
 		NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-		// glockd refuses a handshake that does not say where it comes from.
-		Header: ws.HandshakeHeaderHTTP{"Origin": []string{"http://" + u.Host}},
 	}
 	conn, early, _, err := d.Dial(ctx, u.String())
-	if err != nil {
-		if status, ok := err.(ws.StatusError); ok && int(status) == http.StatusServiceUnavailable {
-			return nil, fmt.Errorf("%w: %w", ErrTooManyConnections, err)
-		}
+	if err == ws.StatusError(http.StatusForbidden) {
+		// Only a page in a browser has an origin. But glockd refuses whoever
+		// does not name one.
+		d.Header = ws.HandshakeHeaderHTTP{"Origin": []string{"http://" + u.Host}}
+		conn, early, _, err = d.Dial(ctx, u.String())
+	}
+	switch {
+	case err == ws.StatusError(http.StatusServiceUnavailable):
+		return nil, fmt.Errorf("%w: %w", ErrTooManyConnections, err)
+	case err != nil:
 		return nil, err
 	}
 	if early == nil {

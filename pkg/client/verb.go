@@ -70,12 +70,13 @@ var (
 	getSharedWait  = &verb{word: "sgw", yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
 	getSharedLimit = &verb{word: "sgl", yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
 
-	takeRate    = &verb{word: "rl", yes: wire.RateAllowed}
+	takeRate    = &verb{word: "rl", yes: wire.RateAllowed, no: wire.RateAllowed}
 	inspectRate = &verb{word: "ri", yes: wire.RateOpen, no: wire.RateOpen}
 
 	ping   = &verb{word: "ping", yes: "pong"}
 	hello  = &verb{word: "hello"}
 	cancel = &verb{word: "cancel", yes: "ok"}
+	bye    = &verb{word: "bye", yes: "bye"}
 )
 
 // errWaitedOut is a wait's end on the server. No caller sees it.

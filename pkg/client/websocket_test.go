@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/gobwas/ws"
 
 	"github.com/nylen/lockd/pkg/client"
+	"github.com/nylen/lockd/pkg/server"
 )
 
 // scriptedWebSocket returns a client and the server's end of its WebSocket.
@@ -140,4 +145,52 @@ func TestWebSocketRefused(t *testing.T) {
 		mustBeLost(t, c, c.Get(context.Background(), "x"), cause)
 		conn.Close()
 	}
+}
+
+// TestWebSocketLockerCloses: a Locker says goodbye.
+func TestWebSocketLockerCloses(t *testing.T) {
+	listener := listen(t)
+	l := locker(t, client.LockerOptions{Options: client.Options{Target: "ws://" + listener.Addr().String()}})
+	conn, err := listener.Accept()
+	must(t, err)
+	defer conn.Close()
+	_, err = ws.Upgrade(conn)
+	must(t, err)
+	next := func() string {
+		t.Helper()
+		f, err := ws.ReadFrame(conn)
+		must(t, err)
+		return string(ws.UnmaskFrame(f).Payload)
+	}
+	reply := func(line string) { t.Helper(); sendFrame(t, conn, ws.NewTextFrame([]byte(line))) }
+	answer := func(inspection string) string {
+		return "0 Lock Not Locked: " + strings.TrimPrefix(inspection, "i ")
+	}
+	reply(answer(next()))
+	next() // ping
+	mark := next()
+	next() // hello 2
+	reply("1 pong")
+	reply(answer(mark))
+	reply("2 lockd test")
+	must(t, l.Ready(within(t)))
+	go l.Close()
+	expectFrame(t, conn, ws.OpClose, string(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Error(err)
+	}
+}
+
+// TestWebSocketProxy: a reverse proxy between the two may give the server
+// another name than the one that the client knows.
+func TestWebSocketProxy(t *testing.T) {
+	backend := httptest.NewServer(newServer(t, server.Options{}).WebSocketHandler())
+	t.Cleanup(backend.Close)
+	to, err := url.Parse(backend.URL)
+	must(t, err)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }})
+	t.Cleanup(proxy.Close)
+	opts := client.Options{Target: "ws://" + proxy.Listener.Addr().String() + "/locks"}
+	must(t, start(t, opts).Get(within(t), "x"))
+	mustBe(t, second(locker(t, client.LockerOptions{Options: opts}).TryAcquire(within(t), "x")), client.ErrNotAcquired)
 }

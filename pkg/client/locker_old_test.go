@@ -1,0 +1,141 @@
+package client_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nylen/lockd/pkg/client"
+)
+
+// TestLockerOldServerHeartbeat: locks on a server that speaks protocol 1 only
+// are lost in time, too, when it falls silent.
+func TestLockerOldServerHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var silent atomic.Bool
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
+			near, far := net.Pipe()
+			replies := make(chan string, 100) // as a socket would have room for
+			go func() {
+				for reply := range replies {
+					far.Write([]byte(reply))
+				}
+			}()
+			go func() {
+				defer far.Close()
+				defer close(replies)
+				r := bufio.NewReader(far)
+				for {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+					reply := map[string]string{
+						"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
+					}[verb]
+					if reply != "" && !silent.Load() {
+						replies <- reply + name + "\n"
+					}
+				}
+			}()
+			return near, nil
+		}}})
+		lock, err := l.TryAcquire(t.Context(), "x")
+		must(t, err)
+		select {
+		case <-lock.Lost():
+			t.Error("lost, though the server answers")
+		case <-time.After(time.Hour):
+		}
+		silent.Store(true)
+		begun := time.Now()
+		<-lock.Lost()
+		if took := time.Since(begun); took < 7500*time.Millisecond || took > 22500*time.Millisecond {
+			t.Errorf("lost after %v", took)
+		}
+		err = lock.Release(t.Context())
+		mustBe(t, err, client.ErrLost)
+		mustBe(t, err, client.ErrTimeout)
+	})
+}
+
+// tired returns options for a server that speaks protocol 1 and hangs up on
+// each connection's third request, inspections aside.
+func tired(t *testing.T) client.Options {
+	t.Helper()
+	l := listen(t)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				r := bufio.NewReader(conn)
+				for requests := 0; requests < 3; {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+					reply := map[string]string{
+						"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
+					}[verb]
+					if verb == "g" || verb == "r" {
+						requests++
+					}
+					if reply != "" && requests < 3 {
+						io.WriteString(conn, reply+name+"\n")
+					}
+				}
+			}()
+		}
+	}()
+	return client.Options{Target: l.Addr().String()}
+}
+
+// TestLockerOldServerHangsUp: a connection that has ended while nobody held a
+// lock over it concerns nobody, unless calls shall fail fast.
+func TestLockerOldServerHangsUp(t *testing.T) {
+	ctx := within(t)
+	opts := fast(tired(t))
+	l := locker(t, opts)
+	for range 5 {
+		lock, err := l.TryAcquire(ctx, "x")
+		must(t, err)
+		must(t, lock.Release(ctx))
+	}
+	opts.FailFast = true
+	l = locker(t, opts)
+	lock, err := l.TryAcquire(ctx, "x")
+	must(t, err)
+	must(t, lock.Release(ctx))
+	mustBe(t, second(l.TryAcquire(ctx, "x")), client.ErrLost)
+}
+
+// TestLockerOldServerDown: a server that is down is waited for, though it is
+// an old one.
+func TestLockerOldServerDown(t *testing.T) {
+	ctx := within(t)
+	w, opts := wired(client.Options{Target: newFake(t, nodejs).addr})
+	l := locker(t, fast(opts))
+	must(t, l.Ready(ctx))
+	w.cut(true)
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	err := second(l.TryAcquire(short, "x"))
+	mustBe(t, err, client.ErrLost)
+	mustBe(t, err, context.DeadlineExceeded)
+	errs := make(chan error, 1)
+	go func() { errs <- second(l.TryAcquire(ctx, "x")) }()
+	w.cut(false)
+	must(t, <-errs)
+}
