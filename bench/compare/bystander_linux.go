@@ -18,16 +18,21 @@ import (
 	"github.com/nylen/lockd/internal/load"
 )
 
-// A bystander is what others notice of a disturbance: the latencies of a
-// client that gets and releases a lock, 1,000 requests a second, and the
-// memory that the server has taken. One of each round.
+// A bystander is what others notice of a disturbance: the latencies of clients
+// that get and release locks, 1,000 requests a second, and the memory that the
+// server has taken. One of each round.
 type bystander struct {
 	took    []float64 // seconds
 	latency []load.Latency
 	grown   []float64 // bytes of resident memory
 }
 
-const bystanderRate = 1000
+// Requests a second, on so many connections that none has to wait for the reply
+// to the one before.
+const (
+	bystanderRate        = 1000
+	bystanderConnections = 50
+)
 
 // bystanders measures what others notice of each disturbance, with a server
 // of its own for each.
@@ -103,15 +108,15 @@ func (c *compare) bystander(number int, b *bystander) error {
 	return nil
 }
 
-// startProbe starts a client whose latencies are the figure, and returns what
-// ends it. It is to wait for the server alone: where that is allowed, it runs
-// before anything else on its core, and it has a unix socket, as the kernel
-// passes packets on loopback on in the time of whoever has the core, which is
-// the disturbing client.
+// startProbe starts the clients whose latencies are the figure, and returns
+// what ends them. They are to wait for the server alone: where that is allowed,
+// they run before anything else on their core, and they have a unix socket, as
+// the kernel passes packets on loopback on in the time of whoever has the core,
+// which is the disturbing client.
 func (c *compare) startProbe(target string) (end func() (load.Report, error), err error) {
 	const warmup = 300 * time.Millisecond
 	args := []string{
-		"-c", c.cores[1], filepath.Join(c.dir, "lockd"), "bench", target, "--json", "--threads", "1", "-c", "1",
+		"-c", c.cores[1], filepath.Join(c.dir, "lockd"), "bench", target, "--json", "--threads", "1", "-c", strconv.Itoa(bystanderConnections),
 		"--rate", strconv.Itoa(bystanderRate), "-d", "10m", "--warmup", warmup.String(),
 	}
 	if c.realtime() {
@@ -139,12 +144,12 @@ func (c *compare) startProbe(target string) (end func() (load.Report, error), er
 func (c *compare) realtime() bool { return exec.Command("chrt", "-f", "1", "true").Run() == nil }
 
 func (c *compare) printBystanders(all []bystander) {
-	fmt.Printf("\nWhat a client that gets and releases a lock, %d requests a second, notices of others; medians of %s.\n",
-		bystanderRate, load.Plural(c.rounds, "round"))
+	fmt.Printf("\nWhat %d clients that get and release locks, %s requests a second in all, notice of others; medians of %s.\n",
+		bystanderConnections, group(bystanderRate), load.Plural(c.rounds, "round"))
 	if c.realtime() {
-		fmt.Println("It has a unix socket, and its core before all other programs (chrt); the disturbing client has TCP.")
+		fmt.Println("They have a unix socket, and their core before all other programs (chrt); the disturbing client has TCP.")
 	} else {
-		fmt.Println("It shares its core with the disturbing client, and waits for it: there was no right to come first (chrt).")
+		fmt.Println("They share their core with the disturbing client, and wait for it: there was no right to come first (chrt).")
 	}
 	fmt.Println()
 	fmt.Println("| meanwhile | for, s | p99, ms | slowest reply, ms | worst round, ms | resident memory, MB |")

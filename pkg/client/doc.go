@@ -68,6 +68,11 @@
 // and which wraps the cause, such as [ErrTimeout] or [ErrTooManyConnections].
 // After Close the error is [ErrClosed] instead.
 //
+// A Client that asks nothing notices within 20 seconds that its TCP connection
+// is dead, by keep-alive. One that asks while it holds locks should have a
+// ReadTimeout below 15 seconds: a server that cannot reach it gives the locks
+// to others after 35.
+//
 // # Names
 //
 // A name is any string without a line break. The blanks (space, \t, \v, \f) at
@@ -89,22 +94,25 @@
 // Every [Lock] that a Locker hands out is a session of protocol 2, an owner of
 // its own. So a goroutine does not get a lock that another one of the same
 // Locker holds, no owner gets a lock twice, and only whoever has the Lock can
-// release it. Sessions are cheap and used again; there is nothing to manage
-// about them.
+// release it. Sessions are cheap and used again, and those that a peak has left
+// behind end after a minute or two; there is nothing to manage about them.
 //
 // Requests of all goroutines are sent as they come. None waits for another's
 // reply, and those that come together share system calls.
 //
 // When a wait's context ends, the method returns at once; the Locker takes the
 // wait back on the server, and releases the lock if it was granted meanwhile.
+// If there was no connection then, the error is an [ErrLost] besides; without
+// it, the lock was busy. To release a lock without waiting for the server's
+// word, give Release a context that has ended.
 //
 // When the connection ends, the channel of [Lock.Lost] closes for every lock
 // that was held over it, and the server has freed them. They are never taken
 // again silently: Release returns ErrLost, and whoever needs the lock acquires
-// it again. The Locker reconnects by itself. Acquire goes on waiting over the
-// next connection, at the end of the line.
+// it again. The Locker reconnects by itself, and tells LockerOptions.Logger.
+// Acquire goes on waiting over the next connection, at the end of the line.
 //
 // With a server that speaks protocol 1 only, TryAcquire works, and so does
-// TryAcquireShared without a limit, each lock taking a connection of its own.
-// The rest returns errors that are [ErrUnsupported] and name what is missing.
+// TryAcquireShared without a limit, each lock taking a connection of its own,
+// of which the Locker asks for a sign of life as of any other. The rest returns errors that are [ErrUnsupported] and name what is missing.
 package client

@@ -106,7 +106,12 @@ func (k *link) protocol() int {
 }
 
 // err returns why the link has ended, an ErrLost, or nil.
-func (k *link) err() error { return context.Cause(k.ctx) }
+func (k *link) err() error {
+	if k.ctx.Err() == nil { // which takes no mutex, as Cause does
+		return nil
+	}
+	return context.Cause(k.ctx)
+}
 
 // close ends the link because of cause.
 func (k *link) close(cause error) {
