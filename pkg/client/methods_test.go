@@ -185,6 +185,9 @@ func testMethods(t *testing.T, opts client.Options, holdersOnly bool) {
 	me, err := b.Name(ctx)
 	ok(err)
 	equal(me.Name, me.Addr)
+	peers, err = b.Clients(ctx, "")
+	ok(err)
+	equal(slices.ContainsFunc(peers, func(p client.Peer) bool { return p.Name == "" || p.Addr == me.Addr }), false)
 
 	// Closing.
 	ok(a.Close())

@@ -45,7 +45,9 @@ func (c *Client) Clients(ctx context.Context, name string) ([]Peer, error) {
 	var peers []Peer
 	err := c.list(ctx, who, name, func(line string) error {
 		addr, name, err := splitFirst(line)
-		peers = append(peers, Peer{Addr: addr, Name: name})
+		if name != "" { // lockd for Node.js also tells who took its name back
+			peers = append(peers, Peer{Addr: addr, Name: name})
+		}
 		return err
 	})
 	if err != nil {
