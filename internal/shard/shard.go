@@ -4,14 +4,21 @@ import "sync"
 
 // A Shard holds the locks whose names hash to it. mu guards everything in it
 // but set, and of every owner the lists of what it holds here.
+//
+// What a request for an exclusive lock needs comes first, on as few cache lines
+// as may be: each of them moves to another processor's cache when that has the
+// next request.
 type Shard struct {
-	mu  sync.Mutex
-	set *Set
-	pos int // of this shard in the set, and of its lists in owners
-
-	names     names
+	mu        sync.Mutex
+	set       *Set
+	pos       int // of this shard in the set, and of its lists in owners
+	permits   int64
+	issued    uint64 // the last fencing token
 	exclusive slab[exclusive]
 	byName    index // of exclusive
+	stats     Stats
+
+	names     names
 	shared    slab[shared]
 	bySharing index // of shared
 	holds     slab[hold]
@@ -25,13 +32,10 @@ type Shard struct {
 	latest   uint64 // the latest time that a Take came with
 	hand     uint32 // the limiter that is looked at next for being full
 
-	stats   Stats
-	permits int64
-	issued  uint64           // the last fencing token
-	behind  []uint32         // shared locks whose lines have more to be served
-	walks   map[uint32]*Walk // those that are within a shared lock's holders, by lock
+	behind []uint32         // shared locks whose lines have more to be served
+	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [64]byte // keeps neighbours' mutexes out of this one's cache lines
+	_ [96]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.

@@ -36,15 +36,15 @@ func (o Outcome) String() string {
 // Stats counts what happened, by kind.
 type Stats struct {
 	Gets          [Kinds]uint64 // requests of Get and GetShared
-	Acquire       [Kinds][Outcomes]uint64
 	Release       [Kinds]uint64 // released
+	Locks         [Kinds]int    // names held now
+	Acquire       [Kinds][Outcomes]uint64
 	ReleaseFailed [Kinds]uint64 // not held by who asked
 	Inspect       [Kinds]uint64
 	Orphans       [Kinds]uint64 // holds released because the owner is gone
 
-	Locks   [Kinds]int // names held now
-	Holders int        // holds of shared locks now
-	Waiters int        // owners that wait now
+	Holders int // holds of shared locks now
+	Waiters int // owners that wait now
 
 	Allowed uint64 // requests for units of a rate that were granted
 	Limited uint64 // or refused
