@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"context"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,13 +31,8 @@ func TestLimiterNothing(t *testing.T) {
 // before it.
 func TestLimiterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conns := make(chan net.Conn, 1)
-		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
-			near, far := net.Pipe()
-			conns <- far
-			return near, nil
-		}}})
-		s := begin(t, <-conns)
+		l, accept := pipedLocker(t)
+		s := accept()
 		r := l.Limiter("x", 1, time.Second)
 		for _, spare := range []time.Duration{1, time.Millisecond, 10 * time.Millisecond, time.Second} {
 			for range 20 {

@@ -3,7 +3,6 @@ package client_test
 import (
 	"context"
 	"errors"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,13 +30,8 @@ func TestLockerDoEarly(t *testing.T) {
 // server that does not answer, and before that it does.
 func TestLockerDoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conns := make(chan net.Conn, 1)
-		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
-			near, far := net.Pipe()
-			conns <- far
-			return near, nil
-		}}})
-		s := begin(t, <-conns)
+		l, accept := pipedLocker(t)
+		s := accept()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		done := make(chan error, 1)

@@ -500,6 +500,22 @@ func scriptedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, fu
 	}
 }
 
+// pipedLocker is like scriptedLocker, with connections in memory: so the test
+// may be in a bubble, with its own time.
+func pipedLocker(t *testing.T) (*client.Locker, func() *script) {
+	t.Helper()
+	conns := make(chan net.Conn, 1)
+	l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		conns <- far
+		return near, nil
+	}}})
+	return l, func() *script {
+		t.Helper()
+		return begin(t, <-conns)
+	}
+}
+
 // begin plays the server's end of a connection up to protocol 2.
 func begin(t *testing.T, conn net.Conn) *script {
 	t.Helper()
@@ -607,13 +623,8 @@ func (s *script) waitOf() string {
 // TestLockerHeartbeat: a server that says nothing is asked, and left.
 func TestLockerHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conns := make(chan net.Conn, 1)
-		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
-			near, far := net.Pipe()
-			conns <- far
-			return near, nil
-		}}})
-		s := begin(t, <-conns)
+		l, accept := pipedLocker(t)
+		s := accept()
 		begun := time.Now()
 		for range 3 {
 			s.expect("0 ping")
@@ -638,7 +649,7 @@ func TestLockerHeartbeat(t *testing.T) {
 		err = lock.Release(t.Context())
 		mustBe(t, err, client.ErrLost)
 		mustBe(t, err, client.ErrTimeout)
-		begin(t, <-conns) // it connects again
+		accept() // it connects again
 	})
 }
 

@@ -113,13 +113,8 @@ func sessions(t *testing.T, s *server.Server) int {
 // anew each time.
 func TestLockerUsedSessionsStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conns := make(chan net.Conn, 1)
-		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
-			near, far := net.Pipe()
-			conns <- far
-			return near, nil
-		}}})
-		s := begin(t, <-conns)
+		l, accept := pipedLocker(t)
+		s := accept()
 		go func() {
 			for {
 				line, err := s.r.ReadString('\n')

@@ -105,7 +105,7 @@ func TestWebSocketHalfClose(t *testing.T) {
 	holder.ask("g foo", "1 Lock Get Success: foo")
 	w := dialWS(t, s.webSocketURL)
 	w.send(message(ws.OpText, "gw 86400000 foo") + message(ws.OpText, "i foo"))
-	eventually(t, "it waits", func() bool { return metric(t, s.Server, "lockd_waiters") == 1 })
+	waitWaiters(t, s.Server, 1)
 	must(t, w.Conn.(*net.TCPConn).CloseWrite())
 	w.expect(ws.OpText, "0 Lock Get Canceled: foo\n")
 	w.expect(ws.OpText, "1 Lock Is Locked: foo\n")
