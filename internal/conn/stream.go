@@ -34,9 +34,9 @@ type Stream struct {
 	lister    *Session // whose reply that is
 	listLines bool     // it has a line for each thing listed
 
-	mu     sync.Mutex  // guards mail
+	mu     sync.Mutex  // guards mail, and writes to mailed
 	mail   []*Session  // that can settle
-	mailed atomic.Bool // there is mail
+	mailed atomic.Bool // there is mail; to be read without the mutex
 }
 
 // A waker tells the transport of a stream that Settle has something to do. It
@@ -260,12 +260,16 @@ func (st *Stream) endListing() {
 }
 
 // post notes that a session can settle. Any goroutine may call it.
+//
+// mailed becomes true under the mutex: who was not the first to post tells
+// nobody, so if its mail were settled before it had set the flag, that would
+// stay true, and the transport wait for mail that has been taken.
 func (st *Stream) post(s *Session) {
 	st.mu.Lock()
 	st.mail = append(st.mail, s)
 	first := len(st.mail) == 1
-	st.mu.Unlock()
 	st.mailed.Store(true)
+	st.mu.Unlock()
 	if first {
 		st.waker.wake()
 	}

@@ -1,0 +1,56 @@
+package conn
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nylen/lockd/internal/stress"
+)
+
+// What Settles tells is true whenever nobody is within post: else a transport
+// would wait for mail that is not there and not listen to its client, or have
+// mail that it does not see. Two goroutines post at the same moment while a
+// third one settles, on more threads than there are processors, so that the kernel
+// stops them at any instruction.
+func TestMailAgreesWithItsFlag(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(8, 2*runtime.NumCPU())))
+	h := NewHub(testConfig())
+	st := h.NewStream("a:1", new(bell))
+	defer st.Close()
+	const posters = 2
+	var round, posted atomic.Int64
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer round.Store(-1)
+	for range posters {
+		all.Go(func() {
+			for last := int64(0); ; {
+				switch now := round.Load(); now {
+				case -1:
+					return
+				case last:
+					runtime.Gosched()
+				default:
+					last = now
+					st.post(&st.main)
+					posted.Add(1)
+				}
+			}
+		})
+	}
+	end := time.Now().Add(stress.Time(t))
+	for n := int64(1); time.Now().Before(end); n++ {
+		posted.Store(0)
+		round.Store(n)
+		for posted.Load() < posters {
+			st.Settle(nil)
+		}
+		if st.Settles() != (len(st.mail) > 0) {
+			t.Fatalf("round %d: Settles is %v with %d in the mail", n, st.Settles(), len(st.mail))
+		}
+		st.Settle(nil)
+	}
+}
