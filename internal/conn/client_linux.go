@@ -17,7 +17,6 @@ type client struct {
 	transport Transport
 	queued    bool // among the loop's busy ones
 	blocked   bool // out waits until the client reads
-	deaf      bool // input stays unread until a lock is granted
 	ended     bool // the session is being closed
 	politely  bool // hang up instead of closing, once it is closed
 	last      bool // the server is shutting down, and this is the last turn
@@ -26,12 +25,14 @@ type client struct {
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 
 	stream Stream
-	in     []byte  // input that waits until out is sent, or a listing given out
+	in     []byte  // input that waits until out is sent, a listing given out, or a lock granted
 	out    *[]byte // replies that have not been sent; nil while there are none
 	sent   int     // how much of out has been
 }
 
-// event handles what epoll reports.
+// event handles what epoll reports. A client that is neither ended nor blocked
+// gets a turn, whatever it is believed to wait for: so its end is noticed, and
+// what was missed is made up for.
 func (c *client) event(events uint32) {
 	switch {
 	case c.parting != nil:
@@ -41,22 +42,21 @@ func (c *client) event(events uint32) {
 		c.end(false)
 	case c.blocked:
 		c.resume()
-	case c.stream.Waiting():
-		if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP) != 0 {
-			// Who has closed its side stands in no line, and gets its replies.
-			c.hangUp()
-		} else {
-			c.deaf = true
-			c.watch(syscall.EPOLLRDHUP)
+	case !c.stream.Waiting():
+		if !c.queued { // or it has its turn in any case
+			c.work()
 		}
-	case !c.pending():
-		c.read()
+	case events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP) != 0:
+		// Who has closed its side stands in no line, and gets its replies.
+		c.hangUp()
+	default:
+		c.readBehind()
 	}
 }
 
 // pending tells whether there is something to do before reading on.
 func (c *client) pending() bool {
-	return c.blocked || len(c.in) > 0 || c.stream.Listing() || c.stream.Waiting() || c.stream.Settles()
+	return c.out != nil || len(c.in) > 0 || c.stream.Listing() || c.stream.Waiting() || c.stream.Settles()
 }
 
 // wake implements waker.
@@ -74,7 +74,7 @@ func (c *client) woken() {
 func (c *client) goOn() {
 	in := c.in
 	c.in = nil
-	c.advance(in)
+	c.advance(in, true)
 }
 
 // hangUp cancels waits of a client that has closed its side.
@@ -115,7 +115,26 @@ func (c *client) read() {
 		c.end(false)
 	default:
 		c.stream.tally.bytesIn.Add(uint64(n))
-		c.advance(c.loop.in[:n])
+		c.advance(c.loop.in[:n], false)
+	}
+}
+
+// readBehind reads what a client sends behind a request that waits, for its end
+// to be noticed: as long as any input is unread, that comes behind it.
+func (c *client) readBehind() {
+	n, errno := read(int(c.fd), c.loop.in)
+	switch {
+	case errno == syscall.EINTR || errno == syscall.EAGAIN:
+	case errno != 0:
+		c.end(false)
+	case n == 0:
+		c.hangUp()
+	default:
+		c.stream.tally.bytesIn.Add(uint64(n))
+		c.in = append(c.in, c.loop.in[:n]...)
+		if len(c.in) >= maxBacklog {
+			c.goOn()
+		}
 	}
 }
 
@@ -125,8 +144,9 @@ const longTurn = 500 * time.Microsecond
 // advance runs the session over input, and over what is left of a long reply,
 // and sends the replies, until there is no more to do, the client does not
 // read, or its turn is over: when it has been sent as many replies as may be
-// pending, or long replies have taken their time.
-func (c *client) advance(in []byte) {
+// pending, long replies have taken their time, or a grant comes too early. own
+// tells whether in is the client's own, else it is the loop's.
+func (c *client) advance(in []byte, own bool) {
 	l := c.loop
 	out := l.out[:0]
 	if c.out != nil {
@@ -144,6 +164,11 @@ func (c *client) advance(in []byte) {
 			out = c.stream.Continue(out)
 			over = time.Since(listing) > longTurn
 		}
+		if c.stream.Early() > 0 {
+			c.keep(in, own, out)
+			l.queue(c)
+			return
+		}
 		done := !c.stream.Listing() && !c.stream.Settles() &&
 			(len(in) == 0 || c.stream.Waiting() || c.stream.Closing())
 		if done || len(out) >= l.hub.cfg.MaxOutput {
@@ -153,7 +178,7 @@ func (c *client) advance(in []byte) {
 				return
 			}
 			if sent < len(out) {
-				c.keep(in, out[sent:])
+				c.keep(in, own, out[sent:])
 				c.block(true)
 				return
 			}
@@ -162,22 +187,32 @@ func (c *client) advance(in []byte) {
 			over = true
 		}
 		if done {
-			c.pause(in)
+			c.pause(in, own)
 			return
 		}
 		if over {
-			c.keep(in, out)
+			c.keep(in, own, out)
 			l.queue(c)
 			return
 		}
 	}
 }
 
-// keep copies what waits for another turn.
-func (c *client) keep(in, out []byte) {
-	c.in = append([]byte(nil), in...)
+// keep keeps what waits for another turn.
+func (c *client) keep(in []byte, own bool, out []byte) {
+	c.keepIn(in, own)
 	c.out, c.sent = outBuffers.Get().(*[]byte), 0
 	*c.out = append((*c.out)[:0], out...)
+}
+
+func (c *client) keepIn(in []byte, own bool) {
+	switch {
+	case len(in) == 0:
+		in = nil
+	case !own:
+		in = append([]byte(nil), in...)
+	}
+	c.in = in
 }
 
 func (c *client) dropOut() {
@@ -186,21 +221,12 @@ func (c *client) dropOut() {
 }
 
 // pause is where a client has nothing to be done for it, or waits for a lock.
-func (c *client) pause(in []byte) {
+func (c *client) pause(in []byte, own bool) {
 	switch {
 	case c.stream.Closing():
 		c.end(true) // epoll does not know it any more
-		return
 	case c.stream.Waiting():
-		c.in = append([]byte(nil), in...)
-		return
-	}
-	if c.deaf {
-		c.deaf = false
-		c.watch(listening)
-	}
-	switch {
-	case c.ended:
+		c.keepIn(in, own)
 	case !c.loop.draining || c.stream.Holds():
 		c.last = false
 	case c.last:
@@ -213,7 +239,7 @@ func (c *client) pause(in []byte) {
 
 // block stops reading until the client reads, or goes on.
 func (c *client) block(blocked bool) {
-	c.blocked, c.deaf = blocked, false
+	c.blocked = blocked
 	if blocked {
 		c.watch(syscall.EPOLLOUT)
 	} else {

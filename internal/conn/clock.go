@@ -14,6 +14,8 @@ import (
 type clock struct {
 	locks *shard.Set
 	start time.Time
+	began uint64        // start in microseconds, with which fencing tokens begin
+	seen  atomic.Uint64 // a time, in the same, that is over
 
 	wakeAt atomic.Uint64 // when the goroutine wakes by itself; 0: it is not asleep
 
@@ -35,8 +37,8 @@ const (
 	sweepStep         = 1 << 14
 )
 
-func (c *clock) init(locks *shard.Set) {
-	c.locks, c.start = locks, time.Now()
+func (c *clock) init(locks *shard.Set, start time.Time, began uint64) {
+	c.locks, c.start, c.began = locks, start, began
 	c.kick = make(chan struct{}, 1)
 }
 
@@ -50,6 +52,27 @@ func (c *clock) milliseconds() uint64 {
 
 // passed is the last millisecond that is over.
 func (c *clock) passed() uint64 { return uint64(time.Since(c.start) / time.Millisecond) }
+
+// microseconds is the clock of fencing tokens. It starts with the machine's time
+// and goes on with the monotonic one, so a step of the former while the server
+// runs does not show in it. It is below 2^53 until the year 2255.
+func (c *clock) microseconds() uint64 {
+	return c.began + uint64(time.Since(c.start)/time.Microsecond)
+}
+
+// reached tells whether it is the time of a fencing token. Most are far behind,
+// and then it does not look at the clock.
+func (c *clock) reached(token uint64) bool { return c.until(token) == 0 }
+
+// until returns how long it is to the time of a fencing token.
+func (c *clock) until(token uint64) time.Duration {
+	if token <= c.seen.Load() {
+		return 0
+	}
+	now := c.microseconds()
+	c.seen.Store(now)
+	return time.Duration(max(token, now)-now) * time.Microsecond
+}
 
 // expect sees to it that the table is woken at a due time.
 func (c *clock) expect(due uint64) {

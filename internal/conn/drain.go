@@ -85,7 +85,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 		h.mu.Lock()
 		cut.Store(len(h.links)+h.looped > 0)
 		for l := range h.links {
-			l.kill()
+			go l.kill() // a caller's own kind of connection may take its time
 		}
 		h.mu.Unlock()
 		h.cutLoops()

@@ -56,10 +56,11 @@ type Hub struct {
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config) *Hub {
 	h := &Hub{cfg: cfg}
-	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(time.Now().UnixMicro()))
+	now := time.Now()
+	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
 	cfg.Table.Notify = h.notify
 	h.locks = shard.New(cfg.Shards, cfg.Table)
-	h.clock.init(h.locks)
+	h.clock.init(h.locks, now, cfg.Table.Start)
 	h.directory.init()
 	h.roster.init()
 	return h

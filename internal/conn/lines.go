@@ -9,11 +9,6 @@ import (
 // readBuffer is how much is read from a connection at a time.
 const readBuffer = 4 << 10
 
-// maxBacklog is how much input of a client that waits for a lock is kept. It is
-// read all the time, or the client's end would not be noticed; so who sends
-// more gives up waiting.
-const maxBacklog = 64 << 10
-
 // ServeLines serves a connection that carries requests as lines, until it
 // ends. It closes the connection.
 func (h *Hub) ServeLines(c net.Conn, t Transport) {
@@ -51,11 +46,6 @@ func (l *lines) serve() error {
 		} else if err2 := l.feed(in[:n]); err == nil {
 			err = err2
 		}
-		for err == nil && len(l.backlog) >= maxBacklog {
-			out := l.pending()
-			*out = l.stream.CancelWait(*out)
-			err = l.advance()
-		}
 		if hungUp(err) {
 			l.stream.HangUp()
 			l.advance()
@@ -79,6 +69,7 @@ func (l *lines) feed(in []byte) error {
 		out := l.pending()
 		*out = l.stream.Settle(*out)
 		in, *out = l.stream.Feed(in, *out)
+		l.ripen()
 		for l.stream.Listing() && len(*out) < l.hub.cfg.MaxOutput {
 			*out = l.stream.Continue(*out)
 		}

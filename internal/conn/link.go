@@ -24,8 +24,9 @@ type link struct {
 	out       *[]byte      // replies that have not been sent; nil while there are none
 	run       func() error // settles waits that are over, and goes on with what waited for them
 
-	mu    sync.Mutex // guards woken
+	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to settle
+	over  bool       // the stream has ended: nobody interrupts a read any more
 }
 
 var (
@@ -60,6 +61,9 @@ func (l *link) end(err error) {
 	l.flush()
 	l.hub.cfg.Logger.Debug("disconnected", "client", l.stream.main.peer.addr, "locks", l.stream.main.owner.Held())
 	l.stream.Close()
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
 	l.hub.leave(l.transport)
 	if err == errDrained || err == errClosing {
 		l.hub.part(l.conn)
@@ -69,19 +73,40 @@ func (l *link) end(err error) {
 	l.hub.untrack(l)
 }
 
-// wake implements waker: it interrupts Read.
+// wake implements waker: it interrupts Read. Who releases a lock may come to
+// wake its next holder when that has ended: the connection parts then, and a
+// deadline would reset it.
 func (l *link) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.woken = true
-	l.conn.SetReadDeadline(time.Unix(1, 0))
+	l.interruptLocked(time.Unix(1, 0))
 }
 
 // drain makes Read look whether the connection can end.
-func (l *link) drain() { l.conn.SetReadDeadline(time.Now().Add(drainGrace)) }
+func (l *link) drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.woken {
+		l.interruptLocked(time.Now().Add(drainGrace))
+	}
+}
 
-// kill ends the connection.
-func (l *link) kill() { l.conn.Close() }
+func (l *link) interruptLocked(at time.Time) {
+	if !l.over {
+		l.conn.SetReadDeadline(at)
+	}
+}
+
+// kill ends the connection. It closes what is below TLS, whose own Close may
+// wait for a client that does not read.
+func (l *link) kill() {
+	c := l.conn
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	c.Close()
+}
 
 // outBuffers are the buffers for replies. An idle connection has none.
 var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
@@ -111,6 +136,7 @@ func (l *link) flush() error {
 	if l.out == nil {
 		return nil
 	}
+	l.ripen()
 	var err error
 	if out := *l.out; len(out) > 0 {
 		var n int
@@ -120,6 +146,13 @@ func (l *link) flush() error {
 	recycle(l.out)
 	l.out = nil
 	return err
+}
+
+// ripen waits for as long as what is pending comes too early.
+func (l *link) ripen() {
+	for d := l.stream.Early(); d > 0; d = l.stream.Early() {
+		time.Sleep(d)
+	}
 }
 
 // relieve sends what is pending when it is as much as may be.

@@ -251,6 +251,7 @@ func (m *messages) advance() error {
 		if m.reply = m.stream.Settle(m.reply[:0]); len(m.reply) > 0 {
 			m.frame(m.answers, true, m.reply)
 		}
+		m.ripen()
 		if err := m.relieve(); err != nil {
 			return err
 		}
@@ -290,6 +291,7 @@ func (m *messages) answer(msg message) (rest []byte, err error) {
 		line, rest, _ := bytes.Cut(body, []byte("\n"))
 		body = rest
 		m.reply = m.stream.Request(line, m.reply)
+		m.ripen()
 		for m.stream.Listing() {
 			m.reply = m.stream.Continue(m.reply)
 			if len(m.reply) >= listingPiece && m.stream.Listing() {

@@ -57,6 +57,7 @@ func (s *Session) closeSome() bool {
 // acquired appends the reply to a request for an exclusive lock that
 // succeeded. Its number is 1, but in protocol 2 the fencing token.
 func (s *Session) acquired(out []byte, g shard.Grant, name []byte) []byte {
+	s.stream.granted(g.Token)
 	number := uint64(1)
 	if s.stream.multiplexed {
 		number = g.Token

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -25,7 +26,8 @@ type Stream struct {
 	sessions    map[uint32]*Session // protocol 2's others
 	multiplexed bool                // speaks protocol 2
 	closing     bool
-	leaving     bool // the client has closed its side: it waits for nothing
+	leaving     bool   // the client has closed its side: it waits for nothing
+	ahead       uint64 // the latest fencing token that may be ahead of the clock; 0: none
 
 	partial  []byte // the beginning of a line whose end has not come yet
 	skipping bool   // the rest of a line that was too long is passed over
@@ -110,16 +112,22 @@ func (st *Stream) Holds() bool {
 // It returns what it has not taken, and out.
 //
 // It stops when out has grown to the bound on pending output, which it may
-// pass by one reply, at a request whose reply is given out in pieces, and at
-// one that waits. The caller then sends what there is, or calls Continue until
-// Listing is false, or Settle until Waiting is, and calls again with the rest.
-// So a client that does not read costs no more than the bound, and a long
-// reply is no more work at a time than a short one.
+// pass by one reply, at a request whose reply is given out in pieces, at one
+// that waits, and at a grant that comes too early. The caller then sends what
+// there is, or calls Continue until Listing is false, or Settle until Waiting
+// is, or waits for as long as Early says, and calls again with the rest. So a
+// client that does not read costs no more than the bound, and a long reply is no
+// more work at a time than a short one.
+//
+// A client gives up waiting when it has sent maxBacklog behind the request.
 //
 // Feed overwrites in. What it needs of it later, it copies.
 func (st *Stream) Feed(in, out []byte) (rest, _ []byte) {
 	for {
-		if len(in) == 0 || st.closing || st.listing != nil || st.Waiting() || len(out) >= st.hub.cfg.MaxOutput {
+		if st.Waiting() && len(in) >= maxBacklog {
+			out = st.CancelWait(out)
+		}
+		if len(in) == 0 || st.closing || st.listing != nil || st.Waiting() || len(out) >= st.hub.cfg.MaxOutput || st.Early() > 0 {
 			return in, out
 		}
 		end := bytes.IndexByte(in, '\n')
@@ -146,6 +154,11 @@ func (st *Stream) Feed(in, out []byte) (rest, _ []byte) {
 		}
 	}
 }
+
+// maxBacklog is how much input of a client that waits for a lock is kept. All of
+// it is read, or the client's end would not be noticed behind it, and what it
+// waits for would be granted to nobody.
+const maxBacklog = 64 << 10
 
 // keep copies the beginning of a line.
 func (st *Stream) keep(in, out []byte) []byte {
@@ -279,23 +292,54 @@ func (st *Stream) post(s *Session) {
 func (st *Stream) Settles() bool { return st.mailed.Load() && st.listing == nil }
 
 // Settle appends the replies of the sessions whose waits are over, until out
-// has grown to the bound on pending output. It does nothing while a reply is
-// given out in pieces: theirs come after it.
+// has grown to the bound on pending output, which it may pass by one reply, or a
+// grant comes too early. It does nothing while a reply is given out in pieces:
+// theirs come after it.
 func (st *Stream) Settle(out []byte) []byte {
-	for st.Settles() && len(out) < st.hub.cfg.MaxOutput {
-		var some [16]*Session
-		st.mu.Lock()
-		n := copy(some[:], st.mail)
-		if st.mail = st.mail[n:]; len(st.mail) == 0 {
-			st.mail = nil
-			st.mailed.Store(false)
-		}
-		st.mu.Unlock()
-		for _, s := range some[:n] {
+	for st.Settles() && len(out) < st.hub.cfg.MaxOutput && st.Early() == 0 {
+		if s := st.takeMail(); s != nil {
 			out = s.settle(out)
 		}
 	}
 	return out
+}
+
+func (st *Stream) takeMail() *Session {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	var first *Session
+	if len(st.mail) > 0 {
+		first, st.mail = st.mail[0], st.mail[1:]
+	}
+	if len(st.mail) == 0 {
+		st.mail = nil
+		st.mailed.Store(false)
+	}
+	return first
+}
+
+// granted notes the fencing token of a grant.
+func (st *Stream) granted(token uint64) {
+	if !st.hub.clock.reached(token) {
+		st.ahead = token
+	}
+}
+
+// Early tells for how long the replies so far must be kept from the client. It
+// is 0 but for a grant whose fencing token the clock has not reached: grants in
+// a shard that come faster than the microseconds. Nobody may hear of it before,
+// since the server could be killed, and the next one, whose tokens begin with the
+// clock's time when it starts, would give smaller ones. Nothing is executed
+// meanwhile, either, so that a client is ahead by one grant and not by many.
+func (st *Stream) Early() time.Duration {
+	if st.ahead == 0 {
+		return 0
+	}
+	early := st.hub.clock.until(st.ahead)
+	if early == 0 {
+		st.ahead = 0
+	}
+	return early
 }
 
 // CancelWait ends the wait for which Waiting is true.
