@@ -179,6 +179,7 @@ func (c *client) advance(in []byte, own bool) {
 			}
 			if sent < len(out) {
 				c.keep(in, own, out[sent:])
+				c.stream.Rest()
 				c.block(true)
 				return
 			}

@@ -3,6 +3,8 @@ package conn
 import (
 	"sort"
 	"sync"
+
+	"github.com/nylen/lockd/internal/shard"
 )
 
 // A directory knows the sessions that are there, by the ID under which the
@@ -11,8 +13,9 @@ import (
 // An ID is a place in the directory in its lower 24 bits and a generation in
 // its upper 8: a place is taken again only after its session has released
 // everything, so that the table never confuses two owners, and the generation
-// lets somebody who looked an ID up a moment ago, as a dump does, notice that
-// its owner has been replaced.
+// lets somebody who had an ID from the table a moment ago notice that its owner
+// has been replaced. For longer than a moment nobody keeps an ID: after some
+// millions of sessions it is another one's. See owners.
 type directory struct {
 	mu     sync.RWMutex // guards what follows, and the peers
 	peers  []*peer      // by place; nil: free
@@ -23,11 +26,11 @@ type directory struct {
 	number uint64
 }
 
-// peer is what others may see of a session. The directory's mutex guards
-// registered and number; the rest does not change.
+// peer is what others may see of a session. The directory's mutex guards all but
+// id and addr, which do not change.
 type peer struct {
 	id         uint32
-	session    *Session
+	session    *Session // nil when it has ended
 	addr       string
 	registered string // "" when it is not registered
 	number     uint64 // of its registration
@@ -43,8 +46,8 @@ const (
 	placeBits = 24
 	placeMask = 1<<placeBits - 1
 	// recycleAfter is how many places stay free before the oldest is taken
-	// again, so that a generation lasts.
-	recycleAfter = 256
+	// again: an ID comes round after 256 times as many sessions.
+	recycleAfter = 1 << 14
 )
 
 func (d *directory) init() {
@@ -90,6 +93,7 @@ func (d *directory) remove(p *peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.strikeLocked(p)
+	p.session = nil // a listing may keep the peer
 	d.peers[p.id&placeMask] = nil
 	d.free = append(d.free, p.id+1<<placeBits)
 	d.taken--
@@ -158,15 +162,16 @@ func (d *directory) findLocked(n uint64) int {
 }
 
 // who calls f for up to n registrations that come after number, oldest first,
-// and returns the number of the last one and whether there are more.
-func (d *directory) who(number uint64, n int, f func(addr, name string)) (uint64, bool) {
+// and for none after f returns false. It returns the number of the last one and
+// whether there are more.
+func (d *directory) who(number uint64, n int, f func(addr, name string) bool) (uint64, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	i := d.findLocked(number + 1)
-	for ; n > 0 && i < len(d.roll); n, i = n-1, i+1 {
+	for on := true; on && n > 0 && i < len(d.roll); n, i = n-1, i+1 {
 		number = d.roll[i].number
 		if p := d.roll[i].peer; p != nil {
-			f(p.addr, p.registered)
+			on = f(p.addr, p.registered)
 		}
 	}
 	return number, i < len(d.roll)
@@ -182,6 +187,21 @@ func (d *directory) holder(id uint32) (string, bool) {
 	}
 	return "", false
 }
+
+// owners appends to peers who the owners of items are, nil for those that are
+// gone. It is for items that the table has just given; thereLocked tells later
+// who is left of them.
+func (d *directory) owners(peers []*peer, items []shard.Item) []*peer {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, item := range items {
+		peers = append(peers, d.lookupLocked(item.Owner))
+	}
+	return peers
+}
+
+// thereLocked tells whether p's session has not ended.
+func (d *directory) thereLocked(p *peer) bool { return d.peers[p.id&placeMask] == p }
 
 // lookupLocked returns the session of an ID, or nil when that is gone.
 func (d *directory) lookupLocked(id uint32) *peer {

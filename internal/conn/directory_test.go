@@ -18,7 +18,10 @@ func newDirectory() *directory {
 func roll(d *directory, n int, between func()) (names []string) {
 	var number uint64
 	for more := true; more; {
-		number, more = d.who(number, n, func(addr, name string) { names = append(names, addr+" "+name) })
+		number, more = d.who(number, n, func(addr, name string) bool {
+			names = append(names, addr+" "+name)
+			return true
+		})
 		if between != nil {
 			between()
 		}

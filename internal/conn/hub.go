@@ -50,7 +50,7 @@ type Hub struct {
 	roster
 	loops loops
 
-	mapListings atomic.Int64 // under way
+	roundsTaken atomic.Int64 // bytes for names of the map listings that are under way
 }
 
 // NewHub makes the common part of a server's sessions.

@@ -158,6 +158,7 @@ func (l *link) ripen() {
 // relieve sends what is pending when it is as much as may be.
 func (l *link) relieve() error {
 	if l.out != nil && len(*l.out) >= l.hub.cfg.MaxOutput {
+		l.stream.Rest() // the client may take its time
 		return l.flush()
 	}
 	return nil

@@ -11,6 +11,9 @@ type listing interface {
 	// next appends a piece and tells whether there is more. A piece may be
 	// empty. It takes no longer than about a millisecond.
 	next(h *Hub, out []byte) (_ []byte, more bool)
+	// rest gives back the memory that it can do without while the client does
+	// not read.
+	rest()
 	close()
 }
 
@@ -19,10 +22,11 @@ const listingPiece = 32 << 10
 
 // dumpListing is the reply to `d` and `sd`: a line `NAME: HOLDER` a hold.
 type dumpListing struct {
-	walk  *shard.Walk
-	piece shard.Piece
-	done  int  // of the piece's items
-	ended bool // the walk is at its end
+	walk   *shard.Walk
+	piece  shard.Piece
+	owners []*peer // of the piece's items
+	done   int     // of the piece's items
+	ended  bool    // the walk is at its end
 }
 
 func (l *dumpListing) next(h *Hub, out []byte) ([]byte, bool) {
@@ -31,17 +35,23 @@ func (l *dumpListing) next(h *Hub, out []byte) ([]byte, bool) {
 			return out, false
 		}
 		l.ended = !l.walk.Next(&l.piece)
+		l.owners = h.directory.owners(l.owners[:0], l.piece.Items)
 		l.done = 0
 	}
 	h.directory.mu.RLock()
 	defer h.directory.mu.RUnlock()
 	for limit := len(out) + listingPiece; l.done < len(l.piece.Items) && len(out) < limit; l.done++ {
-		item := l.piece.Items[l.done]
-		if p := h.directory.lookupLocked(item.Owner); p != nil {
-			out = wire.AppendPair(out, l.piece.Name(item), p.nameLocked())
+		if p := l.owners[l.done]; p != nil && h.directory.thereLocked(p) {
+			out = wire.AppendPair(out, l.piece.Name(l.piece.Items[l.done]), p.nameLocked())
 		}
 	}
 	return out, true
+}
+
+func (l *dumpListing) rest() {
+	if l.done == len(l.piece.Items) {
+		l.piece, l.owners, l.done = shard.Piece{}, nil, 0
+	}
 }
 
 func (l *dumpListing) close() { l.walk.Close() }
@@ -52,20 +62,23 @@ type whoListing struct {
 	number uint64 // of the last registration looked at
 }
 
-// whoLooks is how many registrations a piece looks at.
+// whoLooks is how many registrations a piece looks at, at most.
 const whoLooks = 512
 
 func (l *whoListing) next(h *Hub, out []byte) ([]byte, bool) {
 	var more bool
-	l.number, more = h.directory.who(l.number, whoLooks, func(addr, name string) {
+	limit := len(out) + listingPiece
+	l.number, more = h.directory.who(l.number, whoLooks, func(addr, name string) bool {
 		if l.only == "" || l.only == name {
 			out = append(out, addr...)
 			out = append(out, ": "...)
 			out = append(out, name...)
 			out = append(out, '\n')
 		}
+		return len(out) < limit
 	})
 	return out, more
 }
 
+func (l *whoListing) rest()  {}
 func (l *whoListing) close() {}

@@ -3,6 +3,7 @@ package conn
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -139,6 +140,92 @@ func TestDumpInRounds(t *testing.T) {
 	want := "map[" + strings.Join(names, ":a:1 ") + ":a:1]\n"
 	if string(got) != want {
 		t.Errorf("%d bytes, want %d", len(got), len(want))
+	}
+}
+
+// A listing costs little while its client does not read, however long names are
+// and wherever it is.
+func TestListingsThatAreNotRead(t *testing.T) {
+	const n, clients, most = 600, 60, 160 << 10
+	h, _, names := fill(t, n, 4000)
+	for i, name := range names {
+		h.NewStream(fmt.Sprintf("s:%d", i), nil).Request([]byte("iam "+name), nil)
+	}
+	for _, in := range []string{"d\n", "sd\n", "dump\n", "dump shared\n", "who\n"} {
+		before := heap()
+		var streams []*Stream
+		var pending [][]byte
+		longest := 0
+		for i := range clients {
+			s := h.NewStream("asks:1", nil)
+			_, out := s.Feed([]byte(in), nil)
+			// Some stop within a piece, the others when nothing more is taken.
+			for n := 0; len(out) < h.cfg.MaxOutput && s.Listing() && (i%4 > 0 || n < i); n++ {
+				out = s.Continue(out)
+			}
+			s.Rest()
+			longest = max(longest, len(out))
+			streams, pending = append(streams, s), append(pending, bytes.Clone(out))
+		}
+		each := (heap() - before) / clients
+		t.Logf("%q: %d bytes each", in, each)
+		if each > most {
+			t.Errorf("%q: a client that does not read costs %d bytes", in, each)
+		}
+		if limit := h.cfg.MaxOutput + listingPiece + 8192; longest > limit {
+			t.Errorf("%q: %d bytes are pending at a time", in, longest)
+		}
+		runtime.KeepAlive(pending)
+		for _, s := range streams {
+			s.Close()
+		}
+	}
+}
+
+// heap is how much memory is in use.
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// A name is never shown with somebody who did not hold it, though a listing may
+// stand still for so long that the owner's ID is given to others.
+func TestListingsOutliveOwners(t *testing.T) {
+	h := NewHub(testConfig())
+	holder := h.NewStream("holder:1", nil)
+	holder.Request([]byte("iam holder:1 "+strings.Repeat("x", 4000)), nil)
+	for i := range 200 {
+		name := fmt.Appendf(nil, "%04d%s", i, strings.Repeat("x", 3000))
+		h.locks.Get(&holder.main.owner, name)
+		h.locks.GetShared(&holder.main.owner, name)
+	}
+	requests := []string{"d\n", "sd\n", "dump\n"}
+	var streams []*Stream
+	for _, in := range requests {
+		s := h.NewStream("asks:1", nil)
+		for _, out := s.Feed([]byte(in), nil); !bytes.Contains(out, []byte("holder:1")); {
+			out = s.Continue(out)
+		}
+		streams = append(streams, s)
+	}
+	id := holder.main.owner.ID
+	holder.Close()
+	other := h.NewStream("other:1", nil)
+	for other.main.owner.ID != id {
+		other.Close()
+		other = h.NewStream("other:1", nil)
+	}
+	for i, s := range streams {
+		var out []byte
+		for s.Listing() {
+			out = s.Continue(out)
+		}
+		if bytes.Contains(out, []byte("other:1")) {
+			t.Errorf("%q: somebody who held nothing is listed", requests[i])
+		}
 	}
 }
 

@@ -17,17 +17,18 @@ import (
 type mapListing struct {
 	hub  *Hub
 	kind shard.Kind
-	room int // bytes of names in the round
+	room int // bytes of names in the round, of which the other listings know
 
-	state mapState
-	walk  *shard.Walk // of the round, or of one shared lock's holders
-	piece shard.Piece
+	state  mapState
+	walk   *shard.Walk // of the round, or of one shared lock's holders
+	piece  shard.Piece
+	owners []*peer // of the piece's items
 
 	names  []byte     // the names of found and fresh, and of some dropped ones
-	spare  []byte     // for compacting names
 	found  []mapEntry // the round's smallest names so far, sorted
 	size   int        // of their names
 	fresh  []mapEntry // names that have not been merged into found
+	loose  int        // the size of their names
 	full   bool       // names after the last of found do not fit into the round
 	last   []byte     // the last name of the round before
 	any    bool       // there was a round before
@@ -37,7 +38,7 @@ type mapListing struct {
 }
 
 type mapEntry struct {
-	owner    uint32
+	owner    *peer  // of an exclusive lock
 	at       uint32 // where it goes in found, while it is fresh
 	from, to uint32
 }
@@ -52,20 +53,23 @@ const (
 	mapEnd
 )
 
-// The rounds of all listings share roundsBytes of names, within bounds for each:
-// a listing that its client does not read keeps its round. A name counts as
-// at least nameBytes. Names are merged into the round's when there are
-// freshNames of them.
+// The rounds of all listings share roundsBytes of names, each round getting a
+// roundPart of what is left of them, within bounds: a listing that its client does
+// not read keeps its round. A name counts as at least nameBytes. Names are merged
+// into the round's when there are freshNames of them, or when they take a
+// freshPart of its room: so it is the room that bounds a listing's memory, however
+// long names are.
 const (
 	roundsBytes   = 4 << 20
 	maxRoundBytes = 1 << 20
 	minRoundBytes = 16 << 10
+	roundPart     = 4
 	nameBytes     = 32
 	freshNames    = 512
+	freshPart     = 4
 )
 
 func newMapListing(h *Hub, kind shard.Kind) *mapListing {
-	h.mapListings.Add(1)
 	return &mapListing{hub: h, kind: kind}
 }
 
@@ -89,31 +93,39 @@ func (l *mapListing) next(h *Hub, out []byte) ([]byte, bool) {
 }
 
 func (l *mapListing) beginRound() {
-	l.room = min(max(roundsBytes/int(l.hub.mapListings.Load()), minRoundBytes), maxRoundBytes)
-	if cap(l.names)+cap(l.spare) > 8*l.room {
-		l.names, l.spare, l.found = nil, nil, nil
-	}
-	l.names, l.found, l.size, l.full, l.listed = l.names[:0], l.found[:0], 0, false, 0
+	l.giveBack()
+	left := roundsBytes - int(l.hub.roundsTaken.Load())
+	l.room = min(max(left/roundPart, minRoundBytes), maxRoundBytes)
+	l.hub.roundsTaken.Add(int64(l.room))
+	l.names, l.found, l.size, l.full, l.listed = nil, nil, 0, false, 0
 	l.walk = l.hub.locks.Walk(l.kind)
 	l.state = mapCollect
+}
+
+func (l *mapListing) giveBack() {
+	l.hub.roundsTaken.Add(int64(-l.room))
+	l.room = 0
 }
 
 // collect takes a piece of the round's walk.
 func (l *mapListing) collect() {
 	more := l.walk.Next(&l.piece)
+	l.owners = l.hub.directory.owners(l.owners[:0], l.piece.Items)
 	for i, item := range l.piece.Items {
 		name := l.piece.Name(item)
 		switch {
+		case l.owners[i] == nil:
 		case i > 0 && l.kind == shard.Shared && item.SameLock(l.piece.Items[i-1]):
 		case l.any && bytes.Compare(name, l.last) <= 0:
 		case l.full && bytes.Compare(name, l.name(l.found[len(l.found)-1])) > 0:
 		default:
 			from := uint32(len(l.names))
 			l.names = append(l.names, name...)
-			l.fresh = append(l.fresh, mapEntry{owner: item.Owner, from: from, to: uint32(len(l.names))})
+			l.fresh = append(l.fresh, mapEntry{owner: l.owners[i], from: from, to: uint32(len(l.names))})
+			l.loose += len(name)
 		}
 	}
-	if len(l.fresh) >= freshNames || !more {
+	if len(l.fresh) >= freshNames || l.loose >= l.room/freshPart || !more {
 		l.merge()
 		l.trim()
 	}
@@ -147,7 +159,7 @@ func (l *mapListing) merge() {
 		l.found[at+i] = l.fresh[i]
 		end = at
 	}
-	l.fresh = l.fresh[:0]
+	l.fresh, l.loose = l.fresh[:0], 0
 }
 
 // trim drops the largest names when they are more than a round keeps.
@@ -157,21 +169,42 @@ func (l *mapListing) trim() {
 		l.size -= len(l.name(l.found[n-1]))
 		l.full = true
 	}
+	clear(l.found[n:]) // of owners
 	l.found = l.found[:n]
-	if len(l.names) < 2*l.room || len(l.names) < 2*l.size {
-		return
+	if len(l.names) >= 2*l.room && len(l.names) >= 2*l.size {
+		l.compact()
 	}
-	l.spare = l.spare[:0]
+}
+
+// compact forgets the bytes of names that were dropped.
+func (l *mapListing) compact() {
+	names := make([]byte, 0, l.size)
 	for i, e := range l.found {
-		from := uint32(len(l.spare))
-		l.spare = append(l.spare, l.name(e)...)
-		l.found[i].from, l.found[i].to = from, uint32(len(l.spare))
+		from := uint32(len(names))
+		names = append(names, l.name(e)...)
+		l.found[i].from, l.found[i].to = from, uint32(len(names))
 	}
-	l.names, l.spare = l.spare, l.names
+	l.names = names
+}
+
+// rest keeps what has been found, and nothing of what it was found with.
+func (l *mapListing) rest() {
+	if l.state == mapCollect {
+		l.merge()
+		l.trim()
+	}
+	if cap(l.names) > l.size {
+		l.compact()
+	}
+	if cap(l.found) > len(l.found) {
+		l.found = slices.Clone(l.found)
+	}
+	l.fresh, l.piece, l.owners = nil, shard.Piece{}, nil
 }
 
 func (l *mapListing) endRound() {
 	l.walk = nil
+	l.rest()
 	if len(l.found) == 0 {
 		l.state = mapEnd
 		return
@@ -194,8 +227,8 @@ func (l *mapListing) list(h *Hub, out []byte) []byte {
 			return out
 		}
 		l.listed++
-		if p := h.directory.lookupLocked(e.owner); p != nil {
-			out = append(l.key(out, e), p.addr...)
+		if h.directory.thereLocked(e.owner) {
+			out = append(l.key(out, e), e.owner.addr...)
 		}
 	}
 	if l.listed == len(l.found) {
@@ -249,7 +282,7 @@ func (l *mapListing) holders(h *Hub, out []byte) []byte {
 }
 
 func (l *mapListing) close() {
-	l.hub.mapListings.Add(-1)
+	l.giveBack()
 	if l.walk != nil {
 		l.walk.Close()
 	}

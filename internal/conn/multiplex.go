@@ -131,4 +131,5 @@ func (f *farewell) next(h *Hub, out []byte) ([]byte, bool) {
 	return append(out, wire.Bye...), false
 }
 
+func (f *farewell) rest()  {}
 func (f *farewell) close() {}

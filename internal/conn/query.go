@@ -80,6 +80,7 @@ func (h *Hub) Stats() Stats {
 // names. It is one piece, but many requests' worth of work.
 type countersListing struct{}
 
+func (countersListing) rest()  {}
 func (countersListing) close() {}
 
 func (countersListing) next(h *Hub, out []byte) ([]byte, bool) {

@@ -265,6 +265,13 @@ func (st *Stream) Continue(out []byte) []byte {
 	return out
 }
 
+// Rest gives back memory that is not needed while the client does not read.
+func (st *Stream) Rest() {
+	if st.listing != nil {
+		st.listing.rest()
+	}
+}
+
 func (st *Stream) endListing() {
 	if st.listing != nil {
 		st.listing.close()
