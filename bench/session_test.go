@@ -8,11 +8,16 @@ import (
 	"testing"
 
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
 )
 
+// newHub makes a hub whose clock is far ahead of its fencing tokens, as after
+// some hours of common use: grants that come faster than microseconds would wait
+// for it.
 func newHub() *conn.Hub {
 	return conn.NewHub(conn.Config{
+		Table:   shard.Config{Start: 1},
 		MaxLine: 4096, MaxOutput: 64 << 10, MaxMessage: 64 << 10, MaxConnections: 1 << 20,
 		Logger: slog.New(slog.DiscardHandler),
 	})

@@ -14,8 +14,8 @@ import (
 type clock struct {
 	locks *shard.Set
 	start time.Time
-	began uint64        // start in microseconds, with which fencing tokens begin
-	seen  atomic.Uint64 // a time, in the same, that is over
+	began uint64        // start by the machine's clock, in microseconds
+	seen  atomic.Uint64 // a time since then, in the same, that is over
 
 	wakeAt atomic.Uint64 // when the goroutine wakes by itself; 0: it is not asleep
 
@@ -37,8 +37,8 @@ const (
 	sweepStep         = 1 << 14
 )
 
-func (c *clock) init(locks *shard.Set, start time.Time, began uint64) {
-	c.locks, c.start, c.began = locks, start, began
+func (c *clock) init(locks *shard.Set, start time.Time) {
+	c.locks, c.start, c.began = locks, start, uint64(start.UnixMicro())
 	c.kick = make(chan struct{}, 1)
 }
 

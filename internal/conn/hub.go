@@ -25,7 +25,7 @@ import (
 // fills in the defaults.
 type Config struct {
 	Shards          int          // 0: the shard package's default
-	Table           shard.Config // its bounds; Start may be 0 for now, Notify is the hub's
+	Table           shard.Config // its bounds; Start is 0 for now, Notify is the hub's
 	DisableDump     bool
 	DisableRegistry bool
 	MaxLine         int // bytes of a request line, without its newline
@@ -60,7 +60,7 @@ func NewHub(cfg Config) *Hub {
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
 	cfg.Table.Notify = h.notify
 	h.locks = shard.New(cfg.Shards, cfg.Table)
-	h.clock.init(h.locks, now, cfg.Table.Start)
+	h.clock.init(h.locks, now)
 	h.directory.init()
 	h.roster.init()
 	return h

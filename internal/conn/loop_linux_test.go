@@ -8,6 +8,7 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A connection that a loop learns of when it has cut off the others is cut off
@@ -47,5 +48,44 @@ func TestConnectionComesAfterTheCut(t *testing.T) {
 	}
 	if st := h.Stats(); st.Connections != 0 || st.Sessions != 0 {
 		t.Errorf("%d connections, %d sessions are left", st.Connections, st.Sessions)
+	}
+}
+
+// The end of a connection is noticed whatever its loop believes that it waits
+// for, such as mail that is not there.
+func TestEndIsNoticedInAnyCase(t *testing.T) {
+	h := NewHub(testConfig())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- h.Serve(ln) }()
+	for _, end := range []func(*net.TCPConn) error{(*net.TCPConn).Close, (*net.TCPConn).CloseWrite} {
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		const replies = "1 Lock Get Success: foo\n2 lockd \n"
+		io.WriteString(client, "g foo\nhello 2\n")
+		if _, err := io.ReadFull(client, make([]byte, len(replies))); err != nil {
+			t.Fatal(err)
+		}
+		st := h.directory.session(h.locks.Holder([]byte("foo"))).stream
+		st.mailed.Store(true)
+		if err := end(client.(*net.TCPConn)); err != nil {
+			t.Fatal(err)
+		}
+		for giveUp := time.Now().Add(time.Minute); h.Stats().Connections > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(giveUp) {
+				t.Fatal("a connection that has ended is still served")
+			}
+		}
+	}
+	ln.Close()
+	<-served
+	if err := h.Drain(context.Background()); err != nil {
+		t.Error(err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 	"testing"
+	"time"
 )
 
 // Beyond the bound on connections only some may part at a time, but all once
@@ -64,4 +66,102 @@ func TestPartingEndsWithTheHub(t *testing.T) {
 	if n := h.partings.n.Load(); n != 0 {
 		t.Errorf("%d are parting when all is over", n)
 	}
+}
+
+// A latecomer is a connection that somebody comes to wake while it parts: who
+// released a lock that it waited for, and looked it up just before it ended.
+type latecomer struct {
+	net.Conn
+	link    *link
+	parting bool
+	passed  time.Time // a deadline that was over when it was set
+}
+
+func (c *latecomer) CloseWrite() error {
+	c.parting = true
+	return c.Conn.(*pipeEnd).CloseWrite()
+}
+
+func (c *latecomer) Read(p []byte) (int, error) {
+	if c.parting {
+		c.link.wake()
+		c.link.drain()
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *latecomer) SetReadDeadline(at time.Time) error {
+	if c.parting && time.Until(at) < partingWait/2 {
+		c.passed = at
+	}
+	return c.Conn.SetReadDeadline(at)
+}
+
+// A parting is not cut short by whom it does not concern any more: what the
+// client has not read would be lost with it.
+func TestPartingIsNotInterrupted(t *testing.T) {
+	h := NewHub(testConfig())
+	client, server := Pipe()
+	c := &latecomer{Conn: server}
+	h.admit(Memory)
+	c.link = h.newLink(c, Memory)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.link.end(errClosing)
+	}()
+	if got, err := io.ReadAll(client); len(got) > 0 || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	client.Close()
+	<-ended
+	if !c.passed.IsZero() {
+		t.Error("the connection's parting was cut short")
+	}
+}
+
+// A slowCloser is a connection whose Close takes until all others are closed,
+// as that of a TLS connection may take long, whose client does not read.
+type slowCloser struct {
+	net.Conn
+	all  *sync.WaitGroup
+	once sync.Once
+}
+
+func (c *slowCloser) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.all.Done)
+	c.all.Wait()
+	return err
+}
+
+type outerConn struct{ *slowCloser }
+
+func (c outerConn) NetConn() net.Conn { return c.Conn }
+
+// Connections are cut off all at once, and not one after another.
+func TestCutDoesNotWait(t *testing.T) {
+	h := NewHub(testConfig())
+	var all sync.WaitGroup
+	var served sync.WaitGroup
+	for i := range 10 {
+		client, server := Pipe()
+		defer client.Close()
+		all.Add(1)
+		conn := net.Conn(&slowCloser{Conn: server, all: &all})
+		if i%2 == 0 {
+			conn = outerConn{conn.(*slowCloser)}
+		}
+		served.Go(func() { h.ServeLines(conn, TCP) })
+		io.WriteString(client, "g "+string(rune('a'+i))+"\n")
+		if _, err := io.ReadFull(client, make([]byte, len("1 Lock Get Success: a\n"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := h.Drain(ctx); err == nil {
+		t.Error("nobody was cut off")
+	}
+	served.Wait()
 }

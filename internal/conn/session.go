@@ -34,8 +34,12 @@ func (s *Session) begin(st *Stream, number uint32, addr string) {
 	s.owner.ID = s.peer.id
 }
 
-// closeStep is how many locks closeSome releases.
-const closeStep = 1024
+// closeStep is how many locks closeSome releases, and sessionWork how many of
+// them a session takes as long to end as.
+const (
+	closeStep   = 1024
+	sessionWork = 8
+)
 
 // closeSome ends the session a bounded part at a time, well under a
 // millisecond, and tells whether it is ended: it waits for nothing, all that

@@ -28,6 +28,8 @@ func testConfig() Config {
 // turn is what a transport does in one turn: Feed, and Continue until what is
 // pending is as much as may be.
 func turn(s *Stream, in, out []byte) (rest, _ []byte) {
+	for s.Early() > 0 {
+	}
 	in, out = s.Feed(in, out)
 	for s.Listing() && len(out) < s.hub.cfg.MaxOutput {
 		out = s.Continue(out)
@@ -398,6 +400,32 @@ func TestManySessions(t *testing.T) {
 		s.Close()
 		if n := h.locks.InspectShared([]byte("room")); n != 499-i {
 			t.Fatalf("%d hold it, want %d", n, 499-i)
+		}
+	}
+}
+
+// The end of a stream is a bounded part of work at a time, be it many sessions
+// or many locks of some.
+func TestStreamsCloseInSteps(t *testing.T) {
+	for _, c := range []struct{ sessions, locks int }{{1, 20_000}, {90, 0}, {90, 1}, {90, 300}, {90, 1000}, {3, 5000}} {
+		h := NewHub(testConfig())
+		st := h.NewStream("a:1", nil)
+		feedAll(t, st, []byte("hello 2\n"))
+		for i := range c.sessions {
+			var in []byte
+			for j := range c.locks {
+				in = fmt.Appendf(in, "%d g %d/%d\n", i, i, j)
+			}
+			feedAll(t, st, fmt.Appendf(in, "%d ping\n", i))
+		}
+		for over := false; !over; {
+			before := h.Stats()
+			over = st.CloseSome()
+			after := h.Stats()
+			locks := before.Locks.Locks[shard.Exclusive] - after.Locks.Locks[shard.Exclusive]
+			if sessions := before.Sessions - after.Sessions; locks > 2*closeStep || sessions > closeStep/sessionWork+1 {
+				t.Fatalf("%d sessions with %d locks: %d sessions, %d locks at a time", c.sessions, c.locks, sessions, locks)
+			}
 		}
 	}
 }

@@ -70,13 +70,14 @@ func (st *Stream) Close() {
 func (st *Stream) CloseSome() bool {
 	st.endListing()
 	st.closing = true
-	n := 0
+	work := 0
 	for number, s := range st.sessions {
+		work += sessionWork + s.owner.Held()
 		if !s.closeSome() {
 			return false
 		}
 		delete(st.sessions, number)
-		if n++; n == closeStep/8 {
+		if work >= closeStep {
 			return false
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nylen/lockd/pkg/server"
 )
@@ -120,10 +121,17 @@ func TestDisconnectBehindMuchInput(t *testing.T) {
 			s := start(t, server.Options{})
 			holder := s.dial(t, transport)
 			holder.ask("g foo", "1 Lock Get Success: foo")
-			for _, size := range []int{1000, 15_000, 17_000, 40_000} {
+			const more = 16 << 20 // than all buffers take
+			for _, size := range []int{1000, 15_000, 17_000, 40_000, more} {
 				c := s.dial(t, transport)
-				c.send("gw 86400000 foo\n" + strings.Repeat("i foo\n", size/6))
+				c.send("gw 86400000 foo\n")
 				waitWaiters(t, s.Server, 1)
+				if size == more {
+					must(t, c.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+				}
+				if _, err := io.WriteString(c, strings.Repeat("i foo\n", size/6)); size != more {
+					must(t, err)
+				}
 				c.Close()
 				for end := giveUpSoon(); metric(t, s.Server, "lockd_waiters") > 0; {
 					select {

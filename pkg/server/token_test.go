@@ -4,7 +4,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/gobwas/ws"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -30,6 +33,94 @@ func TestTokensGrowOverRestarts(t *testing.T) {
 		c.Close()
 		s.Shutdown(canceled())
 	}
+}
+
+// Nobody hears of a token before its time, however fast grants come: so a server
+// that is killed at any moment and started again, with the clock that begins
+// there, gives none that is smaller than one that was seen.
+func TestTokensWaitForTheClock(t *testing.T) {
+	t.Parallel()
+	const n = 100_000
+	overStreams(t, server.Options{Shards: 1}, func(t *testing.T, s *testServer, transport string) {
+		for _, c := range []struct{ hello, pair string }{
+			{"", "g foo\nt foo\nr foo\n"},
+			{"hello 2\n", "7 g foo\n7 r foo\n"},
+		} {
+			client := s.dial(t, transport)
+			client.sendAll(c.hello + strings.Repeat(c.pair, n))
+			last := uint64(0)
+			for tokens := 0; tokens < n; {
+				line := client.line()
+				fields := strings.Fields(strings.TrimPrefix(line, "7 "))
+				token, _ := strconv.ParseUint(fields[0], 10, 64)
+				if token < 1<<40 { // no token: a 1, or the 2 of hello
+					continue
+				}
+				tokens++
+				if now := uint64(time.Now().UnixMicro()); token > now || token <= last {
+					t.Fatalf("%q after token %d, at %d", line, last, now)
+				}
+				last = token
+			}
+		}
+	})
+}
+
+func TestTokensWaitForTheClockOverWebSocket(t *testing.T) {
+	t.Parallel()
+	const n, messages = 2000, 30
+	w := dialWS(t, start(t, server.Options{Shards: 1}).webSocketURL)
+	w.ask("hello 2", "2 lockd "+server.Version)
+	go w.send(strings.Repeat(message(ws.OpText, strings.Repeat("7 g foo\n7 r foo\n", n)), messages))
+	for tokens := 0; tokens < n*messages; {
+		_, replies := w.message()
+		now := uint64(time.Now().UnixMicro())
+		for line := range strings.Lines(replies) {
+			if fields := strings.Fields(line); fields[3] == "Get" {
+				tokens++
+				if token, err := strconv.ParseUint(fields[1], 10, 64); err != nil || token > now {
+					t.Fatalf("%q at %d", line, now)
+				}
+			}
+		}
+	}
+}
+
+// The same by a clock that stands still unless somebody waits for it, and over
+// restarts; also that tokens are below 2^53 in a hundred years.
+func TestTokensByAFakeClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		last := uint64(0)
+		for restart := range 5 {
+			s := newServer(t, server.Options{})
+			for range 3 { // owners, on connections of their own
+				c := newClient(t, dialMemory(t, s), nil)
+				must(t, c.SetDeadline(time.Time{}))
+				c.ask("hello 2", "2 lockd "+server.Version)
+				c.sendAll(strings.Repeat("7 g foo\n7 r foo\n", 1000) + "7 bye\n")
+				for range 1000 {
+					line := c.line()
+					token, err := strconv.ParseUint(strings.Fields(line)[1], 10, 64)
+					if err != nil || token <= last || token > uint64(time.Now().UnixMicro()) {
+						t.Fatalf("%q after token %d, at %d", line, last, time.Now().UnixMicro())
+					}
+					last = token
+					c.line()
+				}
+				if got := c.line(); got != "7 1 bye\n" {
+					t.Fatalf("got %q", got)
+				}
+				c.Close()
+			}
+			s.Shutdown(canceled()) // and started again at the same moment
+			if restart == 3 {
+				time.Sleep(time.Until(time.Date(2126, 12, 31, 0, 0, 0, 0, time.UTC)))
+			}
+		}
+		if last < uint64(time.Now().Add(-time.Hour).UnixMicro()) || last >= 1<<53 {
+			t.Errorf("in the end a token is %d", last)
+		}
+	})
 }
 
 // A client whose requests behind a wait are more than are kept for it may lose
