@@ -4,78 +4,85 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
+	"syscall"
+
+	"github.com/nylen/lockd/internal/lockfile"
 )
 
 // A pidFile names the process that serves: its number and its port, a line
 // each. The file is locked for as long as the process lives, so that one left
 // behind by a process that was killed is told from a live one's.
-type pidFile struct {
-	file *os.File
-	path string
-}
+type pidFile struct{ *lockfile.File }
 
 // lockPidFile opens and locks a pid file. It takes no file that cannot be one:
 // the path may be a mistake, and the file is going to be removed.
-func lockPidFile(path string) (*pidFile, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // nor is it opened
-		return nil, fmt.Errorf("cannot use %s as the pid file: it is not a regular file", path)
+func lockPidFile(path string) (pidFile, error) {
+	var pid int64
+	f, err := lockfile.Acquire(path, func(f *os.File) (err error) {
+		pid, err = readPid(f)
+		return err
+	})
+	switch {
+	case errors.Is(err, lockfile.ErrLocked):
+		err = fmt.Errorf("the pid file %s is locked by another process%s", path, suspect(path, pid))
+	case err != nil:
+		err = fmt.Errorf("cannot use %s as the pid file: %w", path, err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the pid file: %w", err)
-	}
-	if err := lockFile(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("the pid file %s belongs to another live process%s: stop that or choose another file", path, owner(path))
-	}
-	if err := checkPidFile(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot use %s as the pid file: %w", path, err)
-	}
-	return &pidFile{f, path}, nil
+	return pidFile{f}, err
 }
 
-// checkPidFile tells whether a file is empty or may be a pid file.
-func checkPidFile(f *os.File) error {
+// readPid returns the first number of a pid file, 0 if there is none, or tells
+// that the file is not one.
+func readPid(f io.Reader) (pid int64, err error) {
 	const most = 64
 	old, err := io.ReadAll(io.LimitReader(f, most))
 	if err == nil && (len(old) == most || strings.Trim(string(old), "0123456789 \t\r\n") != "") {
 		err = errors.New("it holds something else")
 	}
-	return err
+	if _, scan := fmt.Sscan(string(old), &pid); scan != nil {
+		pid = 0
+	}
+	return pid, err
 }
 
-// owner returns what the pid file says about who has it.
-func owner(path string) string {
-	var pid int
-	if f, err := os.Open(path); err == nil {
-		fmt.Fscan(f, &pid)
-		f.Close()
+// suspect tells who may have locked a pid file. That is not always who wrote
+// the number: another process of the same user may have opened what a killed
+// server left behind.
+func suspect(path string, pid int64) string {
+	find := fmt.Sprintf("`fuser %s` or lslocks finds it", path)
+	switch {
+	case pid == 0:
+		return ": " + find
+	case !alive(pid):
+		return fmt.Sprintf(", and not by %d, whose number is in it and who is gone: %s", pid, find)
 	}
-	if pid == 0 {
-		return ""
+	return fmt.Sprintf(" (%d, it says): stop that or choose another file", pid)
+}
+
+// alive tells whether there is a process of that number.
+func alive(pid int64) bool {
+	if pid > math.MaxInt32 { // the kernel would look at half of it
+		return false
 	}
-	return fmt.Sprintf(" (%d)", pid)
+	p, err := os.FindProcess(int(pid))
+	if err != nil {
+		return false
+	}
+	defer p.Release()
+	err = p.Signal(syscall.Signal(0))
+	return err == nil || errors.Is(err, os.ErrPermission)
 }
 
 func (p *pidFile) write(port int) error {
 	text := fmt.Sprintf("%d\n%d\n", os.Getpid(), port)
-	if err := p.file.Truncate(0); err != nil {
+	if err := p.Truncate(0); err != nil {
 		return fmt.Errorf("cannot write the pid file: %w", err)
 	}
-	if _, err := p.file.WriteAt([]byte(text), 0); err != nil {
+	if _, err := p.WriteAt([]byte(text), 0); err != nil {
 		return fmt.Errorf("cannot write the pid file: %w", err)
 	}
 	return nil
-}
-
-// remove removes the file, if it is still this one, and only then unlocks it.
-func (p *pidFile) remove() {
-	own, err := p.file.Stat()
-	if now, err2 := os.Lstat(p.path); err == nil && err2 == nil && os.SameFile(own, now) {
-		os.Remove(p.path)
-	}
-	p.file.Close()
 }

@@ -100,17 +100,17 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
-	var pid *pidFile
+	var pid pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
 			return err
 		}
-		defer pid.remove()
+		defer pid.Remove()
 	}
 	if err := s.Listen(); err != nil {
 		return flagError(err)
 	}
-	if pid != nil {
+	if c.PidFile != "" {
 		if err := pid.write(port(s.Addrs())); err != nil {
 			return err
 		}

@@ -30,6 +30,61 @@ func TestPidFileIsAFile(t *testing.T) {
 	}
 }
 
+// TestPidFileLockedByOthers: the message blames nobody who cannot be it.
+func TestPidFileLockedByOthers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(short(t), "pid")
+	self := strconv.Itoa(os.Getpid())
+	for content, want := range map[string]string{
+		self + "\n9999\n": "(" + self + ", it says)",
+		// More than any system's numbers, and more than the kernel looks at.
+		"2147483647\n9999\n": "not by 2147483647, whose number is in it and who is gone: `fuser " + path + "` or lslocks",
+		"4294967297\n9999\n": "not by 4294967297, whose number is in it and who is gone",
+		"":                   "locked by another process: `fuser " + path + "` or lslocks finds it",
+	} {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString(content)
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := run("-t", anyPort, "--admin", "off", "-p", path)
+		if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %q, want %q", content, code, stderr, want)
+		}
+		f.Close()
+	}
+}
+
+// TestPidFileIsOurs: others may neither open it, and lock it, nor choose where
+// it lies.
+func TestPidFileIsOurs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(short(t), "pid")
+	if err := os.WriteFile(path, []byte("123\n9999\n"), 0o644); err != nil { // as older versions left it
+		t.Fatal(err)
+	}
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v, want mode 0600", info, err)
+	}
+	d.stop(syscall.SIGTERM)
+
+	target := path + ".target"
+	if err := os.WriteFile(target, []byte("123\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := run("-t", anyPort, "--admin", "off", "-p", path)
+	if got, _ := os.ReadFile(target); code != 1 || !strings.Contains(stderr, "not a regular file") || string(got) != "123\n" {
+		t.Errorf("a link: exit code %d, %q; its target is now %q", code, stderr, got)
+	}
+}
+
 // TestLogReaderDies: nobody's locks depend on who reads the log.
 func TestLogReaderDies(t *testing.T) {
 	t.Parallel()
