@@ -346,7 +346,7 @@ var mayImport = map[string][]string{
 	"internal/lockfile": {},
 	"internal/conn":     {"internal/wire", "internal/shard"},
 	"internal/metrics":  {"internal/conn", "internal/shard"},
-	"pkg/server":        {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin"},
+	"pkg/server":        {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
 	"pkg/client":        {"internal/wire"},
 	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/load", "internal/lockfile", "internal/wire"},
 }

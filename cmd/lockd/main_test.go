@@ -414,6 +414,59 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	dial(t, "unix", path).ask("i a", "0 Lock Not Locked: a")
 }
 
+// TestOneServerAtASocket: of several that start at once where another was
+// killed, one gets the path.
+func TestOneServerAtASocket(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("no lock files there")
+	}
+	path := short(t) + "/s"
+	for range 5 {
+		type racer struct {
+			cmd *exec.Cmd
+			log *bufio.Reader
+		}
+		var racers []*racer
+		for range 4 {
+			cmd := exec.Command(binary, "--unix", path, "--admin", "off")
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			racers = append(racers, &racer{cmd: cmd, log: bufio.NewReader(stderr)})
+		}
+		for _, r := range racers {
+			if err := r.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { r.cmd.Process.Kill(); r.cmd.Wait() })
+		}
+		var winners []*racer
+		for _, r := range racers {
+			switch line, err := r.log.ReadString('\n'); {
+			case err != nil:
+				t.Fatal(err)
+			case strings.Contains(line, "msg=listening"):
+				winners = append(winners, r)
+			case !strings.Contains(line, "another server"):
+				t.Error(line)
+			}
+		}
+		if len(winners) != 1 {
+			t.Fatalf("%d servers listen at one path", len(winners))
+		}
+		dial(t, "unix", path).ask("i a", "0 Lock Not Locked: a")
+		winners[0].cmd.Process.Kill()
+		winners[0].cmd.Wait()
+		for _, file := range []string{path, path + ".lock"} {
+			if _, err := os.Lstat(file); err != nil {
+				t.Fatalf("kill -9 left nothing to test with: %v", err)
+			}
+		}
+	}
+}
+
 func TestKillFreesNothingButEndsConnections(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "off")

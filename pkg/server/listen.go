@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/nylen/lockd/internal/lockfile"
 )
 
 // expand turns PORT alone into an address on all interfaces.
@@ -52,17 +55,32 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 	if len(path) > maxUnixPath {
 		return nil, fmt.Errorf("cannot listen on %s: a unix socket's path has at most %d bytes", path, maxUnixPath)
 	}
-	if runtime.GOOS == "linux" && strings.HasPrefix(path, "@") { // no file
+	if runtime.GOOS == "linux" && strings.HasPrefix(path, "@") { // no file: the kernel lets one server have it
 		l, err := net.Listen("unix", path)
 		if err != nil {
 			return nil, fmt.Errorf("cannot listen on %s: %w", path, reason(err))
 		}
 		return l, nil
 	}
+	lock, err := lockSocket(path)
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.replaceSocket(path, lock)
+	if err != nil {
+		lock.Remove()
+		return nil, err
+	}
+	return l, nil
+}
+
+// replaceSocket makes the socket at a path of ours.
+func (s *Server) replaceSocket(path string, lock *lockfile.File) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
 			return nil, fmt.Errorf("cannot listen on %s: there is a file that is not a socket", path)
 		}
+		// Of a server that knows no locks, or whose lock file was removed.
 		c, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
 			c.Close()
@@ -88,7 +106,31 @@ func (s *Server) listenUnix(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot set the mode of %s: %w", path, reason(err))
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return &unixListener{Listener: l, path: path, own: own}, nil
+	return &unixListener{Listener: l, path: path, own: own, lock: lock}, nil
+}
+
+// lockSocket locks the file beside a socket. A server has it from before it
+// looks what is there until its own socket is gone, or else two that look at
+// the same time would both find a stale one, and the second to replace it
+// would remove what the first has made. It returns nil where there are no
+// locks.
+func lockSocket(path string) (*lockfile.File, error) {
+	if !lockfile.Works {
+		return nil, nil
+	}
+	lock, err := lockfile.Acquire(path+".lock", func(f *os.File) error {
+		if info, err := f.Stat(); err != nil || info.Size() > 0 {
+			return cmp.Or(err, errors.New("there is something in it"))
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, lockfile.ErrLocked):
+		return nil, fmt.Errorf("cannot listen on %s: another server is listening there, or about to (it has locked %s.lock)", path, path)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on %s: its lock file %s.lock: %w", path, path, err)
+	}
+	return lock, nil
 }
 
 // unixListener removes its socket file, but not the one that another server
@@ -97,6 +139,7 @@ type unixListener struct {
 	net.Listener
 	path string
 	own  os.FileInfo
+	lock *lockfile.File
 	once sync.Once
 }
 
@@ -108,7 +151,9 @@ func (l *unixListener) Close() error {
 			os.Remove(l.path)
 		}
 	})
-	return l.Listener.Close()
+	err := l.Listener.Close()
+	l.lock.Remove()
+	return err
 }
 
 // reason strips an error of what the message around it says already.

@@ -197,10 +197,60 @@ func TestUnixSocketFiles(t *testing.T) {
 		t.Parallel()
 		first := start(t, server.Options{})
 		must(t, os.Remove(first.unix))
+		if runtime.GOOS != "windows" {
+			if err := newServer(t, server.Options{Unix: []string{first.unix}}).Listen(); err == nil ||
+				!strings.Contains(err.Error(), "another server") || !strings.Contains(err.Error(), first.unix+".lock") {
+				t.Errorf("Listen while the first server has the lock: %v", err)
+			}
+			must(t, os.Remove(first.unix+".lock"))
+		}
 		listen(t, server.Options{Unix: []string{first.unix}})
 		must(t, first.Shutdown(t.Context()))
 		conn, err := net.Dial("unix", first.unix)
 		newClient(t, conn, err).ask("i foo", "0 Lock Not Locked: foo")
+	})
+	t.Run("lock file", func(t *testing.T) {
+		t.Parallel()
+		if runtime.GOOS == "windows" {
+			t.Skip("no lock files there")
+		}
+		path := socketPath(t)
+		s := listen(t, server.Options{Unix: []string{path}})
+		info, err := os.Lstat(path + ".lock")
+		must(t, err)
+		if info.Mode() != 0o600 || info.Size() > 0 {
+			t.Errorf("it is %v, %d bytes", info.Mode(), info.Size())
+		}
+		must(t, s.Shutdown(t.Context()))
+		if _, err := os.Lstat(path + ".lock"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("it is left: %v", err)
+		}
+		// What is no lock file stays as it is, and so does the socket.
+		stale := staleSocket(t)
+		for want, make := range map[string]func(lock string) error{
+			"there is something in it":  func(lock string) error { return os.WriteFile(lock, []byte("mine"), 0o644) },
+			"it is not a regular file":  func(lock string) error { return os.Symlink(socketPath(t), lock) },
+			"it belongs to another use": func(lock string) error { return errors.Join(os.WriteFile(lock, nil, 0o600), os.Chown(lock, 1234, -1)) },
+		} {
+			lock := stale + ".lock"
+			if err := make(lock); errors.Is(err, fs.ErrPermission) {
+				continue // only root can give files away
+			}
+			before, err := os.Lstat(lock)
+			must(t, err)
+			err = newServer(t, server.Options{Unix: []string{stale}}).Listen()
+			if err == nil || !strings.Contains(err.Error(), lock) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Listen: %v, want %q", err, want)
+			}
+			after, err := os.Lstat(lock)
+			must(t, err)
+			if after.Mode() != before.Mode() || after.Size() != before.Size() {
+				t.Errorf("it was %v, %d bytes, and is %v, %d", before.Mode(), before.Size(), after.Mode(), after.Size())
+			}
+			_, err = os.Lstat(stale)
+			must(t, err)
+			must(t, os.Remove(lock))
+		}
 	})
 	t.Run("no file", func(t *testing.T) {
 		t.Parallel()

@@ -20,7 +20,9 @@ type Options struct {
 	TCP []string
 	// Unix are paths of unix sockets for the line protocol, on Linux also
 	// abstract names, which begin with @. A socket file that no server answers
-	// at any more is replaced, a live one is not.
+	// at any more is replaced, a live one is not: while it listens, a server
+	// has locked a file beside the socket, PATH.lock, that belongs to its user
+	// and that it removes at the end. (There is none on Windows.)
 	Unix []string
 	// UnixMode is the mode of the socket files; 0 means 0660.
 	UnixMode fs.FileMode
