@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -37,6 +38,7 @@ func (benchCmd) Help() string {
 	return `Prints what it measured at the end, also when Ctrl-C or SIGTERM ends it early; progress goes to stderr.
 Refusals, a lock that another connection holds, are no errors. A reply that cannot belong
 to its request ends the run with exit code 1, and so does a server that stops replying.
+Exit code 74 if the result, or progress, cannot be printed.
 
 Examples:
 
@@ -50,7 +52,7 @@ func (c *benchCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second one ends the process
-	progress := progressLine{terminal: isTerminal(os.Stderr)}
+	progress := progressLine{to: stderr, terminal: isTerminal(os.Stderr)}
 	report, err := load.Run(ctx, load.Options{
 		Target:      string(c.Target),
 		Connections: c.Connections,
@@ -72,16 +74,17 @@ func (c *benchCmd) Run() error {
 		return err
 	}
 	if c.JSON {
-		out := json.NewEncoder(os.Stdout)
+		out := json.NewEncoder(stdout)
 		out.SetIndent("", "  ")
 		return errors.Join(out.Encode(report), err)
 	}
-	return errors.Join(report.WriteText(os.Stdout), err)
+	return errors.Join(report.WriteText(stdout), err)
 }
 
 // progressLine shows how the run stands: on a terminal in one line that is
 // written over, else in a line every few seconds.
 type progressLine struct {
+	to       io.Writer
 	terminal bool
 	calls    int
 }
@@ -94,15 +97,15 @@ func (l *progressLine) show(p load.Progress) {
 	l.calls++
 	switch {
 	case l.terminal:
-		fmt.Fprintf(os.Stderr, "\r%s\x1b[K", p)
+		fmt.Fprintf(l.to, "\r%s\x1b[K", p)
 	case l.calls%plainEvery == 0:
-		fmt.Fprintln(os.Stderr, p)
+		fmt.Fprintln(l.to, p)
 	}
 }
 
 func (l *progressLine) clear() {
 	if l.terminal && l.calls > 0 {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		fmt.Fprint(l.to, "\r\x1b[K")
 	}
 }
 

@@ -36,6 +36,9 @@ A client holds a lock by staying connected, and the lock is gone with the
 connection, so stale locks cannot exist. Shared locks are counted, so a fleet
 limits its concurrency with them.
 
+Exit code 2 means a wrong command line, and 74 that something could not be
+printed, as on a full disk. The help of a command has its own codes.
+
 Try it, with lockd running in another terminal:
 
 	printf 'g foo\nq\n' | nc -N 127.0.0.1 9999`
@@ -43,8 +46,8 @@ Try it, with lockd running in another terminal:
 type versionCmd struct{}
 
 func (versionCmd) Run() error {
-	_, err := fmt.Printf("lockd %s (%s)\n", server.Version, build())
-	return err
+	fmt.Fprintf(stdout, "lockd %s (%s)\n", server.Version, build())
+	return nil
 }
 
 // build tells what the program was made with and, if that is known, of.
@@ -80,6 +83,7 @@ func main() {
 		kong.Description(description),
 		kong.DefaultEnvars("LOCKD"),
 		kong.Help(help),
+		kong.Exit(exit),
 	)
 	ctx, err := parser.Parse(args)
 	if wrong := new(kong.ParseError); errors.As(err, &wrong) {
@@ -92,6 +96,7 @@ func main() {
 	} else if err != nil {
 		fail(1, err.Error())
 	}
+	exit(0)
 }
 
 // forgetEmpty unsets our environment variables that are empty, which is how
@@ -128,20 +133,16 @@ func misuse(args []string, ctx *kong.Context, err error) {
 // help prints a command's help. Without a command that is the overview and,
 // since lockd alone serves, the help of serve.
 func help(opts kong.HelpOptions, ctx *kong.Context) error {
-	err := kong.DefaultHelpPrinter(opts, ctx)
-	if err != nil || ctx.Selected() != nil {
-		return err
+	// To the file itself, which kong asks how wide the terminal is.
+	stdout.keep(kong.DefaultHelpPrinter(opts, ctx))
+	if ctx.Selected() != nil {
+		return nil
 	}
 	serve, err := kong.Trace(ctx.Kong, []string{"serve"})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(ctx.Stdout)
-	return kong.DefaultHelpPrinter(opts, serve)
-}
-
-// fail prints one line and exits.
-func fail(code int, text string) {
-	fmt.Fprintln(os.Stderr, "lockd:", text)
-	os.Exit(code)
+	fmt.Fprintln(stdout)
+	stdout.keep(kong.DefaultHelpPrinter(opts, serve))
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,11 +86,11 @@ func rawAll(names []string) (all []string) {
 // print prints the answer: the document, or a table of rows.
 func (o *oneshot) print(document any, rows [][]string) error {
 	if o.JSON {
-		e := json.NewEncoder(os.Stdout)
+		e := json.NewEncoder(stdout)
 		e.SetEscapeHTML(false)
 		return e.Encode(document)
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	for _, row := range rows {
 		for i, cell := range row {
 			row[i] = plain(cell)
@@ -126,6 +125,7 @@ Exit codes:
 	1   nobody does
 	2   wrong usage
 	69  the server cannot be reached, or refused
+	74  the answer, whatever it is, cannot be printed
 
 The JSON document: name, held (the exclusive lock), shared (a number). A name that is not UTF-8 stands in
 name_base64, too; so it is in the documents of the other commands.`
@@ -158,7 +158,7 @@ func (c *inspectCmd) Run() error {
 		return err
 	}
 	if !answer.Held && answer.Shared == 0 {
-		os.Exit(exitFree)
+		exit(exitFree)
 	}
 	return nil
 }
@@ -305,7 +305,8 @@ type pingCmd struct{ oneshot }
 
 func (*pingCmd) Help() string {
 	return `Prints how long connecting took, and then a request and its reply. The JSON document:
-server, addr (this client's, as the server sees it), connect_ms, rtt_ms. Exit code 69 if the server does not answer.`
+server, addr (this client's, as the server sees it), connect_ms, rtt_ms. Exit code 69 if the server does not answer,
+and 74 if that cannot be printed.`
 }
 
 func (c *pingCmd) Run() error {

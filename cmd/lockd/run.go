@@ -129,7 +129,7 @@ func (c *runCmd) Run() error {
 	}
 	go func() {
 		<-quit
-		os.Exit(exitSignal + int(syscall.SIGQUIT))
+		exit(exitSignal + int(syscall.SIGQUIT))
 	}()
 	l, err := connect(&c.remote)
 	if err != nil {
@@ -173,7 +173,7 @@ func (c *runCmd) Run() error {
 	p.restore()
 	c.release(l)
 	c.stderr.flush()
-	os.Exit(code)
+	exit(code)
 	return nil
 }
 

@@ -165,21 +165,6 @@ func TestSaysOnceThatItIsFull(t *testing.T) {
 	}
 }
 
-func TestVersionToAFullDisk(t *testing.T) {
-	t.Parallel()
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer full.Close()
-	cmd := exec.Command(binary, "version")
-	cmd.Stdout = full
-	cmd.Run()
-	if code := cmd.ProcessState.ExitCode(); code != 1 {
-		t.Errorf("exit code %d", code)
-	}
-}
-
 // beginBench starts lockd bench for an hour.
 func beginBench(t *testing.T, server string) (*exec.Cmd, *strings.Builder) {
 	t.Helper()

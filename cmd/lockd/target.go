@@ -18,6 +18,7 @@ import (
 const (
 	exitFree        = 1   // inspect: nobody holds the lock
 	exitUnavailable = 69  // EX_UNAVAILABLE of sysexits.h
+	exitOutput      = 74  // EX_IOERR: what was to be printed could not be
 	exitCannotRun   = 126 // as shells have it
 	exitNotFound    = 127
 	exitSignal      = 128 // plus the signal's number
