@@ -18,11 +18,12 @@ const index = `lockd
 /metrics  counters for Prometheus
 /healthz  200 while the process runs
 /readyz   200 while it takes new connections, 503 once it is shutting down
+          or one of its listeners has failed
 `
 
-// New returns an HTTP server for the admin address. ready tells whether the
-// server takes new connections.
-func New(metrics prometheus.Collector, ready func() bool) *http.Server {
+// New returns an HTTP server for the admin address. ready tells why the server
+// does not take all new connections.
+func New(metrics prometheus.Collector, ready func() error) *http.Server {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics,
 		collectors.NewGoCollector(),
@@ -34,8 +35,8 @@ func New(metrics prometheus.Collector, ready func() bool) *http.Server {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if !ready() {
-			http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -12,7 +12,6 @@ import (
 // roster is the connections that a hub serves, for shutting down.
 type roster struct {
 	draining atomic.Bool
-	quit     chan struct{}      // closed when draining begins
 	mu       sync.Mutex         // guards what follows, and which loop is next
 	links    map[*link]struct{} // with a goroutine each
 	looped   int                // on event loops
@@ -22,7 +21,6 @@ type roster struct {
 
 func (r *roster) init() {
 	r.links = make(map[*link]struct{})
-	r.quit = make(chan struct{})
 	r.gone.L = &r.mu
 }
 
@@ -61,9 +59,7 @@ func (h *Hub) left() []any {
 // those that hold nothing are gone, and whom it cuts off, ctx's cause being why.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
-	if !h.draining.Swap(true) {
-		close(h.quit)
-	}
+	h.draining.Store(true)
 	for l := range h.links {
 		l.drain()
 	}

@@ -2,39 +2,121 @@ package conn
 
 import (
 	"errors"
+	"log/slog"
 	"net"
+	"slices"
+	"sync"
+	"syscall"
 	"time"
 )
 
-// Serve serves the line protocol to the connections of a listener until it is
-// closed.
+// Serve serves the line protocol to the connections of a listener until its
+// Accept fails, and returns why.
 func (h *Hub) Serve(l net.Listener) error {
 	t := TCP
 	if l.Addr().Network() == "unix" {
 		t = Unix
 	}
-	var delay time.Duration
 	for {
 		c, err := l.Accept()
-		if err == nil {
-			delay = 0
-			setKeepAlive(c)
-			if !h.adopt(c, t) {
-				go h.ServeLines(c, t)
-			}
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) || h.draining.Load() {
+		if err != nil {
 			return err
 		}
-		// Such as no more descriptors: it passes when connections end.
-		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-		h.cfg.Logger.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "retry", delay)
-		select {
-		case <-time.After(delay):
-		case <-h.quit:
+		setKeepAlive(c)
+		if !h.adopt(c, t) {
+			go h.ServeLines(c, t)
 		}
 	}
+}
+
+// A Listener goes on when accepting a connection fails for a reason that
+// passes, such as no more descriptors: they come back when connections end.
+// So its Accept fails for good, which is what those who serve it stop at. (By
+// net/http's rule a lack of memory would be for good, and a deadline would
+// pass; and it tells the debug log only.) One goroutine may accept. Closing it
+// closes the listener that it was made of, once.
+type Listener struct {
+	net.Listener
+	log      *slog.Logger
+	once     sync.Once
+	closed   chan struct{}
+	closeErr error
+
+	failures int       // since the log told of one
+	told     time.Time // when that was
+}
+
+// NewListener returns a Listener that accepts from another listener.
+func NewListener(l net.Listener, log *slog.Logger) *Listener {
+	return &Listener{Listener: l, log: log, closed: make(chan struct{})}
+}
+
+// The pauses before accepting is tried again, which double, and how often the
+// log tells of it, whatever happens in between.
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+	tellEvery  = time.Second
+)
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		c, err := l.Listener.Accept()
+		if err == nil {
+			return c, nil
+		}
+		if !passes(err) {
+			return nil, lasting{err}
+		}
+		l.tell(err, pause)
+		select {
+		case <-time.After(pause):
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+func (l *Listener) tell(err error, pause time.Duration) {
+	l.failures++
+	if now := time.Now(); now.Sub(l.told) >= tellEvery {
+		l.log.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "failures", l.failures, "retry", pause)
+		l.failures, l.told = 0, now
+	}
+}
+
+// Close implements net.Listener.
+func (l *Listener) Close() error {
+	l.once.Do(func() {
+		close(l.closed)
+		l.closeErr = l.Listener.Close()
+	})
+	return l.closeErr
+}
+
+// lasting is an error that is for good, whatever it says of itself: net/http
+// tries again after a net.Error that says it is temporary.
+type lasting struct{ error }
+
+func (l lasting) Unwrap() error { return l.error }
+
+// passing are the errors that pass: no room for one more connection, one that
+// ended before it was accepted, an interruption, a firewall's refusal, and
+// those that Linux's accept reports of a new connection ("treat them like
+// EAGAIN", says accept(2)). ENOSPC is epoll's limit on watched descriptors.
+var passing = append(passingHere,
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC,
+	syscall.ECONNABORTED, syscall.ECONNRESET,
+	syscall.EINTR, syscall.EAGAIN,
+	syscall.EPERM,
+	syscall.ENETDOWN, syscall.EPROTO, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,
+	syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+)
+
+func passes(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && slices.Contains(passing, errno)
 }
 
 // keepAlive finds out within some 35 seconds that a client's machine is gone,

@@ -46,7 +46,8 @@ type Server struct {
 
 	mu        sync.Mutex // guards what follows
 	closing   bool
-	listeners []net.Listener // the clients', until closing
+	lost      bool                        // a listener that Listen opened has ended by itself
+	listeners map[*conn.Listener]struct{} // the clients'
 	addrs     []Addr
 	serving   sync.WaitGroup // goroutines that Listen started
 	closed    chan struct{}  // closed when Shutdown is done
@@ -63,7 +64,7 @@ func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, hub: conn.NewHub(opts.config()), closed: make(chan struct{})}
+	s := &Server{opts: opts, hub: conn.NewHub(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
 	s.webSocket = s.hub.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
@@ -72,14 +73,31 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) ready() bool {
+// over tells whether Shutdown was called.
+func (s *Server) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.closing
+	return s.closing
+}
+
+// ready tells why a new client may be in vain.
+func (s *Server) ready() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing:
+		return errors.New("shutting down")
+	case s.lost:
+		return errors.New("a listener has failed; the log says why")
+	}
+	return nil
 }
 
 // Listen opens all listeners that the options name and serves them in the
 // background. If one cannot be opened, none is.
+//
+// A listener that fails for good later is closed; the log says so, and /readyz
+// is 503 from then on. The others are served on, and nobody loses a lock.
 func (s *Server) Listen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,6 +136,9 @@ func (s *Server) Listen() error {
 		s.serving.Go(func() {
 			if err := o.serve(o.listener); !errors.Is(err, ErrServerClosed) {
 				s.opts.Logger.Error("stopped listening", "transport", o.transport, "addr", o.listener.Addr().String(), "err", err)
+				s.mu.Lock()
+				s.lost = true
+				s.mu.Unlock()
 			}
 		})
 	}
@@ -135,49 +156,57 @@ func (s *Server) ListenAndServe() error {
 }
 
 // Serve serves the line protocol to the connections of a listener until
-// Shutdown, and closes it. It returns ErrServerClosed or what went wrong.
-func (s *Server) Serve(l net.Listener) error {
-	if !s.add(l) {
-		l.Close()
-		return ErrServerClosed
-	}
-	err := s.hub.Serve(l)
-	if !s.ready() {
-		return ErrServerClosed
-	}
-	return fmt.Errorf("lockd: %w", err)
-}
+// Shutdown, and closes it. It returns ErrServerClosed or what went wrong. When
+// accepting a connection fails for a reason that passes, such as no more
+// descriptors, that is logged and tried again; any other error, a deadline's
+// and io.EOF among them, ends it.
+func (s *Server) Serve(l net.Listener) error { return s.serveClients(l, s.hub.Serve) }
 
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
-// until Shutdown, and closes it. It returns ErrServerClosed or what went
-// wrong.
+// until Shutdown, and closes it. It returns as Serve does.
 func (s *Server) ServeWebSocket(l net.Listener) error {
-	if !s.add(l) {
-		l.Close()
-		return ErrServerClosed
-	}
-	return s.serveHTTP(s.webSocket, l)
+	return s.serveClients(l, s.webSocket.Serve)
 }
 
-func (s *Server) serveAdmin(l net.Listener) error { return s.serveHTTP(s.admin, l) }
+func (s *Server) serveAdmin(l net.Listener) error {
+	return s.serve(conn.NewListener(l, s.opts.Logger), s.admin.Serve)
+}
 
-func (s *Server) serveHTTP(h *http.Server, l net.Listener) error {
-	err := h.Serve(l)
-	if !s.ready() {
+// serveClients serves a listener that Shutdown closes at its beginning.
+func (s *Server) serveClients(l net.Listener, by func(net.Listener) error) error {
+	c := conn.NewListener(l, s.opts.Logger)
+	if !s.add(c) {
+		c.Close()
+		return ErrServerClosed
+	}
+	defer s.drop(c)
+	return s.serve(c, by)
+}
+
+func (s *Server) serve(l *conn.Listener, by func(net.Listener) error) error {
+	defer l.Close()
+	err := by(l)
+	if s.over() {
 		return ErrServerClosed
 	}
 	return fmt.Errorf("lockd: %w", err)
 }
 
 // add notes a listener for Shutdown.
-func (s *Server) add(l net.Listener) bool {
+func (s *Server) add(l *conn.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
 		return false
 	}
-	s.listeners = append(s.listeners, l)
+	s.listeners[l] = struct{}{}
 	return true
+}
+
+func (s *Server) drop(l *conn.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
 }
 
 // Addrs returns the addresses that Listen opened.
@@ -190,7 +219,7 @@ func (s *Server) Addrs() []Addr {
 // Dial connects to the server in memory, for a client in the same process.
 // Like any connection it may be refused, which shows when it is read from.
 func (s *Server) Dial() (net.Conn, error) {
-	if !s.ready() {
+	if s.over() {
 		return nil, ErrServerClosed
 	}
 	client, server := conn.Pipe()
@@ -225,7 +254,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return err
 	}
 	s.closing = true
-	for _, l := range s.listeners {
+	for l := range s.listeners {
 		l.Close()
 	}
 	s.mu.Unlock()

@@ -1,0 +1,5 @@
+package conn
+
+import "syscall"
+
+var passingHere = []syscall.Errno{syscall.ENONET}

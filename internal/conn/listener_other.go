@@ -1,0 +1,7 @@
+//go:build !linux && !windows
+
+package conn
+
+import "syscall"
+
+var passingHere []syscall.Errno

@@ -1,0 +1,15 @@
+package server
+
+import "net"
+
+// Listener returns one of those that Listen opened for clients.
+func (s *Server) Listener(network string) net.Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.listeners {
+		if l.Addr().Network() == network {
+			return l
+		}
+	}
+	return nil
+}
