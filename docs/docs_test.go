@@ -344,6 +344,7 @@ var mayImport = map[string][]string{
 	"internal/admin":    {},
 	"internal/load":     {},
 	"internal/lockfile": {},
+	"internal/stress":   {},
 	"internal/conn":     {"internal/wire", "internal/shard"},
 	"internal/metrics":  {"internal/conn", "internal/shard"},
 	"pkg/server":        {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
