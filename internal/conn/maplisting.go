@@ -97,7 +97,11 @@ func (l *mapListing) beginRound() {
 	left := roundsBytes - int(l.hub.roundsTaken.Load())
 	l.room = min(max(left/roundPart, minRoundBytes), maxRoundBytes)
 	l.hub.roundsTaken.Add(int64(l.room))
-	l.names, l.found, l.size, l.full, l.listed = nil, nil, 0, false, 0
+	if cap(l.names) > 4*l.room { // the room was larger
+		l.names, l.found = nil, nil
+	}
+	clear(l.found) // of owners
+	l.names, l.found, l.size, l.full, l.listed = l.names[:0], l.found[:0], 0, false, 0
 	l.walk = l.hub.locks.Walk(l.kind)
 	l.state = mapCollect
 }
@@ -172,13 +176,13 @@ func (l *mapListing) trim() {
 	clear(l.found[n:]) // of owners
 	l.found = l.found[:n]
 	if len(l.names) >= 2*l.room && len(l.names) >= 2*l.size {
-		l.compact()
+		l.compact(cap(l.names))
 	}
 }
 
 // compact forgets the bytes of names that were dropped.
-func (l *mapListing) compact() {
-	names := make([]byte, 0, l.size)
+func (l *mapListing) compact(capacity int) {
+	names := make([]byte, 0, capacity)
 	for i, e := range l.found {
 		from := uint32(len(names))
 		names = append(names, l.name(e)...)
@@ -187,14 +191,14 @@ func (l *mapListing) compact() {
 	l.names = names
 }
 
-// rest keeps what has been found, and nothing of what it was found with.
+// rest keeps what was found, and nothing of what it was found with.
 func (l *mapListing) rest() {
 	if l.state == mapCollect {
 		l.merge()
 		l.trim()
 	}
 	if cap(l.names) > l.size {
-		l.compact()
+		l.compact(l.size)
 	}
 	if cap(l.found) > len(l.found) {
 		l.found = slices.Clone(l.found)
@@ -204,7 +208,6 @@ func (l *mapListing) rest() {
 
 func (l *mapListing) endRound() {
 	l.walk = nil
-	l.rest()
 	if len(l.found) == 0 {
 		l.state = mapEnd
 		return
