@@ -64,8 +64,8 @@ func (c *client) wake() { c.loop.post(letter{what: wakeClient, client: c}) }
 
 // woken goes on when a lock that the client waited for was granted, or not.
 func (c *client) woken() {
-	if c.gone || c.ended || c.blocked {
-		return // resume settles
+	if c.gone || c.ended || c.blocked || !c.pending() {
+		return // resume settles, or an earlier turn has
 	}
 	c.goOn()
 }
@@ -206,11 +206,15 @@ func (c *client) keep(in []byte, own bool, out []byte) {
 	*c.out = append((*c.out)[:0], out...)
 }
 
+// keptInput is how much input is copied rather than kept in the buffer that it
+// is in.
+const keptInput = 4 << 10
+
 func (c *client) keepIn(in []byte, own bool) {
 	switch {
 	case len(in) == 0:
 		in = nil
-	case !own:
+	case !own || len(in) <= keptInput: // or a little of it would hold all that it was
 		in = append([]byte(nil), in...)
 	}
 	c.in = in

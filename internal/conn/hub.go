@@ -50,7 +50,7 @@ type Hub struct {
 	roster
 	loops loops
 
-	roundsTaken atomic.Int64 // bytes for names of the map listings that are under way
+	mapListings atomic.Int64 // under way
 }
 
 // NewHub makes the common part of a server's sessions.

@@ -194,6 +194,7 @@ func (l *link) Read(p []byte) (int, error) {
 			if err := l.run(); err != nil {
 				return 0, err
 			}
+			l.last = false // it was cut short
 		} else if l.hub.draining.Load() && !l.stream.Holds() {
 			return 0, errDrained
 		}

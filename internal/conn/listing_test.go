@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nylen/lockd/internal/shard"
@@ -146,7 +147,7 @@ func TestDumpInRounds(t *testing.T) {
 // A listing costs little while its client does not read, however long names are
 // and wherever it is.
 func TestListingsThatAreNotRead(t *testing.T) {
-	const n, clients, most = 600, 60, 160 << 10
+	const n, clients, most = 600, 200, 240 << 10
 	h, _, names := fill(t, n, 4000)
 	for i, name := range names {
 		h.NewStream(fmt.Sprintf("s:%d", i), nil).Request([]byte("iam "+name), nil)
@@ -225,6 +226,48 @@ func TestListingsOutliveOwners(t *testing.T) {
 		}
 		if bytes.Contains(out, []byte("other:1")) {
 			t.Errorf("%q: somebody who held nothing is listed", requests[i])
+		}
+	}
+}
+
+// A shared lock that somebody holds throughout is listed, whoever else lets it go
+// meanwhile.
+func TestSharedLocksKeepTheirPlace(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(8, 2*runtime.NumCPU())))
+	cfg := testConfig()
+	cfg.Shards = 1
+	h := NewHub(cfg)
+	const locks, rounds = 400, 80
+	keeper, asks := h.NewStream("keeper:1", nil), h.NewStream("asks:1", nil)
+	for range rounds {
+		var first []*Stream
+		for i := range locks {
+			s := h.NewStream("first:1", nil)
+			s.Request(fmt.Appendf(nil, "sg %d", i), nil)
+			first = append(first, s)
+			keeper.Request(fmt.Appendf(nil, "sg %d", i), nil)
+		}
+		var closers sync.WaitGroup
+		closers.Go(func() {
+			for _, s := range first {
+				s.Close()
+				runtime.Gosched()
+			}
+		})
+		over := make(chan struct{})
+		go func() { closers.Wait(); close(over) }()
+		for again := true; again; {
+			select {
+			case <-over:
+				again = false
+			default:
+			}
+			if got := bytes.Count(feedAll(t, asks, []byte("dump shared\n")), []byte("keeper:1")); got != locks {
+				t.Fatalf("%d of %d locks are listed", got, locks)
+			}
+		}
+		for i := range locks {
+			keeper.Request(fmt.Appendf(nil, "sr %d", i), nil)
 		}
 	}
 }

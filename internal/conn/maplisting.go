@@ -17,7 +17,7 @@ import (
 type mapListing struct {
 	hub  *Hub
 	kind shard.Kind
-	room int // bytes of names in the round, of which the other listings know
+	room int // bytes of names in the round
 
 	state  mapState
 	walk   *shard.Walk // of the round, or of one shared lock's holders
@@ -53,23 +53,24 @@ const (
 	mapEnd
 )
 
-// The rounds of all listings share roundsBytes of names, each round getting a
-// roundPart of what is left of them, within bounds: a listing that its client does
-// not read keeps its round. A name counts as at least nameBytes. Names are merged
-// into the round's when there are freshNames of them, or when they take a
-// freshPart of its room: so it is the room that bounds a listing's memory, however
-// long names are.
+// The rounds of all listings share roundsBytes of names, within bounds for each: a
+// listing that its client does not read keeps its round, and delays others, whose
+// rounds are shorter then. (As the first ones have more, all of them together take
+// roundsBytes times the logarithm of their number, and minRoundBytes each.) A name
+// counts as at least nameBytes. Names are merged into the round's when there are
+// freshNames of them, or when they take a freshPart of its room: so it is the room
+// that bounds a listing's memory, however long names are.
 const (
 	roundsBytes   = 4 << 20
 	maxRoundBytes = 1 << 20
-	minRoundBytes = 16 << 10
-	roundPart     = 4
+	minRoundBytes = 64 << 10
 	nameBytes     = 32
 	freshNames    = 512
 	freshPart     = 4
 )
 
 func newMapListing(h *Hub, kind shard.Kind) *mapListing {
+	h.mapListings.Add(1)
 	return &mapListing{hub: h, kind: kind}
 }
 
@@ -93,10 +94,7 @@ func (l *mapListing) next(h *Hub, out []byte) ([]byte, bool) {
 }
 
 func (l *mapListing) beginRound() {
-	l.giveBack()
-	left := roundsBytes - int(l.hub.roundsTaken.Load())
-	l.room = min(max(left/roundPart, minRoundBytes), maxRoundBytes)
-	l.hub.roundsTaken.Add(int64(l.room))
+	l.room = min(max(roundsBytes/int(l.hub.mapListings.Load()), minRoundBytes), maxRoundBytes)
 	if cap(l.names) > 4*l.room { // the room was larger
 		l.names, l.found = nil, nil
 	}
@@ -106,26 +104,27 @@ func (l *mapListing) beginRound() {
 	l.state = mapCollect
 }
 
-func (l *mapListing) giveBack() {
-	l.hub.roundsTaken.Add(int64(-l.room))
-	l.room = 0
-}
-
 // collect takes a piece of the round's walk.
 func (l *mapListing) collect() {
 	more := l.walk.Next(&l.piece)
-	l.owners = l.hub.directory.owners(l.owners[:0], l.piece.Items)
+	if l.kind == shard.Exclusive {
+		l.owners = l.hub.directory.owners(l.owners[:0], l.piece.Items)
+	}
 	for i, item := range l.piece.Items {
 		name := l.piece.Name(item)
+		var owner *peer
+		if l.kind == shard.Exclusive {
+			owner = l.owners[i]
+		}
 		switch {
-		case l.owners[i] == nil:
+		case l.kind == shard.Exclusive && owner == nil: // gone since
 		case i > 0 && l.kind == shard.Shared && item.SameLock(l.piece.Items[i-1]):
 		case l.any && bytes.Compare(name, l.last) <= 0:
 		case l.full && bytes.Compare(name, l.name(l.found[len(l.found)-1])) > 0:
 		default:
 			from := uint32(len(l.names))
 			l.names = append(l.names, name...)
-			l.fresh = append(l.fresh, mapEntry{owner: l.owners[i], from: from, to: uint32(len(l.names))})
+			l.fresh = append(l.fresh, mapEntry{owner: owner, from: from, to: uint32(len(l.names))})
 			l.loose += len(name)
 		}
 	}
@@ -201,7 +200,7 @@ func (l *mapListing) rest() {
 		l.compact(l.size)
 	}
 	if cap(l.found) > len(l.found) {
-		l.found = slices.Clone(l.found)
+		l.found = append(make([]mapEntry, 0, len(l.found)), l.found...) // slices.Clone may have a capacity
 	}
 	l.fresh, l.piece, l.owners = nil, shard.Piece{}, nil
 }
@@ -285,7 +284,7 @@ func (l *mapListing) holders(h *Hub, out []byte) []byte {
 }
 
 func (l *mapListing) close() {
-	l.giveBack()
+	l.hub.mapListings.Add(-1)
 	if l.walk != nil {
 		l.walk.Close()
 	}

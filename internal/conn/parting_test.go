@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -164,4 +165,36 @@ func TestCutDoesNotWait(t *testing.T) {
 		t.Error("nobody was cut off")
 	}
 	served.Wait()
+}
+
+// Requests that are under way when the server shuts down are answered, also when
+// somebody wakes the connection in vain.
+func TestLastTurnIsNotCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(testConfig())
+		client, server := Pipe()
+		go h.ServeLines(server, Memory)
+		ask := func() {
+			t.Helper()
+			io.WriteString(client, "ping\n")
+			reply := make([]byte, len("1 pong\n"))
+			if _, err := io.ReadFull(client, reply); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask()
+		drained := make(chan error)
+		go func() { drained <- h.Drain(context.Background()) }()
+		synctest.Wait()
+		h.mu.Lock()
+		for l := range h.links {
+			l.wake()
+		}
+		h.mu.Unlock()
+		synctest.Wait()
+		ask()
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -27,7 +27,7 @@ type Stream struct {
 	multiplexed bool                // speaks protocol 2
 	closing     bool
 	leaving     bool   // the client has closed its side: it waits for nothing
-	ahead       uint64 // the latest fencing token that may be ahead of the clock; 0: none
+	ahead       uint64 // the largest fencing token that may be ahead of the clock; 0: none
 
 	partial  []byte // the beginning of a line whose end has not come yet
 	skipping bool   // the rest of a line that was too long is passed over
@@ -329,7 +329,7 @@ func (st *Stream) takeMail() *Session {
 // granted notes the fencing token of a grant.
 func (st *Stream) granted(token uint64) {
 	if !st.hub.clock.reached(token) {
-		st.ahead = token
+		st.ahead = max(st.ahead, token)
 	}
 }
 
@@ -338,7 +338,8 @@ func (st *Stream) granted(token uint64) {
 // a shard that come faster than the microseconds. Nobody may hear of it before,
 // since the server could be killed, and the next one, whose tokens begin with the
 // clock's time when it starts, would give smaller ones. Nothing is executed
-// meanwhile, either, so that a client is ahead by one grant and not by many.
+// meanwhile, either, so that a client that asks as fast as it can gets ahead by
+// one grant and not by many.
 func (st *Stream) Early() time.Duration {
 	if st.ahead == 0 {
 		return 0

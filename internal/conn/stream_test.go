@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nylen/lockd/internal/stress"
@@ -53,4 +54,24 @@ func TestMailAgreesWithItsFlag(t *testing.T) {
 		}
 		st.Settle(nil)
 	}
+}
+
+// All that is told waits for the largest token, of whichever shard.
+func TestEarlyIsForAllGrants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(testConfig())
+		st := h.NewStream("a:1", nil)
+		now := h.clock.microseconds()
+		for _, lead := range []uint64{10, 2_000_000, 1_000_000, 0} {
+			st.granted(now + lead)
+		}
+		if early := st.Early(); early != 2*time.Second {
+			t.Errorf("early by %v", early)
+		}
+		time.Sleep(2 * time.Second)
+		if early := st.Early(); early != 0 {
+			t.Errorf("early by %v when it is time", early)
+		}
+		st.Close()
+	})
 }
