@@ -186,12 +186,14 @@ func TestLastTurnIsNotCutShort(t *testing.T) {
 		drained := make(chan error)
 		go func() { drained <- h.Drain(context.Background()) }()
 		synctest.Wait()
-		h.mu.Lock()
-		for l := range h.links {
-			l.wake()
+		for range 3 {
+			h.mu.Lock()
+			for l := range h.links {
+				l.wake()
+			}
+			h.mu.Unlock()
+			synctest.Wait()
 		}
-		h.mu.Unlock()
-		synctest.Wait()
 		ask()
 		if err := <-drained; err != nil {
 			t.Error(err)
