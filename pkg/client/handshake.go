@@ -19,6 +19,9 @@ import (
 //
 // glockd would lose the inspection (see lineTransport.send), and with WebSocket
 // the pong. It gives itself away by the answer to another one, alone, before.
+//
+// The hello goes out while the server may be writing replies to what came
+// before it; neither end waits for the other, see unblocked.
 func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {

@@ -125,7 +125,7 @@ func FuzzParseReply(f *testing.F) {
 func TestPumpIsBounded(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	p := unblocked(near)
+	p := unblocked(near, forClient)
 	defer p.Close()
 	var err error
 	for n := 0; err == nil && n < 2*pumpRoom; n += 1 << 16 {

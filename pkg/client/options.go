@@ -29,9 +29,11 @@ type Options struct {
 	Target string
 
 	// Dial, if set, makes the connection in place of this package, say to a
-	// server inside the same program or through TLS. It has to give up when
-	// ctx ends. A Locker may call it from several goroutines at once. If Target is a ws:// address, the WebSocket handshake is made
-	// over the connection; else it carries lines.
+	// server inside the same program or through TLS. The connection need not
+	// hold anything: the ends of a net.Pipe will do. Dial has to give up when
+	// ctx ends, and a Locker may call it from several goroutines at once. If
+	// Target is a ws:// address, the WebSocket handshake is made over the
+	// connection; else it carries lines.
 	Dial func(ctx context.Context) (net.Conn, error)
 
 	// ConnectTimeout bounds connecting, a WebSocket's handshake included.

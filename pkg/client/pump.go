@@ -10,16 +10,17 @@ import (
 
 // unblocked makes a connection's writes wait for nobody, so that a goroutine
 // which sends a request can still give it up when its context ends, and one
-// that reads may write without a deadlock. A socket is like that by itself: the
+// that reads, or that will read the replies to what it writes, may write
+// without a deadlock. A socket is like that by itself: the
 // kernel's buffer has room for all that a client ever has on its way. Others
 // may not be, such as net.Pipe, whose writes wait for the other end to read,
 // or TLS, which has to shake hands first.
-func unblocked(conn net.Conn) net.Conn {
+func unblocked(conn net.Conn, use use) net.Conn {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return conn
 	}
-	return newPump(conn, pumpRoom)
+	return newPump(conn, use.room())
 }
 
 func newPump(conn net.Conn, room int) *pump {
@@ -29,12 +30,15 @@ func newPump(conn net.Conn, room int) *pump {
 }
 
 // pumpRoom is how much a pump holds: a few requests. More is only written by a
-// client that is made to answer a peer which does not read.
+// client whose peer replies and does not read.
 const pumpRoom = 4 << 20
 
 // linkRoom is the same for the many callers of a link. It bounds nothing that
 // they do not bound themselves, each having a request or two on its way.
 const linkRoom = 1 << 30
+
+// closeTimeout is how long closing waits for what is pending to be written.
+const closeTimeout = 100 * time.Millisecond
 
 var errPumpFull = errors.New("peer does not read")
 
@@ -50,7 +54,8 @@ type pump struct {
 
 	mu      sync.Mutex // guards what follows
 	pending []byte
-	err     error // of the write that ended the goroutine
+	last    []byte // to be written behind it
+	err     error  // of the write that ended the goroutine
 }
 
 func (p *pump) Write(b []byte) (int, error) {
@@ -63,11 +68,28 @@ func (p *pump) Write(b []byte) (int, error) {
 		return 0, errPumpFull
 	}
 	p.pending = append(p.pending, b...)
+	p.wakeLocked()
+	return len(b), nil
+}
+
+// writeLast writes b in the place of what it was last given and has not begun
+// to write.
+func (p *pump) writeLast(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
+	p.last = append(p.last[:0], b...)
+	p.wakeLocked()
+	return nil
+}
+
+func (p *pump) wakeLocked() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
-	return len(b), nil
 }
 
 func (p *pump) run() {
@@ -83,7 +105,8 @@ func (p *pump) run() {
 			b = nil
 		}
 		p.mu.Lock()
-		b, p.pending = p.pending, b[:0]
+		b, p.pending = append(p.pending, p.last...), b[:0]
+		p.last = p.last[:0]
 		p.mu.Unlock()
 		if len(b) == 0 {
 			continue // another wake was for what the last write took

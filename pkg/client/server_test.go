@@ -55,6 +55,8 @@ var transports = map[string]func(*testing.T, server.Options) client.Options{
 		s := newServer(t, opts)
 		return client.Options{Dial: func(context.Context) (net.Conn, error) { return s.Dial() }}
 	},
+	"pipe":    overPipes,
+	"pipe ws": webSocketOverPipes,
 }
 
 func overTransports(t *testing.T, sopts server.Options, f func(t *testing.T, copts client.Options)) {

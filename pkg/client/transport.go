@@ -131,3 +131,11 @@ const (
 	forClient use = 4 << 10  // one request at a time
 	forLink   use = 64 << 10 // those of many goroutines; a goroutine of its own writes
 )
+
+// room is how much a pump holds for it.
+func (u use) room() int {
+	if u == forLink {
+		return linkRoom
+	}
+	return pumpRoom
+}

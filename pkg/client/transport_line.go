@@ -19,9 +19,7 @@ type lineTransport struct {
 const glockdBuffer = 4096
 
 func newLineTransport(conn net.Conn, use use) *lineTransport {
-	if use == forClient {
-		conn = unblocked(conn)
-	}
+	conn = unblocked(conn, use)
 	return &lineTransport{lineReader: newLineReader(conn, use), conn: conn}
 }
 

@@ -22,14 +22,14 @@ import (
 // their end mark here too.
 type webSocket struct {
 	lineReader
-	conn net.Conn
+
+	// conn is a pump over a socket, too: a peer may send any number of pings
+	// without reading a pong, and whoever waited to write one would not read.
+	conn *pump
 
 	mu sync.Mutex // guards the sending side: a request and a pong may meet
 	w  []byte     // the frames being sent; kept for its capacity
 }
-
-// closeTimeout is how long closing waits for room to say goodbye.
-const closeTimeout = 100 * time.Millisecond
 
 func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
 	d := ws.Dialer{
@@ -51,13 +51,7 @@ func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (
 	if early == nil {
 		early = bufio.NewReader(conn)
 	}
-	if use == forLink {
-		// A pong must not wait behind requests that do not get through.
-		conn = newPump(conn, linkRoom)
-	} else {
-		conn = unblocked(conn)
-	}
-	t := &webSocket{conn: conn}
+	t := &webSocket{conn: newPump(conn, use.room())}
 	t.lineReader = newLineReader(&messageReader{t: t, r: early}, use)
 	return t, nil
 }
@@ -138,26 +132,23 @@ func (w *sliceWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (t *webSocket) sendControlLocked(op ws.OpCode, payload []byte) error {
+// controlLocked returns a control frame, good until the next one is sent.
+func (t *webSocket) controlLocked(op ws.OpCode, payload []byte) []byte {
 	t.w = t.w[:0]
 	mask := t.appendHeaderLocked(op, len(payload))
 	begin := len(t.w)
 	t.w = append(t.w, payload...)
 	ws.Cipher(t.w[begin:], mask, 0)
-	_, err := t.conn.Write(t.w)
-	return err
+	return t.w
 }
 
 func (t *webSocket) expireReads(at time.Time) { t.conn.SetReadDeadline(at) }
 
-// close says goodbye if it can do so at once, which it cannot in the middle of
-// a request that does not get through.
+// close says goodbye, if the peer reads it soon.
 func (t *webSocket) close() error {
-	if t.mu.TryLock() {
-		t.conn.SetWriteDeadline(time.Now().Add(closeTimeout))
-		_ = t.sendControlLocked(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
-		t.mu.Unlock()
-	}
+	t.mu.Lock()
+	t.conn.Write(t.controlLocked(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+	t.mu.Unlock()
 	return t.conn.Close()
 }
 
@@ -223,7 +214,9 @@ func (m *messageReader) control(h ws.Header) error {
 	case ws.OpPing:
 		m.t.mu.Lock()
 		defer m.t.mu.Unlock()
-		return m.t.sendControlLocked(ws.OpPong, payload)
+		// A peer that has sent a ping after another asks for one pong (RFC
+		// 6455, section 5.5.3), so those that it does not read do not pile up.
+		return m.t.conn.writeLast(m.t.controlLocked(ws.OpPong, payload))
 	case ws.OpClose:
 		code, reason := ws.ParseCloseFrameData(payload)
 		if reason == tooManyConnections {
