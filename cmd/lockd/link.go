@@ -30,6 +30,9 @@ type link struct {
 	err  error         // why; set before lost closes
 }
 
+// longestReply bounds a line of the server's. A name cannot make one so long.
+const longestReply = bufio.MaxScanTokenSize
+
 // pings is how many pings stay unanswered until the server is given up.
 const pings = 3
 
@@ -49,7 +52,7 @@ func connect(r *remote) (*link, error) {
 		return nil, fmt.Errorf("cannot reach %s: %w", r.Server, plainly(err, r.ConnectTimeout))
 	}
 	l := &link{conn: conn, replies: make(chan string, 1), lost: make(chan struct{})}
-	in := bufio.NewReader(conn)
+	in := bufio.NewReaderSize(conn, longestReply)
 	if err := l.greet(in, r.ConnectTimeout); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", r.Server, err)
@@ -69,11 +72,11 @@ func (l *link) greet(in *bufio.Reader, patience time.Duration) error {
 	l.conn.SetDeadline(time.Now().Add(patience))
 	defer l.conn.SetDeadline(time.Time{})
 	reply := func() (string, error) {
-		line, err := in.ReadString('\n')
+		line, err := in.ReadSlice('\n')
 		if err != nil {
 			return "", plainly(err, patience)
 		}
-		return strings.TrimSuffix(line, "\n"), nil
+		return string(line[:len(line)-1]), nil
 	}
 	mark := rand.Text()
 	free := "0 " + wire.NotLocked + mark

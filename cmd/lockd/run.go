@@ -226,29 +226,43 @@ func (c *runCmd) acquire(l *link) (token uint64, err error) {
 func (c *runCmd) wait(l *link, until deadline, request func(ms int64) string, token *uint64) error {
 	for {
 		part := min(until.left(), maxWait)
+		over := time.Now().Add(part)
 		number, text, err := l.ask(request(roundUp(part)), 0)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", c.Server, err)
-		case number > 0 && c.granted(text):
+		case c.granted(number, text):
 			if token != nil {
 				*token = number
 			}
 			return nil
 		case number > 0 || text != wire.GetTimeout+c.name && text != wire.SharedGetTimeout+c.name:
-			return fmt.Errorf("%s: %w", c.Server, refusal(text))
+			return fmt.Errorf("%s: %w", c.Server, unexpected(number, text))
 		case until.left() == 0:
 			return c.conflict()
+		}
+		// A server that ends waits early is not asked without a pause.
+		if err := l.pause(min(time.Until(over), 50*time.Millisecond)); err != nil {
+			return fmt.Errorf("%s: %w", c.Server, err)
 		}
 	}
 }
 
-// granted tells whether a reply's text says that the lock is ours.
-func (c *runCmd) granted(text string) bool {
+// granted tells whether a reply says that the lock is ours.
+func (c *runCmd) granted(number uint64, text string) bool {
+	yes, most := wire.GetSuccess, uint64(wire.MaxToken)
 	if c.Shared {
-		return text == wire.SharedGetSuccess+c.name
+		yes, most = wire.SharedGetSuccess, wire.MaxLimit
 	}
-	return text == wire.GetSuccess+c.name
+	return 0 < number && number <= most && text == yes+c.name
+}
+
+// unexpected is a reply that means no, or nothing.
+func unexpected(number uint64, text string) error {
+	if number > 0 {
+		text = fmt.Sprintf("%d %s", number, text)
+	}
+	return refusal(text)
 }
 
 // poll gets a lock from a server of protocol 1.
@@ -262,10 +276,10 @@ func (c *runCmd) poll(l *link, until deadline) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", c.Server, err)
-		case number > 0 && c.granted(text):
+		case c.granted(number, text):
 			return nil
 		case number > 0 || text != wire.GetFailure+c.name:
-			return fmt.Errorf("%s: %w", c.Server, refusal(text))
+			return fmt.Errorf("%s: %w", c.Server, unexpected(number, text))
 		}
 		left := until.left()
 		if left == 0 {
@@ -286,16 +300,16 @@ func (c *runCmd) takeRate(l *link, until deadline) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Server, err)
 		}
-		if number > 0 {
+		if 0 < number && number <= uint64(c.Rate.n) && text == wire.RateAllowed+c.name {
 			return nil
 		}
-		rest, ok := strings.CutPrefix(text, wire.RateLimited)
-		digits, _, _ := strings.Cut(rest, " ")
-		ms, err := strconv.ParseInt(digits, 10, 64)
-		if !ok || err != nil || ms > wire.MaxWait {
-			return fmt.Errorf("%s: %w", c.Server, refusal(text))
+		rest, limited := strings.CutPrefix(text, wire.RateLimited)
+		ms, rest2, ok := wire.Number([]byte(rest))
+		if number > 0 || !limited || !ok || ms > wire.MaxWait || string(rest2) != wire.RateRetry[1:]+c.name {
+			return fmt.Errorf("%s: %w", c.Server, unexpected(number, text))
 		}
-		retry := time.Duration(ms) * time.Millisecond
+		// As long as the server says, and not without a pause if it says 0.
+		retry := max(time.Duration(ms), 1) * time.Millisecond
 		if retry > until.left() {
 			return errConflict(fmt.Sprintf("%s is over its rate, which opens in %v", quote(c.name), retry))
 		}

@@ -624,7 +624,7 @@ func TestRunTakesNoLateReply(t *testing.T) {
 	})
 	r := beginAt(t, addr, "name", "--wait", "0", "--", "echo", "wrong")
 	r.ends(69)
-	r.complains(`the server said "lockd 0.1.0"`)
+	r.complains(`the server said "2 lockd 0.1.0"`)
 
 	// Nor one whose pong is there and whose greeting is not.
 	addr = script(t, func() func(string) (string, bool) {

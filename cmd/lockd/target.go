@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,8 @@ func plainly(err error, patience time.Duration) error {
 		return errors.New("the server closed the connection")
 	case errors.Is(err, client.ErrLineTooLong):
 		return errTooLong
+	case errors.Is(err, bufio.ErrBufferFull), errors.Is(err, bufio.ErrTooLong):
+		return errors.New("the server sent a line that does not end")
 	case errors.As(err, &call):
 		return call.Err
 	case errors.As(err, &op):

@@ -38,6 +38,10 @@ const (
 	SessionBusy     = "Session Busy: "
 )
 
+// MaxToken is the largest fencing token: larger ones would lose their last
+// digits in languages whose numbers are 64-bit floats.
+const MaxToken = 1<<53 - 1
+
 // Replies that are the same whatever the request.
 const (
 	OK                 = "1 ok\n"

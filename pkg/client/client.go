@@ -305,7 +305,7 @@ func (c *Client) readReplies(t transport) error {
 		var undo *verb
 		name := call.name
 		if !call.verb.many {
-			r, err := parseReply(line, call.verb, name)
+			r, err := parseReply(line, call.verb, name, call.verb.most)
 			if err != nil {
 				return err
 			}

@@ -67,9 +67,10 @@ var (
 	ErrTooManyConnections = errors.New("lockd: server has too many connections")
 
 	// ErrProtocol, as the cause of an ErrLost: the server sent what no request
-	// of this client can have asked for. Replies can no longer be told apart
-	// after that, and a client that guessed might believe in a lock which it
-	// does not hold.
+	// of this client can have asked for, or a number that cannot be meant, such
+	// as a count of 2^32 or a token of 2^53. Replies can no longer be told
+	// apart after that, and a client that guessed might believe in a lock which
+	// it does not hold.
 	ErrProtocol = errors.New("lockd: unexpected reply")
 )
 

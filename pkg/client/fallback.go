@@ -105,7 +105,7 @@ func (p *oldPool) acquire(ctx context.Context, v *verb, limit int, name string) 
 		p.put(c, true) // a Get that was given up is undone, see Client
 		return nil, err
 	}
-	return &Lock{name: name, number: int64(n), shared: v == getShared, old: p, client: c}, nil
+	return &Lock{name: name, number: n, shared: v == getShared, old: p, client: c}, nil
 }
 
 // release releases a lock, by the end of its connection if all else fails.

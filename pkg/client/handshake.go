@@ -40,7 +40,7 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	if string(line) == tooManyConnections {
 		return false, ErrTooManyConnections
 	}
-	r, err := parseReply(line, inspect, mark)
+	r, err := parseReply(line, inspect, mark, inspect.most)
 	switch {
 	case err != nil:
 		return false, err
@@ -64,7 +64,7 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	if isEnd(line, mark) {
 		return true, nil
 	}
-	if r, err := parseReply(line, ping, ""); err != nil {
+	if r, err := parseReply(line, ping, "", ping.most); err != nil {
 		return false, err
 	} else if r.err != nil {
 		return false, r.err

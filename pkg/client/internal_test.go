@@ -109,7 +109,7 @@ func FuzzParseReply(f *testing.F) {
 	f.Add([]byte("0 "))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		for _, v := range []*verb{get, release, inspect, getShared, releaseShared, inspectShared, me, iam} {
-			r, err := parseReply(line, v, "x")
+			r, err := parseReply(line, v, "x", v.most)
 			if err != nil && !errors.Is(err, ErrProtocol) {
 				t.Fatal(err)
 			}

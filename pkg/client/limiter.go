@@ -27,8 +27,8 @@ type Decision struct {
 	// if they were not.
 	Open int
 
-	// RetryAfter is when the units will be open if nobody else takes them. It
-	// is 0 if they were taken.
+	// RetryAfter is when the units will be open if nobody else takes them: a
+	// day at most. It is 0 if they were taken.
 	RetryAfter time.Duration
 }
 
@@ -112,7 +112,8 @@ func (r *Limiter) WaitN(ctx context.Context, n int) error {
 			}
 			jitter = min(jitter, spare/2) // the rest is for the asking
 		}
-		timer := time.NewTimer(d.RetryAfter + rand.N(jitter+1))
+		// A server that says 0 is not asked without a pause.
+		timer := time.NewTimer(max(d.RetryAfter, time.Millisecond) + rand.N(jitter+1))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -299,7 +299,10 @@ type arguments struct {
 }
 
 func (k *link) askLocked(s *slot, v *verb, a arguments, name string) {
-	s.verb, s.name = v, name
+	s.verb, s.name, s.most = v, name, v.most
+	if v.most == 0 {
+		s.most = int64(a.n[0])
+	}
 	s.state.Store(calling)
 	k.appendLocked(s, v, a, name)
 }
@@ -423,7 +426,7 @@ func (k *link) read() error {
 		}
 		switch s.state.Load() {
 		case calling:
-			r, err := parseAnswer(rest, s.verb, s.name)
+			r, err := parseAnswer(rest, s.verb, s.name, s.most)
 			if err != nil {
 				return err
 			}
@@ -447,11 +450,11 @@ func (k *link) read() error {
 func (k *link) settle(s *slot, line []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	v := s.verb
+	v, most := s.verb, s.most
 	if s.stage == toCancel {
-		v = cancel
+		v, most = cancel, cancel.most
 	}
-	r, err := parseAnswer(line, v, s.name)
+	r, err := parseAnswer(line, v, s.name, most)
 	if err != nil {
 		return err
 	}
@@ -481,18 +484,18 @@ func (k *link) settle(s *slot, line []byte) error {
 // its text: of a rate that is used up, n is when to try again, in
 // milliseconds. The other one comes when the wait was canceled, be it by the
 // server because it thinks that the client is leaving.
-func parseAnswer(line []byte, v *verb, name string) (reply, error) {
+func parseAnswer(line []byte, v *verb, name string, most int64) (reply, error) {
 	if v.waits && hasPrefix(line, canceled) && echoes(line[len(canceled):], name) {
 		return reply{err: errWaitedOut}, nil
 	}
 	if v == takeRate && hasPrefix(line, "0 "+wire.RateLimited) {
 		ms, rest, ok := number(line[len("0 "+wire.RateLimited):])
-		if !ok || !hasPrefix(rest, wire.RateRetry[1:]) || !echoes(rest[len(wire.RateRetry)-1:], name) {
+		if !ok || ms > wire.MaxWait || !hasPrefix(rest, wire.RateRetry[1:]) || !echoes(rest[len(wire.RateRetry)-1:], name) {
 			return reply{}, notReply(line, v)
 		}
 		return reply{n: ms, err: errRateLimited}, nil
 	}
-	return parseReply(line, v, name)
+	return parseReply(line, v, name, most)
 }
 
 const canceled = "0 " + wire.GetCanceled

@@ -35,8 +35,8 @@ func (l *Lock) Name() string { return l.name }
 // name, also over restarts of the server. What is written under the lock
 // should carry it, and whoever stores it should refuse a token that is smaller
 // than one it has seen: then a holder that has lost the lock and does not know
-// it yet does no harm. It is 0 for a shared lock, and with a server that
-// speaks protocol 1 only.
+// it yet does no harm. It is below 2^53, so that all languages can store it.
+// It is 0 for a shared lock, and with a server that speaks protocol 1 only.
 func (l *Lock) Token() uint64 {
 	if l.shared || l.client != nil {
 		return 0

@@ -30,7 +30,7 @@ func TestLockerDoEarly(t *testing.T) {
 // server that does not answer, and before that it does.
 func TestLockerDoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, accept := pipedLocker(t)
+		l, accept := pipedLocker(t, client.LockerOptions{})
 		s := accept()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()

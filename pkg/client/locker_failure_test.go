@@ -502,14 +502,15 @@ func scriptedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, fu
 
 // pipedLocker is like scriptedLocker, with connections in memory: so the test
 // may be in a bubble, with its own time.
-func pipedLocker(t *testing.T) (*client.Locker, func() *script) {
+func pipedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, func() *script) {
 	t.Helper()
 	conns := make(chan net.Conn, 1)
-	l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
+	opts.Dial = func(context.Context) (net.Conn, error) {
 		near, far := net.Pipe()
 		conns <- far
 		return near, nil
-	}}})
+	}
+	l := locker(t, opts)
 	return l, func() *script {
 		t.Helper()
 		return begin(t, <-conns)
@@ -623,7 +624,7 @@ func (s *script) waitOf() string {
 // TestLockerHeartbeat: a server that says nothing is asked, and left.
 func TestLockerHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, accept := pipedLocker(t)
+		l, accept := pipedLocker(t, client.LockerOptions{})
 		s := accept()
 		begun := time.Now()
 		for range 3 {

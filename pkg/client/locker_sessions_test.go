@@ -113,7 +113,7 @@ func sessions(t *testing.T, s *server.Server) int {
 // anew each time.
 func TestLockerUsedSessionsStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, accept := pipedLocker(t)
+		l, accept := pipedLocker(t, client.LockerOptions{})
 		s := accept()
 		go func() {
 			for {

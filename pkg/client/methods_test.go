@@ -375,13 +375,14 @@ func TestNonsense(t *testing.T) {
 		t.Fatal(err)
 	}
 	for reply, f := range map[string]func() error{
-		"no border\n":         func() error { _, err := c.DumpAll(ctx); return err },
-		"a: b\nno border\n":   func() error { _, err := c.DumpAllShared(ctx); return err },
-		"no border":           func() error { _, _, err := c.Dump(ctx, "x"); return err },
-		"0 Novel Refusal\n":   func() error { _, err := c.Clients(ctx, "x"); return err },
-		"locks: many\n":       func() error { _, err := c.Stats(ctx); return err },
-		"locks\n":             func() error { _, err := c.Stats(ctx); return err },
-		"0 Not Today: nobody": func() error { _, err := c.Stats(ctx); return err },
+		"no border\n":                  func() error { _, err := c.DumpAll(ctx); return err },
+		"a: b\nno border\n":            func() error { _, err := c.DumpAllShared(ctx); return err },
+		"no border":                    func() error { _, _, err := c.Dump(ctx, "x"); return err },
+		"0 Novel Refusal\n":            func() error { _, err := c.Clients(ctx, "x"); return err },
+		"locks: many\n":                func() error { _, err := c.Stats(ctx); return err },
+		"locks\n":                      func() error { _, err := c.Stats(ctx); return err },
+		"locks: 9223372036854775808\n": func() error { _, err := c.Stats(ctx); return err },
+		"0 Not Today: nobody":          func() error { _, err := c.Stats(ctx); return err },
 	} {
 		errs := make(chan error)
 		go func() { errs <- f() }()

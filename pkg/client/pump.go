@@ -11,10 +11,10 @@ import (
 // unblocked makes a connection's writes wait for nobody, so that a goroutine
 // which sends a request can still give it up when its context ends, and one
 // that reads, or that will read the replies to what it writes, may write
-// without a deadlock. A socket is like that by itself: the
-// kernel's buffer has room for all that a client ever has on its way. Others
-// may not be, such as net.Pipe, whose writes wait for the other end to read,
-// or TLS, which has to shake hands first.
+// without a deadlock. A socket is like that by itself: the kernel's buffer has
+// room for all that a client ever has on its way. Others may not be, such as
+// net.Pipe, whose writes wait for the other end to read, or TLS, which has to
+// shake hands first.
 func unblocked(conn net.Conn, use use) net.Conn {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn:

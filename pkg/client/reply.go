@@ -23,10 +23,10 @@ type reply struct {
 	err  error  // the server says no
 }
 
-// parseReply reads a line that has to be the reply to the given request. It
-// fails, with ErrProtocol, if it cannot be: then some reply went missing or
-// came twice, and the number is not to be believed.
-func parseReply(line []byte, v *verb, name string) (reply, error) {
+// parseReply reads a line that has to be the reply to the given request, with a
+// number up to most. It fails, with ErrProtocol, if it cannot be: then some
+// reply went missing or came twice, and the number is not to be believed.
+func parseReply(line []byte, v *verb, name string, most int64) (reply, error) {
 	n, text, ok := number(line)
 	if !ok {
 		return reply{}, notReply(line, v)
@@ -37,7 +37,7 @@ func parseReply(line []byte, v *verb, name string) (reply, error) {
 			return reply{err: refusal(line)}, nil
 		}
 	}
-	if !hasPrefix(text, want) {
+	if n > most || !hasPrefix(text, want) {
 		return reply{}, notReply(line, v)
 	}
 	r := reply{n: n, rest: text[len(want):]}

@@ -32,7 +32,8 @@ func (c *Client) Inspect(ctx context.Context, name string) (bool, error) {
 // for whom they are too many calls ReleaseShared. Getting it again does not
 // count twice.
 func (c *Client) GetShared(ctx context.Context, name string) (int, error) {
-	return c.ask(ctx, getShared, name)
+	n, err := c.ask(ctx, getShared, name)
+	return int(n), err
 }
 
 // ReleaseShared gives back the shared lock name, or returns ErrNotHeld if this
@@ -45,7 +46,8 @@ func (c *Client) ReleaseShared(ctx context.Context, name string) error {
 // InspectShared returns how many clients hold the shared lock name. lockd for
 // Node.js tells it to holders only, and 0 to others.
 func (c *Client) InspectShared(ctx context.Context, name string) (int, error) {
-	return c.ask(ctx, inspectShared, name)
+	n, err := c.ask(ctx, inspectShared, name)
+	return int(n), err
 }
 
 // Dump returns who holds the exclusive lock name: the name under which the
@@ -127,12 +129,12 @@ func (c *Client) holders(ctx context.Context, v *verb, name string) ([]string, e
 }
 
 // ask sends a request whose reply is one line, and returns its number.
-func (c *Client) ask(ctx context.Context, v *verb, name string) (int, error) {
+func (c *Client) ask(ctx context.Context, v *verb, name string) (int64, error) {
 	n, _, err := c.askText(ctx, v, name)
 	return n, err
 }
 
-func (c *Client) askText(ctx context.Context, v *verb, name string) (n int, text string, err error) {
+func (c *Client) askText(ctx context.Context, v *verb, name string) (n int64, text string, err error) {
 	name, err = c.check(v, name)
 	if err != nil {
 		return 0, "", err
@@ -141,7 +143,7 @@ func (c *Client) askText(ctx context.Context, v *verb, name string) (n int, text
 	if err := c.do(ctx, call); err != nil {
 		return 0, "", err
 	}
-	n, text, err = int(call.n), call.text, call.err
+	n, text, err = call.n, call.text, call.err
 	c.recycle(call)
 	return n, text, err
 }

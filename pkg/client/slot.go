@@ -12,6 +12,7 @@ type slot struct {
 	// and then for the goroutine that reads, too.
 	verb *verb
 	name string // folded
+	most int64  // the largest number that the answer may have
 
 	// The answer. For the caller once done has a value, for which it has room.
 	n    int64

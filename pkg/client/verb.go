@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"math"
 
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -17,6 +18,7 @@ type verb struct {
 	yes  string // the text after any number but 0; empty: whatever it is
 	no   string // the text after 0; empty: none but refusals
 	fail error  // what no means; nil: 0 is a number like any other
+	most int64  // the largest number; 0: the request's limit
 
 	effect effect // what yes does to the locks held
 	space  space  // which locks those are
@@ -46,37 +48,42 @@ const (
 	spaces
 )
 
-var (
-	get     = &verb{word: "g", yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, effect: acquires, space: exclusive, undo: release}
-	release = &verb{word: "r", yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, effect: releases, space: exclusive}
-	inspect = &verb{word: "i", yes: wire.IsLocked, no: wire.NotLocked}
+const (
+	maxToken = wire.MaxToken
+	maxCount = min(wire.MaxLimit, math.MaxInt) // of holders: an int is narrower on some systems
+)
 
-	getShared     = &verb{word: "sg", yes: wire.SharedGetSuccess, effect: acquires, space: shared, undo: releaseShared}
-	releaseShared = &verb{word: "sr", yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, effect: releases, space: shared}
-	inspectShared = &verb{word: "si", yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
+var (
+	get     = &verb{word: "g", most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, effect: acquires, space: exclusive, undo: release}
+	release = &verb{word: "r", most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, effect: releases, space: exclusive}
+	inspect = &verb{word: "i", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
+
+	getShared     = &verb{word: "sg", most: maxCount, yes: wire.SharedGetSuccess, effect: acquires, space: shared, undo: releaseShared}
+	releaseShared = &verb{word: "sr", most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, effect: releases, space: shared}
+	inspectShared = &verb{word: "si", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
 
 	dump       = &verb{word: "d", many: true}
 	dumpShared = &verb{word: "sd", many: true}
 
-	me    = &verb{word: "me"}
-	iam   = &verb{word: "iam", yes: "ok"}
+	me    = &verb{word: "me", most: 1}
+	iam   = &verb{word: "iam", most: 1, yes: "ok"}
 	who   = &verb{word: "who", many: true}
 	stats = &verb{word: "q", many: true}
 )
 
 // Those of protocol 2, which only links use.
 var (
-	getWait        = &verb{word: "gw", yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, effect: acquires, undo: release, waits: true}
-	getSharedWait  = &verb{word: "sgw", yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
-	getSharedLimit = &verb{word: "sgl", yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
+	getWait        = &verb{word: "gw", most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, effect: acquires, undo: release, waits: true}
+	getSharedWait  = &verb{word: "sgw", most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
+	getSharedLimit = &verb{word: "sgl", most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
 
 	takeRate    = &verb{word: "rl", yes: wire.RateAllowed, no: wire.RateAllowed}
 	inspectRate = &verb{word: "ri", yes: wire.RateOpen, no: wire.RateOpen}
 
-	ping   = &verb{word: "ping", yes: "pong"}
+	ping   = &verb{word: "ping", most: 1, yes: "pong"}
 	hello  = &verb{word: "hello"}
-	cancel = &verb{word: "cancel", yes: "ok"}
-	bye    = &verb{word: "bye", yes: "bye"}
+	cancel = &verb{word: "cancel", most: 1, yes: "ok"}
+	bye    = &verb{word: "bye", most: 1, yes: "bye"}
 )
 
 // errWaitedOut is a wait's end on the server. No caller sees it.
