@@ -44,6 +44,12 @@ type Client struct {
 	// out whether the server is there; 0: none.
 	period time.Duration
 
+	// tried, if not nil, is told once what came of connecting: nil when the
+	// server has replied for the first time, or why it never did. It is called
+	// before Close returns, with no mutex held.
+	tried    func(*Client, error)
+	answered bool // for the goroutine that reads
+
 	connected chan struct{}
 	lost      chan struct{}
 	stop      context.CancelFunc // ends the connecting
@@ -60,12 +66,12 @@ type Client struct {
 // once: requests wait until it is connected, and if that fails they return why.
 // An error means that the options make no sense. The client has to be closed
 // when it is no longer needed.
-func New(opts Options) (*Client, error) { return newClient(opts, 0) }
+func New(opts Options) (*Client, error) { return newClient(opts, 0, nil) }
 
 // newClient returns a client that asks every so often, even if nobody else does,
 // and so is lost within the period and Options.ReadTimeout if the server falls
 // silent.
-func newClient(opts Options, period time.Duration) (*Client, error) {
+func newClient(opts Options, period time.Duration, tried func(*Client, error)) (*Client, error) {
 	opts, to, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
@@ -79,6 +85,7 @@ func newClient(opts Options, period time.Duration) (*Client, error) {
 		lost:      make(chan struct{}),
 		stop:      stop,
 		period:    period,
+		tried:     tried,
 	}
 	c.turn <- struct{}{} // until connected
 	for i := range c.held {
@@ -230,6 +237,11 @@ func (c *Client) sendFailed(err error) {
 // run connects, and then reads every line that the server sends, also while no
 // request is under way, and so notices at once when the connection ends.
 func (c *Client) run(ctx context.Context) {
+	defer func() {
+		if c.tried != nil && !c.answered {
+			c.tried(c, c.Err())
+		}
+	}()
 	t, err := c.opts.connect(ctx, c.target, forClient)
 	if err != nil {
 		c.lose(err)
@@ -319,6 +331,12 @@ func (c *Client) readReplies(t transport) error {
 			undo = c.account(call, r)
 		}
 		c.watch.met()
+		if !c.answered {
+			c.answered = true
+			if c.tried != nil {
+				c.tried(c, nil)
+			}
+		}
 		c.current.Store(nil)
 		if call.answer() {
 			call.done <- struct{}{}

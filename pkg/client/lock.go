@@ -193,13 +193,11 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 			return nil, err
 		}
 		if s == nil {
-			lock, err := l.old.acquire(ctx, v, limit, name)
-			if l.opts.FailFast || !errors.Is(err, ErrLost) {
+			lock, err := l.old.acquire(ctx, k, v, limit, name)
+			switch {
+			case l.opts.FailFast || !errors.Is(err, ErrLost):
 				return lock, err
-			}
-			// The others are likely to have ended with that one.
-			l.old.drop()
-			if k.pause(ctx, maxPause); ctx.Err() != nil {
+			case ctx.Err() != nil:
 				return nil, fmt.Errorf("%w; waiting for the next one: %w", err, ctx.Err())
 			}
 			continue

@@ -49,11 +49,19 @@ type LockerOptions struct {
 	// comes back in step: any time up to MinBackoff, and twice as long after
 	// each failure, up to MaxBackoff. Zero means 100 milliseconds and 5
 	// seconds. A MaxBackoff that is less than MinBackoff means the same as it.
+	// When a connection has stood for longer than MaxBackoff, its end counts
+	// as the first failure.
+	//
+	// The connections that locks take with a server that speaks protocol 1
+	// only have one such pause together: after one that could not be made, or
+	// was refused, they are tried one at a time, with a pause before each,
+	// until one is made.
 	MinBackoff, MaxBackoff time.Duration
 
 	// FailFast makes calls return an ErrLost at once while there is no
 	// connection, and when theirs ends. Otherwise they wait for the next one
-	// until their context ends.
+	// until their context ends. With a server that speaks protocol 1 only,
+	// that goes for the connection that a lock takes, too.
 	FailFast bool
 
 	// Logger is told when a connection is made, cannot be made, or is lost, a
@@ -112,7 +120,7 @@ func (o *LockerOptions) complete() error {
 type Locker struct {
 	opts   LockerOptions
 	target target
-	old    oldPool
+	old    *oldPool
 
 	links []atomic.Pointer[link] // nil where there is no connection now
 
@@ -142,8 +150,8 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 		target:  to,
 		links:   make([]atomic.Pointer[link], opts.Connections),
 		changed: make(chan struct{}),
+		old:     newOldPool(&opts),
 	}
-	l.old.opts, l.old.most, l.old.period = o, opts.OldConnections, max(o.ReadTimeout/2, 0)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range l.links {
 		l.ended.Go(func() { l.run(i) })
@@ -184,7 +192,7 @@ func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 // run keeps one connection up.
 func (l *Locker) run(i int) {
 	log := l.opts.Logger.With("target", l.target.String())
-	bound := l.opts.MinBackoff
+	backoff := newBackoff(&l.opts)
 	for {
 		news := "lockd: cannot connect"
 		k, err := l.connect()
@@ -203,9 +211,7 @@ func (l *Locker) run(i int) {
 			if k.old {
 				l.old.drop()
 			}
-			if time.Since(begun) > l.opts.MaxBackoff {
-				bound = l.opts.MinBackoff
-			}
+			backoff.stood(time.Since(begun))
 			news = "lockd: connection lost"
 		} else {
 			l.tell(err)
@@ -213,14 +219,13 @@ func (l *Locker) run(i int) {
 		if l.ctx.Err() != nil {
 			return
 		}
-		pause := rand.N(bound)
+		pause := backoff.pause()
 		log.Warn(news, "err", err, "retry_in", pause)
 		select {
 		case <-l.ctx.Done():
 			return
 		case <-time.After(pause):
 		}
-		bound = min(2*bound, l.opts.MaxBackoff)
 	}
 }
 

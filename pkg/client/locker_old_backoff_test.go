@@ -1,0 +1,170 @@
+package client_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nylen/lockd/pkg/client"
+)
+
+// full is a server that speaks protocol 1. It has room for the first
+// connection, which a Locker keeps to see whether it is there, and for no other
+// until the test makes some.
+type full struct {
+	refuse func(near, far net.Conn) (net.Conn, error)
+	room   atomic.Bool
+	tries  atomic.Int64
+}
+
+func (f *full) dial(context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	if f.tries.Add(1) > 1 && !f.room.Load() {
+		return f.refuse(near, far)
+	}
+	replies := map[string]string{
+		"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
+	}
+	go lineByLine(far, func(line string) string {
+		verb, name, _ := strings.Cut(line, " ")
+		if replies[verb] == "" {
+			return ""
+		}
+		return replies[verb] + name + "\n"
+	})
+	return near, nil
+}
+
+// refusals are how a server can have no room.
+var refusals = map[string]func(near, far net.Conn) (net.Conn, error){
+	"no connection": func(net.Conn, net.Conn) (net.Conn, error) { return nil, errDown },
+	"refusal": func(near, far net.Conn) (net.Conn, error) {
+		go func() {
+			io.WriteString(far, "0 Too Many Connections\n")
+			far.Close()
+		}()
+		return near, nil
+	},
+	"hangs up on a request": func(near, far net.Conn) (net.Conn, error) {
+		go func() {
+			bufio.NewReader(far).ReadString('\n')
+			far.Close()
+		}()
+		return near, nil
+	},
+}
+
+// TestLockerOldServerBackoff: however many callers want locks of a server that
+// has no room, it is asked as often as one would, and when there is room, all
+// get theirs.
+func TestLockerOldServerBackoff(t *testing.T) {
+	const callers = 30
+	for name, refuse := range refusals {
+		for _, failFast := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := &full{refuse: refuse}
+					l := locker(t, client.LockerOptions{Options: client.Options{Dial: f.dial}, FailFast: failFast})
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+					defer cancel()
+					must(t, l.Ready(ctx))
+					var wg sync.WaitGroup
+					for range callers {
+						wg.Go(func() {
+							for {
+								lock, err := l.TryAcquire(ctx, "x")
+								if err == nil {
+									must(t, lock.Release(ctx))
+									return
+								}
+								if !failFast || !errors.Is(err, client.ErrLost) {
+									t.Error(err)
+									return
+								}
+								time.Sleep(time.Second)
+							}
+						})
+					}
+					time.Sleep(time.Hour)
+					// Pauses are 2.5 s on average, and half a second longer if
+					// nobody waits for them: 1440 or 1200, and a few more for
+					// the first ones; 22 is one standard deviation.
+					if n := f.tries.Load() - 1; n < 900 || n > 1800+callers {
+						t.Errorf("%d attempts in an hour", n)
+					}
+					f.room.Store(true)
+					begun := time.Now()
+					wg.Wait()
+					if took := time.Since(begun); took > 6*time.Second {
+						t.Errorf("it took %v to notice that there is room", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLockerOldServerBackoffEnds: who waits for the next attempt can be told
+// not to, and why there was none before.
+func TestLockerOldServerBackoffEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &full{refuse: refusals["refusal"]}
+		opts := client.LockerOptions{Options: client.Options{Dial: f.dial}, MinBackoff: time.Hour}
+		l := locker(t, opts)
+		must(t, l.Ready(t.Context()))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := second(l.TryAcquire(ctx, "x"))
+		mustBe(t, err, client.ErrLost)
+		mustBe(t, err, client.ErrTooManyConnections)
+		mustBe(t, err, context.DeadlineExceeded)
+
+		errs := make(chan error, 1)
+		go func() { errs <- second(l.TryAcquire(t.Context(), "x")) }()
+		synctest.Wait()
+		l.Close()
+		mustBe(t, <-errs, client.ErrClosed)
+
+		f.tries.Store(0)
+		opts.FailFast = true
+		l = locker(t, opts)
+		must(t, l.Ready(t.Context()))
+		begun := time.Now()
+		for range 10 {
+			mustBe(t, second(l.TryAcquire(t.Context(), "x")), client.ErrTooManyConnections)
+		}
+		if n := f.tries.Load(); n != 2 || time.Since(begun) > 0 {
+			t.Errorf("%d attempts in %v", n, time.Since(begun))
+		}
+	})
+}
+
+// TestLockerOldServerShares: a connection that comes free serves those that
+// wait for another one to be made.
+func TestLockerOldServerShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &full{refuse: refusals["refusal"]}
+		f.room.Store(true)
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: f.dial}, MinBackoff: time.Hour})
+		lock, err := l.TryAcquire(t.Context(), "x")
+		must(t, err)
+		f.room.Store(false)
+		errs := make(chan error, 1)
+		begun := time.Now()
+		go func() { errs <- second(l.TryAcquire(t.Context(), "x")) }()
+		synctest.Wait()
+		must(t, lock.Release(t.Context()))
+		must(t, <-errs)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
