@@ -1,6 +1,9 @@
 package client
 
-import "sync/atomic"
+import (
+	"strings"
+	"sync/atomic"
+)
 
 // A call is a request on its way. It is the caller's until it is sent, then for
 // the goroutine that reads until it is answered, and the caller's again; a
@@ -15,9 +18,9 @@ type call struct {
 	done  chan struct{}
 	state atomic.Uint32
 
-	n     int64    // the reply's number
-	text  string   // of a verb without text, what follows the number
-	lines []string // the lines, if verb.many
+	n     int64           // the reply's number
+	text  string          // of a verb without text, what follows the number
+	lines strings.Builder // all lines with their ends, if verb.many: in one piece, as short ones would each cost more than they hold
 	err   error
 }
 

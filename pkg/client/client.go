@@ -295,6 +295,7 @@ func (c *Client) beat() {
 }
 
 func (c *Client) readReplies(t transport) error {
+	size := 0 // of the lines that came before the end mark
 	for first := true; ; first = false {
 		line, err := t.readLine()
 		if err != nil {
@@ -308,8 +309,13 @@ func (c *Client) readReplies(t transport) error {
 			return fmt.Errorf("%w: nothing was asked, but got %q", ErrProtocol, line[:min(len(line), 200)])
 		}
 		if call.verb.many && !isEnd(line, call.mark) {
+			if len(line)+1 > c.opts.MaxReply-size {
+				return fmt.Errorf("%w: more than %d bytes", ErrReplyTooLong, c.opts.MaxReply)
+			}
+			size += len(line) + 1
 			if !call.abandoned() {
-				call.lines = append(call.lines, string(line))
+				call.lines.Write(line)
+				call.lines.WriteByte('\n')
 			}
 			c.watch.expect()
 			continue
@@ -330,6 +336,7 @@ func (c *Client) readReplies(t transport) error {
 			}
 			undo = c.account(call, r)
 		}
+		size = 0
 		c.watch.met()
 		if !c.answered {
 			c.answered = true

@@ -66,6 +66,10 @@ var (
 	// connections is reached.
 	ErrTooManyConnections = errors.New("lockd: server has too many connections")
 
+	// ErrReplyTooLong, as the cause of an ErrLost: a list was longer than
+	// Options.MaxReply.
+	ErrReplyTooLong = errors.New("lockd: reply is too long")
+
 	// ErrProtocol, as the cause of an ErrLost: the server sent what no request
 	// of this client can have asked for, or a number that cannot be meant, such
 	// as a count of 2^32 or a token of 2^53. Replies can no longer be told

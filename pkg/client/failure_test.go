@@ -124,6 +124,9 @@ func TestBadOptions(t *testing.T) {
 			t.Errorf("%q is taken for a target", target)
 		}
 	}
+	if _, err := client.New(client.Options{MaxReply: -1}); err == nil {
+		t.Error("a negative MaxReply is taken")
+	}
 	if _, err := client.New(client.Options{MaxLine: -1}); err == nil {
 		t.Error("a negative MaxLine is taken")
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"time"
 )
@@ -17,6 +18,9 @@ const (
 	// glockd reads a line into a buffer of 4096 bytes, its newline included,
 	// and takes what does not fit for the next request.
 	defaultMaxLine = 4095
+
+	// No more than an eighth of the address space: it is copied as it grows.
+	defaultMaxReply = min(1<<30, math.MaxInt>>3+1)
 )
 
 // Options say how to reach a server. The zero value connects to DefaultTarget
@@ -56,6 +60,14 @@ type Options struct {
 	// which every server takes. Raise it only for servers with a higher limit:
 	// glockd would carry out the rest of a longer line as another request.
 	MaxLine int
+
+	// MaxReply is the longest reply of many lines to take, in bytes: the lists
+	// of DumpAll, DumpAllShared, Clients and their like, and Stats. When it is
+	// exceeded, the connection is given up because of ErrReplyTooLong. What is
+	// made of a list may take several times its length. Zero means 1 GiB, room
+	// for 16 million locks with lines of 64 bytes, and 256 MiB on 32-bit
+	// systems. A Locker asks for no lists.
+	MaxReply int
 }
 
 // withDefaults returns the options with every default filled in, and the
@@ -72,6 +84,12 @@ func (o Options) withDefaults() (Options, target, error) {
 		o.MaxLine = defaultMaxLine
 	case o.MaxLine < 0:
 		return o, target{}, errors.New("lockd: Options.MaxLine is negative")
+	}
+	switch {
+	case o.MaxReply == 0:
+		o.MaxReply = defaultMaxReply
+	case o.MaxReply < 0:
+		return o, target{}, errors.New("lockd: Options.MaxReply is negative")
 	}
 	if o.Target == "" {
 		if o.Dial != nil {

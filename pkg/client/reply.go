@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -71,10 +70,14 @@ func number(line []byte) (n int64, text []byte, ok bool) {
 
 // echoes tells whether a reply's name can be the one that was asked for. The
 // two are equal, unless the server rewrote a name that is not ASCII: glockd
-// folds all of Unicode's blanks, lockd for Node.js replaces what is not UTF-8.
+// folds all of Unicode's blanks, lockd for Node.js replaces each byte that is
+// not UTF-8 by three.
 func echoes(got []byte, name string) bool {
 	if string(got) == name {
 		return true
+	}
+	if len(got) > 3*len(name) {
+		return false
 	}
 	for i := 0; i < len(name); i++ {
 		if name[i] >= 0x80 {
@@ -117,15 +120,12 @@ func isEnd(line []byte, mark string) bool {
 
 // refused returns the error of a reply of many lines that is a refusal
 // instead. A line of a list has a ": " in it and these have none.
-func refused(lines []string) error {
-	if len(lines) != 1 || strings.Contains(lines[0], ": ") {
+func refused(lines string) error {
+	line, more, _ := strings.Cut(lines, "\n")
+	if more != "" || strings.Contains(line, ": ") || !strings.HasPrefix(line, "0 ") {
 		return nil
 	}
-	line := []byte(lines[0])
-	if bytes.HasPrefix(line, []byte("0 ")) {
-		return refusal(line)
-	}
-	return nil
+	return refusal([]byte(line))
 }
 
 // splitFirst cuts `KEY: VALUE` where it is the key that cannot have a ": " in

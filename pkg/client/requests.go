@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"strings"
 )
 
 // Get acquires the exclusive lock name, or returns ErrNotAcquired at once if
@@ -118,7 +119,7 @@ func (c *Client) holders(ctx context.Context, v *verb, name string) ([]string, e
 		// name have to go.
 		got, holder, err := splitLast(line)
 		if err == nil && (name != "" || got == "") {
-			holders = append(holders, holder)
+			holders = append(holders, strings.Clone(holder)) // and not all that was listed
 		}
 		return err
 	})
@@ -166,13 +167,13 @@ func (c *Client) list(ctx context.Context, v *verb, name string, line func(strin
 	if err := c.do(ctx, call); err != nil {
 		return err
 	}
-	lines := call.lines
+	lines := call.lines.String()
 	c.recycle(call)
 	if err := refused(lines); err != nil {
 		return err
 	}
-	for _, l := range lines {
-		if err := line(l); err != nil {
+	for l := range strings.Lines(lines) {
+		if err := line(strings.TrimSuffix(l, "\n")); err != nil {
 			return err
 		}
 	}
