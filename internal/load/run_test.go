@@ -68,6 +68,15 @@ func TestLockd(t *testing.T) {
 	}
 }
 
+// TestMoreThanFits: a batch may be more than the sockets and the server hold.
+func TestMoreThanFits(t *testing.T) {
+	tcp, _ := serve(t)
+	got, err := Run(t.Context(), Options{Target: tcp, Connections: 1, Pipeline: 1 << 15, NameSize: 1000, Requests: 1 << 15})
+	if err != nil || got.Requests != 1<<15 || got.Errors != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // idle checks that the server holds no locks.
 func idle(t *testing.T, addr string) {
 	t.Helper()

@@ -89,13 +89,17 @@ func (w *worker) work() error {
 func (w *worker) loop(e *end) error {
 	b := w.book
 	in := make([]byte, 16<<10)
-	var out []byte
+	// What is sent, and whether that is more than sockets hold in any case:
+	// then a server that waits for its replies to be read may not read, and
+	// they have to be read meanwhile.
+	var sent []byte
+	written := make(chan error, 1)
+	writing, more := false, w.run.opts.Pipeline*w.run.opts.NameSize > 32<<10
 	over := false
 	deadline := int64(0)
 	for {
 		now := w.run.now()
 		until := time.Now().Add(patience)
-		out = out[:0]
 		w.mu.Lock()
 		if !over && (now >= w.run.end || b.left == 0 || w.run.stop.Load()) {
 			over = true
@@ -106,7 +110,7 @@ func (w *worker) loop(e *end) error {
 			if b.plan != nil {
 				b.unsent(e.link, now)
 			}
-			out = b.finish(out, e.link)
+			e.out = b.finish(e.out, e.link)
 		} else if !over {
 			if b.plan != nil {
 				next := e.sent + e.owed
@@ -118,7 +122,7 @@ func (w *worker) loop(e *end) error {
 					until = due
 				}
 			}
-			out = b.ask(out, e.link, now)
+			e.out = b.ask(e.out, e.link, now)
 		}
 		if w.want.Load() {
 			b.tally = w.hand(b.tally)
@@ -126,9 +130,26 @@ func (w *worker) loop(e *end) error {
 		open := e.outstanding()
 		w.mu.Unlock()
 
-		if len(out) > 0 {
-			if _, err := e.conn.Write(out); err != nil {
-				return fmt.Errorf("lost a connection: %w", reason(err))
+		if !writing && len(e.out) > 0 {
+			sent, e.out = e.out, sent[:0]
+			writing = true
+			write := func() {
+				_, err := e.conn.Write(sent)
+				written <- err
+			}
+			if more {
+				go write() // ends when the connection is closed, at the latest
+			} else {
+				write()
+			}
+		}
+		if writing {
+			select {
+			case err := <-written:
+				if writing = false; err != nil {
+					return fmt.Errorf("lost a connection: %w", reason(err))
+				}
+			default:
 			}
 		}
 		if over && (open == 0 || now > deadline) {
