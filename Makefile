@@ -10,7 +10,7 @@ TIMEOUT  ?= 5m
 # How each package's tests run, and where connections have a goroutine each
 # (build tag noloop), as they have on other systems than Linux.
 TEST   = $(GO) test -timeout $(TIMEOUT) $(TESTFLAGS)
-CONNS  = ./internal/conn ./pkg/server
+CONNS  = ./internal/conn ./pkg/server ./internal/load
 
 # Modules of their own, for what lockd's users shall not have to download.
 NESTED = $(patsubst %/go.mod,%,$(wildcard test/*/go.mod bench/*/go.mod))
