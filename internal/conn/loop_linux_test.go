@@ -55,14 +55,9 @@ func TestConnectionComesAfterTheCut(t *testing.T) {
 // for, such as mail that is not there.
 func TestEndIsNoticedInAnyCase(t *testing.T) {
 	h := NewHub(testConfig())
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error)
-	go func() { served <- h.Serve(ln) }()
+	addr, stop := serveTCP(t, h)
 	for _, end := range []func(*net.TCPConn) error{(*net.TCPConn).Close, (*net.TCPConn).CloseWrite} {
-		client, err := net.Dial("tcp", ln.Addr().String())
+		client, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,8 +78,7 @@ func TestEndIsNoticedInAnyCase(t *testing.T) {
 			}
 		}
 	}
-	ln.Close()
-	<-served
+	stop()
 	if err := h.Drain(context.Background()); err != nil {
 		t.Error(err)
 	}

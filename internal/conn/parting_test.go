@@ -34,17 +34,27 @@ func TestPartingsAreBounded(t *testing.T) {
 	}
 }
 
-// A client that has said goodbye and does not close its side is given some
-// time, but not by a server that is told to end at once.
-func TestPartingEndsWithTheHub(t *testing.T) {
-	h := NewHub(testConfig())
+// serveTCP serves a hub at an address of its own, until end is called.
+func serveTCP(t *testing.T, h *Hub) (addr string, end func()) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error)
 	go func() { served <- h.Serve(ln) }()
-	c, err := net.Dial("tcp", ln.Addr().String())
+	return ln.Addr().String(), func() {
+		ln.Close()
+		<-served
+	}
+}
+
+// A client that has said goodbye and does not close its side is given some
+// time, but not by a server that is told to end at once.
+func TestPartingEndsWithTheHub(t *testing.T) {
+	h := NewHub(testConfig())
+	addr, end := serveTCP(t, h)
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +69,7 @@ func TestPartingEndsWithTheHub(t *testing.T) {
 	if n := h.partings.n.Load(); n != 1 {
 		t.Errorf("%d are parting", n)
 	}
-	ln.Close()
-	<-served
+	end()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	h.Drain(ctx)

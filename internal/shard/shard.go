@@ -51,8 +51,10 @@ func (e *exclusive) token() uint64     { return uint64(e.fence[1])<<32 | uint64(
 func (e *exclusive) setToken(t uint64) { e.fence = [2]uint32{uint32(t), uint32(t >> 32)} }
 
 // nextTokenLocked returns a fencing token: larger than any that the shard gave
-// before, and, as it counts from its start time in microseconds, than any that
-// a server gave before it. It stays below 2^53 until the year 2255.
+// before, and, as it counts from its start time in microseconds, than any of an
+// earlier server that anybody has heard of; for that, whoever makes requests has
+// to keep a grant to itself until the clock has reached its token. It stays below
+// 2^53 until the year 2255.
 func (s *Shard) nextTokenLocked() uint64 {
 	s.issued++
 	return s.issued
