@@ -69,7 +69,9 @@ func (l *lines) feed(in []byte) error {
 		out := l.pending()
 		*out = l.stream.Settle(*out)
 		in, *out = l.stream.Feed(in, *out)
-		l.ripen()
+		if err := l.ripen(); err != nil {
+			return err
+		}
 		for l.stream.Listing() && len(*out) < l.hub.cfg.MaxOutput {
 			*out = l.stream.Continue(*out)
 		}

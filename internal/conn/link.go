@@ -27,6 +27,8 @@ type link struct {
 	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to settle
 	over  bool       // the stream has ended: nobody interrupts a read any more
+
+	killed atomic.Bool // the connection has been closed
 }
 
 var (
@@ -98,14 +100,15 @@ func (l *link) interruptLocked(at time.Time) {
 	}
 }
 
-// kill ends the connection. It closes what is below TLS, whose own Close may
-// wait for a client that does not read.
+// kill ends the connection, and what waits for it. It closes what is below TLS, whose
+// own Close may wait for a client that does not read.
 func (l *link) kill() {
 	c := l.conn
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = t.NetConn()
 	}
 	c.Close()
+	l.killed.Store(true)
 }
 
 // outBuffers are the buffers for replies. An idle connection has none.
@@ -136,9 +139,8 @@ func (l *link) flush() error {
 	if l.out == nil {
 		return nil
 	}
-	l.ripen()
-	var err error
-	if out := *l.out; len(out) > 0 {
+	err := l.ripen()
+	if out := *l.out; len(out) > 0 && err == nil {
 		var n int
 		n, err = l.conn.Write(out)
 		l.stream.tally.bytesOut.Add(uint64(n))
@@ -148,12 +150,21 @@ func (l *link) flush() error {
 	return err
 }
 
-// ripen waits for as long as what is pending comes too early.
-func (l *link) ripen() {
+// ripen waits for as long as what is pending comes too early. It fails when the
+// connection is killed meanwhile.
+func (l *link) ripen() error {
 	for d := l.stream.Early(); d > 0; d = l.stream.Early() {
-		time.Sleep(d)
+		if l.killed.Load() {
+			return net.ErrClosed
+		}
+		time.Sleep(min(d, ripenStep))
 	}
+	return nil
 }
+
+// ripenStep is how long ripen goes without a look at whether the connection is
+// killed.
+const ripenStep = 10 * time.Millisecond
 
 // relieve sends what is pending when it is as much as may be.
 func (l *link) relieve() error {

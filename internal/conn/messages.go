@@ -251,7 +251,9 @@ func (m *messages) advance() error {
 		if m.reply = m.stream.Settle(m.reply[:0]); len(m.reply) > 0 {
 			m.frame(m.answers, true, m.reply)
 		}
-		m.ripen()
+		if err := m.ripen(); err != nil {
+			return err
+		}
 		if err := m.relieve(); err != nil {
 			return err
 		}
@@ -291,7 +293,9 @@ func (m *messages) answer(msg message) (rest []byte, err error) {
 		line, rest, _ := bytes.Cut(body, []byte("\n"))
 		body = rest
 		m.reply = m.stream.Request(line, m.reply)
-		m.ripen()
+		if err := m.ripen(); err != nil {
+			return nil, err
+		}
 		for m.stream.Listing() {
 			m.reply = m.stream.Continue(m.reply)
 			if len(m.reply) >= listingPiece && m.stream.Listing() {
