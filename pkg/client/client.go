@@ -48,7 +48,7 @@ type Client struct {
 	// server has replied for the first time, or why it never did. It is called
 	// before Close returns, with no mutex held.
 	tried    func(*Client, error)
-	answered bool // for the goroutine that reads
+	answered atomic.Bool // the server has replied
 
 	connected chan struct{}
 	lost      chan struct{}
@@ -238,7 +238,7 @@ func (c *Client) sendFailed(err error) {
 // request is under way, and so notices at once when the connection ends.
 func (c *Client) run(ctx context.Context) {
 	defer func() {
-		if c.tried != nil && !c.answered {
+		if c.tried != nil && !c.answered.Load() {
 			c.tried(c, c.Err())
 		}
 	}()
@@ -338,8 +338,8 @@ func (c *Client) readReplies(t transport) error {
 		}
 		size = 0
 		c.watch.met()
-		if !c.answered {
-			c.answered = true
+		if !c.answered.Load() {
+			c.answered.Store(true)
 			if c.tried != nil {
 				c.tried(c, nil)
 			}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,7 +14,8 @@ import (
 // As long as connecting succeeds, it is up to the callers how many do so at a
 // time. After a failure there is one attempt at a time, with a pause before it,
 // and everybody else waits for what comes of it: a server that has no room does
-// not get more of it by being asked.
+// not get more of it by being asked. After each that succeeds twice as many may
+// be made at a time, since the room may have been for one.
 type oldPool struct {
 	opts     Options
 	most     int
@@ -26,11 +28,12 @@ type oldPool struct {
 	closed bool
 
 	backoff backoff
-	failure error         // what came of the last attempt to connect, if not its success
-	next    time.Time     // when the next one may be, after a failure
-	attempt *Client       // which that is, when it is under way
-	well    time.Time     // since when attempts succeed; zero after a failure
-	changed chan struct{} // closes when those that wait have to look again
+	failure error                // what came of an attempt to connect; nil: callers need not take turns
+	next    time.Time            // when the next one may be, after a failure
+	trying  map[*Client]struct{} // those that have been made since, and are under way
+	atOnce  int                  // how many these may be
+	well    time.Time            // since when attempts succeed; zero after a failure
+	changed chan struct{}        // closes when those that wait have to look again
 }
 
 func newOldPool(o *LockerOptions) *oldPool {
@@ -40,46 +43,50 @@ func newOldPool(o *LockerOptions) *oldPool {
 		period:   max(o.ReadTimeout/2, 0),
 		failFast: o.FailFast,
 		open:     make(map[*Client]struct{}),
+		trying:   make(map[*Client]struct{}),
 		backoff:  newBackoff(o),
 		changed:  make(chan struct{}),
 	}
 }
 
-// take returns a client that holds nothing, and tells whether it is new. It
-// waits for its turn to connect, until ctx or the link ends: then the error is
-// the last failure, as it is at once if that is what the options say.
-func (p *oldPool) take(ctx context.Context, k *link) (c *Client, isNew bool, err error) {
+// take returns a client that holds nothing. It waits for its turn to connect,
+// until ctx or the link ends: then the error is the last failure, as it is at
+// once, if the options say so, until an attempt has succeeded.
+func (p *oldPool) take(ctx context.Context, k *link) (*Client, error) {
 	for {
-		var dead []*Client
 		p.mu.Lock()
-		c, dead = p.takeIdleLocked()
+		c, dead := p.takeIdleLocked()
+		var err error
 		if c == nil {
+			if len(p.open) >= p.most {
+				dead = append(dead, p.takeLostLocked()...)
+			}
 			c, err = p.connectLocked()
-			isNew = c != nil
 		}
 		failure, next, changed := p.failure, p.next, p.changed
-		underWay := p.attempt != nil
+		turns := len(p.trying) < p.atOnce
+		hopeless := p.failFast && p.atOnce == 1
 		p.mu.Unlock()
 		for _, c := range dead {
 			c.Close()
 		}
 		switch {
 		case c != nil || err != nil:
-			return c, isNew, err
-		case p.failFast:
-			return nil, false, failure
+			return c, err
+		case hopeless:
+			return nil, failure
 		}
 		var due <-chan time.Time
-		if !underWay {
+		if turns {
 			due = time.After(time.Until(next))
 		}
 		select {
 		case <-changed:
 		case <-due:
 		case <-ctx.Done():
-			return nil, false, failure
+			return nil, failure
 		case <-k.ctx.Done():
-			return nil, false, failure
+			return nil, failure
 		}
 	}
 }
@@ -99,6 +106,18 @@ func (p *oldPool) takeIdleLocked() (c *Client, dead []*Client) {
 	return nil, dead
 }
 
+// takeLostLocked returns the clients of locks that were lost and need not be
+// released.
+func (p *oldPool) takeLostLocked() (dead []*Client) {
+	for c := range p.open {
+		if c.Err() != nil {
+			delete(p.open, c)
+			dead = append(dead, c)
+		}
+	}
+	return dead
+}
+
 // connectLocked returns a client that connects, or nil if it is not yet time
 // for that.
 func (p *oldPool) connectLocked() (*Client, error) {
@@ -107,7 +126,7 @@ func (p *oldPool) connectLocked() (*Client, error) {
 		return nil, ErrClosed
 	case len(p.open) >= p.most:
 		return nil, ErrTooManySessions
-	case p.failure != nil && (p.attempt != nil || time.Now().Before(p.next)):
+	case p.failure != nil && (len(p.trying) >= p.atOnce || time.Now().Before(p.next)):
 		return nil, nil
 	}
 	c, err := newClient(p.opts, p.period, p.tried)
@@ -116,34 +135,39 @@ func (p *oldPool) connectLocked() (*Client, error) {
 	}
 	p.open[c] = struct{}{}
 	if p.failure != nil {
-		p.attempt = c
+		p.trying[c] = struct{}{}
 	}
 	return c, nil
 }
 
-// tried takes note of what came of connecting.
+// tried takes note of what came of connecting. What began before the last
+// failure tells nothing new.
 func (p *oldPool) tried(c *Client, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.wakeLocked()
-	decides := p.attempt == c
-	if decides {
-		p.attempt = nil
-	}
+	_, since := p.trying[c]
+	delete(p.trying, c)
 	switch {
+	case p.failure != nil && !since:
 	case err == nil:
 		if p.well.IsZero() {
 			p.well = time.Now()
 		}
-		p.failure = nil
+		p.next = time.Time{}
+		if p.atOnce *= 2; p.atOnce > p.most {
+			p.failure, p.atOnce = nil, 0
+		}
 	case errors.Is(err, ErrClosed):
 		// Nobody knows: the pool did not need it any more.
-	case p.failure == nil || decides:
+	default:
 		if !p.well.IsZero() {
 			p.backoff.stood(time.Since(p.well))
 		}
 		p.well = time.Time{}
 		p.failure, p.next = err, time.Now().Add(p.backoff.pause())
+		p.atOnce = 1
+		clear(p.trying)
 	}
 }
 
@@ -171,16 +195,20 @@ func (p *oldPool) put(c *Client, sure bool) {
 	}
 }
 
-// drop closes the clients that are not in use.
+// drop closes the clients that are not in use, but for those that connect.
 func (p *oldPool) drop() {
+	var dropped []*Client
 	p.mu.Lock()
-	idle := p.idle
-	p.idle = nil
-	for _, c := range idle {
+	p.idle = slices.DeleteFunc(p.idle, func(c *Client) bool {
+		if !c.answered.Load() {
+			return false
+		}
 		delete(p.open, c)
-	}
+		dropped = append(dropped, c)
+		return true
+	})
 	p.mu.Unlock()
-	for _, c := range idle {
+	for _, c := range dropped {
 		c.Close()
 	}
 }
@@ -204,14 +232,14 @@ func (p *oldPool) acquire(ctx context.Context, k *link, v *verb, limit int, name
 	case limit > 0:
 		return nil, ErrNoSharedLimits
 	}
-	c, isNew, err := p.take(ctx, k)
+	c, err := p.take(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	n, err := c.ask(ctx, v, name)
 	if err != nil {
 		p.put(c, true) // a Get that was given up is undone, see Client
-		if !isNew && errors.Is(err, ErrLost) {
+		if errors.Is(err, ErrLost) && c.answered.Load() {
 			p.drop() // the others are likely to have ended with that one
 		}
 		return nil, err

@@ -55,7 +55,7 @@ type LockerOptions struct {
 	// The connections that locks take with a server that speaks protocol 1
 	// only have one such pause together: after one that could not be made, or
 	// was refused, they are tried one at a time, with a pause before each,
-	// until one is made.
+	// until one is made, and then two at a time, four and so on.
 	MinBackoff, MaxBackoff time.Duration
 
 	// FailFast makes calls return an ErrLost at once while there is no

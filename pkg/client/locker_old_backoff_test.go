@@ -17,30 +17,50 @@ import (
 )
 
 // full is a server that speaks protocol 1. It has room for the first
-// connection, which a Locker keeps to see whether it is there, and for no other
-// until the test makes some.
+// connection, which a Locker keeps to see whether it is there, and for as many
+// others as the test makes.
 type full struct {
 	refuse func(near, far net.Conn) (net.Conn, error)
-	room   atomic.Bool
+	room   atomic.Int64
+	there  atomic.Int64 // of the others
 	tries  atomic.Int64
+	ends   sync.Map // the server's, of all connections
 }
+
+const plenty = 1000
 
 func (f *full) dial(context.Context) (net.Conn, error) {
 	near, far := net.Pipe()
-	if f.tries.Add(1) > 1 && !f.room.Load() {
+	first := f.tries.Add(1) == 1
+	if !first && f.there.Add(1) > f.room.Load() {
+		f.there.Add(-1)
 		return f.refuse(near, far)
 	}
+	f.ends.Store(far, nil)
 	replies := map[string]string{
 		"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
 	}
-	go lineByLine(far, func(line string) string {
-		verb, name, _ := strings.Cut(line, " ")
-		if replies[verb] == "" {
-			return ""
+	go func() {
+		lineByLine(far, func(line string) string {
+			verb, name, _ := strings.Cut(line, " ")
+			if replies[verb] == "" {
+				return ""
+			}
+			return replies[verb] + name + "\n"
+		})
+		if f.ends.Delete(far); !first {
+			f.there.Add(-1)
 		}
-		return replies[verb] + name + "\n"
-	})
+	}()
 	return near, nil
+}
+
+// cut ends all connections.
+func (f *full) cut() {
+	f.ends.Range(func(far, _ any) bool {
+		far.(net.Conn).Close()
+		return true
+	})
 }
 
 // refusals are how a server can have no room.
@@ -100,7 +120,7 @@ func TestLockerOldServerBackoff(t *testing.T) {
 					if n := f.tries.Load() - 1; n < 900 || n > 1800+callers {
 						t.Errorf("%d attempts in an hour", n)
 					}
-					f.room.Store(true)
+					f.room.Store(plenty)
 					begun := time.Now()
 					wg.Wait()
 					if took := time.Since(begun); took > 6*time.Second {
@@ -152,11 +172,11 @@ func TestLockerOldServerBackoffEnds(t *testing.T) {
 func TestLockerOldServerShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &full{refuse: refusals["refusal"]}
-		f.room.Store(true)
+		f.room.Store(plenty)
 		l := locker(t, client.LockerOptions{Options: client.Options{Dial: f.dial}, MinBackoff: time.Hour})
 		lock, err := l.TryAcquire(t.Context(), "x")
 		must(t, err)
-		f.room.Store(false)
+		f.room.Store(0)
 		errs := make(chan error, 1)
 		begun := time.Now()
 		go func() { errs <- second(l.TryAcquire(t.Context(), "x")) }()
@@ -165,6 +185,111 @@ func TestLockerOldServerShares(t *testing.T) {
 		must(t, <-errs)
 		if took := time.Since(begun); took > 0 {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestLockerOldServerSlowStart: when there is room for one, not all ask.
+func TestLockerOldServerSlowStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, places = 60, 8
+		f := &full{refuse: refusals["refusal"]}
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: f.dial}})
+		ctx, cancel := context.WithCancel(t.Context())
+		must(t, l.Ready(ctx))
+		var wg sync.WaitGroup
+		for range callers {
+			wg.Go(func() { l.TryAcquire(ctx, "x") }) // and holds it
+		}
+		time.Sleep(time.Minute)
+		for place := range places {
+			before := f.tries.Load()
+			f.room.Add(1)
+			time.Sleep(10 * time.Second)
+			if there := int(f.there.Load()); there != place+1 {
+				t.Errorf("%d of %d places are taken", there, place+1)
+			}
+			// One that succeeds, two that do not, and one after each pause of
+			// 2.5 s on average.
+			if n := f.tries.Load() - before; n > 20 {
+				t.Errorf("%d attempts for one place", n)
+			}
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// TestLockerOldServerLost: locks that are lost need not be released for others
+// to have their places.
+func TestLockerOldServerLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const places = 4
+		f := &full{refuse: refusals["refusal"]}
+		f.room.Store(plenty)
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: f.dial}, OldConnections: places})
+		for range 3 {
+			must(t, l.Ready(t.Context()))
+			for range places {
+				lock, err := l.TryAcquire(t.Context(), "x")
+				must(t, err)
+				defer func() { <-lock.Lost() }()
+			}
+			mustBe(t, second(l.TryAcquire(t.Context(), "x")), client.ErrTooManySessions)
+			f.cut()
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// TestLockerOldServerKeepsOthers: connections that are good stay when another
+// one cannot be made.
+func TestLockerOldServerKeepsOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const others = 9
+		f := &full{}
+		f.room.Store(plenty)
+		var slow atomic.Bool
+		dial := func(ctx context.Context) (net.Conn, error) {
+			if slow.Load() {
+				time.Sleep(3 * time.Second)
+				return nil, errDown
+			}
+			return f.dial(ctx)
+		}
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: dial}})
+		must(t, l.Ready(t.Context()))
+		take := func() (locks []*client.Lock) {
+			for range others {
+				lock, err := l.TryAcquire(t.Context(), "x")
+				must(t, err)
+				locks = append(locks, lock)
+			}
+			return locks
+		}
+		release := func(locks []*client.Lock) {
+			for _, lock := range locks {
+				must(t, lock.Release(t.Context()))
+			}
+		}
+		locks := take()
+		slow.Store(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		mustBe(t, second(l.TryAcquire(ctx, "x")), context.DeadlineExceeded)
+		// What it began to connect is the next one's, when the good ones are
+		// in use.
+		release(locks)
+		locks = take()
+		failed := make(chan error, 1)
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		go func() { failed <- second(l.TryAcquire(ctx, "x")) }()
+		synctest.Wait()
+		release(locks)
+		must(t, <-failed) // with one of them, that is free by then
+		if n := f.there.Load(); n != others {
+			t.Errorf("%d of %d good connections are left", n, others)
 		}
 	})
 }
