@@ -30,8 +30,9 @@ type link struct {
 	err  error         // why; set before lost closes
 }
 
-// longestReply bounds a line of the server's. A name cannot make one so long.
-const longestReply = bufio.MaxScanTokenSize
+// longestReply bounds a line of the server's. A name cannot make one so long: on
+// Linux an argument has at most 128 KiB.
+const longestReply = 256 << 10
 
 // pings is how many pings stay unanswered until the server is given up.
 const pings = 3
@@ -119,6 +120,7 @@ func refusal(line string) error {
 // read hands out what the server sends.
 func (l *link) read(in *bufio.Reader) {
 	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, longestReply)
 	for lines.Scan() {
 		l.pending.Store(0)
 		line := lines.Text()

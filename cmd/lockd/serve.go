@@ -112,6 +112,9 @@ func (c *serveCmd) Run() error {
 	}
 	if c.PidFile != "" {
 		if err := pid.write(port(s.Addrs())); err != nil {
+			now, stop := context.WithCancel(context.Background())
+			stop()
+			s.Shutdown(now) // for its sockets to go
 			return err
 		}
 	}

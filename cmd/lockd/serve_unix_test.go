@@ -85,6 +85,21 @@ func TestPidFileIsOurs(t *testing.T) {
 	}
 }
 
+// TestPidFileCannotBeWritten: a server that does not start leaves no files.
+func TestPidFileCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	serve := exec.Command("sh", "-c", `ulimit -f 0; exec "$0" "$@"`, binary,
+		"--unix", filepath.Join(dir, "s"), "--admin", "off", "-p", filepath.Join(dir, "pid"))
+	out, _ := serve.CombinedOutput()
+	if code := serve.ProcessState.ExitCode(); code != 1 || !strings.Contains(string(out), "cannot write the pid file") {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 // TestLogReaderDies: nobody's locks depend on who reads the log.
 func TestLogReaderDies(t *testing.T) {
 	t.Parallel()

@@ -104,10 +104,10 @@ func (l lasting) Unwrap() error { return l.error }
 // passing are the errors that pass: no room for one more connection, one that
 // ended before it was accepted, an interruption, a firewall's refusal, and
 // those that Linux's accept reports of a new connection ("treat them like
-// EAGAIN", says accept(2)). ENOSPC is epoll's limit on watched descriptors.
+// EAGAIN", says accept(2)), or may report. ENOSPC is epoll's limit on watched descriptors.
 var passing = append(passingHere,
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC,
-	syscall.ECONNABORTED, syscall.ECONNRESET,
+	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.ETIMEDOUT,
 	syscall.EINTR, syscall.EAGAIN,
 	syscall.EPERM,
 	syscall.ENETDOWN, syscall.EPROTO, syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,

@@ -2,4 +2,4 @@ package conn
 
 import "syscall"
 
-var passingHere = []syscall.Errno{syscall.ENONET}
+var passingHere = []syscall.Errno{syscall.ENONET, syscall.ENOSR, syscall.ESOCKTNOSUPPORT, syscall.EPROTONOSUPPORT}

@@ -73,6 +73,7 @@ func TestListenerGoesOn(t *testing.T) {
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC, syscall.ECONNABORTED,
 		syscall.ECONNRESET, syscall.EINTR, syscall.EAGAIN, syscall.EPROTO, syscall.EPERM, syscall.ENETDOWN,
 		syscall.ENOPROTOOPT, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.EOPNOTSUPP, syscall.ENETUNREACH,
+		syscall.ETIMEDOUT,
 	} {
 		for _, err := range []error{acceptError(errno), errno, fmt.Errorf("wrapped: %w", errno)} {
 			synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 )
 
@@ -44,6 +45,10 @@ type File struct {
 //
 // Where Works is false it locks nothing.
 func Acquire(path string, check func(*os.File) error) (*File, error) {
+	path, err := filepath.Abs(path) // the process may go to another folder
+	if err != nil {
+		return nil, err
+	}
 	for range tries {
 		f, err := open(path, check)
 		if err != nil {
@@ -83,7 +88,7 @@ func open(path string, check func(*os.File) error) (*os.File, error) {
 	if err == nil {
 		err = check(f)
 	}
-	if err == nil && Works && info.Mode().Perm()&^0o600 != 0 {
+	if err == nil && Works && info.Mode().Perm() != 0o600 { // the umask may have taken our own bits, too
 		err = f.Chmod(0o600)
 	}
 	if err != nil {

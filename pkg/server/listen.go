@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -97,7 +98,11 @@ func (s *Server) replaceSocket(path string, lock *lockfile.File) (net.Listener, 
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", path, reason(err))
 	}
-	own, err := os.Lstat(path)
+	abs, err := filepath.Abs(path) // for when the process has gone to another folder
+	var own os.FileInfo
+	if err == nil {
+		own, err = os.Lstat(path)
+	}
 	if err == nil {
 		err = os.Chmod(path, s.opts.UnixMode)
 	}
@@ -106,7 +111,7 @@ func (s *Server) replaceSocket(path string, lock *lockfile.File) (net.Listener, 
 		return nil, fmt.Errorf("cannot set the mode of %s: %w", path, reason(err))
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return &unixListener{Listener: l, path: path, own: own, lock: lock}, nil
+	return &unixListener{Listener: l, path: abs, own: own, lock: lock}, nil
 }
 
 // lockSocket locks the file beside a socket. A server has it from before it

@@ -295,6 +295,18 @@ func TestUnixSocketFiles(t *testing.T) {
 
 // "UnixMode is the mode of the socket files; 0 means 0660", whatever the
 // process's umask says.
+// A socket's files go at the end, wherever the process is by then.
+func TestUnixSocketByRelativePath(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	t.Chdir(dir)
+	s := listen(t, server.Options{Unix: []string{"s"}})
+	t.Chdir(elsewhere)
+	s.Shutdown(canceled())
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestUnixMode(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[fs.FileMode]fs.FileMode{0: 0o660, 0o600: 0o600, 0o666: 0o666, 0o777: 0o777} {
