@@ -15,7 +15,7 @@ type clock struct {
 	locks *shard.Set
 	start time.Time
 	began uint64        // start by the machine's clock, in microseconds
-	seen  atomic.Uint64 // a time since then, in the same, that is over
+	last  atomic.Uint64 // a time since then that somebody has seen, in the same
 
 	wakeAt atomic.Uint64 // when the goroutine wakes by itself; 0: it is not asleep
 
@@ -60,17 +60,13 @@ func (c *clock) microseconds() uint64 {
 	return c.began + uint64(time.Since(c.start)/time.Microsecond)
 }
 
-// reached tells whether it is the time of a fencing token. Most are far behind,
-// and then it does not look at the clock.
-func (c *clock) reached(token uint64) bool { return c.until(token) == 0 }
+// seen tells whether the time of a fencing token is known to be over.
+func (c *clock) seen(token uint64) bool { return token <= c.last.Load() }
 
 // until returns how long it is to the time of a fencing token.
 func (c *clock) until(token uint64) time.Duration {
-	if token <= c.seen.Load() {
-		return 0
-	}
 	now := c.microseconds()
-	c.seen.Store(now)
+	c.last.Store(now)
 	return time.Duration(max(token, now)-now) * time.Microsecond
 }
 

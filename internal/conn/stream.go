@@ -125,11 +125,15 @@ func (st *Stream) Holds() bool {
 // Feed overwrites in. What it needs of it later, it copies.
 func (st *Stream) Feed(in, out []byte) (rest, _ []byte) {
 	for {
-		if st.Waiting() && len(in) >= maxBacklog {
-			out = st.CancelWait(out)
-		}
-		if len(in) == 0 || st.closing || st.listing != nil || st.Waiting() || len(out) >= st.hub.cfg.MaxOutput || st.Early() > 0 {
+		if len(in) == 0 || st.closing || st.listing != nil || len(out) >= st.hub.cfg.MaxOutput || st.Early() > 0 {
 			return in, out
+		}
+		if st.Waiting() {
+			if len(in) < maxBacklog {
+				return in, out
+			}
+			out = st.CancelWait(out)
+			continue
 		}
 		end := bytes.IndexByte(in, '\n')
 		if end < 0 {
@@ -326,9 +330,10 @@ func (st *Stream) takeMail() *Session {
 	return first
 }
 
-// granted notes the fencing token of a grant.
+// granted notes the fencing token of a grant. Most are far behind the clock, and
+// then nobody looks at it.
 func (st *Stream) granted(token uint64) {
-	if !st.hub.clock.reached(token) {
+	if !st.hub.clock.seen(token) {
 		st.ahead = max(st.ahead, token)
 	}
 }
@@ -344,6 +349,10 @@ func (st *Stream) Early() time.Duration {
 	if st.ahead == 0 {
 		return 0
 	}
+	return st.early()
+}
+
+func (st *Stream) early() time.Duration {
 	early := st.hub.clock.until(st.ahead)
 	if early == 0 {
 		st.ahead = 0
