@@ -49,14 +49,14 @@ func converse(t *testing.T, s *Stream, in []byte, cuts []byte) []byte {
 		for {
 			var out []byte
 			before := len(piece)
-			if piece, out = turn(s, piece, nil); s.Early() > 0 {
-				replies = append(replies, out...)
-				continue
-			}
+			piece, out = turn(s, piece, nil)
 			if s.Waiting() {
 				out = s.main.cancelWait(out)
 			}
 			replies = append(replies, out...)
+			if s.Listing() || s.Early() > 0 {
+				continue
+			}
 			if s.Closing() {
 				return replies
 			}
@@ -86,6 +86,7 @@ func FuzzExtensions(f *testing.F) {
 		"hello 2\n1 g aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\nxaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
 		"hello 2\n1 g a\n2 g b\n3 g c\n4 g d\n5 g e\n6 g f\n7 g g\n1 iam x\n8 who\n9 dump shared\n",
 		"gw 5 taken\nhello 2\n1 dump\n1 d taken\n1 sd taken\nGET / HTTP/1.1\r\n\r\n",
+		"hello 2\n0 g\n00\n0 gwtaken\n1 bye\n", // its last reply begins at the bound on output
 	} {
 		f.Add([]byte(seed), []byte{1})
 		f.Add([]byte(seed), []byte{3, 0, 200, 1})
