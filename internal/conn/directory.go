@@ -3,8 +3,6 @@ package conn
 import (
 	"sort"
 	"sync"
-
-	"github.com/nylen/lockd/internal/shard"
 )
 
 // A directory knows the sessions that are there, by the ID under which the
@@ -14,8 +12,8 @@ import (
 // its upper 8: a place is taken again only after its session has released
 // everything, so that the table never confuses two owners, and the generation
 // lets somebody who had an ID from the table a moment ago notice that its owner
-// has been replaced. For longer than a moment nobody keeps an ID: after some
-// millions of sessions it is another one's. See owners.
+// has been replaced. For longer than a moment nobody keeps an ID, as it is another
+// one's after some millions of sessions: listings keep peers.
 type directory struct {
 	mu     sync.RWMutex // guards what follows, and the peers
 	peers  []*peer      // by place; nil: free
@@ -188,20 +186,9 @@ func (d *directory) holder(id uint32) (string, bool) {
 	return "", false
 }
 
-// owners appends to peers who the owners of items are, nil for those that are
-// gone. It is for items that the table has just given; thereLocked tells later
-// who is left of them.
-func (d *directory) owners(peers []*peer, items []shard.Item) []*peer {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	for _, item := range items {
-		peers = append(peers, d.lookupLocked(item.Owner))
-	}
-	return peers
-}
-
-// thereLocked tells whether p's session has not ended.
-func (d *directory) thereLocked(p *peer) bool { return d.peers[p.id&placeMask] == p }
+// thereLocked tells whether p, which may be nil, is somebody whose session has
+// not ended.
+func (d *directory) thereLocked(p *peer) bool { return p != nil && d.peers[p.id&placeMask] == p }
 
 // lookupLocked returns the session of an ID, or nil when that is gone.
 func (d *directory) lookupLocked(id uint32) *peer {

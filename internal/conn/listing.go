@@ -24,7 +24,7 @@ const listingPiece = 32 << 10
 type dumpListing struct {
 	walk   *shard.Walk
 	piece  shard.Piece
-	owners []*peer // of the piece's items
+	owners []*peer // of the piece's items, when some are left for another call
 	done   int     // of the piece's items
 	ended  bool    // the walk is at its end
 }
@@ -35,17 +35,35 @@ func (l *dumpListing) next(h *Hub, out []byte) ([]byte, bool) {
 			return out, false
 		}
 		l.ended = !l.walk.Next(&l.piece)
-		l.owners = h.directory.owners(l.owners[:0], l.piece.Items)
-		l.done = 0
+		l.owners, l.done = l.owners[:0], 0
 	}
-	h.directory.mu.RLock()
-	defer h.directory.mu.RUnlock()
+	d := &h.directory
+	d.mu.RLock()
+	defer d.mu.RUnlock()
 	for limit := len(out) + listingPiece; l.done < len(l.piece.Items) && len(out) < limit; l.done++ {
-		if p := l.owners[l.done]; p != nil && h.directory.thereLocked(p) {
-			out = wire.AppendPair(out, l.piece.Name(l.piece.Items[l.done]), p.nameLocked())
+		item := l.piece.Items[l.done]
+		if p := l.ownerLocked(d, item); p != nil {
+			out = wire.AppendPair(out, l.piece.Name(item), p.nameLocked())
+		}
+	}
+	if l.done < len(l.piece.Items) && len(l.owners) == 0 {
+		for _, item := range l.piece.Items {
+			l.owners = append(l.owners, d.lookupLocked(item.Owner))
 		}
 	}
 	return out, true
+}
+
+// ownerLocked returns the owner of the item that is next, or nil when that is
+// gone: as the table has just named it, or who that was then.
+func (l *dumpListing) ownerLocked(d *directory, item shard.Item) *peer {
+	if len(l.owners) == 0 {
+		return d.lookupLocked(item.Owner)
+	}
+	if p := l.owners[l.done]; d.thereLocked(p) {
+		return p
+	}
+	return nil
 }
 
 func (l *dumpListing) rest() {

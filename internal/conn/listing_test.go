@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/stress"
 )
 
 // fill makes a hub in which a session at "a:1" holds n locks of each kind.
@@ -233,7 +234,7 @@ func TestListingsOutliveOwners(t *testing.T) {
 // A shared lock that somebody holds throughout is listed, whoever else lets it go
 // meanwhile.
 func TestSharedLocksKeepTheirPlace(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(8, 2*runtime.NumCPU())))
+	stress.Threads(t)
 	cfg := testConfig()
 	cfg.Shards = 1
 	h := NewHub(cfg)

@@ -19,10 +19,9 @@ type mapListing struct {
 	kind shard.Kind
 	room int // bytes of names in the round
 
-	state  mapState
-	walk   *shard.Walk // of the round, or of one shared lock's holders
-	piece  shard.Piece
-	owners []*peer // of the piece's items
+	state mapState
+	walk  *shard.Walk // of the round, or of one shared lock's holders
+	piece shard.Piece
 
 	names  []byte     // the names of found and fresh, and of some dropped ones
 	found  []mapEntry // the round's smallest names so far, sorted
@@ -38,7 +37,7 @@ type mapListing struct {
 }
 
 type mapEntry struct {
-	owner    *peer  // of an exclusive lock
+	owner    *peer  // of an exclusive lock; nil: gone since
 	at       uint32 // where it goes in found, while it is fresh
 	from, to uint32
 }
@@ -107,27 +106,21 @@ func (l *mapListing) beginRound() {
 // collect takes a piece of the round's walk.
 func (l *mapListing) collect() {
 	more := l.walk.Next(&l.piece)
-	if l.kind == shard.Exclusive {
-		l.owners = l.hub.directory.owners(l.owners[:0], l.piece.Items)
-	}
+	l.hub.directory.mu.RLock()
 	for i, item := range l.piece.Items {
 		name := l.piece.Name(item)
-		var owner *peer
-		if l.kind == shard.Exclusive {
-			owner = l.owners[i]
-		}
 		switch {
-		case l.kind == shard.Exclusive && owner == nil: // gone since
 		case i > 0 && l.kind == shard.Shared && item.SameLock(l.piece.Items[i-1]):
 		case l.any && bytes.Compare(name, l.last) <= 0:
 		case l.full && bytes.Compare(name, l.name(l.found[len(l.found)-1])) > 0:
 		default:
 			from := uint32(len(l.names))
 			l.names = append(l.names, name...)
-			l.fresh = append(l.fresh, mapEntry{owner: owner, from: from, to: uint32(len(l.names))})
+			l.fresh = append(l.fresh, mapEntry{owner: l.hub.directory.lookupLocked(item.Owner), from: from, to: uint32(len(l.names))})
 			l.loose += len(name)
 		}
 	}
+	l.hub.directory.mu.RUnlock()
 	if len(l.fresh) >= freshNames || l.loose >= l.room/freshPart || !more {
 		l.merge()
 		l.trim()
@@ -202,7 +195,7 @@ func (l *mapListing) rest() {
 	if cap(l.found) > len(l.found) {
 		l.found = append(make([]mapEntry, 0, len(l.found)), l.found...) // slices.Clone may have a capacity
 	}
-	l.fresh, l.piece, l.owners = nil, shard.Piece{}, nil
+	l.fresh, l.piece = nil, shard.Piece{}
 }
 
 func (l *mapListing) endRound() {

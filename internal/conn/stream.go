@@ -316,6 +316,8 @@ func (st *Stream) Settle(out []byte) []byte {
 	return out
 }
 
+// takeMail returns who is next. If the flag was wrong, which must not be but
+// would hang the connection, it returns nil and puts it right.
 func (st *Stream) takeMail() *Session {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -22,7 +22,7 @@ import (
 // third one settles, on more threads than there are processors, so that the kernel
 // stops them at any instruction.
 func TestMailAgreesWithItsFlag(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(8, 2*runtime.NumCPU())))
+	stress.Threads(t)
 	h := NewHub(testConfig())
 	st := h.NewStream("a:1", new(bell))
 	defer st.Close()

@@ -26,14 +26,19 @@ func Time(tb testing.TB) time.Duration {
 	return d
 }
 
-// Crowd has a test run with more threads than there are processors, on a machine
-// that other processes keep busy: so the kernel stops threads at any
-// instruction. The event loops of a server that is started afterwards are more
-// than there are processors, too. A test that calls it must not be parallel.
-func Crowd(tb testing.TB) {
-	tb.Helper()
+// Threads has a test run with more threads than there are processors, so that the
+// kernel stops them at any instruction. The event loops of a server that is
+// started afterwards are more than there are processors, too. A test that calls
+// it must not be parallel.
+func Threads(tb testing.TB) {
 	before := runtime.GOMAXPROCS(max(8, 2*runtime.NumCPU()))
 	tb.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
+// Crowd does the same on a machine that other processes keep busy.
+func Crowd(tb testing.TB) {
+	tb.Helper()
+	Threads(tb)
 	for range runtime.NumCPU() + 1 {
 		// They end by themselves, too, should the test be killed.
 		busy := exec.Command("sh", "-c", "while kill -0 $PPID; do :; done")
