@@ -32,6 +32,8 @@ const (
 	RateLimited        = "Rate Limited "
 	RateRetry          = " ms: "
 
+	Greeting = "lockd " // protocol 2's: the server's version follows
+
 	// Those that are followed by the request's verb.
 	InvalidArgument = "Invalid Argument: "
 	InvalidCommand  = "Invalid Command: "

@@ -1,6 +1,7 @@
 // Package wire reads requests and writes replies: bytes to words and words
-// to bytes, and nothing else. It knows no socket, no lock and no command;
-// which verbs exist is the business of the package that answers them.
+// to bytes, and nothing else. It knows no socket and no lock. Every verb and
+// every text of a reply stands here, once, for all who speak the protocol; what
+// they mean is the business of the package that answers them.
 //
 // A request is a line, `VERB NAME`, and a reply starts with a number. Parsing
 // works in place and appending works on the caller's buffer, so a request

@@ -1,0 +1,34 @@
+package wire
+
+// The verbs: a request's first word, in protocol 2 the one behind the
+// session's number. docs/protocol.md says what each means.
+const (
+	Get           = "g"
+	Release       = "r"
+	Inspect       = "i"
+	GetShared     = "sg"
+	ReleaseShared = "sr"
+	InspectShared = "si"
+
+	GetWait        = "gw"
+	GetSharedLimit = "sgl"
+	GetSharedWait  = "sgw"
+	Token          = "t"
+
+	TakeRate    = "rl"
+	InspectRate = "ri"
+
+	Dump       = "d"
+	DumpShared = "sd"
+	DumpMap    = "dump"
+	Me         = "me"
+	IAm        = "iam"
+	Who        = "who"
+	Query      = "q"
+
+	Ping   = "ping"
+	Auth   = "auth"
+	Hello  = "hello"
+	Cancel = "cancel"
+	Quit   = "bye"
+)
