@@ -3,11 +3,10 @@ package bench
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"testing"
 
-	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -15,12 +14,24 @@ import (
 // newHub makes a hub whose clock is far ahead of its fencing tokens, as after
 // some hours of common use: grants that come faster than microseconds would wait
 // for it.
-func newHub() *conn.Hub {
-	return conn.NewHub(conn.Config{
+func newHub() *session.Hub {
+	return session.NewHub(session.Config{
 		Table:   shard.Config{Start: 1},
-		MaxLine: 4096, MaxOutput: 64 << 10, MaxMessage: 64 << 10, MaxConnections: 1 << 20,
-		Logger: slog.New(slog.DiscardHandler),
-	})
+		MaxLine: 4096, MaxOutput: 64 << 10,
+	}, nowhere{})
+}
+
+// nowhere is a network without connections.
+type nowhere struct{}
+
+func (nowhere) Connections() int                       { return 0 }
+func (nowhere) CatchUp(func()) bool                    { return false }
+func (nowhere) Gone([]session.Carrier) session.Carrier { return nil }
+
+func newStream(h *session.Hub, addr string) *session.Stream {
+	st := new(session.Stream)
+	st.Begin(h, session.Address{Name: addr}, nil, new(session.Turn))
+	return st
 }
 
 func BenchmarkParse(b *testing.B) {
@@ -73,17 +84,17 @@ func BenchmarkSession(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			h := newHub()
-			s, other := h.NewStream("127.0.0.1:1", nil), h.NewStream("127.0.0.1:2", nil)
-			other.Feed([]byte("g taken\nsg taken\n"), nil)
-			s.Feed([]byte("g held\nsg other\n"), nil)
+			s, other := newStream(h, "127.0.0.1:1"), newStream(h, "127.0.0.1:2")
+			other.Advance([]byte("g taken\nsg taken\n"), nil)
+			s.Advance([]byte("g held\nsg other\n"), nil)
 			in, out := make([]byte, len(c.requests)), make([]byte, 0, 1<<10)
 			do := func() {
-				copy(in, c.requests) // Feed overwrites
+				copy(in, c.requests) // Advance overwrites
 				if c.cut {
-					_, out = s.Feed(in[:10], out[:0])
-					_, out = s.Feed(in[10:], out)
+					_, out, _ = s.Advance(in[:10], out[:0])
+					_, out, _ = s.Advance(in[10:], out)
 				} else {
-					_, out = s.Feed(in, out[:0])
+					_, out, _ = s.Advance(in, out[:0])
 				}
 			}
 			do()
@@ -95,14 +106,14 @@ func BenchmarkSession(b *testing.B) {
 		})
 	}
 	b.Run("never-seen", func(b *testing.B) {
-		s := newHub().NewStream("127.0.0.1:1", nil)
+		s := newStream(newHub(), "127.0.0.1:1")
 		in, out := make([]byte, 0, 128), make([]byte, 0, 1<<10)
 		n := int64(0)
 		do := func() {
 			n++
 			in = strconv.AppendInt(append(in[:0], "g never/"...), n, 10)
 			in = strconv.AppendInt(append(in, "\nr never/"...), n, 10)
-			_, out = s.Feed(append(in, '\n'), out[:0])
+			_, out, _ = s.Advance(append(in, '\n'), out[:0])
 		}
 		do()
 		b.ReportAllocs()
@@ -124,11 +135,11 @@ func BenchmarkDump(b *testing.B) {
 	for _, request := range []string{"d", "sd", "dump", "dump shared"} {
 		b.Run(request, func(b *testing.B) {
 			h := newHub()
-			s := h.NewStream("127.0.0.1:1", nil)
+			s := newStream(h, "127.0.0.1:1")
 			var line, out []byte
 			for i := range n {
 				line = fmt.Appendf(line[:0], "g lock/%011d\nsg lock/%011d\n", i, i)
-				_, out = s.Feed(line, out[:0])
+				_, out, _ = s.Advance(line, out[:0])
 			}
 			out = make([]byte, 0, 1<<20)
 			total := 0
@@ -137,14 +148,9 @@ func BenchmarkDump(b *testing.B) {
 				total = 0
 				in := append(line[:0], request...)
 				in = append(in, '\n')
-				for {
-					if in, out = s.Feed(in, out[:0]); s.Listing() {
-						out = s.Continue(out)
-					}
+				for next := session.More; next != session.Idle; {
+					in, out, next = s.Advance(in, out[:0])
 					total += len(out)
-					if len(in) == 0 && !s.Listing() {
-						break
-					}
 				}
 			}
 			if total < n*len("lock/00000000000:") {

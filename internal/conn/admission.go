@@ -57,48 +57,36 @@ func (r refusal) String() string {
 }
 
 // admit takes a place for a connection; leave gives it back.
-func (h *Hub) admit(t Transport) bool {
+func (s *Server) admit(t Transport) bool {
 	// In this order, none is counted both in total and as shaking hands.
-	total, admitted := h.admission.total.Add(1), h.admission.admitted.Load()
-	if shaking := max(0, h.admission.handshakes.Load()-admitted); total+shaking > int64(h.cfg.MaxConnections) {
-		h.admission.total.Add(-1)
-		h.refuse(tooManyConnections)
+	total, admitted := s.admission.total.Add(1), s.admission.admitted.Load()
+	if shaking := max(0, s.admission.handshakes.Load()-admitted); total+shaking > int64(s.cfg.MaxConnections) {
+		s.admission.total.Add(-1)
+		s.refuse(tooManyConnections)
 		return false
 	}
-	h.admission.open[t].Add(1)
-	h.admission.accepted[t].Add(1)
+	s.admission.open[t].Add(1)
+	s.admission.accepted[t].Add(1)
 	return true
 }
 
-func (h *Hub) leave(t Transport) {
-	h.admission.open[t].Add(-1)
-	h.admission.total.Add(-1)
+func (s *Server) leave(t Transport) {
+	s.admission.open[t].Add(-1)
+	s.admission.total.Add(-1)
 }
 
-func (h *Hub) refuse(r refusal) {
-	h.admission.refused[r].Add(1)
+func (s *Server) refuse(r refusal) {
+	s.admission.refused[r].Add(1)
 	if r == tooManyConnections {
-		h.warnFull(time.Now())
+		s.warnFull(time.Now())
 	}
 }
 
 // warnFull logs, at most once a minute, that clients are turned away.
-func (h *Hub) warnFull(now time.Time) {
-	last := h.admission.fullAt.Load()
-	if last != 0 && now.Sub(time.Unix(0, last)) < time.Minute || !h.admission.fullAt.CompareAndSwap(last, now.UnixNano()) {
+func (s *Server) warnFull(now time.Time) {
+	last := s.admission.fullAt.Load()
+	if last != 0 && now.Sub(time.Unix(0, last)) < time.Minute || !s.admission.fullAt.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
-	h.cfg.Logger.Warn("too many connections: refusing more", "max-connections", h.cfg.MaxConnections)
-}
-
-func (a *admission) rejected() map[string]uint64 {
-	m := make(map[string]uint64)
-	for r := range refusals {
-		m[r.String()] = a.refused[r].Load()
-	}
-	return m
-}
-
-func (a *admission) stats(t Transport) TransportStats {
-	return TransportStats{Open: int(a.open[t].Load()), Accepted: a.accepted[t].Load()}
+	s.cfg.Logger.Warn("too many connections: refusing more", "max-connections", s.cfg.MaxConnections)
 }

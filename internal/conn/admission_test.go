@@ -13,7 +13,7 @@ func TestWarnsOnceAMinute(t *testing.T) {
 	var log bytes.Buffer
 	cfg := testConfig()
 	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	h := NewHub(cfg)
+	h := NewServer(cfg)
 	defer h.Drain(t.Context())
 	began := time.Now()
 	for i, want := range []int{1, 1, 1, 2, 2} {

@@ -5,6 +5,8 @@ package conn
 import (
 	"syscall"
 	"time"
+
+	"github.com/nylen/lockd/internal/session"
 )
 
 // A client is a connection on an event loop. Only the loop's goroutine uses
@@ -15,17 +17,19 @@ type client struct {
 	place     uint32 // in the loop's clients
 	serial    int32  // tells it from others that had the place
 	transport Transport
-	queued    bool // among the loop's busy ones
-	blocked   bool // out waits until the client reads
-	ended     bool // the session is being closed
-	politely  bool // hang up instead of closing, once it is closed
-	last      bool // the server is shutting down, and this is the last turn
-	gone      bool // the connection is closed, too
+	next      session.Next // what comes after the last turn
+	queued    bool         // among the loop's busy ones
+	blocked   bool         // out waits until the client reads
+	hungUp    bool         // the client has closed its side
+	ended     bool         // the session is being closed
+	politely  bool         // hang up instead of closing, once it is closed
+	gone      bool         // the connection is closed, too
 
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 
-	stream Stream
-	in     []byte  // input that waits until out is sent, a listing given out, or a lock granted
+	stream session.Stream
+	frames *frames // nil: lines
+	in     []byte  // input that waits until out is sent, a reply given out, or a lock granted
 	out    *[]byte // replies that have not been sent; nil while there are none
 	sent   int     // how much of out has been
 }
@@ -42,32 +46,19 @@ func (c *client) event(events uint32) {
 		c.end(false)
 	case c.blocked:
 		c.resume()
-	case !c.stream.Waiting():
-		if !c.queued { // or it has its turn in any case
-			c.work()
-		}
-	case events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP) != 0:
-		// Who has closed its side stands in no line, and gets its replies.
-		c.hangUp()
-	default:
-		c.readBehind()
+	case !c.queued: // or it has its turn in any case
+		c.work()
 	}
 }
 
-// pending tells whether there is something to do before reading on.
-func (c *client) pending() bool {
-	return c.out != nil || len(c.in) > 0 || c.stream.Listing() || c.stream.Waiting() || c.stream.Settles()
-}
+// Wake implements session.Carrier.
+func (c *client) Wake() { c.loop.post(task{what: wakeClient, client: c}) }
 
-// wake implements waker.
-func (c *client) wake() { c.loop.post(letter{what: wakeClient, client: c}) }
-
-// woken goes on when a lock that the client waited for was granted, or not.
+// woken goes on when something that the client waited for is decided.
 func (c *client) woken() {
-	if c.gone || c.ended || c.blocked || !c.pending() {
-		return // resume settles, or an earlier turn has
+	if !c.gone && !c.ended && !c.blocked { // resume goes on, too
+		c.goOn()
 	}
-	c.goOn()
 }
 
 // goOn advances over the input that waited.
@@ -77,75 +68,50 @@ func (c *client) goOn() {
 	c.advance(in, true)
 }
 
-// hangUp cancels waits of a client that has closed its side.
-func (c *client) hangUp() {
-	c.stream.HangUp()
-	c.goOn()
-}
-
-// work is a turn without an event.
+// work is a turn.
 func (c *client) work() {
 	switch {
 	case c.gone || c.parting != nil:
 	case c.ended:
 		c.close()
 	case c.blocked:
-	case c.pending():
+	case c.next == session.More || c.next == session.Full || c.next == session.Early:
 		c.goOn()
 	default:
 		c.read()
 	}
 }
 
-// read takes one turn's worth of input.
+// read takes one turn's worth of input. It does so also while the client waits
+// for a lock: as long as any input is unread, its end comes behind that.
 func (c *client) read() {
 	n, errno := read(int(c.fd), c.loop.in)
 	switch {
 	case errno == syscall.EINTR:
 		c.loop.queue(c)
 	case errno == syscall.EAGAIN:
-		if c.loop.draining && !c.stream.Holds() {
-			c.end(true)
+		if c.next == session.Last {
+			c.endDrained()
 		}
-	case n == 0 && errno == 0 && c.stream.Holds() && !c.stream.leaving:
-		c.hangUp() // there may be waits; then it is read again
-	case errno != 0 || n == 0:
-		// All replies to what was sent are on their way: nothing is read while
-		// any is pending.
-		c.end(false)
-	default:
-		c.stream.tally.bytesIn.Add(uint64(n))
-		c.advance(c.loop.in[:n], false)
-	}
-}
-
-// readBehind reads what a client sends behind a request that waits, for its end
-// to be noticed: as long as any input is unread, that comes behind it.
-func (c *client) readBehind() {
-	n, errno := read(int(c.fd), c.loop.in)
-	switch {
-	case errno == syscall.EINTR || errno == syscall.EAGAIN:
 	case errno != 0:
 		c.end(false)
 	case n == 0:
-		c.hangUp()
+		c.hungUp = true
+		c.stream.HangUp()
+		c.goOn()
 	default:
-		c.stream.tally.bytesIn.Add(uint64(n))
-		c.in = append(c.in, c.loop.in[:n]...)
-		if len(c.in) >= maxBacklog {
+		c.loop.traffic.in.Add(uint64(n))
+		if len(c.in) > 0 {
+			c.in = append(c.in, c.loop.in[:n]...)
 			c.goOn()
+		} else {
+			c.advance(c.loop.in[:n], false)
 		}
 	}
 }
 
-// longTurn is how long a turn gives out long replies, but for the last piece.
-const longTurn = 500 * time.Microsecond
-
-// advance runs the session over input, and over what is left of a long reply,
-// and sends the replies, until there is no more to do, the client does not
-// read, or its turn is over: when it has been sent as many replies as may be
-// pending, long replies have taken their time, or a grant comes too early. own
-// tells whether in is the client's own, else it is the loop's.
+// advance gives the stream a turn, with input, and sends the replies. own tells
+// whether in is the client's own, else it is the loop's.
 func (c *client) advance(in []byte, own bool) {
 	l := c.loop
 	out := l.out[:0]
@@ -153,50 +119,51 @@ func (c *client) advance(in []byte, own bool) {
 		out = append(out, *c.out...)
 		c.dropOut()
 	}
-	var listing time.Time // since when long replies are given out
-	for over := false; ; {
-		out = c.stream.Settle(out)
-		in, out = c.stream.Feed(in, out)
-		for !over && c.stream.Listing() && len(out) < l.hub.cfg.MaxOutput {
-			if listing.IsZero() {
-				listing = time.Now()
-			}
-			out = c.stream.Continue(out)
-			over = time.Since(listing) > longTurn
-		}
-		if c.stream.Early() > 0 {
-			c.keep(in, own, out)
-			l.queue(c)
-			return
-		}
-		done := !c.stream.Listing() && !c.stream.Settles() &&
-			(len(in) == 0 || c.stream.Waiting() || c.stream.Closing())
-		if done || len(out) >= l.hub.cfg.MaxOutput {
-			sent, ok := c.send(out)
-			if !ok {
-				c.end(false)
-				return
-			}
-			if sent < len(out) {
-				c.keep(in, own, out[sent:])
-				c.stream.Rest()
-				c.block(true)
-				return
-			}
-			l.out = out // it may have grown
-			out = out[:0]
-			over = true
-		}
-		if done {
-			c.pause(in, own)
-			return
-		}
-		if over {
-			c.keep(in, own, out)
-			l.queue(c)
-			return
+	if c.frames != nil {
+		in, out, c.next = c.frames.Advance(in, out)
+	} else {
+		in, out, c.next = c.stream.Advance(in, out)
+	}
+	if c.next == session.Early || c.next == session.More {
+		c.keep(in, own, out)
+		l.queue(c)
+		return
+	}
+	sent, ok := c.send(out)
+	if !ok {
+		c.end(false)
+		return
+	}
+	if sent < len(out) {
+		c.keep(in, own, out[sent:])
+		c.stream.Rest()
+		c.block(true)
+		return
+	}
+	l.out = out // it may have grown
+	c.keepIn(in, own)
+	switch c.next {
+	case session.Closing:
+		c.end(true) // epoll does not know it any more
+	case session.Full:
+		l.queue(c)
+	case session.Idle, session.Last:
+		// All replies to what was sent are on their way.
+		if c.hungUp {
+			c.end(false)
+		} else if c.next == session.Last {
+			l.queue(c) // to read what is there
 		}
 	}
+}
+
+// endDrained ends the connection since the server is shutting down and the
+// client holds nothing.
+func (c *client) endDrained() {
+	if c.frames != nil {
+		c.send(c.frames.goAway(nil))
+	}
+	c.end(true)
 }
 
 // keep keeps what waits for another turn.
@@ -225,23 +192,6 @@ func (c *client) dropOut() {
 	c.out = nil
 }
 
-// pause is where a client has nothing to be done for it, or waits for a lock.
-func (c *client) pause(in []byte, own bool) {
-	switch {
-	case c.stream.Closing():
-		c.end(true) // epoll does not know it any more
-	case c.stream.Waiting():
-		c.keepIn(in, own)
-	case !c.loop.draining || c.stream.Holds():
-		c.last = false
-	case c.last:
-		c.end(true)
-	default:
-		c.last = true // read what is there, then end
-		c.loop.queue(c)
-	}
-}
-
 // block stops reading until the client reads, or goes on.
 func (c *client) block(blocked bool) {
 	c.blocked = blocked
@@ -258,7 +208,7 @@ const listening = syscall.EPOLLIN | syscall.EPOLLRDHUP
 // watch changes what epoll watches for.
 func (c *client) watch(events uint32) {
 	if err := c.loop.control(syscall.EPOLL_CTL_MOD, c, events); err != nil {
-		c.loop.hub.cfg.Logger.Error("cannot watch a connection", "client", c.stream.main.peer.addr, "err", err)
+		c.loop.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
 		c.end(false)
 	}
 }
@@ -290,7 +240,7 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	n, errno := write(int(c.fd), out)
 	switch errno {
 	case 0:
-		c.stream.tally.bytesOut.Add(uint64(n))
+		c.loop.traffic.out.Add(uint64(n))
 		return n, true
 	case syscall.EAGAIN, syscall.EINTR:
 		return 0, true
@@ -310,7 +260,7 @@ func (c *client) end(politely bool) {
 	if c.out != nil {
 		c.dropOut()
 	}
-	c.loop.hub.cfg.Logger.Debug("disconnected", "client", c.stream.main.peer.addr, "locks", c.stream.main.owner.Held())
+	c.loop.server.logDisconnected(&c.stream)
 	c.loop.forget(c)
 	c.close()
 }
@@ -321,8 +271,8 @@ func (c *client) close() {
 		c.loop.queue(c)
 		return
 	}
-	c.loop.hub.leave(c.transport)
-	if c.politely && c.loop.hub.mayPart() {
+	c.loop.server.leave(c.transport)
+	if c.politely && c.loop.server.mayPart() {
 		c.beginParting()
 	} else {
 		c.shut()
@@ -353,7 +303,7 @@ func (c *client) beginParting() {
 		return
 	}
 	l := c.loop
-	c.parting.timer = time.AfterFunc(partingWait, func() { l.post(letter{what: endParting, client: c}) })
+	c.parting.timer = time.AfterFunc(partingWait, func() { l.post(task{what: endParting, client: c}) })
 }
 
 // part passes over input, until the client closes its side too.
@@ -375,6 +325,6 @@ func (c *client) endParting() {
 	if c.parting.timer != nil {
 		c.parting.timer.Stop()
 	}
-	c.loop.hub.parted()
+	c.loop.server.parted()
 	c.shut()
 }

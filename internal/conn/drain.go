@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/nylen/lockd/internal/shard"
 )
 
 // roster is the connections that a hub serves, for shutting down.
@@ -43,12 +41,13 @@ func (r *roster) untrack(l *link) {
 }
 
 // left is who is there, for the log; nil if nobody is.
-func (h *Hub) left() []any {
-	st := h.Stats()
-	if st.Connections == 0 {
+func (s *Server) left() []any {
+	n := s.Connections()
+	if n == 0 {
 		return nil
 	}
-	return []any{"connections", st.Connections, "locks", st.Locks.Locks[shard.Exclusive] + st.Locks.Holders, "waiters", st.Locks.Waiters}
+	locks, waiters := s.hub.Held()
+	return []any{"connections", n, "locks", locks, "waiters", waiters}
 }
 
 // Drain serves no new connections and ends those that hold no lock, each
@@ -57,44 +56,45 @@ func (h *Hub) left() []any {
 // connections have ended: nil when all ended by themselves, else ctx's error.
 // It may be called again, to cut off earlier. It logs whom it waits for, when
 // those that hold nothing are gone, and whom it cuts off, ctx's cause being why.
-func (h *Hub) Drain(ctx context.Context) error {
-	h.mu.Lock()
-	h.draining.Store(true)
-	for l := range h.links {
-		l.drain()
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining.Store(true)
+	s.hub.Drain()
+	for l := range s.links {
+		l.Wake()
 	}
-	h.mu.Unlock()
-	h.drainLoops()
+	s.mu.Unlock()
+	s.drainLoops()
 
 	waiting := time.AfterFunc(4*drainGrace, func() {
-		if left := h.left(); left != nil {
-			h.cfg.Logger.Info("waiting for clients to release their locks", left...)
+		if left := s.left(); left != nil {
+			s.cfg.Logger.Info("waiting for clients to release their locks", left...)
 		}
 	})
 	defer waiting.Stop()
 	var cut atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
 		waiting.Stop()
-		if left := h.left(); left != nil {
-			h.cfg.Logger.Warn("cutting clients off", append(left, "reason", context.Cause(ctx).Error())...)
+		if left := s.left(); left != nil {
+			s.cfg.Logger.Warn("cutting clients off", append(left, "reason", context.Cause(ctx).Error())...)
 		}
-		h.mu.Lock()
-		cut.Store(len(h.links)+h.looped > 0)
-		for l := range h.links {
+		s.mu.Lock()
+		cut.Store(len(s.links)+s.looped > 0)
+		for l := range s.links {
 			go l.kill() // a caller's own kind of connection may take its time
 		}
-		h.mu.Unlock()
-		h.cutLoops()
+		s.mu.Unlock()
+		s.cutLoops()
 	})
-	h.mu.Lock()
-	for len(h.links)+h.looped > 0 {
-		h.gone.Wait()
+	s.mu.Lock()
+	for len(s.links)+s.looped > 0 {
+		s.gone.Wait()
 	}
-	h.mu.Unlock()
+	s.mu.Unlock()
 	stop()
-	h.ended.Do(func() {
-		h.endLoops()
-		h.clock.stop()
+	s.ended.Do(func() {
+		s.endLoops()
+		s.hub.Close()
 	})
 	if cut.Load() {
 		return ctx.Err()

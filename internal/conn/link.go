@@ -5,27 +5,29 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/session"
 )
 
-// A link is a connection with its stream, for the transports that give each
-// connection a goroutine. It sends what is pending before it waits for more
-// input, so replies to pipelined requests share writes and none waits for the
-// next request.
+// A link is a connection with its stream, for those that have a goroutine each.
+// It sends what is pending before it waits for more input, so replies to
+// pipelined requests share writes and none waits for the next request.
 type link struct {
-	hub       *Hub
+	server    *Server
 	conn      net.Conn
 	transport Transport
-	stream    *Stream
-	last      bool         // the server is shutting down, and this is the last turn
-	out       *[]byte      // replies that have not been sent; nil while there are none
-	run       func() error // settles waits that are over, and goes on with what waited for them
+	traffic   *traffic
+	stream    session.Stream
+	frames    *frames // nil: lines
+	turn      session.Turn
+	rest      []byte  // input that waits until a lock is granted
+	out       *[]byte // replies that have not been sent; nil while there are none
 
 	mu    sync.Mutex // guards what follows, and the read deadline
-	woken bool       // the stream has something to settle
+	woken bool       // the stream has something to do
 	over  bool       // the stream has ended: nobody interrupts a read any more
 
 	killed atomic.Bool // the connection has been closed
@@ -39,65 +41,187 @@ var (
 	errClosing = errors.New("the client is cut off")
 )
 
-// drainGrace is how long a link that is to be ended is still read from, for
-// requests that were under way.
-const drainGrace = 50 * time.Millisecond
+const shuttingDown = "the server is shutting down"
+
+const (
+	// readBuffer is how much a link reads at a time.
+	readBuffer = 4 << 10
+	// drainGrace is how long a link that is to be ended is still read from, for
+	// requests that were under way.
+	drainGrace = 50 * time.Millisecond
+)
+
+// ServeLines serves a connection that carries requests as lines, until it
+// ends. It closes the connection.
+func (s *Server) ServeLines(c net.Conn, t Transport) {
+	if s.admit(t) {
+		s.serveLines(c, t)
+	} else {
+		s.turnAway(c)
+	}
+}
+
+// serveLines serves a connection that was admitted.
+func (s *Server) serveLines(c net.Conn, t Transport) {
+	if l := s.newLink(c, t); l != nil {
+		l.end(l.serve(nil))
+	} else {
+		c.Close()
+	}
+}
 
 // newLink begins to serve a connection that was admitted. It returns nil if the
 // server is shutting down.
-func (h *Hub) newLink(c net.Conn, t Transport) *link {
-	l := &link{hub: h, conn: c, transport: t}
-	if !h.track(l) {
-		h.leave(t)
+func (s *Server) newLink(c net.Conn, t Transport) *link {
+	l := &link{server: s, conn: c, transport: t}
+	if !s.track(l) {
+		s.leave(t)
 		return nil
 	}
-	l.stream = h.NewStream(address(c, t), l)
-	h.cfg.Logger.Debug("connected", "client", l.stream.main.peer.addr, "transport", t)
+	l.stream.Begin(s.hub, address(c, t), l, &l.turn)
+	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
+	s.logConnected(&l.stream, t)
 	return l
+}
+
+// serve serves the connection until it ends, beginning with input that has come
+// already, and tells why it has.
+func (l *link) serve(early []byte) error {
+	next, err := l.advance(early)
+	in := make([]byte, readBuffer)
+	for err == nil {
+		var n int
+		n, err = l.read(in, next)
+		if n > 0 || err == nil {
+			var failed error
+			if next, failed = l.advance(in[:n]); failed != nil {
+				return failed
+			}
+		}
+	}
+	if err == io.EOF {
+		l.stream.HangUp()
+		if _, failed := l.advance(nil); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// advance runs the stream over input, and over what has waited, and sends the
+// replies, until it needs more input or has to be woken. While the client does
+// not read, nothing is read from it either, and nobody else notices.
+func (l *link) advance(in []byte) (session.Next, error) {
+	if len(l.rest) > 0 {
+		in = append(l.rest, in...)
+	}
+	l.turn.Looks = looksEach
+	for {
+		if l.out == nil {
+			l.out = outBuffers.Get().(*[]byte)
+		}
+		var next session.Next
+		if l.frames != nil {
+			in, *l.out, next = l.frames.Advance(in, *l.out)
+		} else {
+			in, *l.out, next = l.stream.Advance(in, *l.out)
+		}
+		switch next {
+		case session.More:
+			continue
+		case session.Early:
+			if l.killed.Load() {
+				l.drop()
+				return next, net.ErrClosed
+			}
+			time.Sleep(min(l.stream.Early(), earlyStep))
+			continue
+		case session.Full:
+			l.stream.Rest() // the client may take its time
+		}
+		l.rest = append(l.rest[:0], in...)
+		if len(in) == 0 {
+			l.rest = nil
+		}
+		if err := l.flush(); err != nil {
+			return next, err
+		}
+		switch next {
+		case session.Full:
+			in = l.rest
+		case session.Closing:
+			return next, errClosing
+		default:
+			return next, nil
+		}
+	}
+}
+
+// earlyStep is how long a link waits for the time of a grant without a look at
+// whether it is killed.
+const earlyStep = 10 * time.Millisecond
+
+// read waits for input. It returns without any when the link was woken, and
+// fails with errDrained after the last turn.
+func (l *link) read(p []byte, next session.Next) (int, error) {
+	if next == session.Last {
+		l.mu.Lock()
+		if !l.woken {
+			l.conn.SetReadDeadline(time.Now().Add(drainGrace))
+		}
+		l.mu.Unlock()
+	}
+	n, err := l.conn.Read(p)
+	l.traffic.in.Add(uint64(n))
+	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == io.ErrUnexpectedEOF {
+			err = io.EOF
+		}
+		return n, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.woken && next == session.Last {
+		return 0, errDrained
+	}
+	l.woken = false
+	l.conn.SetReadDeadline(time.Time{})
+	return 0, nil
+}
+
+// Wake implements session.Carrier: it interrupts read. Who releases a lock may
+// come to wake its next holder when that has ended: the connection parts then,
+// and a deadline would reset it.
+func (l *link) Wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.woken = true
+	if !l.over {
+		l.conn.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // end sends what is pending and ends the connection, politely if it is the
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
+	if err == errDrained && l.frames != nil {
+		l.out = outBuffers.Get().(*[]byte)
+		*l.out = l.frames.goAway(*l.out)
+	}
 	l.flush()
-	l.hub.cfg.Logger.Debug("disconnected", "client", l.stream.main.peer.addr, "locks", l.stream.main.owner.Held())
+	l.server.logDisconnected(&l.stream)
 	l.stream.Close()
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()
-	l.hub.leave(l.transport)
+	l.server.leave(l.transport)
 	if err == errDrained || err == errClosing {
-		l.hub.part(l.conn)
+		l.server.part(l.conn)
 	} else {
 		l.conn.Close()
 	}
-	l.hub.untrack(l)
-}
-
-// wake implements waker: it interrupts Read. Who releases a lock may come to
-// wake its next holder when that has ended: the connection parts then, and a
-// deadline would reset it.
-func (l *link) wake() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.woken = true
-	l.interruptLocked(time.Unix(1, 0))
-}
-
-// drain makes Read look whether the connection can end.
-func (l *link) drain() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.woken {
-		l.interruptLocked(time.Now().Add(drainGrace))
-	}
-}
-
-func (l *link) interruptLocked(at time.Time) {
-	if !l.over {
-		l.conn.SetReadDeadline(at)
-	}
+	l.server.untrack(l)
 }
 
 // kill ends the connection, and what waits for it. It closes what is below TLS, whose
@@ -124,109 +248,23 @@ func recycle(out *[]byte) {
 	}
 }
 
-// pending returns the buffer for replies.
-func (l *link) pending() *[]byte {
-	if l.out == nil {
-		l.out = outBuffers.Get().(*[]byte)
-	}
-	return l.out
-}
-
-// flush sends the pending replies. It waits for as long as the client does
-// not read: meanwhile nothing is read from that client either, and nobody
-// else notices.
+// flush sends the pending replies.
 func (l *link) flush() error {
 	if l.out == nil {
 		return nil
 	}
-	err := l.ripen()
-	if out := *l.out; len(out) > 0 && err == nil {
-		var n int
-		n, err = l.conn.Write(out)
-		l.stream.tally.bytesOut.Add(uint64(n))
+	var n int
+	var err error
+	if len(*l.out) > 0 {
+		n, err = l.conn.Write(*l.out)
+		l.traffic.out.Add(uint64(n))
 	}
-	recycle(l.out)
-	l.out = nil
+	l.drop()
 	return err
 }
 
-// ripen waits for as long as what is pending comes too early. It fails when the
-// connection is killed meanwhile.
-func (l *link) ripen() error {
-	for d := l.stream.Early(); d > 0; d = l.stream.Early() {
-		if l.killed.Load() {
-			return net.ErrClosed
-		}
-		time.Sleep(min(d, ripenStep))
-	}
-	return nil
-}
-
-// ripenStep is how long ripen goes without a look at whether the connection is
-// killed.
-const ripenStep = 10 * time.Millisecond
-
-// relieve sends what is pending when it is as much as may be.
-func (l *link) relieve() error {
-	if l.out != nil && len(*l.out) >= l.hub.cfg.MaxOutput {
-		l.stream.Rest() // the client may take its time
-		return l.flush()
-	}
-	return nil
-}
-
-// Read flushes, then reads from the client; waits of the stream that are over
-// meanwhile it settles. It fails with errDrained when the server is shutting
-// down and the stream holds nothing.
-func (l *link) Read(p []byte) (int, error) {
-	for {
-		if err := l.flush(); err != nil {
-			return 0, err
-		}
-		if ends := l.hub.draining.Load() && !l.stream.Holds(); !ends {
-			l.last = false
-		} else if l.last {
-			return 0, errDrained // it has had its last turn
-		} else {
-			l.last = true
-			l.drain()
-		}
-		n, err := l.conn.Read(p)
-		l.stream.tally.bytesIn.Add(uint64(n))
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return n, err
-		}
-		l.mu.Lock()
-		woken := l.woken
-		l.woken = false
-		l.conn.SetReadDeadline(time.Time{})
-		l.mu.Unlock()
-		if woken {
-			if err := l.run(); err != nil {
-				return 0, err
-			}
-			l.last = false // it was cut short
-		} else if l.hub.draining.Load() && !l.stream.Holds() {
-			return 0, errDrained
-		}
-	}
-}
-
-// hungUp tells whether an error of Read means that the client has closed its
-// side in order.
-func hungUp(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
-
-// localNames numbers the connections that have no address.
-var localNames [Transports]atomic.Uint64
-
-// address returns what stands for a client in replies: IP:PORT, or the
-// transport's name and a number where there is no such thing.
-func address(c net.Conn, t Transport) string {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return a.String()
-	}
-	if t == WebSocket {
-		t = Unix
-	}
-	return t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10)
+// drop gives back the buffer for replies.
+func (l *link) drop() {
+	recycle(l.out)
+	l.out = nil
 }

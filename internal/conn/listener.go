@@ -12,7 +12,7 @@ import (
 
 // Serve serves the line protocol to the connections of a listener until its
 // Accept fails, and returns why.
-func (h *Hub) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error {
 	t := TCP
 	if l.Addr().Network() == "unix" {
 		t = Unix
@@ -23,8 +23,10 @@ func (h *Hub) Serve(l net.Listener) error {
 			return err
 		}
 		setKeepAlive(c)
-		if !h.adopt(c, t) {
-			go h.ServeLines(c, t)
+		if !s.admit(t) {
+			go s.turnAway(c)
+		} else if !s.adopt(c, t, nil) {
+			go s.serveLines(c, t)
 		}
 	}
 }

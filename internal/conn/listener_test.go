@@ -117,7 +117,7 @@ func TestListenerEnds(t *testing.T) {
 // TestHubServeEnds as its listener does.
 func TestHubServeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(testConfig())
+		h := NewServer(testConfig())
 		begin := time.Now()
 		err := h.Serve(NewListener(scripted(acceptError(syscall.EMFILE), acceptError(syscall.ENFILE), io.EOF), slog.New(slog.DiscardHandler)))
 		if !errors.Is(err, io.EOF) || time.Since(begin) != 15*time.Millisecond {

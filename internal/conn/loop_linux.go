@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nylen/lockd/internal/wire"
+	"github.com/nylen/lockd/internal/session"
 )
 
 // loops are the event loops of a hub, one for each processor that Go uses.
@@ -22,35 +22,28 @@ type loops struct {
 	next  uint32 // the loop that gets the next connection; guarded by roster.mu
 }
 
-// adopt gives a plain TCP or unix connection to an event loop; it takes no
-// other.
-func (h *Hub) adopt(c net.Conn, t Transport) bool {
+// adopt gives a plain TCP or unix connection that was admitted to an event loop,
+// with input that has come already. It tells whether there is one that takes it.
+func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
 		return false
 	}
-	h.loops.start.Do(func() { h.startLoops(runtime.GOMAXPROCS(0)) })
-	if len(h.loops.all) == 0 {
+	s.loops.start.Do(func() { s.startLoops(runtime.GOMAXPROCS(0)) })
+	if len(s.loops.all) == 0 {
 		return false
 	}
 	fd, err := duplicate(c.(syscall.Conn))
 	if err != nil {
 		return false
 	}
-	if !h.admit(t) {
-		syscall.Close(fd)
-		go h.turnAway(c, wire.TooManyConnections)
-		return true
-	}
-	l := h.enlist()
+	l := s.enlist()
 	if l == nil { // the server is shutting down
-		h.leave(t)
 		syscall.Close(fd)
-		c.Close()
-		return true
+		return false
 	}
-	l.post(letter{fd: fd, transport: t, addr: address(c, t)})
+	l.post(task{fd: fd, transport: t, addr: address(c, t), early: early})
 	// Go's own handle on the socket goes; the socket stays with the loop.
 	c.Close()
 	return true
@@ -58,23 +51,23 @@ func (h *Hub) adopt(c net.Conn, t Transport) bool {
 
 // enlist chooses a loop for a connection and counts it in, unless the server
 // is shutting down.
-func (h *Hub) enlist() *loop {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.draining.Load() {
+func (s *Server) enlist() *loop {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
 		return nil
 	}
-	h.looped++
-	h.loops.next++
-	return h.loops.all[h.loops.next%uint32(len(h.loops.all))]
+	s.looped++
+	s.loops.next++
+	return s.loops.all[s.loops.next%uint32(len(s.loops.all))]
 }
 
 // unlist counts a connection out.
-func (h *Hub) unlist() {
-	h.mu.Lock()
-	h.looped--
-	h.gone.Broadcast()
-	h.mu.Unlock()
+func (s *Server) unlist() {
+	s.mu.Lock()
+	s.looped--
+	s.gone.Broadcast()
+	s.mu.Unlock()
 }
 
 // duplicate returns a second descriptor of a connection, non-blocking like
@@ -98,38 +91,38 @@ func duplicate(c syscall.Conn) (int, error) {
 	return int(dup), nil
 }
 
-func (h *Hub) startLoops(n int) {
+func (s *Server) startLoops(n int) {
 	var all []*loop
-	for range n {
-		l, err := newLoop(h)
+	for i := range n {
+		l, err := newLoop(s, i)
 		if err != nil {
-			h.cfg.Logger.Warn("cannot make an event loop, connections get a goroutine each", "err", err)
+			s.cfg.Logger.Warn("cannot make an event loop, connections get a goroutine each", "err", err)
 			for _, l := range all {
-				l.post(letter{what: endLoop})
+				l.post(task{what: endLoop})
 			}
 			return
 		}
 		all = append(all, l)
 		go l.run()
 	}
-	h.loops.all = all
+	s.loops.all = all
 }
 
-func (h *Hub) tellLoops(what order) {
-	h.loops.start.Do(func() {}) // none is started any more
-	for _, l := range h.loops.all {
-		l.post(letter{what: what})
+func (s *Server) tellLoops(what order) {
+	s.loops.start.Do(func() {}) // none is started any more
+	for _, l := range s.loops.all {
+		l.post(task{what: what})
 	}
 }
 
-func (h *Hub) drainLoops() { h.tellLoops(drainLoop) }
-func (h *Hub) cutLoops()   { h.tellLoops(cutLoop) }
+func (s *Server) drainLoops() { s.tellLoops(drainLoop) }
+func (s *Server) cutLoops()   { s.tellLoops(cutLoop) }
 
 // endLoops ends the loops, whose connections have all ended, and waits for
 // that.
-func (h *Hub) endLoops() {
-	h.tellLoops(endLoop)
-	for _, l := range h.loops.all {
+func (s *Server) endLoops() {
+	s.tellLoops(endLoop)
+	for _, l := range s.loops.all {
 		<-l.ended
 	}
 }
@@ -148,15 +141,17 @@ func (h *Hub) endLoops() {
 // give out or many locks to release gets its next turn when the others had
 // theirs.
 type loop struct {
-	hub   *Hub
-	epoll int
-	file  *os.File // of epoll, for the netpoller
-	wake  int      // eventfd: there are letters
-	ended chan struct{}
+	server  *Server
+	traffic *traffic
+	shared  session.Turn // what the clients share in a turn
+	epoll   int
+	file    *os.File // of epoll, for the netpoller
+	wake    int      // eventfd: there are tasks
+	ended   chan struct{}
 
-	mu      sync.Mutex // guards letters and closed
-	letters []letter
-	closed  bool // wake is no eventfd of ours any more
+	mu     sync.Mutex // guards tasks and closed
+	tasks  []task
+	closed bool // wake is no eventfd of ours any more
 
 	// The rest is the loop's goroutine's own.
 	clients  []*client // by place; nil: free
@@ -177,12 +172,13 @@ const (
 	turnBytes = 16 << 10
 )
 
-// A letter tells a loop something from another goroutine.
-type letter struct {
+// A task is something for a loop to do that comes from another goroutine.
+type task struct {
 	what      order
 	fd        int
 	transport Transport
-	addr      string
+	addr      session.Address
+	early     []byte
 	client    *client
 }
 
@@ -197,7 +193,7 @@ const (
 	endLoop
 )
 
-func newLoop(h *Hub) (*loop, error) {
+func newLoop(s *Server, number int) (*loop, error) {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -208,7 +204,7 @@ func newLoop(h *Hub) (*loop, error) {
 		return nil, err
 	}
 	l := &loop{
-		hub: h, epoll: epoll, wake: wake,
+		server: s, traffic: s.trafficOf(uint64(number)), epoll: epoll, wake: wake,
 		ended: make(chan struct{}),
 		in:    make([]byte, turnBytes),
 		out:   make([]byte, 0, turnBytes),
@@ -239,14 +235,14 @@ func (l *loop) control(op int, c *client, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(l.epoll, op, int(c.fd), &ev))
 }
 
-// post gives a loop a letter, unless it has ended.
-func (l *loop) post(m letter) {
+// post gives a loop a task, unless it has ended.
+func (l *loop) post(m task) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
-	if l.letters = append(l.letters, m); len(l.letters) == 1 {
+	if l.tasks = append(l.tasks, m); len(l.tasks) == 1 {
 		signal(l.wake)
 	}
 }
@@ -257,7 +253,7 @@ func (l *loop) run() {
 	if err == nil {
 		err = raw.Read(func(uintptr) bool {
 			began := time.Now()
-			stirred := began
+			woke := began
 			for n := 1; l.turn(); n++ {
 				if n%4 != 0 && len(l.busy) == 0 {
 					continue
@@ -267,9 +263,9 @@ func (l *loop) run() {
 					signal(l.wake)
 					return l.over
 				}
-				if now.Sub(stirred) > stirEvery {
-					stir()
-					stirred = now
+				if now.Sub(woke) > wakeEvery {
+					wakeProcessor()
+					woke = now
 				}
 			}
 			return l.over
@@ -277,7 +273,7 @@ func (l *loop) run() {
 	}
 	if err != nil {
 		// It never happens that the netpoller refuses what it took before.
-		l.hub.cfg.Logger.Error("an event loop failed", "err", err)
+		l.server.cfg.Logger.Error("an event loop failed", "err", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -286,22 +282,22 @@ func (l *loop) run() {
 	syscall.Close(l.wake)
 }
 
-// stirEvery is how long a loop is busy before it stirs the scheduler, and
+// wakeEvery is how long a loop is busy before it wakes a processor, and
 // yieldEvery before it goes back to it by itself, having seen to it that it is
 // woken at once: then whoever has no processor has this one, be it the only
 // one, and the netpoller is watched.
 const (
-	stirEvery  = 100 * time.Microsecond
+	wakeEvery  = 100 * time.Microsecond
 	yieldEvery = time.Millisecond
 )
 
-// stir makes Go's scheduler wake an idle processor, if there is one. While a
+// wakeProcessor makes Go's scheduler wake an idle processor, if there is one. While a
 // loop is busy it does not come back to the scheduler, and the thread that it
 // runs on may have been the one that watched the netpoller for all: then the
 // other loops, and everybody else who waits there, would be noticed by the
 // runtime's own look, every 10 ms, alone. A processor that wakes for a new
 // goroutine and finds nothing more to do watches the netpoller.
-func stir() { go func() {}() }
+func wakeProcessor() { go func() {}() }
 
 // turn handles the events that are there and one turn of each busy client.
 // It tells whether there was anything to do.
@@ -336,10 +332,10 @@ func (l *loop) queue(c *client) {
 func (l *loop) readLetters() {
 	clearSignal(l.wake)
 	l.mu.Lock()
-	letters := l.letters
-	l.letters = nil
+	tasks := l.tasks
+	l.tasks = nil
 	l.mu.Unlock()
-	for _, m := range letters {
+	for _, m := range tasks {
 		switch m.what {
 		case takeClient:
 			l.take(m)
@@ -350,8 +346,8 @@ func (l *loop) readLetters() {
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {
-				if c != nil {
-					c.event(syscall.EPOLLIN)
+				if c != nil && c.parting == nil {
+					c.woken()
 				}
 			}
 		case cutLoop:
@@ -370,7 +366,7 @@ func (l *loop) readLetters() {
 }
 
 // take begins to serve a connection.
-func (l *loop) take(m letter) {
+func (l *loop) take(m task) {
 	l.serial++
 	c := &client{loop: l, fd: int32(m.fd), serial: l.serial, transport: m.transport}
 	if n := len(l.places); n > 0 {
@@ -381,17 +377,23 @@ func (l *loop) take(m letter) {
 		c.place = uint32(len(l.clients))
 		l.clients = append(l.clients, c)
 	}
-	c.stream.begin(l.hub, m.addr, c)
-	l.hub.cfg.Logger.Debug("connected", "client", m.addr, "transport", m.transport)
+	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
+	if m.transport == WebSocket {
+		c.frames = newFrames(l.server, &c.stream)
+	}
+	l.server.logConnected(&c.stream, m.transport)
 	if err := l.control(syscall.EPOLL_CTL_ADD, c, listening); err != nil {
-		l.hub.cfg.Logger.Error("cannot watch a connection", "client", m.addr, "err", err)
+		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
 		c.end(false)
+		return
 	}
 	switch {
 	case l.cut: // it comes after the order to cut it off
 		c.end(false)
+	case len(m.early) > 0:
+		c.advance(m.early, true)
 	case l.draining:
-		l.queue(c)
+		c.goOn()
 	}
 }
 
@@ -405,5 +407,5 @@ func (l *loop) forget(c *client) {
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.hub.unlist()
+	l.server.unlist()
 }

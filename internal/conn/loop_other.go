@@ -8,8 +8,8 @@ import "net"
 // each connection has a goroutine.
 type loops struct{}
 
-func (h *Hub) adopt(net.Conn, Transport) bool { return false }
+func (s *Server) adopt(net.Conn, Transport, []byte) bool { return false }
 
-func (h *Hub) drainLoops() {}
-func (h *Hub) cutLoops()   {}
-func (h *Hub) endLoops()   {}
+func (s *Server) drainLoops() {}
+func (s *Server) cutLoops()   {}
+func (s *Server) endLoops()   {}

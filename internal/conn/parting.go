@@ -1,9 +1,12 @@
 package conn
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // Parting is how the server ends a connection so that the client can read what
@@ -24,24 +27,24 @@ type partings struct{ n atomic.Int64 }
 
 // mayPart tells whether one more may part, and counts it in; parted counts it
 // out. One that may not is closed at once.
-func (h *Hub) mayPart() bool {
-	if h.partings.n.Add(1) <= maxPartings || h.draining.Load() {
+func (s *Server) mayPart() bool {
+	if s.partings.n.Add(1) <= maxPartings || s.draining.Load() {
 		return true
 	}
-	h.partings.n.Add(-1)
+	s.partings.n.Add(-1)
 	return false
 }
 
-func (h *Hub) parted() { h.partings.n.Add(-1) }
+func (s *Server) parted() { s.partings.n.Add(-1) }
 
 // part ends a connection that has a goroutine.
-func (h *Hub) part(c net.Conn) {
+func (s *Server) part(c net.Conn) {
 	defer c.Close()
 	half, ok := c.(interface{ CloseWrite() error })
-	if !ok || !h.mayPart() {
+	if !ok || !s.mayPart() {
 		return
 	}
-	defer h.parted()
+	defer s.parted()
 	if half.CloseWrite() != nil {
 		return
 	}
@@ -57,8 +60,8 @@ func (h *Hub) part(c net.Conn) {
 }
 
 // turnAway tells a client that there are too many and ends its connection.
-func (h *Hub) turnAway(c net.Conn, text string) {
+func (s *Server) turnAway(c net.Conn) {
 	c.SetWriteDeadline(time.Now().Add(partingWait))
-	c.Write([]byte(text))
-	h.part(c)
+	io.WriteString(c, wire.TooManyConnections)
+	s.part(c)
 }

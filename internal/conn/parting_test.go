@@ -13,7 +13,7 @@ import (
 // Beyond the bound on connections only some may part at a time, but all once
 // the server shuts down.
 func TestPartingsAreBounded(t *testing.T) {
-	h := NewHub(testConfig())
+	h := NewServer(testConfig())
 	for i := range maxPartings {
 		if !h.mayPart() {
 			t.Fatalf("%d may part", i)
@@ -35,7 +35,7 @@ func TestPartingsAreBounded(t *testing.T) {
 }
 
 // serveTCP serves a hub at an address of its own, until end is called.
-func serveTCP(t *testing.T, h *Hub) (addr string, end func()) {
+func serveTCP(t *testing.T, h *Server) (addr string, end func()) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +52,7 @@ func serveTCP(t *testing.T, h *Hub) (addr string, end func()) {
 // A client that has said goodbye and does not close its side is given some
 // time, but not by a server that is told to end at once.
 func TestPartingEndsWithTheHub(t *testing.T) {
-	h := NewHub(testConfig())
+	h := NewServer(testConfig())
 	addr, end := serveTCP(t, h)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -94,8 +94,8 @@ func (c *latecomer) CloseWrite() error {
 
 func (c *latecomer) Read(p []byte) (int, error) {
 	if c.parting {
-		c.link.wake()
-		c.link.drain()
+		c.link.Wake()
+		c.link.Wake()
 	}
 	return c.Conn.Read(p)
 }
@@ -110,7 +110,7 @@ func (c *latecomer) SetReadDeadline(at time.Time) error {
 // A parting is not cut short by whom it does not concern any more: what the
 // client has not read would be lost with it.
 func TestPartingIsNotInterrupted(t *testing.T) {
-	h := NewHub(testConfig())
+	h := NewServer(testConfig())
 	client, server := Pipe()
 	c := &latecomer{Conn: server}
 	h.admit(Memory)
@@ -151,7 +151,7 @@ func (c outerConn) NetConn() net.Conn { return c.Conn }
 
 // Connections are cut off all at once, and not one after another.
 func TestCutDoesNotWait(t *testing.T) {
-	h := NewHub(testConfig())
+	h := NewServer(testConfig())
 	var all sync.WaitGroup
 	var served sync.WaitGroup
 	for i := range 10 {
@@ -180,7 +180,7 @@ func TestCutDoesNotWait(t *testing.T) {
 // somebody wakes the connection in vain.
 func TestLastTurnIsNotCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(testConfig())
+		h := NewServer(testConfig())
 		client, server := Pipe()
 		go h.ServeLines(server, Memory)
 		ask := func() {
@@ -198,7 +198,7 @@ func TestLastTurnIsNotCutShort(t *testing.T) {
 		for range 3 {
 			h.mu.Lock()
 			for l := range h.links {
-				l.wake()
+				l.Wake()
 			}
 			h.mu.Unlock()
 			synctest.Wait()

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -37,15 +38,16 @@ var (
 
 // Collector is a prometheus.Collector for one server.
 type Collector struct {
-	stats    func() conn.Stats
+	conns    func() conn.Stats
+	sessions func() session.Stats
 	version  string
 	revision string
 }
 
-// New returns a collector for a server of some version, whose counters stats
-// returns.
-func New(version string, stats func() conn.Stats) *Collector {
-	return &Collector{stats, version, revision()}
+// New returns a collector for a server of some version, whose counters the two
+// functions return.
+func New(version string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
+	return &Collector{conns, sessions, version, revision()}
 }
 
 // Describe implements prometheus.Collector.
@@ -66,7 +68,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	st := c.stats()
+	cs, st := c.conns(), c.sessions()
 	for verb, n := range st.Commands {
 		counter(commands, n, verb)
 	}
@@ -80,11 +82,13 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(holders, st.Locks.Holders)
 	for t := range conn.Transports {
-		gauge(open, st.Transport[t].Open, t.String())
-		counter(accepted, st.Transport[t].Accepted, t.String())
+		gauge(open, cs.Transport[t].Open, t.String())
+		counter(accepted, cs.Transport[t].Accepted, t.String())
 	}
-	for reason, n := range st.Rejected {
-		counter(rejected, n, reason)
+	for _, rejections := range []map[string]uint64{cs.Rejected, st.Rejected} {
+		for reason, n := range rejections {
+			counter(rejected, n, reason)
+		}
 	}
 	gauge(waiters, st.Locks.Waiters)
 	for result, n := range st.Waits {
@@ -94,8 +98,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	buckets := make(map[float64]uint64)
 	for i, n := range st.WaitTimes {
 		count += n
-		if i < len(conn.WaitBuckets) {
-			buckets[conn.WaitBuckets[i]] = count
+		if i < len(session.WaitBuckets) {
+			buckets[session.WaitBuckets[i]] = count
 		}
 	}
 	ch <- prometheus.MustNewConstHistogram(waitTime, count, st.WaitSeconds, buckets)
@@ -103,8 +107,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(rates, st.Locks.Limited, "limited")
 	gauge(limiters, st.Locks.Limiters)
 	gauge(sessions, st.Sessions)
-	counter(bytes, st.BytesIn, "in")
-	counter(bytes, st.BytesOut, "out")
+	counter(bytes, cs.BytesIn, "in")
+	counter(bytes, cs.BytesOut, "out")
 	gauge(build, 1, c.version, c.revision, runtime.Version())
 }
 

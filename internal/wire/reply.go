@@ -33,6 +33,7 @@ const (
 	RateRetry          = " ms: "
 
 	Greeting = "lockd " // protocol 2's: the server's version follows
+	Hello2   = "2 " + Greeting
 
 	// Those that are followed by the request's verb.
 	InvalidArgument = "Invalid Argument: "
@@ -54,7 +55,8 @@ const (
 	InvalidRequest     = "? 0 Invalid Request\n"
 	Pong               = "1 pong\n"
 	Bye                = "1 bye\n"
-	End                = "1 End\n"
+	End                = "1 End\n" // protocol 2's, after the lines of a reply of many
+	Item               = "- "      // before each of them
 )
 
 // AppendReply appends the line `NUMBER TEXTNAME`.

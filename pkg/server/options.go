@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 )
 
@@ -181,16 +182,18 @@ func (o *Options) complete() error {
 
 func (o *Options) config() conn.Config {
 	return conn.Config{
-		Shards:          o.Shards,
-		Table:           shard.Config{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection, Waiters: o.MaxWaiters},
-		DisableDump:     o.DisableDump,
-		DisableRegistry: o.DisableRegistry,
-		MaxLine:         o.MaxLine,
-		MaxOutput:       o.MaxOutput,
-		MaxMessage:      o.MaxMessage,
-		MaxConnections:  o.MaxConnections,
-		MaxSessions:     o.MaxSessions,
-		Version:         Version,
-		Logger:          o.Logger,
+		Session: session.Config{
+			Shards:          o.Shards,
+			Table:           shard.Config{Locks: o.MaxLocks, LocksPerOwner: o.MaxLocksPerConnection, Waiters: o.MaxWaiters},
+			DisableDump:     o.DisableDump,
+			DisableRegistry: o.DisableRegistry,
+			MaxLine:         o.MaxLine,
+			MaxOutput:       o.MaxOutput,
+			MaxSessions:     o.MaxSessions,
+			Version:         Version,
+		},
+		MaxMessage:     o.MaxMessage,
+		MaxConnections: o.MaxConnections,
+		Logger:         o.Logger,
 	}
 }

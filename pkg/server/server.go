@@ -40,7 +40,7 @@ var ErrServerClosed = errors.New("lockd: server closed")
 // goroutines.
 type Server struct {
 	opts      Options
-	hub       *conn.Hub
+	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
 
@@ -64,9 +64,9 @@ func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, hub: conn.NewHub(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	s := &Server{opts: opts, conns: conn.NewServer(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
-	s.webSocket = s.hub.NewWebSocketServer(opts.WebSocketOrigins)
+	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.admin = admin.New(s.Collector(), s.ready)
 	s.admin.ErrorLog = errorLog
@@ -160,7 +160,7 @@ func (s *Server) ListenAndServe() error {
 // accepting a connection fails for a reason that passes, such as no more
 // descriptors, that is logged and tried again; any other error, a deadline's
 // and io.EOF among them, ends it.
-func (s *Server) Serve(l net.Listener) error { return s.serveClients(l, s.hub.Serve) }
+func (s *Server) Serve(l net.Listener) error { return s.serveClients(l, s.conns.Serve) }
 
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
 // until Shutdown, and closes it. It returns as Serve does.
@@ -223,20 +223,20 @@ func (s *Server) Dial() (net.Conn, error) {
 		return nil, ErrServerClosed
 	}
 	client, server := conn.Pipe()
-	go s.hub.ServeLines(server, conn.Memory)
+	go s.conns.ServeLines(server, conn.Memory)
 	return client, nil
 }
 
 // WebSocketHandler returns a handler that serves WebSocket connections on a
 // path of the caller's own HTTP server. Its connections end with Shutdown.
 func (s *Server) WebSocketHandler() http.Handler {
-	return s.hub.WebSocket(s.opts.WebSocketOrigins)
+	return s.conns.WebSocket(s.opts.WebSocketOrigins)
 }
 
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	return metrics.New(Version, s.hub.Stats)
+	return metrics.New(Version, s.conns.Stats, s.conns.Hub().Stats)
 }
 
 // Shutdown closes the listeners and ends the connections: those that hold no
@@ -249,7 +249,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		err := s.hub.Drain(ctx)
+		err := s.conns.Drain(ctx)
 		<-s.closed
 		return err
 	}
@@ -259,7 +259,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.webSocket.Close()
-	err := s.hub.Drain(ctx)
+	err := s.conns.Drain(ctx)
 	s.admin.Close()
 	s.serving.Wait()
 	close(s.closed)

@@ -1,4 +1,4 @@
-package conn
+package session
 
 import (
 	"bytes"
@@ -7,49 +7,47 @@ import (
 	"github.com/nylen/lockd/internal/shard"
 )
 
-// mapListing is the reply to `dump`: one line that lists all locks of a kind
-// sorted by name, with their holders' addresses.
+// sorted lists all holds of a kind sorted by name, a piece at a time.
 //
 // The table is not sorted, and sorting all of it would take as much memory as
 // it has. So the names are had in rounds: each walks the table and keeps the
 // smallest names above those already listed, as many as fit into a fixed
 // number of bytes.
-type mapListing struct {
+type sorted struct {
 	hub  *Hub
 	kind shard.Kind
 	room int // bytes of names in the round
 
-	state mapState
+	state sortedState
 	walk  *shard.Walk // of the round, or of one shared lock's holders
 	piece shard.Piece
 
-	names  []byte     // the names of found and fresh, and of some dropped ones
-	found  []mapEntry // the round's smallest names so far, sorted
-	size   int        // of their names
-	fresh  []mapEntry // names that have not been merged into found
-	loose  int        // the size of their names
-	full   bool       // names after the last of found do not fit into the round
-	last   []byte     // the last name of the round before
-	any    bool       // there was a round before
-	listed int        // of found
-	comma  bool       // an entry came before
-	open   bool       // a holder of the shared lock came before
+	names  []byte        // the names of found and fresh, and of some dropped ones
+	found  []sortedEntry // the round's smallest names so far, sorted
+	size   int           // of their names
+	fresh  []sortedEntry // names that have not been merged into found
+	loose  int           // the size of their names
+	full   bool          // names after the last of found do not fit into the round
+	last   []byte        // the last name of the round before
+	any    bool          // there was a round before
+	listed int           // of found
+	within bool          // a holder of the shared lock came before
 }
 
-type mapEntry struct {
+type sortedEntry struct {
 	owner    *peer  // of an exclusive lock; nil: gone since
 	at       uint32 // where it goes in found, while it is fresh
 	from, to uint32
 }
 
-type mapState uint8
+type sortedState uint8
 
 const (
-	mapBegin mapState = iota
-	mapCollect
-	mapList
-	mapHolders // of the shared lock found[listed]
-	mapEnd
+	sortBegin sortedState = iota
+	sortCollect
+	sortList
+	sortHolders // of the shared lock found[listed]
+	sortEnd
 )
 
 // The rounds of all listings share roundsBytes of names, within bounds for each: a
@@ -68,45 +66,47 @@ const (
 	freshPart     = 4
 )
 
-func newMapListing(h *Hub, kind shard.Kind) *mapListing {
-	h.mapListings.Add(1)
-	return &mapListing{hub: h, kind: kind}
+// sorted begins such a list, which has to be closed.
+func (h *Hub) sorted(kind shard.Kind) *sorted {
+	h.sortedHolds.Add(1)
+	return &sorted{hub: h, kind: kind}
 }
 
-func (l *mapListing) name(e mapEntry) []byte { return l.names[e.from:e.to] }
+func (l *sorted) name(e sortedEntry) []byte { return l.names[e.from:e.to] }
 
-func (l *mapListing) next(h *Hub, out []byte) ([]byte, bool) {
+// next calls f for each hold of the next piece, at most about until it returns
+// false, and tells whether there may be more. first tells that the hold is the
+// first one of its lock. The names are good during the call.
+func (l *sorted) next(f func(name []byte, holder *peer, first bool) bool) (more bool) {
 	switch l.state {
-	case mapBegin:
-		out = append(out, "map["...)
+	case sortBegin:
 		l.beginRound()
-	case mapCollect:
+	case sortCollect:
 		l.collect()
-	case mapList:
-		out = l.list(h, out)
-	case mapHolders:
-		out = l.holders(h, out)
-	case mapEnd:
-		return append(out, "]\n"...), false
+	case sortList:
+		l.list(f)
+	case sortHolders:
+		l.holders(f)
+	case sortEnd:
+		return false
 	}
-	return out, true
+	return true
 }
 
-func (l *mapListing) beginRound() {
-	l.room = min(max(roundsBytes/int(l.hub.mapListings.Load()), minRoundBytes), maxRoundBytes)
+func (l *sorted) beginRound() {
+	l.room = min(max(roundsBytes/int(l.hub.sortedHolds.Load()), minRoundBytes), maxRoundBytes)
 	if cap(l.names) > 4*l.room { // the room was larger
 		l.names, l.found = nil, nil
 	}
 	clear(l.found) // of owners
 	l.names, l.found, l.size, l.full, l.listed = l.names[:0], l.found[:0], 0, false, 0
 	l.walk = l.hub.locks.Walk(l.kind)
-	l.state = mapCollect
+	l.state = sortCollect
 }
 
 // collect takes a piece of the round's walk.
-func (l *mapListing) collect() {
+func (l *sorted) collect() {
 	more := l.walk.Next(&l.piece)
-	l.hub.directory.mu.RLock()
 	for i, item := range l.piece.Items {
 		name := l.piece.Name(item)
 		switch {
@@ -116,11 +116,10 @@ func (l *mapListing) collect() {
 		default:
 			from := uint32(len(l.names))
 			l.names = append(l.names, name...)
-			l.fresh = append(l.fresh, mapEntry{owner: l.hub.directory.lookupLocked(item.Owner), from: from, to: uint32(len(l.names))})
+			l.fresh = append(l.fresh, sortedEntry{owner: l.hub.directory.peer(item.Owner), from: from, to: uint32(len(l.names))})
 			l.loose += len(name)
 		}
 	}
-	l.hub.directory.mu.RUnlock()
 	if len(l.fresh) >= freshNames || l.loose >= l.room/freshPart || !more {
 		l.merge()
 		l.trim()
@@ -133,11 +132,11 @@ func (l *mapListing) collect() {
 // merge moves the fresh names into found. A lock that was let go and taken
 // again while the walk went on may have been found twice, and a shared one
 // with many holders is.
-func (l *mapListing) merge() {
-	compare := func(a, b mapEntry) int { return bytes.Compare(l.name(a), l.name(b)) }
+func (l *sorted) merge() {
+	compare := func(a, b sortedEntry) int { return bytes.Compare(l.name(a), l.name(b)) }
 	slices.SortFunc(l.fresh, compare)
-	l.fresh = slices.CompactFunc(l.fresh, func(a, b mapEntry) bool { return compare(a, b) == 0 })
-	l.fresh = slices.DeleteFunc(l.fresh, func(e mapEntry) bool {
+	l.fresh = slices.CompactFunc(l.fresh, func(a, b sortedEntry) bool { return compare(a, b) == 0 })
+	l.fresh = slices.DeleteFunc(l.fresh, func(e sortedEntry) bool {
 		_, known := slices.BinarySearchFunc(l.found, e, compare)
 		return known
 	})
@@ -159,7 +158,7 @@ func (l *mapListing) merge() {
 }
 
 // trim drops the largest names when they are more than a round keeps.
-func (l *mapListing) trim() {
+func (l *sorted) trim() {
 	n := len(l.found)
 	for ; n > 1 && (n > l.room/nameBytes || l.size > l.room); n-- {
 		l.size -= len(l.name(l.found[n-1]))
@@ -173,7 +172,7 @@ func (l *mapListing) trim() {
 }
 
 // compact forgets the bytes of names that were dropped.
-func (l *mapListing) compact(capacity int) {
+func (l *sorted) compact(capacity int) {
 	names := make([]byte, 0, capacity)
 	for i, e := range l.found {
 		from := uint32(len(names))
@@ -184,8 +183,8 @@ func (l *mapListing) compact(capacity int) {
 }
 
 // rest keeps what was found, and nothing of what it was found with.
-func (l *mapListing) rest() {
-	if l.state == mapCollect {
+func (l *sorted) rest() {
+	if l.state == sortCollect {
 		l.merge()
 		l.trim()
 	}
@@ -193,91 +192,65 @@ func (l *mapListing) rest() {
 		l.compact(l.size)
 	}
 	if cap(l.found) > len(l.found) {
-		l.found = append(make([]mapEntry, 0, len(l.found)), l.found...) // slices.Clone may have a capacity
+		l.found = append(make([]sortedEntry, 0, len(l.found)), l.found...) // slices.Clone may have a capacity
 	}
 	l.fresh, l.piece = nil, shard.Piece{}
 }
 
-func (l *mapListing) endRound() {
+func (l *sorted) endRound() {
 	l.walk = nil
 	if len(l.found) == 0 {
-		l.state = mapEnd
+		l.state = sortEnd
 		return
 	}
 	l.any = true
 	l.last = append(l.last[:0], l.name(l.found[len(l.found)-1])...)
-	l.state = mapList
+	l.state = sortList
 }
 
-// list appends the entries of a round.
-func (l *mapListing) list(h *Hub, out []byte) []byte {
-	limit := len(out) + listingPiece
-	h.directory.mu.RLock()
-	defer h.directory.mu.RUnlock()
-	for l.listed < len(l.found) && len(out) < limit {
+// list lists the entries of a round.
+func (l *sorted) list(f func(name []byte, holder *peer, first bool) bool) {
+	for on := true; on && l.listed < len(l.found); {
 		e := l.found[l.listed]
 		if l.kind == shard.Shared {
 			l.walk = l.hub.locks.WalkHolders(l.name(e))
-			l.state = mapHolders
-			return out
+			l.state = sortHolders
+			return
 		}
 		l.listed++
-		if h.directory.thereLocked(e.owner) {
-			out = append(l.key(out, e), e.owner.addr...)
+		if l.hub.directory.there(e.owner) {
+			on = f(l.name(e), e.owner, true)
 		}
 	}
 	if l.listed == len(l.found) {
 		if l.full {
 			l.beginRound()
 		} else {
-			l.state = mapEnd
+			l.state = sortEnd
 		}
 	}
-	return out
 }
 
-// key appends what stands before an entry's addresses.
-func (l *mapListing) key(out []byte, e mapEntry) []byte {
-	if l.comma {
-		out = append(out, ' ')
-	}
-	l.comma = true
-	return append(append(out, l.name(e)...), ':')
-}
-
-// holders appends addresses of the holders of one shared lock. A lock that
-// nobody holds any more is left out.
-func (l *mapListing) holders(h *Hub, out []byte) []byte {
+// holders lists a piece of the holders of one shared lock. A lock that nobody
+// holds any more is left out.
+func (l *sorted) holders(f func(name []byte, holder *peer, first bool) bool) {
 	more := l.walk.Next(&l.piece)
-	h.directory.mu.RLock()
-	defer h.directory.mu.RUnlock()
 	for _, item := range l.piece.Items {
-		p := h.directory.lookupLocked(item.Owner)
-		if p == nil {
-			continue
+		if p := l.hub.directory.peer(item.Owner); p != nil {
+			f(l.name(l.found[l.listed]), p, !l.within)
+			l.within = true
 		}
-		if l.open {
-			out = append(out, ' ')
-		} else {
-			out = append(l.key(out, l.found[l.listed]), '[')
-			l.open = true
-		}
-		out = append(out, p.addr...)
 	}
 	if !more {
-		if l.open {
-			out = append(out, ']')
-		}
-		l.open = false
+		l.within = false
 		l.walk = nil
 		l.listed++
-		l.state = mapList
+		l.state = sortList
 	}
-	return out
 }
 
-func (l *mapListing) close() {
-	l.hub.mapListings.Add(-1)
+func (l *sorted) close() {
+	l.hub.sortedHolds.Add(-1)
 	if l.walk != nil {
 		l.walk.Close()
 	}

@@ -1,4 +1,4 @@
-package conn
+package session
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 // A bell is a waker that counts.
 type bell struct{ rung atomic.Int32 }
 
-func (b *bell) wake() { b.rung.Add(1) }
+func (b *bell) Wake() { b.rung.Add(1) }
 
 // varying are the parts of replies that depend on time.
 var varying = []struct {
@@ -50,14 +50,14 @@ func converse(t *testing.T, s *Stream, in []byte, cuts []byte) []byte {
 			var out []byte
 			before := len(piece)
 			piece, out = turn(s, piece, nil)
-			if s.Waiting() {
+			if s.waiting() {
 				out = s.main.cancelWait(out)
 			}
 			replies = append(replies, out...)
-			if s.Listing() || s.Early() > 0 {
+			if s.Replying() || s.Early() > 0 {
 				continue
 			}
-			if s.Closing() {
+			if s.closing {
 				return replies
 			}
 			if len(piece) == 0 || len(piece) == before && len(out) == 0 {
@@ -101,10 +101,10 @@ func FuzzExtensions(f *testing.F) {
 		cfg.Shards, cfg.MaxLine, cfg.MaxOutput, cfg.MaxSessions = 2, 40, 100, 6
 		cfg.Table = shard.Config{Locks: 1000, LocksPerOwner: 6, Waiters: 3}
 		run := func(cuts []byte) (string, []string, bool) {
-			h := NewHub(cfg)
+			h := newHub(cfg)
 			h.clock.stop() // nobody's patience ends
 			var ring bell
-			other, s := h.NewStream("other:1", &ring), h.NewStream("fuzz:1", &ring)
+			other, s := newStream(h, "other:1", &ring), newStream(h, "fuzz:1", &ring)
 			feedAll(t, other, []byte("iam other\ng taken\nsg taken\nsg a\ng b\nsg shared\n"))
 			replies := converse(t, s, data, cuts)
 			waiting := 0
@@ -134,7 +134,7 @@ func FuzzExtensions(f *testing.F) {
 				last[i], _, _ = strings.Cut(last[i], " ")
 			}
 			slices.Sort(last)
-			two, closing := s.multiplexed, s.Closing()
+			two, closing := s.multiplexed, s.closing
 			s.Close()
 			if st := h.Stats(); st.Locks.Locks != [shard.Kinds]int{2, 3} || st.Locks.Holders != 3 || st.Locks.Waiters != 0 || st.Sessions != 1 {
 				t.Fatalf("when the stream has ended: %+v, %d sessions", st.Locks, st.Sessions)
@@ -162,10 +162,10 @@ func FuzzExtensions(f *testing.F) {
 
 // What waits is told through the waker of its stream, once for many.
 func TestWakerIsTold(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	defer h.clock.stop()
 	var ring bell
-	holder, s := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", &ring)
+	holder, s := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", &ring)
 	script(t, holder, "g a\ng b\nsg c\n", "1 Lock Get Success: a\n1 Lock Get Success: b\n1 Shared Lock Get Success: c\n")
 	script(t, s, "hello 2\n1 gw 86400000 a\n2 gw 86400000 b\n3 sgw 1 86400000 c\n4 ping\n", "2 lockd \n4 1 pong\n")
 	if got := s.Settle(nil); len(got) > 0 {
@@ -205,10 +205,10 @@ func TestSettleOutputBound(t *testing.T) {
 	const n = 2000
 	cfg := testConfig()
 	cfg.MaxOutput, cfg.MaxSessions = 1000, n+1
-	h := NewHub(cfg)
+	h := newHub(cfg)
 	defer h.clock.stop()
 	var ring bell
-	holder, s := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", &ring)
+	holder, s := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", &ring)
 	feedAll(t, s, []byte("hello 2\n"))
 	wait := func() {
 		for i := range n {
@@ -250,10 +250,10 @@ func TestSettleOutputBound(t *testing.T) {
 // A stream that ends while its sessions wait, or have been granted locks that
 // they do not know of, leaves nothing behind.
 func TestEndOfWaitingSessions(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	defer h.clock.stop()
 	var ring bell
-	holder, s, next := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", &ring), h.NewStream("3.3.3.3:3", &ring)
+	holder, s, next := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", &ring), newStream(h, "3.3.3.3:3", &ring)
 	feedAll(t, holder, []byte("g a\ng b\nsg c\n"))
 	feedAll(t, s, []byte("hello 2\n"))
 	for i := range 20 {

@@ -1,4 +1,4 @@
-package conn
+package session
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ func roll(d *directory, n int, between func()) (names []string) {
 
 func TestDirectoryIDs(t *testing.T) {
 	d := newDirectory()
-	if p := d.lookupLocked(0); p != nil {
+	if p := d.peer(0); p != nil {
 		t.Fatal("somebody has ID 0")
 	}
 	live := map[uint32]*peer{}
@@ -40,7 +40,7 @@ func TestDirectoryIDs(t *testing.T) {
 	var order []*peer
 	for range 50_000 {
 		next++
-		p := d.add(strconv.Itoa(next), nil)
+		p := d.add(Address{Name: strconv.Itoa(next)}, nil)
 		if p.id == 0 || p.id&placeMask == 0 {
 			t.Fatal("ID 0 was given out")
 		}
@@ -59,7 +59,7 @@ func TestDirectoryIDs(t *testing.T) {
 			order = order[1:]
 			d.remove(p)
 			delete(live, p.id)
-			if d.lookupLocked(p.id) != nil {
+			if d.peer(p.id) != nil {
 				t.Fatal("who is gone is still found")
 			}
 		}
@@ -68,20 +68,20 @@ func TestDirectoryIDs(t *testing.T) {
 		}
 	}
 	for id, p := range live {
-		if d.lookupLocked(id) != p {
+		if d.peer(id) != p {
 			t.Fatalf("ID %#x is not found", id)
 		}
-		if name, ok := d.holder(id); !ok || name != p.addr {
-			t.Fatalf("the holder of ID %#x is %q, %v", id, name, ok)
+		if p.name() != p.addr() {
+			t.Fatalf("%s is %q", p.addr(), p.name())
 		}
 		// Somebody of another generation is nobody.
-		if _, ok := d.holder(id + 1<<placeBits); ok {
+		if d.peer(id+1<<placeBits) != nil {
 			t.Fatalf("the next generation of ID %#x is found", id)
 		}
 	}
 	// Places are taken again: there are about as many as there were sessions
 	// at a time, and those that rest.
-	if n := len(d.peers); n > 20+recycleAfter+3 {
+	if n := int(d.places); n > 20+recycleAfter+3 {
 		t.Errorf("%d places for 21 sessions", n)
 	}
 	if len(last) < recycleAfter {
@@ -93,7 +93,7 @@ func TestDirectoryRoll(t *testing.T) {
 	d := newDirectory()
 	var peers []*peer
 	for i := range 10 {
-		p := d.add("addr"+strconv.Itoa(i), nil)
+		p := d.add(Address{Name: "addr" + strconv.Itoa(i)}, nil)
 		peers = append(peers, p)
 		d.register(p, "name"+strconv.Itoa(i))
 	}
@@ -107,20 +107,20 @@ func TestDirectoryRoll(t *testing.T) {
 			t.Errorf("%d at a time: %q, want %q", n, got, want)
 		}
 	}
-	if d.registered(peers[3]) != "again" || d.registered(peers[5]) != "addr5" {
-		t.Errorf("registered: %q, %q", d.registered(peers[3]), d.registered(peers[5]))
+	if peers[3].name() != "again" || peers[5].name() != "addr5" {
+		t.Errorf("registered: %q, %q", peers[3].name(), peers[5].name())
 	}
-	if name, ok := d.holder(peers[4].id); !ok || name != "name4" {
-		t.Errorf("holder: %q, %v", name, ok)
+	if name := d.peer(peers[4].id).name(); name != "name4" {
+		t.Errorf("holder: %q", name)
 	}
 }
 
 // Registering again and again keeps the roll short.
 func TestDirectoryCompaction(t *testing.T) {
 	d := newDirectory()
-	stays := d.add("stays", nil)
+	stays := d.add(Address{Name: "stays"}, nil)
 	d.register(stays, "first")
-	p := d.add("p", nil)
+	p := d.add(Address{Name: "p"}, nil)
 	for i := range 100_000 {
 		d.register(p, strconv.Itoa(i))
 		if len(d.roll) > 200 {
@@ -132,7 +132,7 @@ func TestDirectoryCompaction(t *testing.T) {
 	}
 	var many []*peer
 	for i := range 10_000 {
-		q := d.add("q", nil)
+		q := d.add(Address{Name: "q"}, nil)
 		d.register(q, strconv.Itoa(i))
 		many = append(many, q)
 	}
@@ -156,7 +156,7 @@ func TestWhoWhileThingsChange(t *testing.T) {
 	var want []string
 	var leavers []*peer
 	for i := range 1000 {
-		s, l := d.add("s", nil), d.add("l", nil)
+		s, l := d.add(Address{Name: "s"}, nil), d.add(Address{Name: "l"}, nil)
 		d.register(s, strconv.Itoa(i))
 		d.register(l, strconv.Itoa(i))
 		want = append(want, "s "+strconv.Itoa(i))
@@ -171,7 +171,7 @@ func TestWhoWhileThingsChange(t *testing.T) {
 			}
 		}
 		if i < len(leavers) {
-			late := d.add("late", nil)
+			late := d.add(Address{Name: "late"}, nil)
 			d.register(late, "late")
 			d.remove(late)
 		}
@@ -188,12 +188,12 @@ func TestDirectoryRace(t *testing.T) {
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 3000 {
-				p := d.add(fmt.Sprintf("%d-%d", g, i), nil)
+				p := d.add(Address{Name: fmt.Sprintf("%d-%d", g, i)}, nil)
 				d.register(p, "x")
-				if name, ok := d.holder(p.id); !ok || name != "x" {
-					t.Errorf("holder: %q, %v", name, ok)
+				if name := d.peer(p.id).name(); name != "x" {
+					t.Errorf("holder: %q", name)
 				}
-				d.holder(p.id - 1<<placeBits) // who was there before
+				d.peer(p.id - 1<<placeBits) // who was there before
 				if i%3 == 0 {
 					d.register(p, "y")
 				}

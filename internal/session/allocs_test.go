@@ -1,4 +1,4 @@
-package conn
+package session
 
 import (
 	"bytes"
@@ -13,8 +13,8 @@ import (
 func TestRequestsDoNotAllocate(t *testing.T) {
 	cfg := testConfig()
 	cfg.Table.LocksPerOwner = 2000
-	h := NewHub(cfg)
-	s, other, full := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", nil), h.NewStream("3.3.3.3:3", nil)
+	h := newHub(cfg)
+	s, other, full := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", nil), newStream(h, "3.3.3.3:3", nil)
 	feedAll(t, other, []byte("g taken\nsg taken\nsg a\n"))
 	for i := range 1000 {
 		feedAll(t, full, []byte(fmt.Sprintf("g full%d\nsg full%d\n", i, i)))
@@ -38,7 +38,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 		for rest, more := in, true; more; {
 			var piece []byte
 			piece, rest, more = bytes.Cut(rest, []byte("|"))
-			left, replies := s.Feed(piece, out)
+			left, replies := s.feed(piece, out)
 			if out = replies; len(left) > 0 {
 				t.Fatalf("%q is left of %q", left, piece)
 			}
@@ -89,13 +89,13 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 
 // Lines over the limit are passed over without allocating.
 func TestLongLinesDoNotAllocate(t *testing.T) {
-	h := NewHub(testConfig())
-	s := h.NewStream("a", nil)
+	h := newHub(testConfig())
+	s := newStream(h, "a", nil)
 	long := bytes.Repeat([]byte{'x'}, 5000)
 	long[len(long)-1] = '\n'
 	in, out := make([]byte, 5000), make([]byte, 0, 100)
 	if allocs := testing.AllocsPerRun(100, func() {
-		_, out = s.Feed(in[:copy(in, long)], out[:0])
+		_, out = s.feed(in[:copy(in, long)], out[:0])
 		if string(out) != "0 Line Too Long\n" {
 			t.Fatalf("%q", out)
 		}

@@ -1,4 +1,4 @@
-package conn
+package session
 
 import (
 	"bytes"
@@ -16,8 +16,8 @@ import (
 // fill makes a hub in which a session at "a:1" holds n locks of each kind.
 // names are the names, sorted.
 func fill(t *testing.T, n, size int) (h *Hub, s *Stream, names []string) {
-	h = NewHub(testConfig())
-	s = h.NewStream("a:1", nil)
+	h = newHub(testConfig())
+	s = newStream(h, "a:1", nil)
 	for i := range n {
 		name := fmt.Sprintf("%07d", i)
 		name += strings.Repeat("x", max(0, size-len(name)))
@@ -49,8 +49,8 @@ func TestSmallListings(t *testing.T) {
 			"who\n":         "a:1: me\n",
 		} {
 			rest, out := turn(s, []byte(in), nil)
-			if len(rest) > 0 || s.Listing() {
-				t.Fatalf("%q with %d locks: %d bytes left, listing %v", in, n, len(rest), s.Listing())
+			if len(rest) > 0 || s.Replying() {
+				t.Fatalf("%q with %d locks: %d bytes left, listing %v", in, n, len(rest), s.Replying())
 			}
 			if in == "d\n" || in == "sd\n" {
 				got := strings.SplitAfter(string(out), "\n")
@@ -90,14 +90,14 @@ func TestHugeListings(t *testing.T) {
 			for {
 				var out []byte
 				rest, out = turn(s, rest, nil)
-				if limit := h.cfg.MaxOutput + listingPiece + 256; len(out) > limit {
+				if limit := h.cfg.MaxOutput + pieceBytes + 256; len(out) > limit {
 					t.Fatalf("%q: a piece of %d bytes", in, len(out))
 				}
 				if len(out) > 0 {
 					pieces++
 				}
 				got = append(got, out...)
-				if len(rest) == 0 && !s.Listing() {
+				if len(rest) == 0 && !s.Replying() {
 					break
 				}
 			}
@@ -105,7 +105,7 @@ func TestHugeListings(t *testing.T) {
 			if !ok {
 				t.Fatalf("%q: the next request is not answered after it", in)
 			}
-			if want := len(got)/(h.cfg.MaxOutput+listingPiece) + 1; pieces < want {
+			if want := len(got)/(h.cfg.MaxOutput+pieceBytes) + 1; pieces < want {
 				t.Errorf("%q: %d bytes in %d pieces", in, len(got), pieces)
 			}
 			switch in {
@@ -151,7 +151,7 @@ func TestListingsThatAreNotRead(t *testing.T) {
 	const n, clients, most = 600, 200, 240 << 10
 	h, _, names := fill(t, n, 4000)
 	for i, name := range names {
-		h.NewStream(fmt.Sprintf("s:%d", i), nil).Request([]byte("iam "+name), nil)
+		newStream(h, fmt.Sprintf("s:%d", i), nil).request([]byte("iam "+name), nil)
 	}
 	for _, in := range []string{"d\n", "sd\n", "dump\n", "dump shared\n", "who\n"} {
 		before := heap()
@@ -159,11 +159,11 @@ func TestListingsThatAreNotRead(t *testing.T) {
 		var pending [][]byte
 		longest := 0
 		for i := range clients {
-			s := h.NewStream("asks:1", nil)
-			_, out := s.Feed([]byte(in), nil)
+			s := newStream(h, "asks:1", nil)
+			_, out := s.feed([]byte(in), nil)
 			// Some stop within a piece, the others when nothing more is taken.
-			for n := 0; len(out) < h.cfg.MaxOutput && s.Listing() && (i%4 > 0 || n < i); n++ {
-				out = s.Continue(out)
+			for n := 0; len(out) < h.cfg.MaxOutput && s.Replying() && (i%4 > 0 || n < i); n++ {
+				out = s.goOn(out)
 			}
 			s.Rest()
 			longest = max(longest, len(out))
@@ -174,7 +174,7 @@ func TestListingsThatAreNotRead(t *testing.T) {
 		if each > most {
 			t.Errorf("%q: a client that does not read costs %d bytes", in, each)
 		}
-		if limit := h.cfg.MaxOutput + listingPiece + 8192; longest > limit {
+		if limit := h.cfg.MaxOutput + pieceBytes + 8192; longest > limit {
 			t.Errorf("%q: %d bytes are pending at a time", in, longest)
 		}
 		runtime.KeepAlive(pending)
@@ -196,9 +196,9 @@ func heap() int {
 // A name is never shown with somebody who did not hold it, though a listing may
 // stand still for so long that the owner's ID is given to others.
 func TestListingsOutliveOwners(t *testing.T) {
-	h := NewHub(testConfig())
-	holder := h.NewStream("holder:1", nil)
-	holder.Request([]byte("iam holder:1 "+strings.Repeat("x", 4000)), nil)
+	h := newHub(testConfig())
+	holder := newStream(h, "holder:1", nil)
+	holder.request([]byte("iam holder:1 "+strings.Repeat("x", 4000)), nil)
 	for i := range 200 {
 		name := fmt.Appendf(nil, "%04d%s", i, strings.Repeat("x", 3000))
 		h.locks.Get(&holder.main.owner, name)
@@ -207,23 +207,23 @@ func TestListingsOutliveOwners(t *testing.T) {
 	requests := []string{"d\n", "sd\n", "dump\n"}
 	var streams []*Stream
 	for _, in := range requests {
-		s := h.NewStream("asks:1", nil)
-		for _, out := s.Feed([]byte(in), nil); !bytes.Contains(out, []byte("holder:1")); {
-			out = s.Continue(out)
+		s := newStream(h, "asks:1", nil)
+		for _, out := s.feed([]byte(in), nil); !bytes.Contains(out, []byte("holder:1")); {
+			out = s.goOn(out)
 		}
 		streams = append(streams, s)
 	}
 	id := holder.main.owner.ID
 	holder.Close()
-	other := h.NewStream("other:1", nil)
+	other := newStream(h, "other:1", nil)
 	for other.main.owner.ID != id {
 		other.Close()
-		other = h.NewStream("other:1", nil)
+		other = newStream(h, "other:1", nil)
 	}
 	for i, s := range streams {
 		var out []byte
-		for s.Listing() {
-			out = s.Continue(out)
+		for s.Replying() {
+			out = s.goOn(out)
 		}
 		if bytes.Contains(out, []byte("other:1")) {
 			t.Errorf("%q: somebody who held nothing is listed", requests[i])
@@ -237,16 +237,16 @@ func TestSharedLocksKeepTheirPlace(t *testing.T) {
 	stress.Threads(t)
 	cfg := testConfig()
 	cfg.Shards = 1
-	h := NewHub(cfg)
+	h := newHub(cfg)
 	const locks, rounds = 400, 80
-	keeper, asks := h.NewStream("keeper:1", nil), h.NewStream("asks:1", nil)
+	keeper, asks := newStream(h, "keeper:1", nil), newStream(h, "asks:1", nil)
 	for range rounds {
 		var first []*Stream
 		for i := range locks {
-			s := h.NewStream("first:1", nil)
-			s.Request(fmt.Appendf(nil, "sg %d", i), nil)
+			s := newStream(h, "first:1", nil)
+			s.request(fmt.Appendf(nil, "sg %d", i), nil)
 			first = append(first, s)
-			keeper.Request(fmt.Appendf(nil, "sg %d", i), nil)
+			keeper.request(fmt.Appendf(nil, "sg %d", i), nil)
 		}
 		var closers sync.WaitGroup
 		closers.Go(func() {
@@ -268,22 +268,22 @@ func TestSharedLocksKeepTheirPlace(t *testing.T) {
 			}
 		}
 		for i := range locks {
-			keeper.Request(fmt.Appendf(nil, "sr %d", i), nil)
+			keeper.request(fmt.Appendf(nil, "sr %d", i), nil)
 		}
 	}
 }
 
 // One shared lock with many holders is listed in the order of their grants.
 func TestManyHolders(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	var want, addrs []string
 	for i := range 5000 {
-		s := h.NewStream(fmt.Sprintf("s:%d", i), nil)
-		s.Request([]byte("sg room"), nil)
+		s := newStream(h, fmt.Sprintf("s:%d", i), nil)
+		s.request([]byte("sg room"), nil)
 		want = append(want, fmt.Sprintf("room: s:%d\n", i))
 		addrs = append(addrs, fmt.Sprintf("s:%d", i))
 	}
-	s := h.NewStream("asks:1", nil)
+	s := newStream(h, "asks:1", nil)
 	for _, in := range []string{"sd\n", "sd room\n"} {
 		if got := string(feedAll(t, s, []byte(in))); got != strings.Join(want, "") {
 			t.Errorf("%q: %d bytes, want %d holders in order", in, len(got), len(want))
@@ -297,28 +297,28 @@ func TestManyHolders(t *testing.T) {
 // A session may end in the middle of any listing, at any piece; nothing of it
 // stays in the table.
 func TestSessionEndsWithinListing(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	var others []*Stream
 	for i := range 3000 {
-		s := h.NewStream(fmt.Sprintf("o:%d", i), nil)
-		s.Request([]byte("iam somebody"), nil)
-		s.Request([]byte("sg room"), nil)
+		s := newStream(h, fmt.Sprintf("o:%d", i), nil)
+		s.request([]byte("iam somebody"), nil)
+		s.request([]byte("sg room"), nil)
 		for j := range 3 {
-			s.Request(fmt.Appendf(nil, "g %d of %d", j, i), nil)
-			s.Request(fmt.Appendf(nil, "sg %d of %d", j, i), nil)
+			s.request(fmt.Appendf(nil, "g %d of %d", j, i), nil)
+			s.request(fmt.Appendf(nil, "sg %d of %d", j, i), nil)
 		}
 		others = append(others, s)
 	}
 	for _, in := range []string{"d", "sd", "sd room", "dump", "dump shared", "who"} {
 		for pieces := range 12 {
-			s := h.NewStream("asks:1", nil)
-			s.Request([]byte("sg room"), nil)
-			out := s.Request([]byte(in), nil)
-			for i := 0; i < pieces && s.Listing(); i++ {
-				out = s.Continue(out)
+			s := newStream(h, "asks:1", nil)
+			s.request([]byte("sg room"), nil)
+			out := s.request([]byte(in), nil)
+			for i := 0; i < pieces && s.Replying(); i++ {
+				out = s.goOn(out)
 			}
 			s.Close()
-			if s.Listing() {
+			if s.Replying() {
 				t.Errorf("%s: listing after its end", in)
 			}
 		}
@@ -337,20 +337,20 @@ func TestSessionEndsWithinListing(t *testing.T) {
 func TestListingsWhileThingsChange(t *testing.T) {
 	h, keeper, names := fill(t, 1500, 60)
 	feedAll(t, keeper, []byte("iam keeper\n"))
-	asks := h.NewStream("asks:1", nil)
+	asks := newStream(h, "asks:1", nil)
 	for _, in := range []string{"d", "sd", "dump", "dump shared"} {
-		got := asks.Request([]byte(in), nil)
-		for i := 0; asks.Listing(); i++ {
-			s := h.NewStream("comes:1", nil)
-			s.Request([]byte("iam visitor"), nil)
+		got := asks.request([]byte(in), nil)
+		for i := 0; asks.Replying(); i++ {
+			s := newStream(h, "comes:1", nil)
+			s.request([]byte("iam visitor"), nil)
 			for j := range 20 {
-				s.Request(fmt.Appendf(nil, "g visitor %d %d", i, j), nil)
-				s.Request(fmt.Appendf(nil, "sg %s", names[(i*37+j*101)%len(names)]), nil)
+				s.request(fmt.Appendf(nil, "g visitor %d %d", i, j), nil)
+				s.request(fmt.Appendf(nil, "sg %s", names[(i*37+j*101)%len(names)]), nil)
 			}
-			got = asks.Continue(got)
+			got = asks.goOn(got)
 			s.Close()
-			if asks.Listing() {
-				got = asks.Continue(got)
+			if asks.Replying() {
+				got = asks.goOn(got)
 			}
 		}
 		for _, name := range names {
@@ -369,18 +369,18 @@ func TestListingsWhileThingsChange(t *testing.T) {
 }
 
 func TestWhoListing(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	var want, some []string
 	for i := range 3*whoLooks + 7 {
-		s := h.NewStream(fmt.Sprintf("s:%d", i), nil)
-		s.Request(fmt.Appendf(nil, "iam name %d", i%5), nil)
+		s := newStream(h, fmt.Sprintf("s:%d", i), nil)
+		s.request(fmt.Appendf(nil, "iam name %d", i%5), nil)
 		line := fmt.Sprintf("s:%d: name %d\n", i, i%5)
 		want = append(want, line)
 		if i%5 == 3 {
 			some = append(some, line)
 		}
 	}
-	s := h.NewStream("asks:1", nil)
+	s := newStream(h, "asks:1", nil)
 	script(t, s, "who\n", strings.Join(want, ""))
 	script(t, s, "who name 3\n", strings.Join(some, ""))
 	script(t, s, "who name\n", "")
@@ -389,11 +389,11 @@ func TestWhoListing(t *testing.T) {
 // Many requests for what takes long are not answered in one go: Feed stops at
 // each, so that the transport can see to others.
 func TestLongRepliesTakeTurns(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	for _, line := range []string{"q\n", "d\n", "sd\n", "sd a\n", "dump\n", "dump shared\n", "who\n"} {
-		s := h.NewStream("1.1.1.1:1", nil)
-		if rest, _ := s.Feed([]byte(line+line), nil); !s.Listing() || string(rest) != line {
-			t.Errorf("two of %q: listing is %v, left is %q", line, s.Listing(), rest)
+		s := newStream(h, "1.1.1.1:1", nil)
+		if rest, _ := s.feed([]byte(line+line), nil); !s.Replying() || string(rest) != line {
+			t.Errorf("two of %q: listing is %v, left is %q", line, s.Replying(), rest)
 		}
 		s.Close()
 	}

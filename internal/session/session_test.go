@@ -1,9 +1,8 @@
-package conn
+package session
 
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,15 +13,22 @@ import (
 )
 
 func testConfig() Config {
-	return Config{
-		Shards:         4,
-		MaxLine:        4096,
-		MaxOutput:      64 << 10,
-		MaxMessage:     64 << 10,
-		MaxConnections: 1000,
-		MaxSessions:    100,
-		Logger:         slog.New(slog.DiscardHandler),
-	}
+	return Config{Shards: 4, MaxLine: 4096, MaxOutput: 64 << 10, MaxSessions: 100}
+}
+
+// noNetwork has no connections.
+type noNetwork struct{}
+
+func (noNetwork) Connections() int       { return 0 }
+func (noNetwork) CatchUp(func()) bool    { return false }
+func (noNetwork) Gone([]Carrier) Carrier { return nil }
+
+func newHub(cfg Config) *Hub { return NewHub(cfg, noNetwork{}) }
+
+func newStream(h *Hub, addr string, c Carrier) *Stream {
+	st := new(Stream)
+	st.Begin(h, Address{Name: addr}, c, new(Turn))
+	return st
 }
 
 // turn is what a transport does in one turn: Feed, and Continue until what is
@@ -30,9 +36,9 @@ func testConfig() Config {
 func turn(s *Stream, in, out []byte) (rest, _ []byte) {
 	for s.Early() > 0 {
 	}
-	in, out = s.Feed(in, out)
-	for s.Listing() && len(out) < s.hub.cfg.MaxOutput {
-		out = s.Continue(out)
+	in, out = s.feed(in, out)
+	for s.Replying() && len(out) < s.hub.cfg.MaxOutput {
+		out = s.goOn(out)
 	}
 	return in, out
 }
@@ -45,16 +51,16 @@ func feedAll(t testing.TB, s *Stream, in []byte) (replies []byte) {
 	var out []byte
 	for {
 		var n = len(in)
-		listed := s.Listing()
+		listed := s.Replying()
 		in, out = turn(s, in, out[:0])
 		replies = append(replies, out...)
-		if limit := s.hub.cfg.MaxOutput + listingPiece + 2*s.hub.cfg.MaxLine + 1024; len(out) > limit {
+		if limit := s.hub.cfg.MaxOutput + pieceBytes + 2*s.hub.cfg.MaxLine + 1024; len(out) > limit {
 			t.Fatalf("%d bytes are pending, want at most %d", len(out), limit)
 		}
-		if !s.Listing() && (s.Closing() || len(in) == 0 || s.Waiting()) {
+		if !s.Replying() && (s.closing || len(in) == 0 || s.waiting()) {
 			return replies
 		}
-		if len(in) == n && len(out) == 0 && !listed && !s.Listing() {
+		if len(in) == n && len(out) == 0 && !listed && !s.Replying() {
 			t.Fatal("Feed takes nothing and gives nothing")
 		}
 	}
@@ -68,8 +74,8 @@ func script(t *testing.T, s *Stream, in, want string) {
 }
 
 func TestSessionReplies(t *testing.T) {
-	h := NewHub(testConfig())
-	a, b := h.NewStream("1.1.1.1:1", nil), h.NewStream("2.2.2.2:2", nil)
+	h := newHub(testConfig())
+	a, b := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", nil)
 	for _, step := range []struct {
 		s        *Stream
 		in, want string
@@ -103,7 +109,7 @@ func TestSessionReplies(t *testing.T) {
 	} {
 		script(t, step.s, step.in, step.want)
 	}
-	a.Feed([]byte("g half a line"), nil)
+	a.feed([]byte("g half a line"), nil)
 	a.Close()
 	script(t, b, "i \ni half a line\nsi foo\n", "0 Lock Not Locked: \n0 Lock Not Locked: half a line\n1 Shared Lock Is Locked: foo\n")
 	b.Close()
@@ -116,22 +122,22 @@ func TestSessionReplies(t *testing.T) {
 func TestSessionDisabled(t *testing.T) {
 	cfg := testConfig()
 	cfg.DisableDump = true
-	h := NewHub(cfg)
-	s := h.NewStream("1.1.1.1:1", nil)
+	h := newHub(cfg)
+	s := newStream(h, "1.1.1.1:1", nil)
 	script(t, s, "g a\nd\nd a\nsd\ndump\ndump shared\nwho\niam x\nme\n",
 		"1 Lock Get Success: a\n"+strings.Repeat("0 disabled\n", 6)+"1 ok\n1 1.1.1.1:1 x\n")
 	cfg = testConfig()
 	cfg.DisableRegistry = true
-	h = NewHub(cfg)
-	s = h.NewStream("1.1.1.1:1", nil)
+	h = newHub(cfg)
+	s = newStream(h, "1.1.1.1:1", nil)
 	script(t, s, "g a\nd a\nwho\niam x\nme\n", "1 Lock Get Success: a\na: 1.1.1.1:1\n0 disabled\n0 disabled\n1 1.1.1.1:1 1.1.1.1:1\n")
 }
 
 func TestSessionFull(t *testing.T) {
 	cfg := testConfig()
 	cfg.Table = shard.Config{Locks: 3, LocksPerOwner: 2}
-	h := NewHub(cfg)
-	a, b := h.NewStream("a", nil), h.NewStream("b", nil)
+	h := newHub(cfg)
+	a, b := newStream(h, "a", nil), newStream(h, "b", nil)
 	script(t, a, "g 1\nsg 2\ng 3\nsg 3\ng 1\n", "1 Lock Get Success: 1\n1 Shared Lock Get Success: 2\n0 Too Many Locks: 3\n0 Too Many Locks: 3\n1 Lock Get Success: 1\n")
 	script(t, b, "sg 2\nsg 4\ng 1\n", "2 Shared Lock Get Success: 2\n0 Too Many Locks: 4\n0 Lock Get Failure: 1\n")
 	st := h.Stats()
@@ -145,7 +151,7 @@ func TestSessionFull(t *testing.T) {
 func TestSessionLineLimit(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxLine = 32
-	h := NewHub(cfg)
+	h := newHub(cfg)
 	fits := "i " + strings.Repeat("x", 30)
 	long := fits + "x"
 	okReply := "0 Lock Not Locked: " + fits[2:] + "\n"
@@ -159,7 +165,7 @@ func TestSessionLineLimit(t *testing.T) {
 		{strings.Repeat(" ", 33) + "\n", wire.LineTooLong},
 	} {
 		for size := 1; size <= len(c.in); size++ {
-			s := h.NewStream("a", nil)
+			s := newStream(h, "a", nil)
 			var got []byte
 			for in := []byte(c.in); len(in) > 0; {
 				n := min(size, len(in))
@@ -180,25 +186,25 @@ func TestSessionLineLimit(t *testing.T) {
 func TestSessionHTTP(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxLine = 64
-	h := NewHub(cfg)
+	h := newHub(cfg)
 	for _, in := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"POST /" + strings.Repeat("x", 100) + " HTTP/1.1\r\n\r\ng evil\n",
 		"POST / HTTP/1.1\ng evil\n",
 	} {
 		for size := 1; size <= len(in); size++ {
-			s := h.NewStream("a", nil)
+			s := newStream(h, "a", nil)
 			var got []byte
-			for rest := []byte(in); len(rest) > 0 && !s.Closing(); {
+			for rest := []byte(in); len(rest) > 0 && !s.closing; {
 				n := min(size, len(rest))
 				got = append(got, feedAll(t, s, rest[:n])...)
 				rest = rest[n:]
 			}
-			if string(got) != wire.HTTPRefusal || !s.Closing() {
-				t.Fatalf("%q in pieces of %d is answered %q, closing %v", in, size, got, s.Closing())
+			if string(got) != wire.HTTPRefusal || !s.closing {
+				t.Fatalf("%q in pieces of %d is answered %q, closing %v", in, size, got, s.closing)
 			}
 			// Nothing more is taken.
-			if rest, out := s.Feed([]byte("g evil\n"), nil); len(out) > 0 || len(rest) == 0 {
+			if rest, out := s.feed([]byte("g evil\n"), nil); len(out) > 0 || len(rest) == 0 {
 				t.Fatalf("after the refusal: %q, %q left", out, rest)
 			}
 			s.Close()
@@ -214,10 +220,10 @@ func TestSessionHTTP(t *testing.T) {
 func TestSessionHTTPWithALongMethod(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxLine = 16
-	h := NewHub(cfg)
+	h := newHub(cfg)
 	in := strings.Repeat("A", 16) + " /\n"
-	whole := feedAll(t, h.NewStream("a", nil), []byte(in))
-	s := h.NewStream("a", nil)
+	whole := feedAll(t, newStream(h, "a", nil), []byte(in))
+	s := newStream(h, "a", nil)
 	cut := append(feedAll(t, s, []byte(in[:10])), feedAll(t, s, []byte(in[10:]))...)
 	if !bytes.Equal(whole, cut) {
 		t.Errorf("%q in one piece is answered %q, in two %q", in, whole, cut)
@@ -267,8 +273,8 @@ func FuzzSession(f *testing.F) {
 		cfg.MaxOutput = 100
 		cfg.Table = shard.Config{Locks: 12, LocksPerOwner: 6, Start: 1}
 		begin := func() (*Stream, func()) {
-			h := NewHub(cfg)
-			other, s := h.NewStream("other:1", nil), h.NewStream("fuzz:1", nil)
+			h := newHub(cfg)
+			other, s := newStream(h, "other:1", nil), newStream(h, "fuzz:1", nil)
 			feedAll(t, other, []byte("iam other\ng taken\nsg taken\nsg a\ng b\nsg shared\n"))
 			return s, func() {
 				s.Close()
@@ -281,13 +287,13 @@ func FuzzSession(f *testing.F) {
 
 		one, end := begin()
 		want := feedAll(t, one, data)
-		closing := one.Closing()
+		closing := one.closing
 		end()
 
 		// Cut anywhere.
 		cut, end := begin()
 		var got []byte
-		for in, i := data, 0; len(in) > 0 && !cut.Closing(); i++ {
+		for in, i := data, 0; len(in) > 0 && !cut.closing; i++ {
 			n := 1
 			if len(cuts) > 0 {
 				n = int(cuts[i%len(cuts)])
@@ -302,29 +308,29 @@ func FuzzSession(f *testing.F) {
 				t.Fatalf("%d bytes of a line are kept, in %d", len(cut.partial), cap(cut.partial))
 			}
 		}
-		if !bytes.Equal(got, want) || cut.Closing() != closing {
-			t.Fatalf("in pieces:\n%q, closing %v, in one piece:\n%q, closing %v", got, cut.Closing(), want, closing)
+		if !bytes.Equal(got, want) || cut.closing != closing {
+			t.Fatalf("in pieces:\n%q, closing %v, in one piece:\n%q, closing %v", got, cut.closing, want, closing)
 		}
 		end()
 
 		// Line by line, as messages come.
 		lines, end := begin()
 		got = got[:0]
-		for rest := bytes.Clone(data); !lines.Closing(); {
+		for rest := bytes.Clone(data); !lines.closing; {
 			line, after, whole := bytes.Cut(rest, []byte("\n"))
 			rest = after
 			if !whole {
 				if len(line) > cfg.MaxLine {
-					got = lines.Request(line, got)
+					got = lines.request(line, got)
 				}
 				break
 			}
-			for got = lines.Request(line, got); lines.Listing(); {
-				got = lines.Continue(got)
+			for got = lines.request(line, got); lines.Replying(); {
+				got = lines.goOn(got)
 			}
 		}
-		if !bytes.Equal(got, want) || lines.Closing() != closing {
-			t.Fatalf("line by line:\n%q, closing %v, in one piece:\n%q, closing %v", got, lines.Closing(), want, closing)
+		if !bytes.Equal(got, want) || lines.closing != closing {
+			t.Fatalf("line by line:\n%q, closing %v, in one piece:\n%q, closing %v", got, lines.closing, want, closing)
 		}
 		end()
 
@@ -349,15 +355,15 @@ func FuzzSession(f *testing.F) {
 func TestSessionOutputBound(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxOutput = 100
-	h := NewHub(cfg)
-	s := h.NewStream("a", nil)
+	h := newHub(cfg)
+	s := newStream(h, "a", nil)
 	in := []byte(strings.Repeat("i some name\n", 100))
 	reply := "0 Lock Not Locked: some name\n"
 	var all []byte
 	for calls := 0; len(in) > 0; calls++ {
 		before := len(in)
 		var out []byte
-		in, out = s.Feed(in, nil)
+		in, out = s.feed(in, nil)
 		if len(out) > cfg.MaxOutput+len(reply) || len(in) == before {
 			t.Fatalf("%d bytes pending, %d bytes taken", len(out), before-len(in))
 		}
@@ -368,14 +374,14 @@ func TestSessionOutputBound(t *testing.T) {
 	}
 	// What is pending counts, too.
 	full := make([]byte, cfg.MaxOutput)
-	if rest, out := s.Feed([]byte("i a\n"), full); len(rest) != 4 || len(out) != len(full) {
+	if rest, out := s.feed([]byte("i a\n"), full); len(rest) != 4 || len(out) != len(full) {
 		t.Errorf("%d bytes taken while %d are pending", 4-len(rest), len(full))
 	}
 }
 
 func TestSessionKeepsLittle(t *testing.T) {
-	h := NewHub(testConfig())
-	s := h.NewStream("a", nil)
+	h := newHub(testConfig())
+	s := newStream(h, "a", nil)
 	long := strings.Repeat("x", 3000)
 	feedAll(t, s, []byte("i "+long))
 	feedAll(t, s, []byte(long[:500]+"\n"))
@@ -389,10 +395,10 @@ func TestSessionKeepsLittle(t *testing.T) {
 }
 
 func TestManySessions(t *testing.T) {
-	h := NewHub(testConfig())
+	h := newHub(testConfig())
 	var all []*Stream
 	for i := range 500 {
-		s := h.NewStream("s"+strconv.Itoa(i), nil)
+		s := newStream(h, "s"+strconv.Itoa(i), nil)
 		script(t, s, "sg room\n", fmt.Sprintf("%d Shared Lock Get Success: room\n", i+1))
 		all = append(all, s)
 	}
@@ -408,8 +414,8 @@ func TestManySessions(t *testing.T) {
 // or many locks of some.
 func TestStreamsCloseInSteps(t *testing.T) {
 	for _, c := range []struct{ sessions, locks int }{{1, 20_000}, {90, 0}, {90, 1}, {90, 300}, {90, 1000}, {3, 5000}} {
-		h := NewHub(testConfig())
-		st := h.NewStream("a:1", nil)
+		h := newHub(testConfig())
+		st := newStream(h, "a:1", nil)
 		feedAll(t, st, []byte("hello 2\n"))
 		for i := range c.sessions {
 			var in []byte

@@ -1,22 +1,27 @@
-package conn
+package session
 
 import (
+	"net/netip"
 	"sort"
 	"sync"
+	"sync/atomic"
 )
 
 // A directory knows the sessions that are there, by the ID under which the
 // table of locks knows them, and the names under which some have registered.
+// Looking somebody up takes no mutex.
 //
 // An ID is a place in the directory in its lower 24 bits and a generation in
 // its upper 8: a place is taken again only after its session has released
 // everything, so that the table never confuses two owners, and the generation
 // lets somebody who had an ID from the table a moment ago notice that its owner
 // has been replaced. For longer than a moment nobody keeps an ID, as it is another
-// one's after some millions of sessions: listings keep peers.
+// one's after some millions of sessions: lists keep peers.
 type directory struct {
-	mu     sync.RWMutex // guards what follows, and the peers
-	peers  []*peer      // by place; nil: free
+	pages atomic.Pointer[[]*page] // by place
+
+	mu     sync.RWMutex // guards what follows, who comes and goes, and registrations
+	places uint32       // that have been taken at some time
 	free   []uint32     // IDs to use next, oldest first
 	taken  int
 	roll   []registration // sorted by number; struck ones have no peer
@@ -24,14 +29,47 @@ type directory struct {
 	number uint64
 }
 
-// peer is what others may see of a session. The directory's mutex guards all but
-// id and addr, which do not change.
+// A page has nil where nobody is.
+type page [256]atomic.Pointer[peer]
+
+// peer is what others may see of a session. It does not change but for what is
+// atomic, and what the directory's mutex guards.
 type peer struct {
-	id         uint32
-	session    *Session // nil when it has ended
-	addr       string
-	registered string // "" when it is not registered
-	number     uint64 // of its registration
+	id      uint32
+	ip      netip.AddrPort
+	text    atomic.Pointer[string]  // the address, once somebody has asked for it
+	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
+
+	registered atomic.Pointer[string] // nil when it is not registered
+	number     uint64                 // of its registration; guarded
+	watchers   []*Session             // to be told of its end; guarded
+}
+
+// An Address stands for a client in replies: IP:PORT, or a name where there is
+// no such thing.
+type Address struct {
+	IP   netip.AddrPort
+	Name string
+}
+
+// addr returns the address as text, which is made when somebody asks for it.
+func (p *peer) addr() string {
+	text := p.text.Load()
+	if text == nil {
+		made := p.ip.String()
+		text = &made
+		p.text.Store(text)
+	}
+	return *text
+}
+
+// name returns the name of a session, which is its address until it registers
+// one.
+func (p *peer) name() string {
+	if name := p.registered.Load(); name != nil {
+		return *name
+	}
+	return p.addr()
 }
 
 // registration is a line of `who`.
@@ -49,22 +87,37 @@ const (
 )
 
 func (d *directory) init() {
-	d.peers = make([]*peer, 1) // ID 0 means nobody
+	d.places = 1 // ID 0 means nobody
+	d.pages.Store(&[]*page{new(page)})
+}
+
+// at returns where the peer at a place is.
+func (d *directory) at(place uint32) *atomic.Pointer[peer] {
+	return &(*d.pages.Load())[place/uint32(len(page{}))][place%uint32(len(page{}))]
 }
 
 // add gives a session its ID.
-func (d *directory) add(addr string, s *Session) *peer {
+func (d *directory) add(addr Address, s *Session) *peer {
+	p := &peer{ip: addr.IP}
+	p.session.Store(s)
+	if addr.Name != "" {
+		p.text.Store(&addr.Name)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := &peer{session: s, addr: addr}
-	if len(d.free) > recycleAfter || len(d.peers) > placeMask {
+	if len(d.free) > recycleAfter || d.places > placeMask {
 		p.id = d.free[0]
 		d.free = d.free[1:]
 	} else {
-		p.id = uint32(len(d.peers))
-		d.peers = append(d.peers, nil)
+		p.id = d.places
+		d.places++
+		if pages := *d.pages.Load(); p.id/uint32(len(page{})) == uint32(len(pages)) {
+			// Nobody looks behind the end of the list that they have.
+			pages = append(pages, new(page))
+			d.pages.Store(&pages)
+		}
 	}
-	d.peers[p.id&placeMask] = p
+	d.at(p.id & placeMask).Store(p)
 	d.taken++
 	return p
 }
@@ -76,25 +129,43 @@ func (d *directory) room() bool {
 	return d.taken < placeMask/2
 }
 
-// session returns the session of an ID, or nil when that is gone.
-func (d *directory) session(id uint32) *Session {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if p := d.lookupLocked(id); p != nil {
-		return p.session
+// peer returns whose ID it is, or nil when that one is gone.
+func (d *directory) peer(id uint32) *peer {
+	if p := d.at(id & placeMask).Load(); p != nil && p.id == id {
+		return p
 	}
 	return nil
 }
 
+// there tells whether p, which may be nil, is somebody whose session has not
+// ended.
+func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id&placeMask).Load() == p }
+
 // remove forgets a session that holds nothing any more.
 func (d *directory) remove(p *peer) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.strikeLocked(p)
-	p.session = nil // a listing may keep the peer
-	d.peers[p.id&placeMask] = nil
+	d.at(p.id & placeMask).Store(nil)
+	p.session.Store(nil)
 	d.free = append(d.free, p.id+1<<placeBits)
 	d.taken--
+	watchers := p.watchers
+	p.watchers = nil
+	d.mu.Unlock()
+	for _, s := range watchers {
+		s.stream.post(s)
+	}
+}
+
+// watch has a session told of the end of p. It returns false when p is gone.
+func (d *directory) watch(p *peer, s *Session) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.there(p) {
+		return false
+	}
+	p.watchers = append(p.watchers, s)
+	return true
 }
 
 // count returns how many sessions there are.
@@ -113,33 +184,19 @@ func (d *directory) register(p *peer, name string) {
 		return
 	}
 	d.number++
-	p.registered, p.number = name, d.number
+	p.registered.Store(&name)
+	p.number = d.number
 	d.roll = append(d.roll, registration{p.number, p})
-}
-
-// registered returns the name of a session, which is its address until it
-// registers one.
-func (d *directory) registered(p *peer) string {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return p.nameLocked()
-}
-
-func (p *peer) nameLocked() string {
-	if p.registered == "" {
-		return p.addr
-	}
-	return p.registered
 }
 
 // strikeLocked takes a session off the roll, if it is on it.
 func (d *directory) strikeLocked(p *peer) {
-	if p.registered == "" {
+	if p.registered.Load() == nil {
 		return
 	}
 	d.roll[d.findLocked(p.number)].peer = nil
 	d.struck++
-	p.registered = ""
+	p.registered.Store(nil)
 	if d.struck < 64 || d.struck < len(d.roll)/2 {
 		return
 	}
@@ -169,31 +226,8 @@ func (d *directory) who(number uint64, n int, f func(addr, name string) bool) (u
 	for on := true; on && n > 0 && i < len(d.roll); n, i = n-1, i+1 {
 		number = d.roll[i].number
 		if p := d.roll[i].peer; p != nil {
-			on = f(p.addr, p.registered)
+			on = f(p.addr(), p.name())
 		}
 	}
 	return number, i < len(d.roll)
-}
-
-// holder returns the name of the session of an ID, and false when that is
-// gone.
-func (d *directory) holder(id uint32) (string, bool) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if p := d.lookupLocked(id); p != nil {
-		return p.nameLocked(), true
-	}
-	return "", false
-}
-
-// thereLocked tells whether p, which may be nil, is somebody whose session has
-// not ended.
-func (d *directory) thereLocked(p *peer) bool { return p != nil && d.peers[p.id&placeMask] == p }
-
-// lookupLocked returns the session of an ID, or nil when that is gone.
-func (d *directory) lookupLocked(id uint32) *peer {
-	if p := d.peers[id&placeMask]; p != nil && p.id == id {
-		return p
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package conn
+package session
 
 import (
 	"errors"
@@ -54,8 +54,8 @@ func TestCommandTable(t *testing.T) {
 // `q` shows what glockd shows before the first use of anything, and each
 // command once it was used.
 func TestCommandsAreCounted(t *testing.T) {
-	h := NewHub(testConfig())
-	s := h.NewStream("a:1", nil)
+	h := newHub(testConfig())
+	s := newStream(h, "a:1", nil)
 	keys := func() (keys []string) {
 		for _, line := range strings.Split(strings.TrimSpace(string(feedAll(t, s, []byte("q\n")))), "\n") {
 			key, _, _ := strings.Cut(line, ": ")

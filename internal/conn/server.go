@@ -1,0 +1,75 @@
+// Package conn moves the bytes between clients and their streams: it takes
+// connections, keeps them within their bound, and ends them.
+//
+// On Linux plain connections (TCP, unix sockets, WebSocket) are on event loops;
+// all others are links, with a goroutine each. Both have lines or WebSocket
+// frames, whose bytes an Advance takes and gives; what they mean is the business
+// of internal/session.
+//
+// What the connections of a server share is the Server.
+package conn
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/nylen/lockd/internal/session"
+)
+
+// Config is what a Server needs to know. Every field must be set; pkg/server
+// fills in the defaults.
+type Config struct {
+	Session        session.Config
+	MaxMessage     int // bytes of a WebSocket message
+	MaxConnections int
+	Logger         *slog.Logger // connections, at level debug
+}
+
+// Server is what all connections of a server share.
+type Server struct {
+	cfg       Config
+	hub       *session.Hub
+	admission admission
+	partings  partings
+	traffic   [trafficStripes]traffic
+	roster
+	loops loops
+}
+
+// NewServer makes the common part of a server's connections.
+func NewServer(cfg Config) *Server {
+	s := &Server{cfg: cfg}
+	s.hub = session.NewHub(cfg.Session, s)
+	s.roster.init()
+	return s
+}
+
+// Hub returns what the connections' sessions share.
+func (s *Server) Hub() *session.Hub { return s.hub }
+
+// logs tells whether connections are logged. To make an address's text for
+// nobody would cost as much as a request.
+func (s *Server) logs() bool { return s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) }
+
+func (s *Server) logConnected(st *session.Stream, t Transport) {
+	if s.logs() {
+		s.cfg.Logger.Debug("connected", "client", st.Address(), "transport", t)
+	}
+}
+
+func (s *Server) logDisconnected(st *session.Stream) {
+	if s.logs() {
+		s.cfg.Logger.Debug("disconnected", "client", st.Address(), "locks", st.Held())
+	}
+}
+
+// looksEach is how many times the streams of one goroutine may ask whether
+// somebody else's client is gone while it serves each of them once: a look takes
+// a system call.
+const looksEach = 2
+
+// CatchUp implements session.Network.
+func (s *Server) CatchUp(func()) bool { return false }
+
+// Gone implements session.Network.
+func (s *Server) Gone([]session.Carrier) session.Carrier { return nil }

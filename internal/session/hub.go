@@ -1,0 +1,90 @@
+// Package session is what clients say and what it means: it turns requests to
+// calls of the table of locks, and the outcomes to replies.
+//
+// The center is the Stream, a state machine with bytes in, bytes out, no
+// socket and no goroutine, and the Sessions that it has: the owners of what
+// the client holds. When a session ends, all of that is released. What moves
+// the bytes is a Carrier, and knows nothing of locks; the package knows nothing
+// of sockets.
+//
+// What a command does is a method with values in and out (verbs.go); that
+// requests and replies are text is the business of a face (text.go), which
+// others may stand beside.
+//
+// What the sessions of a server share is its Hub.
+package session
+
+import (
+	"cmp"
+	"sync/atomic"
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// Config is what a Hub needs to know. Every field must be set; pkg/server
+// fills in the defaults.
+type Config struct {
+	Shards          int          // 0: the shard package's default
+	Table           shard.Config // its bounds; Start is 0 for now, Notify is the hub's
+	DisableDump     bool
+	DisableRegistry bool
+	MaxLine         int // bytes of a request line, without its newline
+	MaxOutput       int // bytes of replies that may wait for a client to read them
+	MaxSessions     int // of one connection
+	Version         string
+}
+
+// Hub is what all sessions of a server share: the table of locks, the
+// directory of who is there, the settings and the counters.
+type Hub struct {
+	cfg       Config
+	network   Network
+	locks     *shard.Set
+	directory directory
+	counters  [counterStripes]counters
+	clock     clock
+	draining  atomic.Bool
+
+	sortedHolds atomic.Int64 // lists under way
+}
+
+// Network is all the carriers of a server.
+type Network interface {
+	// Connections returns how many there are.
+	Connections() int
+	// CatchUp tells whether there may be connections that have been made or
+	// have ended without the carriers knowing it yet. Then it calls f when they
+	// do, on any goroutine.
+	CatchUp(f func()) bool
+	// Gone returns one of the carriers whose client is known to have closed
+	// its side, or nil. It may look at the connections, and does not wait.
+	Gone([]Carrier) Carrier
+}
+
+// NewHub makes the common part of a server's sessions.
+func NewHub(cfg Config, n Network) *Hub {
+	h := &Hub{cfg: cfg, network: n}
+	now := time.Now()
+	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
+	cfg.Table.Notify = h.notify
+	h.locks = shard.New(cfg.Shards, cfg.Table)
+	h.clock.init(h.locks, now)
+	h.directory.init()
+	return h
+}
+
+// notify tells the session of an owner that its wait is over.
+func (h *Hub) notify(owner uint32) {
+	if p := h.directory.peer(owner); p != nil {
+		if s := p.session.Load(); s != nil {
+			s.stream.post(s)
+		}
+	}
+}
+
+// Drain makes streams end once they hold nothing, see Last.
+func (h *Hub) Drain() { h.draining.Store(true) }
+
+// Close ends what the hub does by itself. All streams have to be closed.
+func (h *Hub) Close() { h.clock.stop() }

@@ -1,0 +1,97 @@
+package session
+
+import (
+	"strconv"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// Protocol 2: `SESSION VERB ...`, and `SESSION NUMBER TEXT` for each.
+
+const maxSessionNumber = 1<<32 - 1
+
+// sessionNumber reads the first word of a request.
+func sessionNumber(word []byte) (n uint64, ok bool) {
+	n, rest, ok := wire.Number(word)
+	return n, ok && len(rest) == 0 && n <= maxSessionNumber
+}
+
+// invalid answers a request that is for no session: the stream is out of
+// step.
+func (st *Stream) invalid(out []byte) []byte {
+	st.counters.invalid.Add(1)
+	st.closing = true
+	return append(out, wire.InvalidRequest...)
+}
+
+// dispatch executes a request of protocol 2.
+func (st *Stream) dispatch(number, request, out []byte) []byte {
+	n, ok := sessionNumber(number)
+	if !ok {
+		if wire.IsHTTP(request) {
+			return st.refuseHTTP(out)
+		}
+		return st.invalid(out)
+	}
+	verb, arg := wire.Parse(request)
+	s := st.session(uint32(n))
+	if s == nil {
+		st.counters.tooManySessions.Add(1)
+		out = append(strconv.AppendUint(out, n, 10), ' ')
+		return append(out, wire.TooManySessions...)
+	}
+	c := lookup(verb)
+	switch {
+	case c == nil:
+		st.counters.invalid.Add(1)
+		return s.reply(out, 0, wire.InvalidCommand, verb)
+	case s.wait != nil && c.flags&endsWait == 0:
+		return s.reply(out, 0, wire.SessionBusy, verb)
+	}
+	return s.execute(c, arg, out)
+}
+
+// session returns the session of a number, making it at its first use, or nil
+// when there are too many.
+func (st *Stream) session(n uint32) *Session {
+	if n == 0 {
+		return &st.main
+	}
+	if s := st.sessions[n]; s != nil {
+		return s
+	}
+	if len(st.sessions)+1 >= st.hub.cfg.MaxSessions || !st.hub.directory.room() {
+		return nil
+	}
+	if st.sessions == nil {
+		st.sessions = make(map[uint32]*Session)
+	}
+	s := new(Session)
+	s.begin(st, n, Address{Name: st.Address() + "#" + strconv.FormatUint(uint64(n), 10)})
+	st.sessions[n] = s
+	return s
+}
+
+// prefix appends what a line for a session begins with: nothing in protocol 1.
+func (s *Session) prefix(out []byte) []byte {
+	if s.stream.multiplexed {
+		out = append(strconv.AppendUint(out, uint64(s.number), 10), ' ')
+	}
+	return out
+}
+
+// item appends what a line of a reply of many lines begins with.
+func (s *Session) item(out []byte) []byte {
+	if s.stream.multiplexed {
+		out = append(s.prefix(out), wire.Item...)
+	}
+	return out
+}
+
+// end appends the line that ends a reply of many lines: none in protocol 1.
+func (s *Session) end(out []byte) []byte {
+	if s.stream.multiplexed {
+		out = append(s.prefix(out), wire.End...)
+	}
+	return out
+}

@@ -1,0 +1,74 @@
+package session
+
+import "time"
+
+// A postponed request is made again in a moment, and its stream listens to
+// nothing else until then: something that has happened already is about to be
+// known, and the answer depends on it.
+type postponed struct {
+	session *Session
+	command *command // nil while it is being made
+	name    []byte
+	numbers numbers
+	until   time.Time
+	timer   *time.Timer
+	again   bool // it is to be made once more
+}
+
+// postponedFor is how long a request is postponed at most.
+const postponedFor = 10 * time.Millisecond
+
+// postpone has the request that is being executed made again, and tells whether
+// it may be: whoever knows when that should be posts the session.
+func (s *Session) postpone() bool {
+	st := s.stream
+	if p := st.postponed; p != nil {
+		p.again = time.Now().Before(p.until)
+		return p.again
+	}
+	if st.leaving {
+		return false
+	}
+	st.postponed = &postponed{
+		session: s,
+		until:   time.Now().Add(postponedFor),
+		timer:   time.AfterFunc(postponedFor, func() { st.post(s) }),
+	}
+	return true
+}
+
+// request notes what was postponed.
+func (p *postponed) request(c *command, name []byte, n numbers) {
+	p.command, p.name, p.numbers = c, append([]byte(nil), name...), n
+}
+
+// makeAgain makes the postponed request again, for good if it is final, and
+// appends its reply.
+func (st *Stream) makeAgain(out []byte, final bool) []byte {
+	p := st.postponed
+	if p.again = false; final {
+		p.until = time.Time{}
+	}
+	out = p.command.do(p.session, p.name, out, p.numbers)
+	if !p.again {
+		st.endPostponed()
+	}
+	return out
+}
+
+func (st *Stream) endPostponed() {
+	if st.postponed != nil {
+		st.postponed.timer.Stop()
+		st.postponed = nil
+	}
+}
+
+// catchUp postpones a request about all connections until it is known which
+// there are, and tells whether it does.
+func (s *Session) catchUp() bool {
+	st := s.stream
+	if st.postponed != nil || !s.hub.network.CatchUp(func() { st.post(s) }) {
+		return false
+	}
+	return s.postpone()
+}

@@ -1,0 +1,74 @@
+package session
+
+import (
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// A Session is one owner of locks. Whatever it holds, it holds until it is
+// closed. A connection has one, and with protocol 2 any number.
+//
+// Only the goroutine that has its stream may use it.
+type Session struct {
+	hub    *Hub
+	stream *Stream
+	number uint32 // by which protocol 2 calls it
+	owner  shard.Owner
+	peer   *peer
+	wait   *wait // what it waits for; nil: nothing
+}
+
+// A wait is a request that has had no reply yet.
+type wait struct {
+	name  []byte
+	kind  shard.Kind
+	since time.Time
+}
+
+// begin makes a zero session one of st.
+func (s *Session) begin(st *Stream, number uint32, addr Address) {
+	s.hub, s.stream, s.number = st.hub, st, number
+	s.peer = st.hub.directory.add(addr, s)
+	s.owner.ID = s.peer.id
+}
+
+// closeStep is how many locks closeSome releases, and sessionWork how many of
+// them a session takes as long to end as.
+const (
+	closeStep   = 1024
+	sessionWork = 8
+)
+
+// closeSome ends the session a bounded part at a time, well under a
+// millisecond, and tells whether it is ended: it waits for nothing, all that
+// it held is released and its registration is gone.
+func (s *Session) closeSome() bool {
+	if s.wait != nil {
+		// What it may have been granted meanwhile is released with the rest.
+		s.hub.locks.Cancel(&s.owner)
+		s.stream.counters.waited(waitGone, s.wait.since)
+		s.wait = nil
+	}
+	if !s.hub.locks.ReleaseSome(&s.owner, closeStep) {
+		return false
+	}
+	s.hub.directory.remove(s.peer)
+	return true
+}
+
+// letGoSome releases a bounded part of what the session holds, since its client
+// asks for it, and tells whether that is all. The name goes with it, and so does
+// a session of protocol 2 but for number 0.
+func (s *Session) letGoSome() bool {
+	switch {
+	case !s.hub.locks.LetGoSome(&s.owner, closeStep):
+		return false
+	case s == &s.stream.main:
+		s.hub.directory.register(s.peer, "")
+	default:
+		s.closeSome()
+		delete(s.stream.sessions, s.number)
+	}
+	return true
+}

@@ -1,0 +1,475 @@
+package session
+
+import (
+	"bytes"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// A Stream is what a client says and hears over one connection: the state
+// machine between its bytes and its sessions. In protocol 1 it has one
+// session, in protocol 2 as many as the client makes.
+//
+// A Stream is used by one goroutine at a time, that of its carrier. What its
+// sessions wait for may be decided by any other; then the carrier is woken, and
+// calls Advance.
+type Stream struct {
+	hub      *Hub
+	counters *counters
+	carrier  Carrier
+	turn     *Turn
+
+	main        Session             // protocol 1's, and protocol 2's session 0
+	sessions    map[uint32]*Session // protocol 2's others
+	multiplexed bool                // speaks protocol 2
+	closing     bool                // the client is to be cut off
+	leaving     bool                // the client has closed its side: it waits for nothing
+	last        bool                // it has been told of its last turn
+	skipping    bool                // the rest of a line that was too long is passed over
+	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
+
+	partial []byte // the beginning of a line whose end has not come yet
+
+	long      longReply  // what is left of a reply that is given out in pieces
+	postponed *postponed // a request that is made again; nil: none
+
+	mu    sync.Mutex  // guards ready, and writes to woken
+	ready []*Session  // that can settle
+	woken atomic.Bool // there are ready ones; to be read without the mutex
+}
+
+// A Carrier moves the bytes of a stream.
+type Carrier interface {
+	// Wake has the carrier call Advance, since a session can go on. It may be
+	// called by any goroutine, and does not block.
+	Wake()
+}
+
+// A Turn is what the streams of one goroutine share while it serves each of
+// them once.
+type Turn struct {
+	// Looks is how many times streams may still ask whether somebody else's
+	// client is gone.
+	Looks int
+}
+
+// Begin makes a zero stream that of a client at an address.
+func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
+	st.hub, st.carrier, st.turn = h, c, t
+	st.main.begin(st, 0, addr)
+	st.counters = h.countersOf(st.main.peer.id)
+}
+
+// Address returns what stands for the client in replies.
+func (st *Stream) Address() string { return st.main.peer.addr() }
+
+// Held returns how many locks the client's session 0 holds, of both kinds.
+func (st *Stream) Held() int { return st.main.owner.Held() }
+
+// Next is what a carrier does after Advance.
+type Next uint8
+
+// What comes next. Output is sent in any case, unless it says Early.
+const (
+	// Idle: there is nothing to do before more input comes.
+	Idle Next = iota
+	// More: the stream has had its turn. Advance again, with the rest, when the
+	// others had theirs. Output may be kept until then.
+	More
+	// Full: the output is as much as may be pending. Send it, and Advance with
+	// the rest.
+	Full
+	// Waiting: the client waits for a lock. Keep the rest, and Advance when
+	// woken, or with the rest and what comes behind it.
+	Waiting
+	// Early: what has come out must be kept from the client, for as long as the
+	// method Early says. Then Advance with the rest.
+	Early
+	// Last: the server shuts down and the client holds nothing. End the
+	// connection unless there is input already; Advance with that.
+	Last
+	// Closing: end the connection, when the client has been sent what came out.
+	Closing
+)
+
+// LongTurn is how long a turn gives out long replies, but for the last piece.
+const LongTurn = 500 * time.Microsecond
+
+// Advance takes bytes from the client and appends the replies to out, in
+// order. It returns what it has not taken, and out, and says what comes next.
+//
+// Its work is bounded: by what it is given, by the output, which passes its
+// bound by one reply or a piece of a long one at most, and by the time that long
+// replies take. So a client that does not read costs no more than the bound, and
+// a long reply is no more work at a time than a short one.
+//
+// A client gives up waiting when it has sent MaxBacklog behind the request.
+//
+// Advance overwrites in. What it needs of it later, it copies.
+func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
+	fed := len(in) > 0
+	for {
+		out = st.Settle(out)
+		in, out, next = st.Answer(in, out)
+		switch {
+		case next == More || next == Full || next == Early:
+			return in, out, next
+		case st.Settles():
+		case next == Idle:
+			return nil, out, st.Pause(fed)
+		default:
+			return in, out, next
+		}
+	}
+}
+
+// Answer is the part of Advance that takes input, and Settle the other one, for
+// carriers that have to keep their replies apart. It never says Last: when both
+// are done, Pause tells what comes next.
+func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
+	var began time.Time // giving out long replies
+	for {
+		in, out = st.feed(in, out)
+		for st.long != nil && len(out) < st.hub.cfg.MaxOutput {
+			if began.IsZero() {
+				began = time.Now()
+			} else if time.Since(began) > LongTurn {
+				return in, out, More
+			}
+			out = st.goOn(out)
+		}
+		switch {
+		case st.Early() > 0:
+			return in, out, Early
+		case len(out) >= st.hub.cfg.MaxOutput:
+			return in, out, Full
+		case st.closing:
+			return in, out, Closing
+		case st.waiting():
+			return in, out, Waiting
+		case len(in) == 0:
+			return nil, out, Idle
+		}
+	}
+}
+
+// Pause tells what comes next where nothing is left to do of the carrier's
+// input, if it had any.
+func (st *Stream) Pause(fed bool) Next {
+	switch {
+	case !st.hub.draining.Load() || st.holds():
+		st.last = false
+		return Idle
+	case st.last && fed:
+		return Closing
+	}
+	st.last = true
+	return Last
+}
+
+// Close ends the stream and all its sessions.
+func (st *Stream) Close() {
+	for !st.CloseSome() {
+	}
+}
+
+// CloseSome does a bounded part of what Close does, well under a millisecond,
+// and tells whether the stream is closed. Nothing else may be done with a
+// stream that is being closed.
+func (st *Stream) CloseSome() bool {
+	st.endLong()
+	st.endPostponed()
+	st.closing = true
+	work := 0
+	for number, s := range st.sessions {
+		work += sessionWork + s.owner.Held()
+		if !s.closeSome() {
+			return false
+		}
+		delete(st.sessions, number)
+		if work >= closeStep {
+			return false
+		}
+	}
+	return st.main.closeSome()
+}
+
+// Multiplexed tells whether the client speaks protocol 2.
+func (st *Stream) Multiplexed() bool { return st.multiplexed }
+
+// Replying tells whether the reply that Advance has last given a part of is not
+// all there yet.
+func (st *Stream) Replying() bool { return st.long != nil }
+
+// waiting tells whether the client is not listened to before something is
+// decided. In protocol 2 other sessions go on while one waits for a lock.
+func (st *Stream) waiting() bool {
+	return st.postponed != nil || st.main.wait != nil && !st.multiplexed
+}
+
+// holds tells whether any session holds a lock or waits for anything.
+func (st *Stream) holds() bool {
+	if st.main.owner.Held() > 0 || st.main.wait != nil || st.postponed != nil {
+		return true
+	}
+	for _, s := range st.sessions {
+		if s.owner.Held() > 0 || s.wait != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// feed takes bytes from the client until out is at its bound, a request has a
+// long reply or waits, a grant comes too early, or the client is to be cut off.
+func (st *Stream) feed(in, out []byte) (rest, _ []byte) {
+	for {
+		if len(in) == 0 || st.closing || st.long != nil || len(out) >= st.hub.cfg.MaxOutput || st.Early() > 0 {
+			return in, out
+		}
+		if st.waiting() {
+			if len(in) < MaxBacklog {
+				return in, out
+			}
+			out = st.GiveUp(out)
+			continue
+		}
+		end := bytes.IndexByte(in, '\n')
+		if end < 0 {
+			return nil, st.keep(in, out)
+		}
+		line := in[:end]
+		in = in[end+1:]
+		switch {
+		case st.skipping:
+			st.skipping = false
+			continue
+		case len(st.partial) > 0:
+			if len(st.partial)+len(line) > st.hub.cfg.MaxLine {
+				out = st.tooLong(append(st.partial, line[:st.hub.cfg.MaxLine-len(st.partial)]...), out)
+			} else {
+				line = append(st.partial, line...)
+				st.partial = line
+				out = st.request(line, out)
+			}
+			st.dropPartial()
+		default:
+			out = st.request(line, out)
+		}
+	}
+}
+
+// MaxBacklog is how much input of a client that waits for a lock is kept. All of
+// it is read, or the client's end would not be noticed behind it, and what it
+// waits for would be granted to nobody.
+const MaxBacklog = 64 << 10
+
+// GiveUp ends what the stream waits for and appends the reply, since the client
+// has sent as much behind it as may be kept.
+func (st *Stream) GiveUp(out []byte) []byte {
+	if st.postponed != nil {
+		return st.makeAgain(out, true)
+	}
+	return st.main.cancelWait(out)
+}
+
+// keep copies the beginning of a line.
+func (st *Stream) keep(in, out []byte) []byte {
+	if st.skipping {
+		return out
+	}
+	room := st.hub.cfg.MaxLine - len(st.partial)
+	if len(in) > room {
+		out = st.tooLong(append(st.partial, in[:room]...), out)
+		st.dropPartial()
+		st.skipping = true
+		return out
+	}
+	st.partial = append(st.partial, in...)
+	return out
+}
+
+// keptPartial is how large a buffer for partial lines an idle stream keeps.
+const keptPartial = 256
+
+func (st *Stream) dropPartial() {
+	if cap(st.partial) > keptPartial {
+		st.partial = nil
+	}
+	st.partial = st.partial[:0]
+}
+
+// tooLong answers a line that begins with start and is over the bound.
+func (st *Stream) tooLong(start, out []byte) []byte {
+	if wire.IsHTTPStart(start) {
+		return st.refuseHTTP(out)
+	}
+	st.counters.tooLong.Add(1)
+	if st.multiplexed {
+		word, _ := wire.Parse(start)
+		number, ok := sessionNumber(word)
+		if !ok {
+			return st.invalid(out)
+		}
+		out = append(strconv.AppendUint(out, number, 10), ' ')
+	}
+	return append(out, wire.LineTooLong...)
+}
+
+func (st *Stream) refuseHTTP(out []byte) []byte {
+	st.counters.http.Add(1)
+	st.closing = true
+	return append(out, wire.HTTPRefusal...)
+}
+
+// request executes one line, given without its newline, and appends the reply
+// to out; a long one, and one that waits, comes later. It overwrites line.
+func (st *Stream) request(line, out []byte) []byte {
+	if len(line) > st.hub.cfg.MaxLine {
+		return st.tooLong(line[:st.hub.cfg.MaxLine], out)
+	}
+	verb, arg := wire.Parse(line)
+	if len(verb) == 0 {
+		return out
+	}
+	if st.multiplexed {
+		return st.dispatch(verb, arg, out)
+	}
+	c := lookup(verb)
+	if c == nil || c.flags&onlySessions != 0 {
+		if wire.IsHTTP(arg) {
+			return st.refuseHTTP(out)
+		}
+		st.counters.invalid.Add(1)
+		return out
+	}
+	return st.main.execute(c, arg, out)
+}
+
+// goOn appends the next piece of the long reply.
+func (st *Stream) goOn(out []byte) []byte {
+	out, more := st.long.next(out)
+	if !more {
+		st.endLong()
+	}
+	return out
+}
+
+// Rest gives back memory that is not needed while the client does not read.
+func (st *Stream) Rest() {
+	if st.long != nil {
+		st.long.rest()
+	}
+}
+
+func (st *Stream) endLong() {
+	if st.long != nil {
+		st.long.close()
+		st.long = nil
+	}
+}
+
+// post notes that a session can settle. Any goroutine may call it.
+//
+// woken becomes true under the mutex: who was not the first to post tells
+// nobody, so if its session were settled before it had set the flag, that would
+// stay true, and the carrier wait for what has been taken.
+func (st *Stream) post(s *Session) {
+	st.mu.Lock()
+	st.ready = append(st.ready, s)
+	first := len(st.ready) == 1
+	st.woken.Store(true)
+	st.mu.Unlock()
+	if first {
+		st.carrier.Wake()
+	}
+}
+
+// Settles tells whether Settle has something to do now.
+func (st *Stream) Settles() bool { return st.woken.Load() && st.long == nil }
+
+// Settle appends the replies of the sessions whose waits are over, until out
+// has grown to the bound on pending output, which it may pass by one reply, or a
+// grant comes too early. It does nothing while a reply is given out in pieces:
+// theirs come after it.
+func (st *Stream) Settle(out []byte) []byte {
+	for st.Settles() && len(out) < st.hub.cfg.MaxOutput && st.Early() == 0 {
+		if s := st.takeReady(); s != nil {
+			out = s.settle(out)
+		}
+	}
+	return out
+}
+
+// takeReady returns who is next. If the flag was wrong, which must not be but
+// would hang the connection, it returns nil and puts it right.
+func (st *Stream) takeReady() *Session {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	var first *Session
+	if len(st.ready) > 0 {
+		first, st.ready = st.ready[0], st.ready[1:]
+	}
+	if len(st.ready) == 0 {
+		st.ready = nil
+		st.woken.Store(false)
+	}
+	return first
+}
+
+// granted notes the fencing token of a grant. Most are far behind the clock, and
+// then nobody looks at it.
+func (st *Stream) granted(token uint64) {
+	if !st.hub.clock.seen(token) {
+		st.ahead = max(st.ahead, token)
+	}
+}
+
+// Early tells for how long the replies so far must be kept from the client. It
+// is 0 but for a grant whose fencing token the clock has not reached: grants in
+// a shard that come faster than the microseconds. Nobody may hear of it before,
+// since the server could be killed, and the next one, whose tokens begin with the
+// clock's time when it starts, would give smaller ones. Nothing is executed
+// meanwhile, either, so that a client that asks as fast as it can gets ahead by
+// one grant and not by many.
+func (st *Stream) Early() time.Duration {
+	if st.ahead == 0 {
+		return 0
+	}
+	return st.early()
+}
+
+func (st *Stream) early() time.Duration {
+	early := st.hub.clock.until(st.ahead)
+	if early == 0 {
+		st.ahead = 0
+	}
+	return early
+}
+
+// HangUp is called when the client has closed its side: it stands in no queue
+// any more, and gets the replies to what it has sent.
+func (st *Stream) HangUp() {
+	if st.leaving {
+		return
+	}
+	st.leaving = true
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.main.wait != nil {
+		st.ready = append(st.ready, &st.main)
+	}
+	for _, s := range st.sessions {
+		if s.wait != nil {
+			st.ready = append(st.ready, s)
+		}
+	}
+	if st.postponed != nil {
+		st.ready = append(st.ready, st.postponed.session)
+	}
+	st.woken.Store(len(st.ready) > 0)
+}

@@ -1,0 +1,245 @@
+package session
+
+import (
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// The commands' face in text: what a request's words mean, and the words of the
+// reply.
+
+// reply appends the line of a reply.
+func (s *Session) reply(out []byte, number uint64, text string, name []byte) []byte {
+	return wire.AppendReply(s.prefix(out), number, text, name)
+}
+
+// boolean replies with 1 or 0 and the text that goes with it.
+func (s *Session) boolean(out []byte, ok bool, yes, no string, name []byte) []byte {
+	if ok {
+		return s.reply(out, 1, yes, name)
+	}
+	return s.reply(out, 0, no, name)
+}
+
+// outcome appends the reply to a request for an exclusive lock: of a grant its
+// number is 1, but in protocol 2 the fencing token. Of one that waits there is
+// none yet.
+func (s *Session) outcome(out []byte, g shard.Grant, outcome shard.Outcome, refused string, name []byte) []byte {
+	if outcome != shard.Acquired {
+		return s.failed(out, outcome, refused, name)
+	}
+	number := uint64(1)
+	if s.stream.multiplexed {
+		number = g.Token
+	}
+	return s.reply(out, number, wire.GetSuccess, name)
+}
+
+// sharedOutcome is the same for a shared lock. The number is its count.
+func (s *Session) sharedOutcome(out []byte, g shard.Grant, outcome shard.Outcome, refused string, name []byte) []byte {
+	if outcome != shard.Acquired {
+		return s.failed(out, outcome, refused, name)
+	}
+	return s.reply(out, uint64(g.Count), wire.SharedGetSuccess, name)
+}
+
+func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name []byte) []byte {
+	switch outcome {
+	case shard.Waiting:
+		return out
+	case shard.Refused, shard.TimedOut:
+		return s.reply(out, 0, refused, name)
+	case shard.Canceled:
+		return s.reply(out, 0, wire.GetCanceled, name)
+	case shard.TooManyWait:
+		return s.reply(out, 0, wire.TooManyWaiters, name)
+	default:
+		return s.reply(out, 0, wire.TooManyLocks, name)
+	}
+}
+
+func (s *Session) textGet(name, out []byte, _ numbers) []byte {
+	g, outcome := s.get(name)
+	return s.outcome(out, g, outcome, wire.GetFailure, name)
+}
+
+func (s *Session) textGetWait(name, out []byte, n numbers) []byte {
+	g, outcome := s.getWait(name, n.a)
+	return s.outcome(out, g, outcome, wire.GetTimeout, name)
+}
+
+func (s *Session) textRelease(name, out []byte, _ numbers) []byte {
+	return s.boolean(out, s.release(name), wire.ReleaseSuccess, wire.ReleaseFailure, name)
+}
+
+func (s *Session) textInspect(name, out []byte, _ numbers) []byte {
+	return s.boolean(out, s.inspect(name), wire.IsLocked, wire.NotLocked, name)
+}
+
+func (s *Session) textGetShared(name, out []byte, _ numbers) []byte {
+	g, outcome := s.getShared(name)
+	return s.sharedOutcome(out, g, outcome, "", name)
+}
+
+func (s *Session) textGetSharedLimit(name, out []byte, n numbers) []byte {
+	g, outcome := s.getSharedLimit(name, n.a)
+	return s.sharedOutcome(out, g, outcome, wire.SharedLimitReached, name)
+}
+
+func (s *Session) textGetSharedWait(name, out []byte, n numbers) []byte {
+	g, outcome := s.getSharedWait(name, n.a, n.b)
+	return s.sharedOutcome(out, g, outcome, wire.SharedGetTimeout, name)
+}
+
+func (s *Session) textReleaseShared(name, out []byte, _ numbers) []byte {
+	return s.boolean(out, s.releaseShared(name), wire.SharedReleaseSuccess, wire.SharedReleaseFailure, name)
+}
+
+func (s *Session) textInspectShared(name, out []byte, _ numbers) []byte {
+	if count := s.inspectShared(name); count > 0 {
+		return s.reply(out, uint64(count), wire.SharedIsLocked, name)
+	}
+	return s.reply(out, 0, wire.SharedNotLocked, name)
+}
+
+func (s *Session) textToken(name, out []byte, _ numbers) []byte {
+	if token, ok := s.token(name); ok {
+		return s.reply(out, token, wire.LockToken, name)
+	}
+	return s.reply(out, 0, wire.NotHeld, name)
+}
+
+func rate(limit, ms uint64) shard.Rate {
+	return shard.Rate{Limit: uint32(limit), Window: ms * uint64(time.Millisecond)}
+}
+
+func (s *Session) textTakeRate(name, out []byte, n numbers) []byte {
+	v := s.hub.TakeRate(name, rate(n.a, n.b), uint32(n.c))
+	switch v.Outcome {
+	case shard.Acquired:
+		return s.reply(out, uint64(v.Open), wire.RateAllowed, name)
+	case shard.Refused:
+		const ms = uint64(time.Millisecond)
+		return wire.AppendRateLimited(s.prefix(out), (v.Retry+ms-1)/ms, name)
+	}
+	return s.failed(out, v.Outcome, "", name)
+}
+
+func (s *Session) textInspectRate(name, out []byte, n numbers) []byte {
+	return s.reply(out, uint64(s.hub.OpenRate(name, rate(n.a, n.b))), wire.RateOpen, name)
+}
+
+// settle appends the reply to the request that waits, if its time has come.
+func (s *Session) settle(out []byte) []byte {
+	if p := s.stream.postponed; p != nil && p.session == s {
+		return s.stream.makeAgain(out, s.stream.leaving)
+	}
+	return s.over(out, s.stream.leaving)
+}
+
+// cancelWait ends the wait, if any, and appends the reply to the request that
+// waited.
+func (s *Session) cancelWait(out []byte) []byte { return s.over(out, true) }
+
+func (s *Session) over(out []byte, cancel bool) []byte {
+	w := s.wait
+	if w == nil {
+		return out
+	}
+	g, outcome := s.waited(cancel)
+	if w.kind == shard.Shared {
+		return s.sharedOutcome(out, g, outcome, wire.SharedGetTimeout, w.name)
+	}
+	return s.outcome(out, g, outcome, wire.GetTimeout, w.name)
+}
+
+func (s *Session) textCancel(_, out []byte, _ numbers) []byte {
+	return append(s.prefix(s.cancelWait(out)), wire.OK...)
+}
+
+func (s *Session) textPing(_, out []byte, _ numbers) []byte {
+	return append(s.prefix(out), wire.Pong...)
+}
+
+// textAuth accepts any token: this server asks for none.
+func (s *Session) textAuth(_, out []byte, _ numbers) []byte {
+	return append(s.prefix(out), wire.OK...)
+}
+
+// textHello begins protocol 2, with the next line.
+func (s *Session) textHello(_, out []byte, _ numbers) []byte {
+	out = append(s.prefix(out), wire.Hello2...)
+	out = append(out, s.hub.cfg.Version...)
+	s.stream.multiplexed = true
+	return append(out, '\n')
+}
+
+func (s *Session) textMe(_, out []byte, _ numbers) []byte {
+	out = append(s.prefix(out), "1 "...)
+	out = append(out, s.peer.addr()...)
+	out = append(out, ' ')
+	out = append(out, s.peer.name()...)
+	return append(out, '\n')
+}
+
+func (s *Session) textIAm(name, out []byte, _ numbers) []byte {
+	s.hub.directory.register(s.peer, string(name))
+	return append(s.prefix(out), wire.OK...)
+}
+
+// list begins a reply that is given out in pieces.
+func (s *Session) list(l longReply, out []byte) []byte {
+	s.stream.long = l
+	return out
+}
+
+func (s *Session) textDump(name, out []byte, _ numbers) []byte {
+	if len(name) == 0 {
+		return s.list(&dumpReply{session: s, holds: s.hub.holds(shard.Exclusive)}, out)
+	}
+	if p := s.hub.holder(name); p != nil {
+		out = wire.AppendPair(s.item(out), name, p.name())
+	}
+	return s.end(out)
+}
+
+func (s *Session) textDumpShared(name, out []byte, _ numbers) []byte {
+	l := &dumpReply{session: s}
+	if len(name) == 0 {
+		l.holds = s.hub.holds(shard.Shared)
+	} else {
+		l.holds = s.hub.holdsOf(name)
+	}
+	return s.list(l, out)
+}
+
+// textDumpMap answers `dump`. Like glockd, it takes any argument but "shared"
+// for none.
+func (s *Session) textDumpMap(arg, out []byte, _ numbers) []byte {
+	kind := shard.Exclusive
+	if string(arg) == "shared" {
+		kind = shard.Shared
+	}
+	out = s.prefix(out)
+	if s.stream.multiplexed {
+		out = append(out, "1 "...)
+	}
+	return s.list(&mapReply{sorted: s.hub.sorted(kind)}, append(out, "map["...))
+}
+
+func (s *Session) textWho(name, out []byte, _ numbers) []byte {
+	return s.list(&whoReply{session: s, only: string(name)}, out)
+}
+
+func (s *Session) textQuery(_, out []byte, _ numbers) []byte {
+	if s.catchUp() {
+		return out
+	}
+	return s.list(countersReply{s}, out)
+}
+
+func (s *Session) textQuit(_, out []byte, _ numbers) []byte {
+	return s.list(quitReply{s}, s.cancelWait(out))
+}

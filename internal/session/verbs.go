@@ -1,0 +1,111 @@
+package session
+
+import (
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// What the commands about one lock or rate do, with values in and out.
+
+// get acquires the exclusive lock name.
+func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
+	g, outcome := s.hub.locks.Get(&s.owner, name)
+	s.granted(g)
+	return g, outcome
+}
+
+// getWait is like get, but waits in the queue for some milliseconds.
+func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
+	due := s.patience(ms)
+	g, outcome := s.hub.locks.GetWait(&s.owner, name, due)
+	s.granted(g)
+	if outcome == shard.Waiting {
+		s.waitFor(shard.Exclusive, name, due)
+	}
+	return g, outcome
+}
+
+func (s *Session) release(name []byte) bool { return s.hub.locks.Release(&s.owner, name) }
+func (s *Session) inspect(name []byte) bool { return s.hub.locks.Inspect(name) }
+
+// getShared acquires the shared lock name, whoever else holds it.
+func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
+	return s.hub.locks.GetShared(&s.owner, name)
+}
+
+// getSharedLimit acquires the shared lock name while fewer than limit hold it.
+func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.Outcome) {
+	return s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
+}
+
+// getSharedWait is the same, but waits in the queue for some milliseconds.
+func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, shard.Outcome) {
+	due := s.patience(ms)
+	g, outcome := s.hub.locks.GetSharedWait(&s.owner, name, uint32(limit), due)
+	if outcome == shard.Waiting {
+		s.waitFor(shard.Shared, name, due)
+	}
+	return g, outcome
+}
+
+func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseShared(&s.owner, name) }
+func (s *Session) inspectShared(name []byte) int  { return s.hub.locks.InspectShared(name) }
+
+// token returns the fencing token of the exclusive lock name, if the session
+// holds it.
+func (s *Session) token(name []byte) (uint64, bool) { return s.hub.locks.Token(&s.owner, name) }
+
+// TakeRate takes units of a rate, which is not the business of any session.
+func (h *Hub) TakeRate(name []byte, r shard.Rate, units uint32) shard.Verdict {
+	v := h.locks.Take(name, r, units, h.clock.nanoseconds())
+	if v.Outcome == shard.Acquired {
+		h.clock.expect(h.clock.milliseconds() + sweepMilliseconds)
+	}
+	return v
+}
+
+// OpenRate returns how many units of a rate are open.
+func (h *Hub) OpenRate(name []byte, r shard.Rate) uint32 {
+	return h.locks.Open(name, r, h.clock.nanoseconds())
+}
+
+// granted notes a grant's fencing token; a zero one is none.
+func (s *Session) granted(g shard.Grant) { s.stream.granted(g.Token) }
+
+// patience returns until when to wait, 0 when there is no time to.
+func (s *Session) patience(ms uint64) (due uint64) {
+	if ms == 0 || s.stream.leaving {
+		return 0
+	}
+	return s.hub.clock.milliseconds() + ms
+}
+
+// waitFor notes what the session waits for, until a time.
+func (s *Session) waitFor(kind shard.Kind, name []byte, due uint64) {
+	s.wait = &wait{name: append([]byte(nil), name...), kind: kind, since: time.Now()}
+	s.hub.clock.expect(due)
+}
+
+// waited returns what became of the wait, which is over then unless that is
+// Waiting. With cancel it is over in any case.
+func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
+	end := s.hub.locks.Settle
+	if cancel {
+		end = s.hub.locks.Cancel
+	}
+	g, outcome := end(&s.owner)
+	s.granted(g)
+	result := waitCanceled
+	switch outcome {
+	case shard.Waiting:
+		return g, outcome
+	case shard.Acquired:
+		result = waitGranted
+	case shard.TimedOut:
+		result = waitTimedOut
+	}
+	s.stream.counters.waited(result, s.wait.since)
+	s.wait = nil
+	return g, outcome
+}
