@@ -75,15 +75,20 @@ func (st *Stream) session(n uint32) *Session {
 // prefix appends what a line for a session begins with: nothing in protocol 1.
 func (s *Session) prefix(out []byte) []byte {
 	if s.stream.multiplexed {
-		out = append(strconv.AppendUint(out, uint64(s.number), 10), ' ')
+		return s.appendNumber(out)
 	}
 	return out
+}
+
+//go:noinline
+func (s *Session) appendNumber(out []byte) []byte {
+	return append(strconv.AppendUint(out, uint64(s.number), 10), ' ')
 }
 
 // item appends what a line of a reply of many lines begins with.
 func (s *Session) item(out []byte) []byte {
 	if s.stream.multiplexed {
-		out = append(s.prefix(out), wire.Item...)
+		return append(s.appendNumber(out), wire.Item...)
 	}
 	return out
 }

@@ -113,7 +113,9 @@ const LongTurn = 500 * time.Microsecond
 func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	fed := len(in) > 0
 	for {
-		out = st.Settle(out)
+		if st.woken.Load() {
+			out = st.Settle(out)
+		}
 		in, out, next = st.Answer(in, out)
 		switch {
 		case next == More || next == Full || next == Early:
@@ -443,6 +445,7 @@ func (st *Stream) Early() time.Duration {
 	return st.early()
 }
 
+//go:noinline
 func (st *Stream) early() time.Duration {
 	early := st.hub.clock.until(st.ahead)
 	if early == 0 {
