@@ -119,8 +119,8 @@ func (t *Set) Get(o *Owner, name []byte) (Grant, Outcome) {
 }
 
 // GetWait is like Get, but when somebody else holds the lock, o waits for it
-// in line until due, in milliseconds on the clock of Expire; 0 means that it
-// does not wait.
+// in its queue until due, in milliseconds on the clock of Expire; 0 means that
+// it does not wait.
 func (t *Set) GetWait(o *Owner, name []byte, due uint64) (Grant, Outcome) {
 	return t.get(o, name, due, false)
 }
@@ -199,8 +199,8 @@ func (t *Set) GetSharedLimit(o *Owner, name []byte, limit uint32) (Grant, Outcom
 	return t.getShared(o, name, min(limit, noLimit-1), 0)
 }
 
-// GetSharedWait is like GetSharedLimit, but waits in line until due; 0 means
-// that it does not wait.
+// GetSharedWait is like GetSharedLimit, but waits in the queue until due; 0
+// means that it does not wait.
 func (t *Set) GetSharedWait(o *Owner, name []byte, limit uint32, due uint64) (Grant, Outcome) {
 	return t.getShared(o, name, min(limit, noLimit-1), due)
 }

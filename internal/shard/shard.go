@@ -32,7 +32,7 @@ type Shard struct {
 	latest   uint64 // the latest time that a Take came with
 	hand     uint32 // the limiter that is looked at next for being full
 
-	behind []uint32         // shared locks whose lines have more to be served
+	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
 	_ [96]byte // to whole cache lines, and one between neighbours
@@ -43,7 +43,7 @@ type exclusive struct {
 	name
 	owner      uint32
 	prev, next uint32    // in the owner's list
-	line       uint32    // the first of those who wait; 0: nobody
+	queue      uint32    // the first of those who wait; 0: nobody
 	fence      [2]uint32 // the fencing token, its lower half first
 }
 
@@ -66,7 +66,7 @@ type shared struct {
 	name
 	count       uint32
 	first, last uint32
-	line        uint32 // the first of those who wait; 0: nobody
+	queue       uint32 // the first of those who wait; 0: nobody
 }
 
 // A hold is one owner's part in a shared lock.
@@ -138,7 +138,7 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 		if !s.set.roomToWait() {
 			return Grant{}, TooManyWait
 		}
-		s.enqueueLocked(o, Exclusive, ref, &e.line, 0, due)
+		s.enqueueLocked(o, Exclusive, ref, &e.queue, 0, due)
 		return Grant{}, Waiting
 	}
 	if room := s.roomLocked(o); room != Acquired {
@@ -191,7 +191,7 @@ func (s *Shard) dropLocked(o *Owner, ref uint32) {
 		s.exclusive.at(e.next).prev = e.prev
 	}
 	o.held--
-	if e.line != 0 {
+	if e.queue != 0 {
 		s.serveLocked(ref, &o.served)
 		return
 	}
@@ -214,7 +214,7 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		if s.findHoldLocked(lock, o.ID) != 0 {
 			return Grant{Count: int(l.count)}, Acquired
 		}
-		if limit != noLimit && (l.line != 0 || l.count >= limit) {
+		if limit != noLimit && (l.queue != 0 || l.count >= limit) {
 			if wait = true; due == 0 {
 				return Grant{}, Refused
 			}
@@ -228,7 +228,7 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 			s.returnPermitLocked()
 			return Grant{}, TooManyWait
 		}
-		s.enqueueLocked(o, Shared, lock, &s.shared.at(lock).line, limit, due)
+		s.enqueueLocked(o, Shared, lock, &s.shared.at(lock).queue, limit, due)
 		return Grant{}, Waiting
 	}
 	if lock == 0 {
@@ -320,7 +320,7 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	s.returnPermitLocked()
 	s.stats.Holders--
 	l.count--
-	if l.line != 0 {
+	if l.queue != 0 {
 		s.serveSharedLocked(lock, &o.served)
 	}
 	if l.count > 0 {

@@ -25,7 +25,7 @@ const (
 	TimedOut                   // waited as long as was asked for
 	Canceled                   // stopped waiting
 	Outcomes
-	Waiting = Outcomes // stands in line; what becomes of it is not known yet
+	Waiting = Outcomes // in the queue; what becomes of it is not known yet
 )
 
 func (o Outcome) String() string {

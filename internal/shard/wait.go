@@ -1,16 +1,21 @@
 package shard
 
-// A waiter is an owner in a lock's line. The line is a ring in the order of
-// arrival, and the lock knows its head; the head is never passed over.
+// A waiter is an owner in a lock's queue: a ring in the order of arrival, of
+// which the lock knows the head.
+//
+// The head is never passed over, even for one whose limit would let it in: who
+// asks for a small limit would starve as long as others with larger ones keep
+// arriving. So nobody waits for those who came later: first come, first served
+// is what a client that waits is promised.
 //
 // What becomes of a waiter - granted, timed out, canceled - is decided once,
 // under the shard's mutex. A waiter that was granted or has timed out is in no
-// line any more, but stays until its owner has settled it: only then does the
+// queue any more, but stays until its owner has settled it: only then does the
 // owner know.
 type waiter struct {
 	lock       uint32
 	owner      uint32
-	prev, next uint32 // in the line
+	prev, next uint32 // in the queue
 	limit      uint32 // of a shared lock: how many may hold it; granted: how many do
 	kind       Kind
 	state      waiterState
@@ -23,7 +28,7 @@ type waiter struct {
 type waiterState uint8
 
 const (
-	inLine waiterState = iota
+	queued waiterState = iota
 	granted
 	timedOut
 )
@@ -36,7 +41,7 @@ type Grant struct {
 	Count int
 }
 
-// enqueueLocked puts o at the end of the line that begins at head.
+// enqueueLocked puts o at the end of the queue that begins at head.
 func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, limit uint32, due uint64) {
 	if s.wheel == nil {
 		s.wheel = new(wheel)
@@ -57,7 +62,7 @@ func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, li
 	o.waiter, o.waitsAt = ref, uint32(s.pos)
 }
 
-// dequeueLocked takes a waiter out of its line. It stays allocated.
+// dequeueLocked takes a waiter out of its queue. It stays allocated.
 func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 	w := s.waiters.at(ref)
 	if w.next == ref {
@@ -73,26 +78,26 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 	s.set.waiting.Add(-1)
 }
 
-// leaveLocked takes out of line a waiter that gets nothing, and serves those
-// behind it whom only it kept back.
+// leaveLocked takes a waiter that gets nothing out of its queue, and serves
+// those behind it whom only it kept back.
 func (s *Shard) leaveLocked(ref uint32, served *[]uint32) {
 	w := s.waiters.at(ref)
 	if w.kind == Exclusive {
-		s.dequeueLocked(ref, &s.exclusive.at(w.lock).line)
+		s.dequeueLocked(ref, &s.exclusive.at(w.lock).queue)
 		return
 	}
-	s.dequeueLocked(ref, &s.shared.at(w.lock).line)
+	s.dequeueLocked(ref, &s.shared.at(w.lock).queue)
 	s.returnPermitLocked()
 	s.serveSharedLocked(w.lock, served)
 }
 
-// serveLocked gives an exclusive lock that is let go to the head of its line.
+// serveLocked gives an exclusive lock that is let go to the head of its queue.
 // It is linked into the new owner's list when that settles.
 func (s *Shard) serveLocked(lock uint32, served *[]uint32) {
 	e := s.exclusive.at(lock)
-	ref := e.line
+	ref := e.queue
 	w := s.waiters.at(ref)
-	s.dequeueLocked(ref, &e.line)
+	s.dequeueLocked(ref, &e.queue)
 	s.wheel.remove(&s.waiters, ref)
 	w.state = granted
 	e.owner, e.prev, e.next = w.owner, 0, 0
@@ -104,14 +109,14 @@ func (s *Shard) serveLocked(lock uint32, served *[]uint32) {
 // serveBatch is how many are served under one hold of a shard's mutex.
 const serveBatch = 256
 
-// serveSharedLocked gives a shared lock to as many from the head of its line
+// serveSharedLocked gives a shared lock to as many from the head of its queue
 // as their limits allow. Each has had a permit since it began to wait. Past a
 // batch, the lock is noted for serveBehind to go on with; but it is never left
-// with a line and nobody who holds it.
+// with a queue and nobody who holds it.
 func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
 	l := s.shared.at(lock)
-	for l.line != 0 {
-		ref := l.line
+	for l.queue != 0 {
+		ref := l.queue
 		w := s.waiters.at(ref)
 		if l.count >= w.limit {
 			return
@@ -120,7 +125,7 @@ func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
 			s.behind = append(s.behind, lock)
 			return
 		}
-		s.dequeueLocked(ref, &l.line)
+		s.dequeueLocked(ref, &l.queue)
 		s.wheel.remove(&s.waiters, ref)
 		w.state = granted
 		s.addHoldLocked(lock, w.owner)
@@ -134,7 +139,7 @@ func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
 // as any other lock from here on.
 func (s *Shard) settleLocked(o *Owner) (Grant, Outcome) {
 	w := *s.waiters.at(o.waiter)
-	if w.state == inLine {
+	if w.state == queued {
 		return Grant{}, Waiting
 	}
 	s.waiters.release(o.waiter)
@@ -253,7 +258,7 @@ func (t *Set) tell(s *Shard, owners *[]uint32) {
 	}
 }
 
-// serveBehind goes on with the lines of a shard that were left, a batch under
+// serveBehind goes on with the queues of a shard that were left, a batch under
 // each hold of its mutex. A lock that is another one meanwhile does not mind:
 // it has been served all that it may.
 func (t *Set) serveBehind(s *Shard) {

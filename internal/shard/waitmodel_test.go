@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A line is everything that waiting does, said in slices: a queue a lock.
-type lineModel struct {
+// A queueModel is everything that waiting does, said in slices: a queue a lock.
+type queueModel struct {
 	cfg       Config
 	now       uint64
 	exclusive map[string]*modelLock
@@ -20,7 +20,7 @@ type lineModel struct {
 
 type modelLock struct {
 	holders []uint32 // in the order of their grants
-	line    []*modelOwner
+	queue   []*modelOwner
 }
 
 type modelOwner struct {
@@ -39,7 +39,7 @@ type modelWait struct {
 	count int
 }
 
-func (m *lineModel) lock(k Kind, name string) *modelLock {
+func (m *queueModel) lock(k Kind, name string) *modelLock {
 	locks := m.exclusive
 	if k == Shared {
 		locks = m.shared
@@ -51,17 +51,17 @@ func (m *lineModel) lock(k Kind, name string) *modelLock {
 }
 
 // total is what counts for the bound on locks.
-func (m *lineModel) total() (n int) {
+func (m *queueModel) total() (n int) {
 	for _, l := range m.exclusive {
 		n += len(l.holders)
 	}
 	for _, l := range m.shared {
-		n += len(l.holders) + len(l.line)
+		n += len(l.holders) + len(l.queue)
 	}
 	return n
 }
 
-func (m *lineModel) waiters() (n int) {
+func (m *queueModel) waiters() (n int) {
 	for _, o := range m.owners {
 		if o.wait != nil && !o.wait.over {
 			n++
@@ -71,7 +71,7 @@ func (m *lineModel) waiters() (n int) {
 }
 
 // get is all requests for locks. limit 0 means none, -1 an exclusive lock.
-func (m *lineModel) get(o *modelOwner, name string, limit int, due uint64, plain bool) (count int, out Outcome) {
+func (m *queueModel) get(o *modelOwner, name string, limit int, due uint64, plain bool) (count int, out Outcome) {
 	k := Shared
 	if limit < 0 {
 		k = Exclusive
@@ -89,7 +89,7 @@ func (m *lineModel) get(o *modelOwner, name string, limit int, due uint64, plain
 		return len(l.holders), Acquired
 	}
 	blocked := k == Exclusive && len(l.holders) > 0 ||
-		k == Shared && limit > 0 && (len(l.line) > 0 || len(l.holders) >= limit)
+		k == Shared && limit > 0 && (len(l.queue) > 0 || len(l.holders) >= limit)
 	if blocked && due == 0 {
 		return 0, Refused
 	}
@@ -104,7 +104,7 @@ func (m *lineModel) get(o *modelOwner, name string, limit int, due uint64, plain
 			return 0, TooManyWait
 		}
 		o.wait = &modelWait{kind: k, name: name, limit: limit, due: due}
-		l.line = append(l.line, o)
+		l.queue = append(l.queue, o)
 		return 0, Waiting
 	}
 	l.holders = append(l.holders, o.id)
@@ -112,15 +112,15 @@ func (m *lineModel) get(o *modelOwner, name string, limit int, due uint64, plain
 	return len(l.holders), Acquired
 }
 
-// serve gives a lock to whom of its line may have it now.
-func (m *lineModel) serve(k Kind, name string) {
+// serve gives a lock to whom of its queue may have it now.
+func (m *queueModel) serve(k Kind, name string) {
 	l := m.lock(k, name)
-	for len(l.line) > 0 {
-		o := l.line[0]
+	for len(l.queue) > 0 {
+		o := l.queue[0]
 		if k == Exclusive && len(l.holders) > 0 || k == Shared && len(l.holders) >= o.wait.limit {
 			return
 		}
-		l.line = l.line[1:]
+		l.queue = l.queue[1:]
 		l.holders = append(l.holders, o.id)
 		o.wait.over, o.wait.out, o.wait.count = true, Acquired, len(l.holders)
 		m.stats.Acquire[k][Acquired]++
@@ -128,7 +128,7 @@ func (m *lineModel) serve(k Kind, name string) {
 	}
 }
 
-func (m *lineModel) release(k Kind, o *modelOwner, name string) bool {
+func (m *queueModel) release(k Kind, o *modelOwner, name string) bool {
 	l := m.lock(k, name)
 	i := slices.Index(l.holders, o.id)
 	if i < 0 {
@@ -142,7 +142,7 @@ func (m *lineModel) release(k Kind, o *modelOwner, name string) bool {
 	return true
 }
 
-func (m *lineModel) settle(o *modelOwner) (count int, out Outcome) {
+func (m *queueModel) settle(o *modelOwner) (count int, out Outcome) {
 	w := o.wait
 	if !w.over {
 		return 0, Waiting
@@ -154,14 +154,14 @@ func (m *lineModel) settle(o *modelOwner) (count int, out Outcome) {
 	return w.count, w.out
 }
 
-func (m *lineModel) leave(o *modelOwner) {
+func (m *queueModel) leave(o *modelOwner) {
 	l := m.lock(o.wait.kind, o.wait.name)
-	i := slices.Index(l.line, o)
-	l.line = slices.Delete(l.line, i, i+1)
+	i := slices.Index(l.queue, o)
+	l.queue = slices.Delete(l.queue, i, i+1)
 	m.serve(o.wait.kind, o.wait.name)
 }
 
-func (m *lineModel) cancel(o *modelOwner) (count int, out Outcome) {
+func (m *queueModel) cancel(o *modelOwner) (count int, out Outcome) {
 	if count, out = m.settle(o); out != Waiting {
 		return count, out
 	}
@@ -173,7 +173,7 @@ func (m *lineModel) cancel(o *modelOwner) (count int, out Outcome) {
 }
 
 // due returns who waits, by due time.
-func (m *lineModel) due() (all []*modelOwner) {
+func (m *queueModel) due() (all []*modelOwner) {
 	for _, o := range m.owners {
 		if o.wait != nil && !o.wait.over {
 			all = append(all, o)
@@ -183,7 +183,7 @@ func (m *lineModel) due() (all []*modelOwner) {
 	return all
 }
 
-func (m *lineModel) expire(now uint64) {
+func (m *queueModel) expire(now uint64) {
 	m.now = now
 	for {
 		all := m.due()
@@ -198,7 +198,7 @@ func (m *lineModel) expire(now uint64) {
 	}
 }
 
-func (m *lineModel) end(o *modelOwner) {
+func (m *queueModel) end(o *modelOwner) {
 	for k, locks := range [...]map[string]*modelLock{m.exclusive, m.shared} {
 		for name, l := range locks {
 			if i := slices.Index(l.holders, o.id); i >= 0 {
@@ -212,7 +212,7 @@ func (m *lineModel) end(o *modelOwner) {
 	delete(m.owners, o.id)
 }
 
-func (m *lineModel) counted() Stats {
+func (m *queueModel) counted() Stats {
 	st := m.stats
 	for _, l := range m.exclusive {
 		st.Locks[Exclusive] += len(l.holders)
@@ -236,7 +236,7 @@ func TestModelOfWaiting(t *testing.T) {
 			Notify:        func(id uint32) { told = append(told, id) },
 		}
 		set := New(rapid.SampledFrom([]int{1, 4}).Draw(t, "shards"), cfg)
-		m := &lineModel{cfg: cfg, exclusive: map[string]*modelLock{}, shared: map[string]*modelLock{}, owners: map[uint32]*modelOwner{}}
+		m := &queueModel{cfg: cfg, exclusive: map[string]*modelLock{}, shared: map[string]*modelLock{}, owners: map[uint32]*modelOwner{}}
 		type pair struct {
 			o *Owner
 			m *modelOwner
