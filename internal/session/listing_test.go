@@ -154,7 +154,7 @@ func TestListingsThatAreNotRead(t *testing.T) {
 		newStream(h, fmt.Sprintf("s:%d", i), nil).request([]byte("iam "+name), nil)
 	}
 	for _, in := range []string{"d\n", "sd\n", "dump\n", "dump shared\n", "who\n"} {
-		before := heap()
+		before := stress.Heap()
 		var streams []*Stream
 		var pending [][]byte
 		longest := 0
@@ -169,7 +169,7 @@ func TestListingsThatAreNotRead(t *testing.T) {
 			longest = max(longest, len(out))
 			streams, pending = append(streams, s), append(pending, bytes.Clone(out))
 		}
-		each := (heap() - before) / clients
+		each := (stress.Heap() - before) / clients
 		t.Logf("%q: %d bytes each", in, each)
 		if each > most {
 			t.Errorf("%q: a client that does not read costs %d bytes", in, each)
@@ -182,15 +182,6 @@ func TestListingsThatAreNotRead(t *testing.T) {
 			s.Close()
 		}
 	}
-}
-
-// heap is how much memory is in use.
-func heap() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
 }
 
 // A name is never shown with somebody who did not hold it, though a listing may

@@ -106,15 +106,27 @@ func checkProbe(t *testing.T, x *index, hash uint32, want []uint32) {
 
 // sizes returns how many slots the segments have, and how many segments.
 func (x *index) sizes() (slots, segments int) {
-	seen := map[*segment]bool{}
-	for _, s := range x.dir {
-		if !seen[s] {
-			seen[s] = true
-			slots += len(s.slots)
-			segments++
-		}
+	for seg := range x.segments() {
+		slots += len(seg.slots)
+		segments++
 	}
 	return
+}
+
+// total returns how many entries there are.
+func (x *index) total() (n int) {
+	for seg := range x.segments() {
+		n += int(seg.used)
+	}
+	return n
+}
+
+func (x *index) segments() map[*segment]bool {
+	all := map[*segment]bool{}
+	for _, seg := range x.dir {
+		all[seg] = true
+	}
+	return all
 }
 
 // checkEmptied checks that an index from which everything was removed is

@@ -377,28 +377,7 @@ func testModel(t *testing.T, names *rapid.Generator[string]) {
 		if st := w.set.Stats(); st.Locks != [Kinds]int{} || st.Holders != 0 {
 			t.Fatalf("in the end %v locks and %d holders are left", st.Locks, st.Holders)
 		}
-		for i := range w.set.shards {
-			s := &w.set.shards[i]
-			for _, n := range []int{
-				inUse(&s.exclusive), inUse(&s.shared), inUse(&s.holds), inUse(&s.names.blocks),
-				s.byName.total(), s.bySharing.total(), s.byHolder.total(),
-			} {
-				if n != 0 {
-					t.Fatalf("in the end shard %d has %d items in use", i, n)
-				}
-			}
-			if len(s.walks) != 0 {
-				t.Fatalf("in the end a walk is in shard %d", i)
-			}
-		}
-		// Every permit is back.
-		got := w.set.bound.left.Load()
-		if w.set.reclaim() {
-			got = w.set.bound.left.Load() + 1 // it took one
-		}
-		if got != int64(w.limits.Locks) {
-			t.Fatalf("in the end there are %d permits, want %d", got, w.limits.Locks)
-		}
+		checkUnused(t, w.set, w.limits)
 	})
 }
 
@@ -406,17 +385,6 @@ func inUse[T any](s *slab[T]) (n int) {
 	for _, c := range s.chunks {
 		if c != nil {
 			n += chunkItems - int(c.nfree)
-		}
-	}
-	return n
-}
-
-func (x *index) total() (n int) {
-	seen := map[*segment]bool{}
-	for _, s := range x.dir {
-		if !seen[s] {
-			seen[s] = true
-			n += int(s.used)
 		}
 	}
 	return n

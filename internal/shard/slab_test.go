@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"unsafe"
+
+	"github.com/nylen/lockd/internal/stress"
 )
 
 // The garbage collector does not look into memory without pointers, which is
@@ -206,14 +208,6 @@ func TestSlabReturnsPeak(t *testing.T) {
 	}
 }
 
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // The memory of a million locks is there for others when they are released.
 func TestMemoryAfterPeak(t *testing.T) {
 	n := 1_000_000
@@ -227,12 +221,12 @@ func TestMemoryAfterPeak(t *testing.T) {
 		buf = append(buf[:0], "a-name-that-does-not-fit-into-head/"...)
 		return strconv.AppendInt(buf, int64(i), 10)
 	}
-	before := heap()
+	before := stress.Heap()
 	for i := range n / 2 {
 		get(set, o, name(i))
 		getShared(set, o, name(i))
 	}
-	peak := heap() - before
+	peak := stress.Heap() - before
 	if o.Held() != n {
 		t.Fatalf("%d held, want %d", o.Held(), n)
 	}
@@ -242,7 +236,7 @@ func TestMemoryAfterPeak(t *testing.T) {
 		set.ReleaseShared(o, name(i))
 	}
 	set.ReleaseAll(o)
-	left := heap() - before
+	left := stress.Heap() - before
 	t.Logf("%d bytes left after release", left)
 	if left > peak/16 {
 		t.Errorf("%d bytes left of a peak of %d", left, peak)

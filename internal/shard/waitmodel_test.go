@@ -499,6 +499,9 @@ func checkUnused(t fataler, set *Set, cfg Config) {
 				t.Fatalf("in the end shard %d has %d %s in use", i, n, what)
 			}
 		}
+		if len(s.walks) != 0 {
+			t.Fatalf("in the end a walk is in shard %d", i)
+		}
 		if s.wheel != nil && (s.wheel.count != 0 || s.wheel.used != [wheelLevels]uint64{}) {
 			t.Fatalf("in the end the wheel of shard %d has %d", i, s.wheel.count)
 		}

@@ -1,6 +1,6 @@
 // Package stress makes life hard for tests of what the race detector does not
-// see: wake-ups that get lost, and flags that are not true for a moment. Only
-// tests use it.
+// see: wake-ups that get lost, flags that are not true for a moment, and memory
+// that is kept. Only tests use it.
 package stress
 
 import (
@@ -50,4 +50,13 @@ func Crowd(tb testing.TB) {
 			busy.Wait()
 		})
 	}
+}
+
+// Heap is how many bytes are in use when all garbage is collected.
+func Heap() int64 {
+	runtime.GC()
+	runtime.GC() // what is in a pool survives the first one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
