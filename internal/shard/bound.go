@@ -88,12 +88,15 @@ func (t *Set) reclaim() bool {
 	return b.draw(1) == 1
 }
 
-// lockWithPermit locks the shard once more for a request that found it full,
-// with a permit for it if there is one anywhere.
-func (s *Shard) lockWithPermit() {
+// fetchPermitLocked tells whether a request that found the table full is to be
+// made again: another shard had a permit to spare, and there is one here now.
+// The mutex was let go meanwhile, so what the request has seen may have changed.
+func (s *Shard) fetchPermitLocked() bool {
+	s.mu.Unlock()
 	found := s.set.reclaim()
 	s.mu.Lock()
 	if found {
 		s.permits++
 	}
+	return s.permits > 0
 }

@@ -73,9 +73,7 @@ func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
 	s, hash := t.pick(name)
 	s.mu.Lock()
 	v := s.takeLocked(hash, name, r, units, now)
-	if v.Outcome == Full {
-		s.mu.Unlock()
-		s.lockWithPermit()
+	for v.Outcome == Full && s.fetchPermitLocked() {
 		v = s.takeLocked(hash, name, r, units, now)
 	}
 	switch v.Outcome {

@@ -129,9 +129,7 @@ func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome
 	s, hash := t.pick(name)
 	s.mu.Lock()
 	grant, out := s.getLocked(o, hash, name, due)
-	if out == Full {
-		s.mu.Unlock()
-		s.lockWithPermit()
+	for out == Full && s.fetchPermitLocked() {
 		grant, out = s.getLocked(o, hash, name, due)
 	}
 	s.countLocked(Exclusive, out, plain)
@@ -209,9 +207,7 @@ func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant,
 	s, hash := t.pick(name)
 	s.mu.Lock()
 	grant, out := s.getSharedLocked(o, hash, name, limit, due)
-	if out == Full {
-		s.mu.Unlock()
-		s.lockWithPermit()
+	for out == Full && s.fetchPermitLocked() {
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
 	s.countLocked(Shared, out, limit == noLimit)
