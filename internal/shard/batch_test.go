@@ -67,7 +67,7 @@ func TestOrphansWithLongNames(t *testing.T) {
 		for o.held > 0 {
 			before := o.held
 			s.mu.Lock()
-			s.releaseBatchLocked(o, true)
+			s.releaseBatchLocked(o, orphaned)
 			s.mu.Unlock()
 			if gone := before - o.held; gone == 0 || gone > most {
 				t.Fatalf("%d with names of %d bytes at a time, want at most %d", gone, size, most)

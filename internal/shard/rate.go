@@ -70,28 +70,19 @@ type Verdict struct {
 // at once: what was taken before counts, but never as more than a whole
 // window.
 func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	v := s.takeLocked(hash, name, r, units, now)
 	for v.Outcome == Full && s.fetchPermitLocked() {
 		v = s.takeLocked(hash, name, r, units, now)
 	}
-	switch v.Outcome {
-	case Acquired:
-		s.stats.Allowed++
-	case Refused:
-		s.stats.Limited++
-	default:
-		s.stats.RatesFull++
-	}
+	s.recordLocked(rates, v.Outcome.event())
 	s.mu.Unlock()
 	return v
 }
 
 // Open returns how many units of the rate called name are open.
 func (t *Set) Open(name []byte, r Rate, now uint64) uint32 {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	return r.open(s.debtLocked(s.findLimiterLocked(hash, name), r, max(now, s.latest)))
 }
@@ -160,7 +151,6 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 		ref = s.limiters.alloc()
 		s.names.set(&s.limiters.at(ref).name, hash, name)
 		s.byLimit.insert(hash, ref)
-		s.stats.Limiters++
 		s.set.limiters.Add(1)
 	}
 	s.limiters.at(ref).setFull(now, after)
@@ -173,7 +163,7 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 func (s *Shard) sweepLocked(now uint64, n int) {
 	now = s.notBeforeLocked(now)
 	end := s.limiters.end()
-	for ; n > 0 && s.stats.Limiters > 0; n-- {
+	for ; n > 0 && s.limiters.live > 0; n-- {
 		if s.hand++; s.hand >= end {
 			s.hand = 1
 		}
@@ -190,7 +180,6 @@ func (s *Shard) sweepLocked(now uint64, n int) {
 		s.names.clear(&l.name)
 		s.limiters.release(s.hand)
 		s.returnPermitLocked()
-		s.stats.Limiters--
 		s.set.limiters.Add(-1)
 	}
 }

@@ -104,12 +104,14 @@ func New(n int, cfg Config) *Set {
 	return t
 }
 
-// pick returns the shard of a name, and the hash that finds the name in it.
-// Anybody can make up names with one xxhash, and crowd a shard; that they meet
-// in its index, too, where a search would be as long as they are many, needs
-// the seed.
-func (t *Set) pick(name []byte) (*Shard, uint32) {
-	return &t.shards[xxhash.Sum64(name)>>t.shift], uint32(maphash.Bytes(t.seed, name))
+// lock locks the shard of a name, and returns the hash that finds the name in
+// it. Anybody can make up names with one xxhash, and crowd a shard; that they
+// meet in its index, too, where a search would be as long as they are many,
+// needs the seed.
+func (t *Set) lock(name []byte) (*Shard, uint32) {
+	s, hash := &t.shards[xxhash.Sum64(name)>>t.shift], uint32(maphash.Bytes(t.seed, name))
+	s.mu.Lock()
+	return s, hash
 }
 
 // Get acquires the exclusive lock name for o. It succeeds when nobody holds
@@ -126,36 +128,20 @@ func (t *Set) GetWait(o *Owner, name []byte, due uint64) (Grant, Outcome) {
 }
 
 func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome) {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	grant, out := s.getLocked(o, hash, name, due)
 	for out == Full && s.fetchPermitLocked() {
 		grant, out = s.getLocked(o, hash, name, due)
 	}
-	s.countLocked(Exclusive, out, plain)
+	s.recordRequestLocked(Exclusive, out, plain)
 	s.mu.Unlock()
 	return grant, out
 }
 
-func (s *Shard) countLocked(k Kind, out Outcome, plain bool) {
-	if plain {
-		s.stats.Gets[k]++
-	}
-	if out != Waiting {
-		s.stats.Acquire[k][out]++
-	}
-}
-
 // Release releases the exclusive lock name and tells whether o held it.
 func (t *Set) Release(o *Owner, name []byte) bool {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	ok := s.releaseLocked(o, hash, name)
-	if ok {
-		s.stats.Release[Exclusive]++
-	} else {
-		s.stats.ReleaseFailed[Exclusive]++
-	}
 	s.mu.Unlock()
 	t.tell(s, &o.served)
 	return ok
@@ -163,25 +149,21 @@ func (t *Set) Release(o *Owner, name []byte) bool {
 
 // Inspect tells whether anybody holds the exclusive lock name.
 func (t *Set) Inspect(name []byte) bool {
-	s, hash := t.pick(name)
-	s.mu.Lock()
-	held := s.findLocked(hash, name) != 0
-	s.stats.Inspect[Exclusive]++
-	s.mu.Unlock()
-	return held
+	s, hash := t.lock(name)
+	defer s.mu.Unlock()
+	s.recordLocked(Exclusive, inspected)
+	return s.findLocked(hash, name) != 0
 }
 
 // Holder returns the owner's ID of the exclusive lock name, or 0 when nobody
 // holds it. It counts as nothing.
 func (t *Set) Holder(name []byte) uint32 {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	defer s.mu.Unlock()
-	ref := s.findLocked(hash, name)
-	if ref == 0 {
-		return 0
+	if ref := s.findLocked(hash, name); ref != 0 {
+		return s.exclusive.at(ref).owner
 	}
-	return s.exclusive.at(ref).owner
+	return 0
 }
 
 // GetShared acquires the shared lock name for o. It succeeds always, past
@@ -204,21 +186,19 @@ func (t *Set) GetSharedWait(o *Owner, name []byte, limit uint32, due uint64) (Gr
 }
 
 func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant, Outcome) {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	grant, out := s.getSharedLocked(o, hash, name, limit, due)
 	for out == Full && s.fetchPermitLocked() {
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
-	s.countLocked(Shared, out, limit == noLimit)
+	s.recordRequestLocked(Shared, out, limit == noLimit)
 	s.mu.Unlock()
 	return grant, out
 }
 
 // Token returns the fencing token of the exclusive lock name, if o holds it.
 func (t *Set) Token(o *Owner, name []byte) (uint64, bool) {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	if ref := s.findLocked(hash, name); ref != 0 && s.exclusive.at(ref).owner == o.ID {
 		return s.exclusive.at(ref).token(), true
@@ -229,14 +209,8 @@ func (t *Set) Token(o *Owner, name []byte) (uint64, bool) {
 // ReleaseShared ends o's part in the shared lock name and tells whether it
 // had one.
 func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	ok := s.releaseSharedLocked(o, hash, name)
-	if ok {
-		s.stats.Release[Shared]++
-	} else {
-		s.stats.ReleaseFailed[Shared]++
-	}
 	s.mu.Unlock()
 	t.tell(s, &o.served)
 	return ok
@@ -244,15 +218,13 @@ func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
 
 // InspectShared returns how many hold the shared lock name.
 func (t *Set) InspectShared(name []byte) int {
-	s, hash := t.pick(name)
-	s.mu.Lock()
-	count := 0
+	s, hash := t.lock(name)
+	defer s.mu.Unlock()
+	s.recordLocked(Shared, inspected)
 	if ref := s.findSharedLocked(hash, name); ref != 0 {
-		count = int(s.shared.at(ref).count)
+		return int(s.shared.at(ref).count)
 	}
-	s.stats.Inspect[Shared]++
-	s.mu.Unlock()
-	return count
+	return 0
 }
 
 // orphanBatch is how many locks are released under one hold of a shard's
@@ -262,21 +234,17 @@ const orphanBatch = 128
 
 // ReleaseSome releases up to about n locks of an owner that is gone, counts
 // them as orphans and tells whether it holds none any more.
-func (t *Set) ReleaseSome(o *Owner, n int) bool {
-	return t.releaseSome(o, n, true)
-}
+func (t *Set) ReleaseSome(o *Owner, n int) bool { return t.releaseSome(o, n, orphaned) }
 
 // LetGoSome does the same for an owner that asks for it: they are no orphans.
-func (t *Set) LetGoSome(o *Owner, n int) bool {
-	return t.releaseSome(o, n, false)
-}
+func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo) }
 
-func (t *Set) releaseSome(o *Owner, n int, orphans bool) bool {
+func (t *Set) releaseSome(o *Owner, n int, why event) bool {
 	for i := range t.shards {
 		s := &t.shards[i]
 		for n > 0 && o.held > 0 && o.holdsIn(i) {
 			s.mu.Lock()
-			s.releaseBatchLocked(o, orphans)
+			s.releaseBatchLocked(o, why)
 			s.mu.Unlock()
 			t.tell(s, &o.served)
 			n -= orphanBatch
@@ -308,9 +276,9 @@ func (t *Set) Stats() Stats {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		one := s.stats
+		sum.addLocked(s)
 		s.mu.Unlock()
-		sum.add(&one)
 	}
+	sum.Waiters, sum.Limiters = int(t.waiting.Load()), t.Limiters()
 	return sum
 }

@@ -16,7 +16,7 @@ type Shard struct {
 	issued    uint64 // the last fencing token
 	exclusive slab[exclusive]
 	byName    index // of exclusive
-	stats     Stats
+	counts    [rates + 1][events]uint64
 
 	names     names
 	shared    slab[shared]
@@ -35,7 +35,7 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [96]byte // to whole cache lines, and one between neighbours
+	_ [80]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -100,6 +100,7 @@ func (s *Shard) findSharedLocked(hash uint32, name []byte) uint32 {
 	}
 }
 
+// findHoldLocked finds nothing for lock 0, which nobody holds.
 func (s *Shard) findHoldLocked(lock, owner uint32) uint32 {
 	for p := s.byHolder.probe(holdHash(lock, owner)); ; {
 		ref := p.next()
@@ -134,8 +135,7 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 			return Grant{}, Refused
 		case s.set.maxPerOwner > 0 && o.held >= s.set.maxPerOwner:
 			return Grant{}, OwnerFull
-		}
-		if !s.set.roomToWait() {
+		case !s.set.roomToWait():
 			return Grant{}, TooManyWait
 		}
 		s.enqueueLocked(o, Exclusive, ref, &e.queue, 0, due)
@@ -152,7 +152,6 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 	e.setToken(s.nextTokenLocked())
 	s.linkLocked(o, ref)
 	o.held++
-	s.stats.Locks[Exclusive]++
 	return Grant{Token: e.token()}, Acquired
 }
 
@@ -172,15 +171,16 @@ func (s *Shard) linkLocked(o *Owner, ref uint32) {
 func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte) bool {
 	ref := s.findLocked(hash, name)
 	if ref == 0 || s.exclusive.at(ref).owner != o.ID {
+		s.recordLocked(Exclusive, releaseFailed)
 		return false
 	}
-	s.dropLocked(o, ref)
+	s.dropLocked(o, ref, released)
 	return true
 }
 
-// dropLocked ends o's hold of an exclusive lock, which goes to who waits for
-// it.
-func (s *Shard) dropLocked(o *Owner, ref uint32) {
+// dropLocked ends o's hold of an exclusive lock, and serves who waits for it.
+func (s *Shard) dropLocked(o *Owner, ref uint32, why event) {
+	s.recordLocked(Exclusive, why)
 	e := s.exclusive.at(ref)
 	if e.prev != 0 {
 		s.exclusive.at(e.prev).next = e.next
@@ -199,7 +199,6 @@ func (s *Shard) dropLocked(o *Owner, ref uint32) {
 	s.names.clear(&e.name)
 	s.exclusive.release(ref)
 	s.returnPermitLocked()
-	s.stats.Locks[Exclusive]--
 }
 
 // noLimit is the limit of a request for a shared lock that has none. It
@@ -235,7 +234,6 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		lock = s.shared.alloc()
 		s.names.set(&s.shared.at(lock).name, hash, name)
 		s.bySharing.insert(hash, lock)
-		s.stats.Locks[Shared]++
 	}
 	s.linkHoldLocked(o, s.addHoldLocked(lock, o.ID))
 	o.held++
@@ -258,7 +256,6 @@ func (s *Shard) addHoldLocked(lock, owner uint32) uint32 {
 	}
 	l.last = ref
 	l.count++
-	s.stats.Holders++
 	return ref
 }
 
@@ -276,21 +273,19 @@ func (s *Shard) linkHoldLocked(o *Owner, ref uint32) {
 }
 
 func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte) bool {
-	lock := s.findSharedLocked(hash, name)
-	if lock == 0 {
-		return false
-	}
-	ref := s.findHoldLocked(lock, o.ID)
+	ref := s.findHoldLocked(s.findSharedLocked(hash, name), o.ID)
 	if ref == 0 {
+		s.recordLocked(Shared, releaseFailed)
 		return false
 	}
-	s.dropHoldLocked(o, ref)
+	s.dropHoldLocked(o, ref, released)
 	return true
 }
 
 // dropHoldLocked ends o's part in a shared lock, serves who waits for it, and
 // ends the lock with its last holder.
-func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
+func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
+	s.recordLocked(Shared, why)
 	h := s.holds.at(ref)
 	lock, l := h.lock, s.shared.at(h.lock)
 	if len(s.walks) > 0 {
@@ -318,7 +313,6 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	s.holds.release(ref)
 	o.held--
 	s.returnPermitLocked()
-	s.stats.Holders--
 	l.count--
 	if l.queue != 0 {
 		s.serveSharedLocked(lock, &o.served)
@@ -329,31 +323,19 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32) {
 	s.bySharing.remove(l.hash, lock)
 	s.names.clear(&l.name)
 	s.shared.release(lock)
-	s.stats.Locks[Shared]--
 }
 
-// releaseBatchLocked releases some of what o holds here, as orphans or not.
-func (s *Shard) releaseBatchLocked(o *Owner, orphans bool) {
-	var count [Kinds]uint64
+// releaseBatchLocked releases some of what o holds here.
+func (s *Shard) releaseBatchLocked(o *Owner, why event) {
 	work := orphanBatch
-	if o.exclusive != nil {
-		for ; work > 0 && o.exclusive[s.pos] != 0; work-- {
-			ref := o.exclusive[s.pos]
-			work -= s.exclusive.at(ref).extra()
-			s.dropLocked(o, ref)
-			count[Exclusive]++
-		}
+	for ; work > 0 && o.exclusive != nil && o.exclusive[s.pos] != 0; work-- {
+		ref := o.exclusive[s.pos]
+		work -= s.exclusive.at(ref).extra()
+		s.dropLocked(o, ref, why)
 	}
-	if o.shared != nil {
-		for ; work > 0 && o.shared[s.pos] != 0; work-- {
-			ref := o.shared[s.pos]
-			work -= s.shared.at(s.holds.at(ref).lock).extra()
-			s.dropHoldLocked(o, ref)
-			count[Shared]++
-		}
-	}
-	if orphans {
-		s.stats.Orphans[Exclusive] += count[Exclusive]
-		s.stats.Orphans[Shared] += count[Shared]
+	for ; work > 0 && o.shared != nil && o.shared[s.pos] != 0; work-- {
+		ref := o.shared[s.pos]
+		work -= s.shared.at(s.holds.at(ref).lock).extra()
+		s.dropHoldLocked(o, ref, why)
 	}
 }

@@ -20,6 +20,7 @@ type slab[T any] struct {
 	chunks []*chunk[T]
 	vacant []uint32 // positions in chunks that hold nil
 	open   uint32   // first of the chunks that have free items, +1; 0: none
+	live   uint32   // how many items are in use
 	empty  int      // how many chunks have only free items
 }
 
@@ -56,6 +57,7 @@ func (s *slab[T]) alloc() uint32 {
 		s.empty--
 	}
 	c.nfree--
+	s.live++
 	i := c.free[c.nfree]
 	if c.nfree == 0 {
 		s.unlink(pos)
@@ -72,6 +74,7 @@ func (s *slab[T]) release(ref uint32) {
 	c.items[ref%chunkItems] = zero
 	c.free[c.nfree] = uint8(ref % chunkItems)
 	c.nfree++
+	s.live--
 	if c.nfree == 1 {
 		s.link(pos)
 	}

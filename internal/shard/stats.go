@@ -46,32 +46,32 @@ type Stats struct {
 	Holders int // holds of shared locks now
 	Waiters int // owners that wait now
 
-	Allowed uint64 // requests for units of a rate that were granted
-	Limited uint64 // or refused
-	// RatesFull are requests for a rate that the table had no room for.
-	RatesFull uint64
-	Limiters  int // there now: those that are not full, and some that are
+	Allowed   uint64 // requests for units of a rate that were granted
+	Limited   uint64 // or refused
+	RatesFull uint64 // or found no room in the table
+	Limiters  int    // there now: those that are not full, and some that are
 }
 
 // Releases returns the number of requests to release locks of a kind.
 func (s *Stats) Releases(k Kind) uint64 { return s.Release[k] + s.ReleaseFailed[k] }
 
-func (s *Stats) add(t *Stats) {
+// addLocked adds what a shard has counted, and what it holds now.
+func (st *Stats) addLocked(s *Shard) {
 	for k := range Kinds {
-		s.Gets[k] += t.Gets[k]
+		n := &s.counts[k]
+		st.Gets[k] += n[asked]
+		st.Release[k] += n[released]
+		st.ReleaseFailed[k] += n[releaseFailed]
+		st.Inspect[k] += n[inspected]
+		st.Orphans[k] += n[orphaned]
 		for o := range Outcomes {
-			s.Acquire[k][o] += t.Acquire[k][o]
+			st.Acquire[k][o] += n[o.event()]
 		}
-		s.Release[k] += t.Release[k]
-		s.ReleaseFailed[k] += t.ReleaseFailed[k]
-		s.Inspect[k] += t.Inspect[k]
-		s.Orphans[k] += t.Orphans[k]
-		s.Locks[k] += t.Locks[k]
 	}
-	s.Holders += t.Holders
-	s.Waiters += t.Waiters
-	s.Allowed += t.Allowed
-	s.Limited += t.Limited
-	s.RatesFull += t.RatesFull
-	s.Limiters += t.Limiters
+	st.Allowed += s.counts[rates][Acquired.event()]
+	st.Limited += s.counts[rates][Refused.event()]
+	st.RatesFull += s.counts[rates][Full.event()]
+	st.Locks[Exclusive] += int(s.exclusive.live)
+	st.Locks[Shared] += int(s.shared.live)
+	st.Holders += int(s.holds.live)
 }

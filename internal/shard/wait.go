@@ -58,7 +58,6 @@ func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, li
 		first.prev = ref
 	}
 	s.wheel.add(&s.waiters, ref)
-	s.stats.Waiters++
 	o.waiter, o.waitsAt = ref, uint32(s.pos)
 }
 
@@ -74,7 +73,6 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 			*head = w.next
 		}
 	}
-	s.stats.Waiters--
 	s.set.waiting.Add(-1)
 }
 
@@ -102,7 +100,7 @@ func (s *Shard) serveLocked(lock uint32, served *[]uint32) {
 	w.state = granted
 	e.owner, e.prev, e.next = w.owner, 0, 0
 	e.setToken(s.nextTokenLocked())
-	s.stats.Acquire[Exclusive][Acquired]++
+	s.recordLocked(Exclusive, Acquired.event())
 	*served = append(*served, w.owner)
 }
 
@@ -130,7 +128,7 @@ func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
 		w.state = granted
 		s.addHoldLocked(lock, w.owner)
 		w.limit = l.count
-		s.stats.Acquire[Shared][Acquired]++
+		s.recordLocked(Shared, Acquired.event())
 		*served = append(*served, w.owner)
 	}
 }
@@ -189,7 +187,7 @@ func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
 		outcome = Canceled
 		ref := o.waiter
 		s.wheel.remove(&s.waiters, ref)
-		s.stats.Acquire[s.waiters.at(ref).kind][Canceled]++
+		s.recordLocked(s.waiters.at(ref).kind, Canceled.event())
 		s.leaveLocked(ref, &o.served)
 		s.waiters.release(ref)
 		o.waiter = 0
@@ -235,7 +233,7 @@ func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
 		}
 		w := s.waiters.at(ref)
 		w.state = timedOut
-		s.stats.Acquire[w.kind][TimedOut]++
+		s.recordLocked(w.kind, TimedOut.event())
 		*told = append(*told, w.owner)
 		s.leaveLocked(ref, told)
 		steps--

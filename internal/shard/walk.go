@@ -59,8 +59,7 @@ func (t *Set) Walk(kind Kind) *Walk { return &Walk{set: t, kind: kind, ref: 1} }
 // WalkHolders begins a walk over the holders of one shared lock, in the order
 // in which they got it.
 func (t *Set) WalkHolders(name []byte) *Walk {
-	s, hash := t.pick(name)
-	s.mu.Lock()
+	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	w := &Walk{set: t, kind: Shared, shard: s.pos, one: true}
 	if w.ref = s.findSharedLocked(hash, name); w.ref != 0 {

@@ -1,0 +1,39 @@
+package shard
+
+// An event is what happened to a lock or a rate, or that somebody asked for it.
+type event uint8
+
+const (
+	asked event = iota // by a plain Get or GetShared, whatever came of it
+	released
+	releaseFailed // not held by who asked
+	inspected
+	orphaned // released because the owner is gone
+	letGo    // released with all else that the owner holds
+	outcomes // the first Outcome of a request or a wait; the others follow
+	events   = outcomes + event(Waiting) + 1
+)
+
+func (out Outcome) event() event { return outcomes + event(out) }
+
+// rates is a further kind, of which there are only events.
+const rates = Kinds
+
+// recordLocked is where everything that happens in the table passes, once and
+// in its order. Counters hang on it; so would a ledger of locks that were lost,
+// or somebody who watches: it is called where the owner and the lock are at
+// hand, and before a hold that ends is taken apart. How much there is now is no
+// event, since the slabs know.
+//
+// Nothing has a time here: the table has no clock, and nothing shows one yet.
+// When it is to be seen since when a lock is held, the time comes in with the
+// request, as with Take. An event loop reads the clock once a turn, which is
+// exact enough for that.
+func (s *Shard) recordLocked(k Kind, e event) { s.counts[k][e]++ }
+
+func (s *Shard) recordRequestLocked(k Kind, out Outcome, plain bool) {
+	if plain {
+		s.recordLocked(k, asked)
+	}
+	s.recordLocked(k, out.event())
+}
