@@ -28,8 +28,7 @@ func (b *bound) init(limit, shards int) {
 func (b *bound) draw(n int64) int64 {
 	for {
 		left := b.left.Load()
-		n = min(n, left)
-		if n <= 0 {
+		if n = min(n, left); n <= 0 {
 			return 0
 		}
 		if b.left.CompareAndSwap(left, left-n) {
@@ -45,10 +44,9 @@ func (s *Shard) takePermitLocked() bool {
 		if s.set.bound.tight.Load() {
 			n = 1
 		}
-		s.permits = s.set.bound.draw(n)
-	}
-	if s.permits == 0 {
-		return false
+		if s.permits = s.set.bound.draw(n); s.permits == 0 {
+			return false
+		}
 	}
 	s.permits--
 	return true
@@ -75,16 +73,15 @@ func (t *Set) reclaim() bool {
 	defer b.reclaiming.Unlock()
 	b.tight.Store(true)
 	defer b.tight.Store(false)
+	idle := int64(0)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n := s.permits
+		idle += s.permits
 		s.permits = 0
 		s.mu.Unlock()
-		if n > 0 {
-			b.left.Add(n)
-		}
 	}
+	b.left.Add(idle)
 	return b.draw(1) == 1
 }
 

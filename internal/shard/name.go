@@ -54,16 +54,14 @@ func (s *names) equal(n *name, b []byte) bool {
 	if int(n.size) != len(b) {
 		return false
 	}
-	if len(b) <= headBytes {
-		return string(n.head[:len(b)]) == string(b)
-	}
-	if string(n.head[:]) != string(b[:headBytes]) {
+	k := min(len(b), headBytes)
+	if string(n.head[:k]) != string(b[:k]) {
 		return false
 	}
-	b = b[headBytes:]
+	b = b[k:]
 	for ref := n.rest; ref != 0; {
 		blk := s.blocks.at(ref)
-		k := min(len(b), blockBytes)
+		k = min(len(b), blockBytes)
 		if string(blk.bytes[:k]) != string(b[:k]) {
 			return false
 		}
@@ -73,16 +71,12 @@ func (s *names) equal(n *name, b []byte) bool {
 }
 
 func (s *names) append(dst []byte, n *name) []byte {
-	left := int(n.size)
-	k := min(left, headBytes)
-	dst = append(dst, n.head[:k]...)
-	left -= k
+	end := len(dst) + int(n.size)
+	dst = append(dst, n.head[:]...)
 	for ref := n.rest; ref != 0; {
 		blk := s.blocks.at(ref)
-		k = min(left, blockBytes)
-		dst = append(dst, blk.bytes[:k]...)
-		left -= k
+		dst = append(dst, blk.bytes[:]...)
 		ref = blk.next
 	}
-	return dst
+	return dst[:end]
 }

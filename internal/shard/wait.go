@@ -244,9 +244,6 @@ func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
 // be served than that request did, a goroutine serves the rest.
 func (t *Set) tell(s *Shard, owners *[]uint32) {
 	n := len(*owners)
-	if n == 0 {
-		return
-	}
 	for _, id := range *owners {
 		t.notify(id)
 	}
@@ -256,28 +253,22 @@ func (t *Set) tell(s *Shard, owners *[]uint32) {
 	}
 }
 
-// serveBehind goes on with the queues of a shard that were left, a batch under
-// each hold of its mutex. A lock that is another one meanwhile does not mind:
-// it has been served all that it may.
+// serveBehind goes on with the queues of a shard that were left, for one batch;
+// tell sees to the next. A lock that is another one meanwhile does not mind: it
+// has been served all that it may.
 func (t *Set) serveBehind(s *Shard) {
 	var served []uint32
-	for more := true; more; {
-		s.mu.Lock()
-		for len(s.behind) > 0 && len(served) < serveBatch {
-			last := len(s.behind) - 1
-			lock := s.behind[last]
-			if s.behind = s.behind[:last]; last == 0 {
-				s.behind = nil
-			}
-			if s.shared.chunkOf(lock) {
-				s.serveSharedLocked(lock, &served)
-			}
+	s.mu.Lock()
+	for len(s.behind) > 0 && len(served) < serveBatch {
+		last := len(s.behind) - 1
+		lock := s.behind[last]
+		if s.behind = s.behind[:last]; last == 0 {
+			s.behind = nil
 		}
-		more = len(s.behind) > 0
-		s.mu.Unlock()
-		for _, id := range served {
-			t.notify(id)
+		if s.shared.chunkOf(lock) {
+			s.serveSharedLocked(lock, &served)
 		}
-		served = served[:0]
 	}
+	s.mu.Unlock()
+	t.tell(s, &served)
 }
