@@ -216,6 +216,19 @@ func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
 	return ok
 }
 
+// SharedHolders appends the IDs of those who hold the shared lock name, in the
+// order in which they got it, as far as into has room. It counts as nothing.
+func (t *Set) SharedHolders(name []byte, into []uint32) []uint32 {
+	s, hash := t.lock(name)
+	defer s.mu.Unlock()
+	if lock := s.findSharedLocked(hash, name); lock != 0 {
+		for ref := s.shared.at(lock).first; ref != 0 && len(into) < cap(into); ref = s.holds.at(ref).next {
+			into = append(into, s.holds.at(ref).owner)
+		}
+	}
+	return into
+}
+
 // InspectShared returns how many hold the shared lock name.
 func (t *Set) InspectShared(name []byte) int {
 	s, hash := t.lock(name)

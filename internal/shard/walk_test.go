@@ -225,3 +225,35 @@ func TestWalkWhileHoldersComeAndGo(t *testing.T) {
 		t.Errorf("%d more are listed, the one that came back: %v", len(got), slices.Contains(got, 1))
 	}
 }
+
+// As many as there is room for, in the order of their grants, behind what was
+// there.
+func TestSharedHolders(t *testing.T) {
+	name := []byte("room")
+	set, owners := holders(5, "room")
+	set.ReleaseShared(owners[2], name)
+	getShared(set, owners[2], name)
+	for _, c := range []struct {
+		into []uint32
+		want string
+	}{
+		{nil, "[]"},
+		{make([]uint32, 0, 3), "[1 3 4]"},
+		{append(make([]uint32, 0, 3), 99), "[99 1 3]"},
+		{make([]uint32, 2), "[0 0]"},
+		{make([]uint32, 0, 5), "[1 3 4 5 2]"},
+		{make([]uint32, 0, 50), "[1 3 4 5 2]"},
+	} {
+		if got := fmt.Sprint(set.SharedHolders(name, c.into)); got != c.want {
+			t.Errorf("with room for %d: %s, want %s", cap(c.into), got, c.want)
+		}
+	}
+	get(set, owners[1], []byte("exclusive"))
+	if got := set.SharedHolders([]byte("exclusive"), make([]uint32, 0, 5)); len(got) > 0 {
+		t.Errorf("%v hold a lock that is not shared", got)
+	}
+	into := make([]uint32, 0, 5)
+	if n := testing.AllocsPerRun(100, func() { set.SharedHolders(name, into) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
