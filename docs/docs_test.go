@@ -345,11 +345,20 @@ var mayImport = map[string][]string{
 	"internal/load":     {},
 	"internal/lockfile": {},
 	"internal/stress":   {},
-	"internal/conn":     {"internal/wire", "internal/shard"},
-	"internal/metrics":  {"internal/conn", "internal/shard"},
-	"pkg/server":        {"internal/wire", "internal/shard", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
+	"internal/session":  {"internal/wire", "internal/shard"},
+	"internal/conn":     {"internal/wire", "internal/session"},
+	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
+	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
 	"pkg/client":        {"internal/wire"},
 	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/load", "internal/lockfile", "internal/wire"},
+}
+
+// stateOnly are packages of states and rules, and what they have to do without:
+// sockets, files and the system.
+var stateOnly = map[string][]string{
+	"internal/wire":    {"net", "net/http", "os", "syscall", "time"},
+	"internal/shard":   {"net", "net/http", "os", "syscall", "time"},
+	"internal/session": {"net", "net/http", "os", "syscall"},
 }
 
 // TestImports finds upward imports, on whatever system a file is for, and
@@ -372,6 +381,9 @@ func TestImports(t *testing.T) {
 		}
 		for _, spec := range f.Imports {
 			imported, _ := strconv.Unquote(spec.Path.Value)
+			if slices.Contains(stateOnly[dir], imported) {
+				t.Errorf("%s imports %s: it has to do without", file, imported)
+			}
 			ours, ok := strings.CutPrefix(imported, module)
 			if !ok {
 				continue

@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"slices"
 	"syscall"
 	"time"
 
@@ -53,6 +54,38 @@ func (c *client) event(events uint32) {
 
 // Wake implements session.Carrier.
 func (c *client) Wake() { c.loop.post(task{what: wakeClient, client: c}) }
+
+// lastEvent handles what epoll reports with the end of the connection: what was
+// sent before that, and the end, at once if that is little.
+func (c *client) lastEvent(events uint32) {
+	c.event(events)
+	for range lastTurns {
+		if c.ended || c.blocked || c.queued {
+			return
+		}
+		c.work()
+	}
+}
+
+// lastTurns is how many turns a client gets at once when it has closed its side:
+// one for what it has sent, one for the end.
+const lastTurns = 2
+
+// goneFromLoops looks which of some clients has closed its side, whichever loops
+// they are on: the kernel knows before a loop comes to it. If the descriptor is
+// another connection's already, the client is gone all the more.
+func goneFromLoops(carriers []session.Carrier) int {
+	fds := make([]pollFD, 0, pollMost)
+	for _, carrier := range carriers {
+		fd := int32(-1) // which poll passes over
+		if c, ok := carrier.(*client); ok {
+			fd = c.fd
+		}
+		fds = append(fds, pollFD{fd: fd, events: pollRDHUP})
+	}
+	poll(fds)
+	return slices.IndexFunc(fds, func(p pollFD) bool { return p.revents != 0 })
+}
 
 // woken goes on when something that the client waited for is decided.
 func (c *client) woken() {

@@ -304,10 +304,19 @@ func wakeProcessor() { go func() {}() }
 func (l *loop) turn() bool {
 	n := epollWait(l.epoll, l.events[:])
 	busy := len(l.busy)
+	l.shared.Looks = looksEach
+	// Who has closed a connection may ask for what it held over another one.
+	for _, ev := range l.events[:n] {
+		if ev.Events&hangUps != 0 {
+			if c := l.clientOf(ev); c != nil {
+				c.lastEvent(ev.Events)
+			}
+		}
+	}
 	for _, ev := range l.events[:n] {
 		if ev.Fd == wakePlace {
-			l.readLetters()
-		} else if c := l.clients[ev.Fd]; c != nil && c.serial == ev.Pad {
+			l.readTasks()
+		} else if c := l.clientOf(ev); c != nil && ev.Events&hangUps == 0 {
 			c.event(ev.Events)
 		}
 	}
@@ -321,6 +330,20 @@ func (l *loop) turn() bool {
 	return !l.over && (n > 0 || len(l.busy) > 0)
 }
 
+// hangUps are the events that tell of the end of a connection.
+const hangUps = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
+
+// clientOf returns whom an event is about, or nil when that is gone.
+func (l *loop) clientOf(ev syscall.EpollEvent) *client {
+	if ev.Fd == wakePlace {
+		return nil
+	}
+	if c := l.clients[ev.Fd]; c != nil && c.serial == ev.Pad {
+		return c
+	}
+	return nil
+}
+
 // queue gives a client another turn, without an event.
 func (l *loop) queue(c *client) {
 	if !c.queued {
@@ -329,7 +352,7 @@ func (l *loop) queue(c *client) {
 	}
 }
 
-func (l *loop) readLetters() {
+func (l *loop) readTasks() {
 	clearSignal(l.wake)
 	l.mu.Lock()
 	tasks := l.tasks

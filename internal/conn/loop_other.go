@@ -2,7 +2,11 @@
 
 package conn
 
-import "net"
+import (
+	"net"
+
+	"github.com/nylen/lockd/internal/session"
+)
 
 // loops are there on Linux alone. Elsewhere, and with the build tag noloop,
 // each connection has a goroutine.
@@ -13,3 +17,5 @@ func (s *Server) adopt(net.Conn, Transport, []byte) bool { return false }
 func (s *Server) drainLoops() {}
 func (s *Server) cutLoops()   {}
 func (s *Server) endLoops()   {}
+
+func goneFromLoops([]session.Carrier) int { return -1 }

@@ -125,6 +125,13 @@ func (s *pipeHalf) read(p []byte) (int, error) {
 	}
 }
 
+// over tells whether nothing more will be written.
+func (s *pipeHalf) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
 func (s *pipeHalf) write(p []byte) (written int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

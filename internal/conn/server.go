@@ -72,4 +72,13 @@ const looksEach = 2
 func (s *Server) CatchUp(func()) bool { return false }
 
 // Gone implements session.Network.
-func (s *Server) Gone([]session.Carrier) session.Carrier { return nil }
+func (s *Server) Gone(carriers []session.Carrier) int {
+	for i, c := range carriers {
+		if l, ok := c.(*link); ok {
+			if pipe, ok := l.conn.(*pipeEnd); ok && pipe.in.over() {
+				return i
+			}
+		}
+	}
+	return goneFromLoops(carriers)
+}

@@ -31,6 +31,29 @@ func epollWait(epoll int, events []syscall.EpollEvent) int {
 	return int(n)
 }
 
+// pollFD is struct pollfd.
+type pollFD struct {
+	fd      int32
+	events  int16
+	revents int16
+}
+
+const (
+	pollRDHUP = 0x2000
+	pollMost  = 64 // descriptors that need no memory
+)
+
+// poll looks at descriptors without waiting.
+func poll(fds []pollFD) {
+	if len(fds) == 0 {
+		return
+	}
+	var now syscall.Timespec
+	// It fails only if it is interrupted while it waits.
+	syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)),
+		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+}
+
 func eventfd() (int, error) {
 	fd, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errno != 0 {

@@ -157,11 +157,13 @@ func (d *directory) remove(p *peer) {
 	}
 }
 
-// watch has a session told of the end of p. It returns false when p is gone.
-func (d *directory) watch(p *peer, s *Session) bool {
+// watch has a session told of the end of that of an ID. It returns false when
+// that is gone.
+func (d *directory) watch(id uint32, s *Session) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.there(p) {
+	p := d.peer(id)
+	if p == nil {
 		return false
 	}
 	p.watchers = append(p.watchers, s)

@@ -29,9 +29,10 @@ type Config struct {
 	Table           shard.Config // its bounds; Start is 0 for now, Notify is the hub's
 	DisableDump     bool
 	DisableRegistry bool
-	MaxLine         int // bytes of a request line, without its newline
-	MaxOutput       int // bytes of replies that may wait for a client to read them
-	MaxSessions     int // of one connection
+	MaxLine         int           // bytes of a request line, without its newline
+	MaxOutput       int           // bytes of replies that may wait for a client to read them
+	MaxSessions     int           // of one connection
+	Postpone        time.Duration // how long a request is postponed at most; 0: DefaultPostpone
 	Version         string
 }
 
@@ -57,13 +58,15 @@ type Network interface {
 	// have ended without the carriers knowing it yet. Then it calls f when they
 	// do, on any goroutine.
 	CatchUp(f func()) bool
-	// Gone returns one of the carriers whose client is known to have closed
-	// its side, or nil. It may look at the connections, and does not wait.
-	Gone([]Carrier) Carrier
+	// Gone returns which of some carriers has a client that is known to have
+	// closed its side, or -1. It may look at the connections, and does not
+	// wait.
+	Gone([]Carrier) int
 }
 
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config, n Network) *Hub {
+	cfg.Postpone = cmp.Or(cfg.Postpone, DefaultPostpone)
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))

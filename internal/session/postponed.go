@@ -15,8 +15,10 @@ type postponed struct {
 	again   bool // it is to be made once more
 }
 
-// postponedFor is how long a request is postponed at most.
-const postponedFor = 10 * time.Millisecond
+// DefaultPostpone is for how long a request is postponed at most, if nothing
+// else is said: what is about to be known takes an event loop's turn, which is
+// less than a millisecond unless the machine is busy with something else.
+const DefaultPostpone = 10 * time.Millisecond
 
 // postpone has the request that is being executed made again, and tells whether
 // it may be: whoever knows when that should be posts the session.
@@ -31,8 +33,8 @@ func (s *Session) postpone() bool {
 	}
 	st.postponed = &postponed{
 		session: s,
-		until:   time.Now().Add(postponedFor),
-		timer:   time.AfterFunc(postponedFor, func() { st.post(s) }),
+		until:   time.Now().Add(s.hub.cfg.Postpone),
+		timer:   time.AfterFunc(s.hub.cfg.Postpone, func() { st.post(s) }),
 	}
 	return true
 }

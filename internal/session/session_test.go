@@ -19,9 +19,9 @@ func testConfig() Config {
 // noNetwork has no connections.
 type noNetwork struct{}
 
-func (noNetwork) Connections() int       { return 0 }
-func (noNetwork) CatchUp(func()) bool    { return false }
-func (noNetwork) Gone([]Carrier) Carrier { return nil }
+func (noNetwork) Connections() int    { return 0 }
+func (noNetwork) CatchUp(func()) bool { return false }
+func (noNetwork) Gone([]Carrier) int  { return -1 }
 
 func newHub(cfg Config) *Hub { return NewHub(cfg, noNetwork{}) }
 

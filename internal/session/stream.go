@@ -55,6 +55,9 @@ type Turn struct {
 	// Looks is how many times streams may still ask whether somebody else's
 	// client is gone.
 	Looks int
+
+	holders  []uint32 // for one look
+	carriers []Carrier
 }
 
 // Begin makes a zero stream that of a client at an address.

@@ -75,7 +75,11 @@ func (s *Session) textRelease(name, out []byte, _ numbers) []byte {
 }
 
 func (s *Session) textInspect(name, out []byte, _ numbers) []byte {
-	return s.boolean(out, s.inspect(name), wire.IsLocked, wire.NotLocked, name)
+	held, known := s.inspect(name)
+	if !known {
+		return out
+	}
+	return s.boolean(out, held, wire.IsLocked, wire.NotLocked, name)
 }
 
 func (s *Session) textGetShared(name, out []byte, _ numbers) []byte {
@@ -98,10 +102,14 @@ func (s *Session) textReleaseShared(name, out []byte, _ numbers) []byte {
 }
 
 func (s *Session) textInspectShared(name, out []byte, _ numbers) []byte {
-	if count := s.inspectShared(name); count > 0 {
+	switch count, known := s.inspectShared(name); {
+	case !known:
+		return out
+	case count > 0:
 		return s.reply(out, uint64(count), wire.SharedIsLocked, name)
+	default:
+		return s.reply(out, 0, wire.SharedNotLocked, name)
 	}
-	return s.reply(out, 0, wire.SharedNotLocked, name)
 }
 
 func (s *Session) textToken(name, out []byte, _ numbers) []byte {

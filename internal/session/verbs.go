@@ -8,10 +8,17 @@ import (
 
 // What the commands about one lock or rate do, with values in and out.
 
+// Those that depend on what others hold may be postponed, see gone.go: then
+// their outcome is Waiting, and the counters do not know of them yet.
+
 // get acquires the exclusive lock name.
 func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
 	g, outcome := s.hub.locks.Get(&s.owner, name)
 	s.granted(g)
+	if outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1) {
+		s.hub.locks.Uncount(shard.Exclusive, name, outcome, true)
+		outcome = shard.Waiting
+	}
 	return g, outcome
 }
 
@@ -20,23 +27,39 @@ func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	due := s.patience(ms)
 	g, outcome := s.hub.locks.GetWait(&s.owner, name, due)
 	s.granted(g)
-	if outcome == shard.Waiting {
+	switch {
+	case outcome == shard.Waiting:
 		s.waitFor(shard.Exclusive, name, due)
+	case outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1):
+		s.hub.locks.Uncount(shard.Exclusive, name, outcome, false)
+		outcome = shard.Waiting
 	}
 	return g, outcome
 }
 
 func (s *Session) release(name []byte) bool { return s.hub.locks.Release(&s.owner, name) }
-func (s *Session) inspect(name []byte) bool { return s.hub.locks.Inspect(name) }
+
+// inspect tells whether somebody holds the exclusive lock name; it does not know
+// that when it is postponed.
+func (s *Session) inspect(name []byte) (held, known bool) {
+	held = s.hub.locks.Inspect(name)
+	if held && s.othersAreGone(shard.Exclusive, name, 1) {
+		s.hub.locks.UncountInspect(shard.Exclusive, name)
+		return false, false
+	}
+	return held, true
+}
 
 // getShared acquires the shared lock name, whoever else holds it.
 func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
-	return s.hub.locks.GetShared(&s.owner, name)
+	g, outcome := s.hub.locks.GetShared(&s.owner, name)
+	return g, s.known(g, outcome, name, true)
 }
 
 // getSharedLimit acquires the shared lock name while fewer than limit hold it.
 func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.Outcome) {
-	return s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
+	g, outcome := s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
+	return g, s.known(g, outcome, name, false)
 }
 
 // getSharedWait is the same, but waits in the queue for some milliseconds.
@@ -45,12 +68,33 @@ func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, sha
 	g, outcome := s.hub.locks.GetSharedWait(&s.owner, name, uint32(limit), due)
 	if outcome == shard.Waiting {
 		s.waitFor(shard.Shared, name, due)
+		return g, outcome
 	}
-	return g, outcome
+	return g, s.known(g, outcome, name, false)
+}
+
+// known returns the outcome of a request for a shared lock, or Waiting if it is
+// postponed: others may have it refused, or make its count too large.
+func (s *Session) known(g shard.Grant, outcome shard.Outcome, name []byte, plain bool) shard.Outcome {
+	if (outcome == shard.Refused || outcome == shard.Acquired && g.Count > 1) && s.othersAreGone(shard.Shared, name, g.Count) {
+		s.hub.locks.Uncount(shard.Shared, name, outcome, plain)
+		return shard.Waiting
+	}
+	return outcome
 }
 
 func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseShared(&s.owner, name) }
-func (s *Session) inspectShared(name []byte) int  { return s.hub.locks.InspectShared(name) }
+
+// inspectShared returns how many hold the shared lock name; it does not know
+// that when it is postponed.
+func (s *Session) inspectShared(name []byte) (count int, known bool) {
+	count = s.hub.locks.InspectShared(name)
+	if count > 0 && s.othersAreGone(shard.Shared, name, count) {
+		s.hub.locks.UncountInspect(shard.Shared, name)
+		return 0, false
+	}
+	return count, true
+}
 
 // token returns the fencing token of the exclusive lock name, if the session
 // holds it.

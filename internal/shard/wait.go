@@ -33,9 +33,9 @@ const (
 	timedOut
 )
 
-// A Grant is a lock that was acquired.
+// A Grant is a lock that was acquired, or refused.
 type Grant struct {
-	// Token is the fencing token of an exclusive lock.
+	// Token is the fencing token of an exclusive lock; 0 where it was refused.
 	Token uint64
 	// Count is how many hold a shared lock.
 	Count int

@@ -1,0 +1,105 @@
+//go:build linux && !noloop
+
+package conn
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// asker is a client that asks and reads replies of one line.
+type asker struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func dialAsker(t *testing.T, network, addr string) *asker {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &asker{c, bufio.NewReader(c)}
+}
+
+func (a *asker) ask(t *testing.T, request, want string) {
+	t.Helper()
+	io.WriteString(a, request+"\n")
+	if got, err := a.in.ReadString('\n'); got != want+"\n" {
+		t.Fatalf("%s: %q, %v, want %q", request, got, err, want)
+	}
+}
+
+// Who has closed a connection finds free what it held when it asks over another
+// one at once, whichever loops the two are on, and counts do not count it.
+func TestClosedIsClosed(t *testing.T) {
+	rounds := 900
+	if testing.Short() {
+		rounds = 200
+	}
+	for _, loops := range []int{1, 2, 3} {
+		for _, network := range []string{"tcp", "unix"} {
+			t.Run(fmt.Sprintf("%s/%d", network, loops), func(t *testing.T) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(loops))
+				addr := "127.0.0.1:0"
+				if network == "unix" {
+					addr = filepath.Join(t.TempDir(), "s")
+				}
+				ln, err := net.Listen(network, addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				cfg := testConfig()
+				cfg.Session.Postpone = time.Minute // the machine may be busy
+				h := NewServer(cfg)
+				served := make(chan error)
+				go func() { served <- h.Serve(ln) }()
+				addr = ln.Addr().String()
+				other := dialAsker(t, network, addr)
+				for i := range rounds {
+					a, b := dialAsker(t, network, addr), dialAsker(t, network, addr)
+					a.ask(t, "g x", "1 Lock Get Success: x")
+					a.ask(t, "sg x", "1 Shared Lock Get Success: x")
+					b.ask(t, "g x", "0 Lock Get Failure: x")
+					if i%2 == 0 {
+						b.ask(t, "sg x", "2 Shared Lock Get Success: x")
+						b.Close()
+					}
+					a.Close()
+					switch i % 6 {
+					case 0:
+						other.ask(t, "i x", "0 Lock Not Locked: x")
+					case 1:
+						other.ask(t, "g x", "1 Lock Get Success: x")
+					case 2:
+						other.ask(t, "si x", "0 Shared Lock Not Locked: x")
+					case 3:
+						other.ask(t, "sgl 1 x", "1 Shared Lock Get Success: x")
+					case 4:
+						other.ask(t, "sg x", "1 Shared Lock Get Success: x")
+					case 5:
+						other.ask(t, "gw 0 x", "1 Lock Get Success: x")
+					}
+					other.ask(t, "g x", "1 Lock Get Success: x")
+					other.ask(t, "sg x", "1 Shared Lock Get Success: x")
+					other.ask(t, "r x", "1 Lock Release Success: x")
+					other.ask(t, "sr x", "1 Shared Lock Release Success: x")
+					b.Close()
+				}
+				other.Close()
+				ln.Close()
+				<-served
+				if err := h.Drain(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}

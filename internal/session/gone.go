@@ -1,0 +1,65 @@
+package session
+
+import "github.com/nylen/lockd/internal/shard"
+
+// A closed connection is closed: who has closed one knows that its locks are
+// free, and asks for them over another. The kernel knows it too by then, but the
+// carrier of the first may come to it later than that of the second. So before
+// somebody is refused a lock, or told a count, because of others, their carriers
+// are asked whether their clients are gone. If one is, the request is postponed
+// until that one's session has ended.
+
+// maxLook is about how many holders of a shared lock is asked.
+const maxLook = 64
+
+// othersAreGone tells whether a request about a lock that so many hold is
+// postponed because one of them is gone. Those who ask all the time have no look
+// for each request, see Turn.
+func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
+	st := s.stream
+	t := st.turn
+	if t.Looks == 0 || st.leaving {
+		return false
+	}
+	t.Looks--
+	if t.holders == nil {
+		t.holders, t.carriers = make([]uint32, 0, maxLook), make([]Carrier, 0, maxLook)
+	}
+	t.holders, t.carriers = t.holders[:0], t.carriers[:0]
+	if kind == shard.Shared {
+		t.holders = s.hub.locks.SharedHolders(name, t.holders)
+	} else if id := s.hub.locks.Holder(name); id != 0 {
+		t.holders = append(t.holders, id)
+	}
+	changed := len(t.holders) < min(count, maxLook) // somebody has ended since
+	known := t.holders[:0]                          // whose carriers are asked
+	for _, id := range t.holders {
+		if c := s.hub.carrierOf(id); c == nil {
+			changed = true
+		} else if c != st.carrier {
+			known, t.carriers = append(known, id), append(t.carriers, c)
+		}
+	}
+	gone := -1
+	if !changed && len(known) > 0 {
+		gone = s.hub.network.Gone(t.carriers)
+	}
+	clear(t.carriers)
+	if !changed && gone < 0 || !s.postpone() {
+		return false
+	}
+	if changed || !s.hub.directory.watch(known[gone], s) {
+		st.post(s) // the time has come already
+	}
+	return true
+}
+
+// carrierOf returns the carrier of an owner's stream, or nil when that is gone.
+func (h *Hub) carrierOf(id uint32) Carrier {
+	if p := h.directory.peer(id); p != nil {
+		if s := p.session.Load(); s != nil {
+			return s.stream.carrier
+		}
+	}
+	return nil
+}

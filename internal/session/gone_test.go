@@ -1,0 +1,228 @@
+package session
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// A partition is a network that believes of some carriers that their clients are
+// gone, and is asked for so many looks.
+type partition struct {
+	noNetwork
+	gone  map[Carrier]bool
+	looks int
+}
+
+func (n *partition) Gone(carriers []Carrier) int {
+	n.looks++
+	for i, c := range carriers {
+		if n.gone[c] {
+			return i
+		}
+	}
+	return -1
+}
+
+// party makes a hub and n streams with carriers of their own, whose turns allow
+// looks.
+func party(n, looks int) (*Hub, *partition, []*Stream) {
+	p := &partition{gone: make(map[Carrier]bool)}
+	h := NewHub(testConfig(), p)
+	var all []*Stream
+	for i := range n {
+		st := new(Stream)
+		st.Begin(h, Address{Name: fmt.Sprint("s:", i)}, new(bell), &Turn{Looks: looks})
+		all = append(all, st)
+	}
+	return h, p, all
+}
+
+// advance gives a stream input and returns what comes out and what comes next.
+func advance(st *Stream, in string) (string, Next) {
+	_, out, next := st.Advance([]byte(in), nil)
+	return string(out), next
+}
+
+// A request that is in vain because of somebody who is gone waits for that one's
+// end, and counts once.
+func TestRequestsWaitForWhoIsGone(t *testing.T) {
+	for _, c := range []struct{ request, want string }{
+		{"g x", "1 Lock Get Success: x\n"},
+		{"gw 0 x", "1 Lock Get Success: x\n"},
+		{"i x", "0 Lock Not Locked: x\n"},
+		{"sg x", "1 Shared Lock Get Success: x\n"},
+		{"sgl 1 x", "1 Shared Lock Get Success: x\n"},
+		{"sgl 5 x", "1 Shared Lock Get Success: x\n"},
+		{"sgw 1 0 x", "1 Shared Lock Get Success: x\n"},
+		{"si x", "0 Shared Lock Not Locked: x\n"},
+	} {
+		for _, two := range []bool{false, true} {
+			h, network, all := party(2, 100)
+			a, b := all[0], all[1]
+			advance(a, "g x\nsg x\n")
+			request, want := c.request, c.want
+			if two {
+				advance(b, "hello 2\n")
+				request, want = "7 "+request, "7 "+want
+			}
+			before := h.Stats()
+			network.gone[a.carrier] = true
+			if out, next := advance(b, request+"\n0 ping\n"); out != "" || next != Waiting {
+				t.Fatalf("%s: %q, next is %d", request, out, next)
+			}
+			a.Close()
+			if rung := b.carrier.(*bell).rung.Load(); rung != 1 {
+				t.Errorf("%s: woken %d times", request, rung)
+			}
+			out, next := advance(b, "")
+			if two {
+				out = strings.Replace(steady([]byte(out)), "TOKEN", "1", 1)
+			}
+			if out != want || next != Idle {
+				t.Errorf("%s: %q, next is %d", request, out, next)
+			}
+			after := h.Stats()
+			verb, _, _ := strings.Cut(c.request, " ")
+			if n := after.Commands[verb] - before.Commands[verb]; n != 1 {
+				t.Errorf("%s counts as %d", request, n)
+			}
+			var outcomes uint64
+			for kind := range shard.Kinds {
+				for o := range shard.Outcomes {
+					outcomes += after.Locks.Acquire[kind][o] - before.Locks.Acquire[kind][o]
+				}
+			}
+			if asks := verb == "i" || verb == "si"; outcomes != 1 && !asks || outcomes != 0 && asks {
+				t.Errorf("%s has %d outcomes", request, outcomes)
+			}
+			b.Close()
+		}
+	}
+}
+
+// Who is believed to be gone, and is not, delays a request by ten milliseconds;
+// what is behind the request comes after it.
+func TestWaitForWhoIsGoneEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, network, all := party(2, 100)
+		a, b := all[0], all[1]
+		advance(a, "g x\n")
+		network.gone[a.carrier] = true
+		rest, out, next := b.Advance([]byte("g x\nping\n"), nil)
+		if string(rest) != "ping\n" || len(out) > 0 || next != Waiting {
+			t.Fatalf("%q, %q, next is %d", rest, out, next)
+		}
+		time.Sleep(DefaultPostpone - time.Nanosecond)
+		synctest.Wait()
+		if _, out, next := b.Advance(bytes.Clone(rest), nil); len(out) > 0 || next != Waiting {
+			t.Errorf("before its time: %q, next is %d", out, next)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if _, out, next := b.Advance(rest, nil); string(out) != "0 Lock Get Failure: x\n1 pong\n" || next != Idle {
+			t.Errorf("%q, next is %d", out, next)
+		}
+		b.Close()
+		a.Close()
+	})
+}
+
+// A client that sends much behind such a request, or closes its side, has its
+// answer at once.
+func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
+	_, network, all := party(2, 100)
+	a, b := all[0], all[1]
+	defer a.Close()
+	defer b.Close()
+	advance(a, "g x\n")
+	network.gone[a.carrier] = true
+	in := "g x\n" + strings.Repeat("ping\n", MaxBacklog/5+1)
+	rest, out, next := b.Advance([]byte(in), nil)
+	if want := "0 Lock Get Failure: x\n1 pong\n"; !strings.HasPrefix(string(out), want) || next != Full {
+		t.Errorf("%.50q, next is %d, %d bytes left", out, next, len(rest))
+	}
+	for len(rest) > 0 {
+		rest, _, _ = b.Advance(rest, nil)
+	}
+	if out, next := advance(b, "g x\n"); out != "" || next != Waiting {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	b.HangUp()
+	if out, _ := advance(b, ""); out != "0 Lock Get Failure: x\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// Who asks all the time has so many looks a turn, and no more.
+func TestLooksAreBounded(t *testing.T) {
+	_, network, all := party(3, 3)
+	a, b, c := all[0], all[1], all[2]
+	advance(a, "g x\nsg y\n")
+	advance(c, "sg y\n") // a look
+	for range 5 {
+		advance(b, "g x\ni x\nsi y\n")
+	}
+	if network.looks != 3+1 {
+		t.Errorf("%d looks", network.looks)
+	}
+	b.turn.Looks = 2
+	network.gone[a.carrier] = true
+	if out, next := advance(b, "g x\n"); out != "" || next != Waiting {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	for _, st := range all {
+		st.Close()
+	}
+	// A look at many holders is one, at so many of them.
+	h, network, all := party(maxLook+20, 1)
+	for _, st := range all[1:] {
+		st.turn.Looks = 0
+		advance(st, "sg x\n")
+	}
+	network.gone[all[maxLook+10].carrier] = true // too far behind
+	if out, _ := advance(all[0], "sg x\n"); out != fmt.Sprintf("%d Shared Lock Get Success: x\n", maxLook+20) || network.looks != 1 {
+		t.Errorf("%q after %d looks", out, network.looks)
+	}
+	for _, st := range all {
+		st.Close()
+	}
+	h.Close()
+}
+
+// Whoever looks for those in the way and finds fewer than there were, or one who
+// has just ended, asks again at once.
+func TestHolderEndsBeforeTheLook(t *testing.T) {
+	h, network, all := party(2, 100)
+	a, b := all[0], all[1]
+	defer b.Close()
+	advance(a, "sg x\n")
+	for _, kind := range []shard.Kind{shard.Exclusive, shard.Shared} {
+		if !b.main.othersAreGone(kind, []byte("nobody"), 1) || !b.Settles() {
+			t.Errorf("%v: a lock that was in the way, and is not, is not asked for again", kind)
+		}
+		b.endPostponed()
+		b.Settle(nil)
+	}
+	h.network = &ender{partition: network, end: a}
+	if out, next := advance(b, "sg x\n"); out != "1 Shared Lock Get Success: x\n" || next != Idle {
+		t.Errorf("%q, next is %d", out, next)
+	}
+}
+
+// An ender ends a stream just when somebody looks at it.
+type ender struct {
+	*partition
+	end *Stream
+}
+
+func (n *ender) Gone(carriers []Carrier) int {
+	n.end.Close()
+	n.gone[n.end.carrier] = true
+	return n.partition.Gone(carriers)
+}
