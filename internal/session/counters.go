@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // counterStripes is over how many sets of counters the streams are spread.
@@ -88,10 +89,13 @@ func (h *Hub) Stats() Stats {
 		st.Commands[row.verb] = h.sum(func(c *counters) *atomic.Uint64 { return &c.commands[i] })
 	}
 	// The shards count the requests that are about one lock.
-	for kind, prefix := range [...]string{shard.Exclusive: "", shard.Shared: "s"} {
-		st.Commands[prefix+"g"] = st.Locks.Gets[kind]
-		st.Commands[prefix+"r"] = st.Locks.Releases(shard.Kind(kind))
-		st.Commands[prefix+"i"] = st.Locks.Inspect[kind]
+	for kind, verbs := range [shard.Kinds][3]string{
+		{wire.Get, wire.Release, wire.Inspect},
+		{wire.GetShared, wire.ReleaseShared, wire.InspectShared},
+	} {
+		st.Commands[verbs[0]] = st.Locks.Gets[kind]
+		st.Commands[verbs[1]] = st.Locks.Releases(shard.Kind(kind))
+		st.Commands[verbs[2]] = st.Locks.Inspect[kind]
 	}
 	st.Rejected = map[string]uint64{
 		"line_too_long":     h.sum(func(c *counters) *atomic.Uint64 { return &c.tooLong }),

@@ -3,22 +3,13 @@ package server_test
 import (
 	"bytes"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/nylen/lockd/internal/stress"
 	"github.com/nylen/lockd/pkg/server"
 )
-
-// heap returns how many bytes are in use, by anybody: a test that compares it
-// does not run in parallel to others.
-func heap() int {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
 
 // "A line over the limit gets one reply, `0 Line Too Long`, and is skipped up
 // to its `\n` in constant memory; the connection stays in step." A line of
@@ -31,14 +22,14 @@ func TestHugeLine(t *testing.T) {
 			chunk := bytes.Repeat([]byte("x"), 64<<10)
 			left := 1 << 30
 			tail := pieces("\ni foo\n", "r foo\n")
-			before, most := heap(), 0
+			before, most := stress.Heap(), int64(0)
 			got := s.run(t, func() []byte {
 				if p := head(); p != nil {
 					return p
 				}
 				if left > 0 {
 					if left -= len(chunk); left%(1<<28) == 0 {
-						most = max(most, heap())
+						most = max(most, stress.Heap())
 					}
 					return chunk
 				}

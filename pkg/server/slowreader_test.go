@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/stress"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -33,7 +34,7 @@ func TestSlowReader(t *testing.T) {
 				fmt.Fprintf(&requests, "i %4d\n", i)
 			}
 			chunk := []byte(requests.String())
-			before := heap()
+			before := stress.Heap()
 			sent := 0
 			for sent < most {
 				c.SetWriteDeadline(time.Now().Add(time.Second))
@@ -47,7 +48,7 @@ func TestSlowReader(t *testing.T) {
 			if sent >= most {
 				t.Fatalf("the server took %d bytes of requests whose replies nobody read", sent)
 			}
-			if grown := heap() - before; grown > 2<<20 {
+			if grown := stress.Heap() - before; grown > 2<<20 {
 				t.Errorf("the heap grew by %d bytes", grown)
 			}
 			// Others are served meanwhile.
@@ -92,7 +93,7 @@ func TestSlowReaderOfListings(t *testing.T) {
 				holder.line()
 			}
 			p := s.peer(t, transport)
-			before := heap()
+			before := stress.Heap()
 			for range requests {
 				p.request("d")
 			}
@@ -101,14 +102,14 @@ func TestSlowReaderOfListings(t *testing.T) {
 			})
 			holder.ask("g foo", "1 Lock Get Success: foo")
 			holder.ask("r foo", "1 Lock Release Success: foo")
-			grown := heap() - before
+			grown := stress.Heap() - before
 			if transport != "websocket" {
 				for i := range requests {
 					for range locks {
 						p.line(false)
 					}
 					if i%10 == 0 {
-						grown = max(grown, heap()-before)
+						grown = max(grown, stress.Heap()-before)
 					}
 				}
 			}
