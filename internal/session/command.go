@@ -75,44 +75,7 @@ const maxCommands = 32
 
 // commands is the table of verbs, the most used ones first: lookup compares
 // one after another.
-var commands []command
-
-func init() {
-	// Set here since `q` reads the table that it is a row of.
-	const (
-		dumps = needsDump | counted | alwaysListed
-		looks = locker | reader
-	)
-	commands = []command{
-		{verb: wire.Get, flags: alwaysListed, roles: locker, do: (*Session).textGet, help: "acquire an exclusive lock"},
-		{verb: wire.Release, flags: alwaysListed, roles: locker, do: (*Session).textRelease, help: "release an exclusive lock"},
-		{verb: wire.Inspect, flags: alwaysListed, roles: looks, do: (*Session).textInspect, help: "ask whether an exclusive lock is held"},
-		{verb: wire.GetShared, flags: alwaysListed, roles: locker, do: (*Session).textGetShared, help: "acquire a shared lock and count its holders"},
-		{verb: wire.ReleaseShared, flags: alwaysListed, roles: locker, do: (*Session).textReleaseShared, help: "release a shared lock"},
-		{verb: wire.InspectShared, flags: alwaysListed, roles: looks, do: (*Session).textInspectShared, help: "count a shared lock's holders"},
-		{verb: wire.Dump, flags: dumps, roles: reader, do: (*Session).textDump, help: "list exclusive locks and their holders' names"},
-		{verb: wire.DumpShared, flags: dumps, roles: reader, do: (*Session).textDumpShared, help: "list shared locks and their holders' names"},
-		{verb: wire.DumpMap, flags: dumps, roles: reader, do: (*Session).textDumpMap, help: "show all locks and their holders' addresses on one line"},
-		{verb: wire.Me, flags: counted, roles: looks, do: (*Session).textMe, help: "show this connection's address and name"},
-		{verb: wire.IAm, flags: needsRegistry | counted, roles: locker, do: (*Session).textIAm, help: "register a name for this connection"},
-		{verb: wire.Who, flags: needsDump | needsRegistry | counted, roles: reader, do: (*Session).textWho, help: "list registered names"},
-		{verb: wire.GetWait, args: []argument{patience}, flags: counted | mayWait, roles: locker, do: (*Session).textGetWait, help: "acquire an exclusive lock, waiting for it"},
-		{verb: wire.GetSharedLimit, args: []argument{limit}, flags: counted, roles: locker, do: (*Session).textGetSharedLimit, help: "acquire a shared lock while fewer than a limit hold it"},
-		{verb: wire.GetSharedWait, args: []argument{limit, patience}, flags: counted | mayWait, roles: locker, do: (*Session).textGetSharedWait, help: "the same, waiting for it"},
-		{verb: wire.TakeRate, args: []argument{limit, window, units}, flags: counted, roles: locker, do: (*Session).textTakeRate, help: "take units of a rate"},
-		{verb: wire.InspectRate, args: []argument{limit, window}, flags: counted, roles: looks, do: (*Session).textInspectRate, help: "ask how many units of a rate are open"},
-		{verb: wire.Token, flags: counted, roles: locker, do: (*Session).textToken, help: "show the fencing token of a lock held"},
-		{verb: wire.Ping, flags: counted, roles: anybody, do: (*Session).textPing, help: "ask whether the server is there"},
-		{verb: wire.Auth, flags: counted, roles: anybody, do: (*Session).textAuth, help: "present a token"},
-		{verb: wire.Hello, args: []argument{protocol}, flags: counted | bare, roles: anybody, do: (*Session).textHello, help: "begin protocol 2"},
-		{verb: wire.Cancel, flags: counted | onlySessions | endsWait, roles: locker, do: (*Session).textCancel, help: "stop waiting"},
-		{verb: wire.Quit, flags: counted | endsWait, roles: anybody, do: (*Session).textQuit, help: "end the connection, or the session"},
-		{verb: wire.Query, flags: counted | alwaysListed, roles: reader, do: (*Session).textQuery, help: "show counters"},
-	}
-	for i := range commands {
-		commands[i].number = i
-	}
-}
+var commands []command // filled in table.go
 
 // lookup returns the row of a verb, or nil.
 func lookup(verb []byte) *command {
@@ -122,27 +85,4 @@ func lookup(verb []byte) *command {
 		}
 	}
 	return nil
-}
-
-// execute runs a command: what many of them need is looked at here, once.
-func (s *Session) execute(c *command, arg, out []byte) []byte {
-	st := s.stream
-	if c.flags&counted != 0 {
-		st.counters.commands[c.number].Add(1)
-	}
-	if c.flags&needsDump != 0 && s.hub.cfg.DisableDump || c.flags&needsRegistry != 0 && s.hub.cfg.DisableRegistry {
-		return append(s.prefix(out), wire.Disabled...)
-	}
-	var n numbers
-	if len(c.args) > 0 {
-		var ok bool
-		if n, arg, ok = c.parse(arg); !ok {
-			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
-		}
-	}
-	out = c.do(s, arg, out, n)
-	if st.postponed != nil && st.postponed.command == nil {
-		st.postponed.request(c, arg, n)
-	}
-	return out
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // A Session is one owner of locks. Whatever it holds, it holds until it is
@@ -31,6 +32,29 @@ func (s *Session) begin(st *Stream, number uint32, addr Address) {
 	s.hub, s.stream, s.number = st.hub, st, number
 	s.peer = st.hub.directory.add(addr, s)
 	s.owner.ID = s.peer.id
+}
+
+// execute runs a command: what many of them need is looked at here, once.
+func (s *Session) execute(c *command, arg, out []byte) []byte {
+	st := s.stream
+	if c.flags&counted != 0 {
+		st.counters.commands[c.number].Add(1)
+	}
+	if c.flags&needsDump != 0 && s.hub.cfg.DisableDump || c.flags&needsRegistry != 0 && s.hub.cfg.DisableRegistry {
+		return append(s.prefix(out), wire.Disabled...)
+	}
+	var n numbers
+	if len(c.args) > 0 {
+		var ok bool
+		if n, arg, ok = c.parse(arg); !ok {
+			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
+		}
+	}
+	out = c.do(s, arg, out, n)
+	if st.postponed != nil && st.postponed.command == nil {
+		st.postponed.request(c, arg, n)
+	}
+	return out
 }
 
 // closeStep is how many locks closeSome releases, and sessionWork how many of
