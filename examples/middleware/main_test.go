@@ -153,9 +153,9 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestOutageInLine: when lockd goes away, those in line do not wait for it
+// TestOutageInQueue: when lockd goes away, those in the queue do not wait for it
 // longer than they would have waited for their turn.
-func TestOutageInLine(t *testing.T) {
+func TestOutageInQueue(t *testing.T) {
 	var dialed atomic.Bool
 	first := make(chan net.Conn, 1)
 	l := limitsOver(t, func(conn net.Conn) (net.Conn, error) {

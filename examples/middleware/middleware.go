@@ -22,7 +22,7 @@ type Limits struct {
 	Name string
 
 	// Concurrent is how many requests are served at a time. One that finds as
-	// many waits in line, for up to Wait, and is refused with 503.
+	// many waits in the queue, for up to Wait, and is refused with 503.
 	Concurrent int
 	Wait       time.Duration
 

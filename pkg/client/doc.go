@@ -24,7 +24,7 @@
 // That is a [Client], which every server understands. A [Locker] is for
 // programs in which many goroutines need locks, with a server that speaks
 // protocol 2: all of them share one connection, each lock has an owner of its
-// own, waiting is in line and ends with a context, and a lost connection is
+// own, waiting is in a queue and ends with a context, and a lost connection is
 // made again.
 //
 //	l, err := client.NewLocker(client.LockerOptions{})
@@ -110,7 +110,7 @@
 // that was held over it, and the server has freed them. They are never taken
 // again silently: Release returns ErrLost, and whoever needs the lock acquires
 // it again. The Locker reconnects by itself, and tells LockerOptions.Logger.
-// Acquire goes on waiting over the next connection, at the end of the line.
+// Acquire goes on waiting over the next connection, at the end of the queue.
 //
 // With a server that speaks protocol 1 only, TryAcquire works, and so does
 // TryAcquireShared without a limit, each lock taking a connection of its own,

@@ -11,7 +11,7 @@ import (
 var (
 	// ErrNotAcquired: Get found the lock held by another client, TryAcquire by
 	// any other owner, a Lock of the same Locker included, or
-	// TryAcquireShared found its limit reached or somebody in line.
+	// TryAcquireShared found its limit reached or somebody in the queue.
 	ErrNotAcquired = errors.New("lockd: lock is held by another owner")
 
 	// ErrNotHeld: Release or ReleaseShared named a lock that this client does

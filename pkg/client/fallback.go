@@ -50,9 +50,9 @@ func newOldPool(o *LockerOptions) *oldPool {
 }
 
 // take returns a client that holds nothing. It waits for its turn to connect,
-// until ctx or the link ends: then the error is the last failure, as it is at
+// until ctx or the mux ends: then the error is the last failure, as it is at
 // once, if the options say so, until an attempt has succeeded.
-func (p *oldPool) take(ctx context.Context, k *link) (*Client, error) {
+func (p *oldPool) take(ctx context.Context, m *mux) (*Client, error) {
 	for {
 		p.mu.Lock()
 		c, dead := p.takeIdleLocked()
@@ -85,7 +85,7 @@ func (p *oldPool) take(ctx context.Context, k *link) (*Client, error) {
 		case <-due:
 		case <-ctx.Done():
 			return nil, failure
-		case <-k.ctx.Done():
+		case <-m.ctx.Done():
 			return nil, failure
 		}
 	}
@@ -225,14 +225,14 @@ func (p *oldPool) close() {
 	}
 }
 
-func (p *oldPool) acquire(ctx context.Context, k *link, v *verb, limit int, name string) (*Lock, error) {
+func (p *oldPool) acquire(ctx context.Context, m *mux, v *verb, limit int, name string) (*Lock, error) {
 	switch {
 	case v.waits:
 		return nil, ErrNoWaiting
 	case limit > 0:
 		return nil, ErrNoSharedLimits
 	}
-	c, err := p.take(ctx, k)
+	c, err := p.take(ctx, m)
 	if err != nil {
 		return nil, err
 	}

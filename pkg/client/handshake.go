@@ -78,7 +78,7 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	if line, err = t.readLine(); err != nil {
 		return false, err
 	}
-	if n, text, ok := number(line); !ok || n != 2 || !hasPrefix(text, helloText) {
+	if n, text, ok := number(line); !ok || n != 2 || !hasPrefix(text, wire.Greeting) {
 		if ok && n == 0 && hasPrefix(text, wire.InvalidArgument) {
 			return true, nil // a server of the future that has given up protocol 2
 		}
@@ -86,5 +86,3 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	}
 	return false, nil
 }
-
-const helloText = "lockd "

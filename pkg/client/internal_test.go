@@ -190,53 +190,53 @@ func TestPumpClose(t *testing.T) {
 	}
 }
 
-// TestLinkEndsRested: of the sessions that a link ends, nothing stays but their
+// TestMuxEndsRested: of the sessions that a mux ends, nothing stays but their
 // numbers, which are used again.
-func TestLinkEndsRested(t *testing.T) {
-	k := newLink(nil, false, 1000, 0)
-	k.mu.Lock()
+func TestMuxEndsRested(t *testing.T) {
+	m := newMux(nil, false, 1000, 0)
+	m.mu.Lock()
 	for range 1000 {
-		k.addLocked()
+		m.addLocked()
 	}
-	for s := range k.slots.all() {
-		k.putLocked(s)
+	for s := range m.sessions.all() {
+		m.putLocked(s)
 	}
-	k.since, k.rested = time.Now().Add(-restTime), len(k.free)
-	ended := k.free[:len(k.free)-keptSessions]
-	k.endRestedLocked()
-	k.mu.Unlock()
+	m.since, m.rested = time.Now().Add(-restTime), len(m.free)
+	ended := m.free[:len(m.free)-keptSessions]
+	m.endRestedLocked()
+	m.mu.Unlock()
 	for _, s := range ended {
-		if err := k.settle(s, []byte("1 bye")); err != nil {
+		if err := m.settle(s, []byte("1 bye")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	count := func() (n int) {
-		for range k.slots.all() {
+		for range m.sessions.all() {
 			n++
 		}
 		return n
 	}
-	if n := count(); n != 1+keptSessions || len(k.free) != keptSessions {
-		t.Errorf("%d slots, %d are free", n, len(k.free))
+	if n := count(); n != 1+keptSessions || len(m.free) != keptSessions {
+		t.Errorf("%d sessions, %d are free", n, len(m.free))
 	}
 	for range 1000 {
-		if _, err := k.start(ping, arguments{}, ""); err != nil {
+		if _, err := m.start(ping, arguments{}, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := k.start(ping, arguments{}, ""); err != ErrTooManySessions {
+	if _, err := m.start(ping, arguments{}, ""); err != ErrTooManySessions {
 		t.Error(err)
 	}
-	if n := count(); n != 1001 || k.made != 1001 {
-		t.Errorf("%d slots, %d numbers", n, k.made)
+	if n := count(); n != 1001 || m.made != 1001 {
+		t.Errorf("%d sessions, %d numbers", n, m.made)
 	}
 }
 
-func TestDirectory(t *testing.T) {
-	var d directory
+func TestSessionTable(t *testing.T) {
+	var d sessionTable
 	n := 3*len(page{}) + 1
 	for i := range n {
-		d.set(uint32(i), &slot{number: uint32(i)})
+		d.set(uint32(i), &session{number: uint32(i)})
 	}
 	d.set(300, nil)
 	seen := 0
@@ -247,41 +247,41 @@ func TestDirectory(t *testing.T) {
 		seen++
 	}
 	if seen != n-1 {
-		t.Errorf("%d slots", seen)
+		t.Errorf("%d sessions", seen)
 	}
 	for _, i := range []int64{300, int64(n), 1 << 20, 1<<63 - 1} {
 		if d.get(i) != nil {
-			t.Errorf("there is a slot %d", i)
+			t.Errorf("there is a session %d", i)
 		}
 	}
-	if (&directory{}).get(0) != nil {
-		t.Error("an empty directory has a slot")
+	if (&sessionTable{}).get(0) != nil {
+		t.Error("an empty table has a session")
 	}
 }
 
-// TestLinkLostFirst: whoever holds a lock is told of its loss before a call that
-// waits for the lock can go on with another link, and such a call does not find
+// TestMuxLostFirst: whoever holds a lock is told of its loss before a call that
+// waits for the lock can go on with another mux, and such a call does not find
 // the old one.
-func TestLinkLostFirst(t *testing.T) {
+func TestMuxLostFirst(t *testing.T) {
 	near, far := net.Pipe()
-	k := newLink(newLineTransport(near, forLink), false, 10, 0)
+	m := newMux(newLineTransport(near, forMux), false, 10, 0)
 	go io.Copy(io.Discard, far)
-	s, err := k.start(getWait, arguments{}, "x")
+	s, err := m.start(getWait, arguments{}, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
 	far.Close()
 	ended := false
-	k.run(func(err error) {
+	m.run(func(err error) {
 		ended = true
-		if !errors.Is(k.err(), ErrLost) || !errors.Is(k.err(), err) {
-			t.Errorf("ended because of %v, and the lock was told %v", err, k.err())
+		if !errors.Is(m.err(), ErrLost) || !errors.Is(m.err(), err) {
+			t.Errorf("ended because of %v, and the lock was told %v", err, m.err())
 		}
 		if s.state.Load() != calling {
 			t.Error("the call goes on already")
 		}
 	})
-	if err := k.wait(t.Context(), s); err != nil || !errors.Is(s.err, ErrLost) || !ended {
+	if err := m.wait(t.Context(), s); err != nil || !errors.Is(s.err, ErrLost) || !ended {
 		t.Error(err, s.err, ended)
 	}
 }

@@ -68,7 +68,7 @@ func (r *Limiter) AllowN(ctx context.Context, n int) (Decision, error) {
 	if err := r.check(n); err != nil {
 		return Decision{}, err
 	}
-	a := arguments{n: [3]uint64{uint64(r.limit), r.ms, uint64(n)}, k: 3}
+	a := arguments{n: [3]uint64{uint64(r.limit), r.ms, uint64(n)}, count: 3}
 	number, err := r.ask(ctx, takeRate, a)
 	switch err {
 	case nil:
@@ -84,7 +84,7 @@ func (r *Limiter) Open(ctx context.Context) (int, error) {
 	if err := r.check(0); err != nil {
 		return 0, err
 	}
-	return r.ask(ctx, inspectRate, arguments{n: [3]uint64{uint64(r.limit), r.ms}, k: 2})
+	return r.ask(ctx, inspectRate, arguments{n: [3]uint64{uint64(r.limit), r.ms}, count: 2})
 }
 
 // Wait takes one unit, and waits until one is open. It returns an error at
@@ -95,7 +95,7 @@ func (r *Limiter) Open(ctx context.Context) (int, error) {
 func (r *Limiter) Wait(ctx context.Context) error { return r.WaitN(ctx, 1) }
 
 // WaitN takes n units, and waits until they are all open, as Wait does. Those
-// that wait do not stand in line: who asks at the right moment has them, so
+// that wait are in no queue: who asks at the right moment has them, so
 // one that wants many may be passed by those that want few.
 func (r *Limiter) WaitN(ctx context.Context, n int) error {
 	for {
@@ -138,7 +138,7 @@ func (r *Limiter) check(n int) error {
 
 // ask does a call that holds nothing.
 func (r *Limiter) ask(ctx context.Context, v *verb, a arguments) (int, error) {
-	k, s, err := r.locker.call(ctx, v, a, r.name, v != takeRate)
+	m, s, err := r.locker.call(ctx, v, a, r.name, v != takeRate)
 	if err != nil {
 		return 0, err
 	}
@@ -146,6 +146,6 @@ func (r *Limiter) ask(ctx context.Context, v *verb, a arguments) (int, error) {
 		return 0, ErrNoRates
 	}
 	n, err := int(s.n), s.err
-	k.put(s)
+	m.put(s)
 	return n, err
 }

@@ -19,8 +19,8 @@ type Lock struct {
 	number int64 // an exclusive lock's token or a shared lock's count
 	shared bool
 
-	link *link
-	slot *slot
+	mux     *mux
+	session *session
 
 	old    *oldPool // protocol 1
 	client *Client
@@ -61,7 +61,7 @@ func (l *Lock) Lost() <-chan struct{} {
 	if l.client != nil {
 		return l.client.Lost()
 	}
-	return l.link.ctx.Done()
+	return l.mux.ctx.Done()
 }
 
 // Release releases the lock. It does so also if ctx has ended: the context
@@ -87,16 +87,16 @@ func (l *Lock) release(ctx context.Context) error {
 	if l.client != nil {
 		return l.old.release(ctx, l.client, v, l.name)
 	}
-	k, s := l.link, l.slot
-	if err := k.again(s, v, l.name); err != nil {
+	m, s := l.mux, l.session
+	if err := m.again(s, v, l.name); err != nil {
 		return err
 	}
-	if err := k.wait(ctx, s); err != nil {
+	if err := m.wait(ctx, s); err != nil {
 		return fmt.Errorf("lockd: release %q: %w", l.name, err)
 	}
 	err := s.err
 	if err == nil || !errors.Is(err, ErrLost) {
-		k.put(s)
+		m.put(s)
 	}
 	return err
 }
@@ -104,11 +104,11 @@ func (l *Lock) release(ctx context.Context) error {
 // maxWait is the longest wait that a server takes.
 const maxWait = wire.MaxWait * time.Millisecond
 
-// Acquire acquires the exclusive lock name, waiting for it in line, first come
-// first served, as long as ctx allows. When ctx ends it gives up at once and
+// Acquire acquires the exclusive lock name, waiting in its queue, first come first
+// served, as long as ctx allows. When ctx ends it gives up at once and
 // returns the context's error; a grant that came too late is given back. If
 // the connection is lost on the way it goes on with the next one, at the end
-// of the line. If ctx ends while there is no connection, the error is an
+// of the queue. If ctx ends while there is no connection, the error is an
 // ErrLost, too: then it is not that somebody else holds the lock.
 //
 // A name is any string without a line break, see the package's Names, else the
@@ -172,28 +172,28 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 		var until time.Time // when the server's wait should be over
 		var a arguments
 		if limit > 0 {
-			a.n[0], a.k = uint64(limit), 1
+			a.n[0], a.count = uint64(limit), 1
 		}
 		if v.waits {
 			begun, wait := time.Now(), maxWait
 			if at, ok := ctx.Deadline(); ok {
 				if wait = min(at.Sub(begun), maxWait); wait <= 0 {
-					if _, err := l.link(ctx); errors.Is(err, ErrLost) {
+					if _, err := l.connection(ctx); errors.Is(err, ErrLost) {
 						return nil, err
 					}
 					return nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, context.DeadlineExceeded)
 				}
 			}
 			until = begun.Add(wait)
-			a.n[a.k] = uint64((wait + time.Millisecond - 1) / time.Millisecond)
-			a.k++
+			a.n[a.count] = uint64((wait + time.Millisecond - 1) / time.Millisecond)
+			a.count++
 		}
-		k, s, err := l.call(ctx, v, a, name, true)
+		m, s, err := l.call(ctx, v, a, name, true)
 		if err != nil {
 			return nil, err
 		}
 		if s == nil {
-			lock, err := l.old.acquire(ctx, k, v, limit, name)
+			lock, err := l.old.acquire(ctx, m, v, limit, name)
 			switch {
 			case l.opts.FailFast || !errors.Is(err, ErrLost):
 				return lock, err
@@ -204,15 +204,15 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 		}
 		switch s.err {
 		case nil:
-			return &Lock{name: name, number: s.n, shared: isShared, link: k, slot: s}, nil
+			return &Lock{name: name, number: s.n, shared: isShared, mux: m, session: s}, nil
 		case errWaitedOut:
 			// The deadline is near, or it was a long day. Or the server is
 			// ending, and lets nobody wait.
-			k.put(s)
-			k.pause(ctx, time.Until(until))
+			m.put(s)
+			m.pause(ctx, time.Until(until))
 		default:
 			err := s.err
-			k.put(s)
+			m.put(s)
 			return nil, err
 		}
 	}
@@ -221,9 +221,9 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 // maxPause is the longest pause.
 const maxPause = 50 * time.Millisecond
 
-// pause waits for a moment, but not longer than early says, nor when the link
+// pause waits for a moment, but not longer than early says, nor when the mux
 // ends.
-func (k *link) pause(ctx context.Context, early time.Duration) {
+func (m *mux) pause(ctx context.Context, early time.Duration) {
 	if early <= 0 {
 		return
 	}
@@ -232,7 +232,7 @@ func (k *link) pause(ctx context.Context, early time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-	case <-k.ctx.Done():
+	case <-m.ctx.Done():
 	}
 }
 
@@ -253,7 +253,7 @@ func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Contex
 	}
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	lost := lock.link.ctx
+	lost := lock.mux.ctx
 	unhook := context.AfterFunc(lost, func() { end(context.Cause(lost)) })
 	defer unhook()
 	defer func() {

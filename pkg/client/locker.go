@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 const (
@@ -122,7 +124,7 @@ type Locker struct {
 	target target
 	old    *oldPool
 
-	links []atomic.Pointer[link] // nil where there is no connection now
+	muxes []atomic.Pointer[mux] // nil where there is no connection now
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
@@ -148,12 +150,12 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 	l := &Locker{
 		opts:    opts,
 		target:  to,
-		links:   make([]atomic.Pointer[link], opts.Connections),
+		muxes:   make([]atomic.Pointer[mux], opts.Connections),
 		changed: make(chan struct{}),
 		old:     newOldPool(&opts),
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
-	for i := range l.links {
+	for i := range l.muxes {
 		l.ended.Go(func() { l.run(i) })
 	}
 	return l, nil
@@ -173,7 +175,7 @@ func (l *Locker) Close() error {
 // themselves. With FailFast it waits for the first attempt only, and returns
 // the ErrLost that came of it.
 func (l *Locker) Ready(ctx context.Context) error {
-	_, err := l.link(ctx)
+	_, err := l.connection(ctx)
 	return err
 }
 
@@ -182,8 +184,8 @@ func (l *Locker) Ready(ctx context.Context) error {
 // empty if the server speaks protocol 2. The methods that need one of them
 // return that error.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
-	k, err := l.link(ctx)
-	if err != nil || !k.old {
+	m, err := l.connection(ctx)
+	if err != nil || !m.old {
 		return nil, err
 	}
 	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens}, nil
@@ -195,20 +197,20 @@ func (l *Locker) run(i int) {
 	backoff := newBackoff(&l.opts)
 	for {
 		news := "lockd: cannot connect"
-		k, err := l.connect()
+		m, err := l.connect()
 		if err == nil {
 			begun := time.Now()
-			unhook := context.AfterFunc(l.ctx, func() { k.close(ErrClosed) })
-			l.links[i].Store(k)
+			unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
+			l.muxes[i].Store(m)
 			l.tell(nil)
-			log.Info("lockd: connected", "protocol", k.protocol())
-			k.run(func(cause error) {
+			log.Info("lockd: connected", "protocol", m.protocol())
+			m.run(func(cause error) {
 				err = cause
-				l.links[i].Store(nil)
+				l.muxes[i].Store(nil)
 				l.tell(err)
 			})
 			unhook()
-			if k.old {
+			if m.old {
 				l.old.drop()
 			}
 			backoff.stood(time.Since(begun))
@@ -229,14 +231,14 @@ func (l *Locker) run(i int) {
 	}
 }
 
-func (l *Locker) connect() (*link, error) {
+func (l *Locker) connect() (*mux, error) {
 	ctx := l.ctx
 	if d := l.opts.ConnectTimeout; d > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeout(ctx, d)
 		defer stop()
 	}
-	t, err := l.opts.connect(ctx, l.target, forLink)
+	t, err := l.opts.connect(ctx, l.target, forMux)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +250,7 @@ func (l *Locker) connect() (*link, error) {
 		}
 		return nil, err
 	}
-	return newLink(t, old, l.opts.Sessions, l.opts.ReadTimeout/2), nil
+	return newMux(t, old, l.opts.Sessions, l.opts.ReadTimeout/2), nil
 }
 
 // tell wakes those that wait for a connection.
@@ -260,16 +262,16 @@ func (l *Locker) tell(err error) {
 	l.changed = make(chan struct{})
 }
 
-// link returns a connection, any of those that stand. If there is none, it
+// connection returns a connection, any of those that stand. If there is none, it
 // waits. An error is the last word: that the Locker was closed, an ErrLost, or
 // the context's; if that is why there was no waiting any longer, both.
-func (l *Locker) link(ctx context.Context) (*link, error) {
+func (l *Locker) connection(ctx context.Context) (*mux, error) {
 	for {
-		if k := l.standing(); k != nil {
+		if m := l.standing(); m != nil {
 			if err := ctx.Err(); err != nil {
 				return nil, fmt.Errorf("lockd: %w", err)
 			}
-			return k, nil
+			return m, nil
 		}
 		l.mu.Lock()
 		changed, cause := l.changed, l.err
@@ -295,14 +297,14 @@ func (l *Locker) link(ctx context.Context) (*link, error) {
 }
 
 // standing returns any connection that stands, or nil.
-func (l *Locker) standing() *link {
-	n, i := len(l.links), 0
+func (l *Locker) standing() *mux {
+	n, i := len(l.muxes), 0
 	if n > 1 {
 		i = rand.IntN(n)
 	}
 	for range n {
-		if k := l.links[i].Load(); k != nil && k.err() == nil {
-			return k
+		if m := l.muxes[i].Load(); m != nil && m.err() == nil {
+			return m
 		}
 		if i++; i == n {
 			i = 0
@@ -313,39 +315,39 @@ func (l *Locker) standing() *link {
 
 // start asks on the given connection, or on any other one that has a session to
 // spare.
-func (l *Locker) start(k *link, v *verb, a arguments, name string) (*link, *slot, error) {
-	s, err := k.start(v, a, name)
+func (l *Locker) start(m *mux, v *verb, a arguments, name string) (*mux, *session, error) {
+	s, err := m.start(v, a, name)
 	if err == ErrTooManySessions {
-		for i := range l.links {
-			if k = l.links[i].Load(); k == nil || k.old {
+		for i := range l.muxes {
+			if m = l.muxes[i].Load(); m == nil || m.old {
 				continue
 			}
-			if s, err = k.start(v, a, name); err != ErrTooManySessions {
+			if s, err = m.start(v, a, name); err != ErrTooManySessions {
 				break
 			}
 		}
 	}
-	return k, s, err
+	return m, s, err
 }
 
-// call asks and waits for the answer, which the caller takes from the slot. It
+// call asks and waits for the answer, which the caller takes from the session. It
 // goes on to another connection when one is lost on the way, if that may be, or
 // when the server has no room for sessions there. With an old server it returns
-// no slot.
-func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*link, *slot, error) {
+// no session.
+func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*mux, *session, error) {
 	for {
-		k, err := l.link(ctx)
-		if err != nil || k.old {
-			return k, nil, err
+		m, err := l.connection(ctx)
+		if err != nil || m.old {
+			return m, nil, err
 		}
-		k, s, err := l.start(k, v, a, name)
+		m, s, err := l.start(m, v, a, name)
 		sent := err == nil
 		if sent {
-			if err := k.wait(ctx, s); err != nil {
+			if err := m.wait(ctx, s); err != nil {
 				return nil, nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, err)
 			}
 			if s.err == ErrTooManySessions {
-				k.put(s) // and it asks for no more, see start
+				m.put(s) // and it asks for no more, see start
 				continue
 			}
 			if s.err == nil || !errors.Is(s.err, ErrLost) {
@@ -354,7 +356,7 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 					// first, and about to be lost with its own.
 					return nil, nil, ErrClosed
 				}
-				return k, s, nil
+				return m, s, nil
 			}
 			err = s.err
 		}
@@ -375,7 +377,7 @@ func (l *Locker) check(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	const most = len("4294967295 sgw 4294967295 86400000 4294967295 ")
+	const most = len("4294967295 " + wire.GetSharedWait + " 4294967295 86400000 4294967295 ")
 	if most+len(name) > l.opts.MaxLine {
 		return "", ErrLineTooLong
 	}

@@ -84,7 +84,7 @@ func TestLockerBusyOrGone(t *testing.T) {
 		t.Error(err)
 	}
 
-	// The server goes away while somebody is in line.
+	// The server goes away while somebody is in the queue.
 	short, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
 	time.AfterFunc(10*time.Millisecond, func() { w.cut(true) })

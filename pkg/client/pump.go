@@ -33,9 +33,9 @@ func newPump(conn net.Conn, room int) *pump {
 // client whose peer replies and does not read.
 const pumpRoom = 4 << 20
 
-// linkRoom is the same for the many callers of a link. It bounds nothing that
+// muxRoom is the same for the many callers of a mux. It bounds nothing that
 // they do not bound themselves, each having a request or two on its way.
-const linkRoom = 1 << 30
+const muxRoom = 1 << 30
 
 // closeTimeout is how long closing waits for what is pending to be written.
 const closeTimeout = 100 * time.Millisecond

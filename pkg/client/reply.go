@@ -15,6 +15,15 @@ var (
 	lineTooLong        = strings.TrimSuffix(wire.LineTooLong, "\n")
 )
 
+// The texts of replies that say yes, without their number.
+var (
+	okText   = yesText(wire.OK)
+	pongText = yesText(wire.Pong)
+	byeText  = yesText(wire.Bye)
+)
+
+func yesText(line string) string { return strings.TrimSuffix(strings.TrimPrefix(line, "1 "), "\n") }
+
 // A reply is what a line says. Its rest points into the line.
 type reply struct {
 	n    int64

@@ -44,7 +44,7 @@ func parseTarget(s string) (target, error) {
 		// unix://tmp/x is more likely to lack a slash than to mean a path from
 		// wherever the program was started.
 		if !filepath.IsAbs(rest) && !strings.HasPrefix(rest, "./") && !strings.HasPrefix(rest, "../") && !strings.HasPrefix(rest, "@") {
-			return bad("want unix:///PATH, or unix://./PATH for one from the working directory")
+			return bad("want unix:///PATH, or unix://./PATH for one from the working sessionTable")
 		}
 		return target{network: "unix", addr: rest}, nil
 	case "ws":

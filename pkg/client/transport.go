@@ -24,7 +24,7 @@ type transport interface {
 	send(request) error
 
 	// sendLines sends whole lines of protocol 2. On a transport made for a
-	// link it may wait for the server; one goroutine calls it.
+	// mux it may wait for the server; one goroutine calls it.
 	sendLines([]byte) error
 
 	// readLine returns the next line that is not empty, without its end. It is
@@ -129,13 +129,13 @@ type use int
 
 const (
 	forClient use = 4 << 10  // one request at a time
-	forLink   use = 64 << 10 // those of many goroutines; a goroutine of its own writes
+	forMux    use = 64 << 10 // those of many goroutines; a goroutine of its own writes
 )
 
 // room is how much a pump holds for it.
 func (u use) room() int {
-	if u == forLink {
-		return linkRoom
+	if u == forMux {
+		return muxRoom
 	}
 	return pumpRoom
 }

@@ -54,36 +54,36 @@ const (
 )
 
 var (
-	get     = &verb{word: "g", most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, effect: acquires, space: exclusive, undo: release}
-	release = &verb{word: "r", most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, effect: releases, space: exclusive}
-	inspect = &verb{word: "i", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
+	get     = &verb{word: wire.Get, most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, effect: acquires, space: exclusive, undo: release}
+	release = &verb{word: wire.Release, most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, effect: releases, space: exclusive}
+	inspect = &verb{word: wire.Inspect, most: 1, yes: wire.IsLocked, no: wire.NotLocked}
 
-	getShared     = &verb{word: "sg", most: maxCount, yes: wire.SharedGetSuccess, effect: acquires, space: shared, undo: releaseShared}
-	releaseShared = &verb{word: "sr", most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, effect: releases, space: shared}
-	inspectShared = &verb{word: "si", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
+	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, effect: acquires, space: shared, undo: releaseShared}
+	releaseShared = &verb{word: wire.ReleaseShared, most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, effect: releases, space: shared}
+	inspectShared = &verb{word: wire.InspectShared, most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
 
-	dump       = &verb{word: "d", many: true}
-	dumpShared = &verb{word: "sd", many: true}
+	dump       = &verb{word: wire.Dump, many: true}
+	dumpShared = &verb{word: wire.DumpShared, many: true}
 
-	me    = &verb{word: "me", most: 1}
-	iam   = &verb{word: "iam", most: 1, yes: "ok"}
-	who   = &verb{word: "who", many: true}
-	stats = &verb{word: "q", many: true}
+	me    = &verb{word: wire.Me, most: 1}
+	iam   = &verb{word: wire.IAm, most: 1, yes: okText}
+	who   = &verb{word: wire.Who, many: true}
+	stats = &verb{word: wire.Query, many: true}
 )
 
-// Those of protocol 2, which only links use.
+// Those of protocol 2, which only a mux speaks.
 var (
-	getWait        = &verb{word: "gw", most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, effect: acquires, undo: release, waits: true}
-	getSharedWait  = &verb{word: "sgw", most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
-	getSharedLimit = &verb{word: "sgl", most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
+	getWait        = &verb{word: wire.GetWait, most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, effect: acquires, undo: release, waits: true}
+	getSharedWait  = &verb{word: wire.GetSharedWait, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
+	getSharedLimit = &verb{word: wire.GetSharedLimit, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
 
-	takeRate    = &verb{word: "rl", yes: wire.RateAllowed, no: wire.RateAllowed}
-	inspectRate = &verb{word: "ri", yes: wire.RateOpen, no: wire.RateOpen}
+	takeRate    = &verb{word: wire.TakeRate, yes: wire.RateAllowed, no: wire.RateAllowed}
+	inspectRate = &verb{word: wire.InspectRate, yes: wire.RateOpen, no: wire.RateOpen}
 
-	ping   = &verb{word: "ping", most: 1, yes: "pong"}
-	hello  = &verb{word: "hello"}
-	cancel = &verb{word: "cancel", most: 1, yes: "ok"}
-	bye    = &verb{word: "bye", most: 1, yes: "bye"}
+	ping   = &verb{word: wire.Ping, most: 1, yes: pongText}
+	hello  = &verb{word: wire.Hello}
+	cancel = &verb{word: wire.Cancel, most: 1, yes: okText}
+	bye    = &verb{word: wire.Quit, most: 1, yes: byeText}
 )
 
 // errWaitedOut is a wait's end on the server. No caller sees it.

@@ -2,9 +2,9 @@ package client
 
 import "sync/atomic"
 
-// A slot is a session of a link: one owner of locks, with one call at a time.
-// It belongs to a call or to a lock, or is free for the next.
-type slot struct {
+// A session is one owner of locks on a mux, with one call at a time. It belongs
+// to a call or to a lock, or is free for the next.
+type session struct {
 	number uint32
 	state  atomic.Uint32
 
@@ -19,21 +19,21 @@ type slot struct {
 	err  error
 	done chan struct{}
 
-	// What becomes of an abandoned call. Guarded by the link's mutex.
+	// What becomes of an abandoned call. Guarded by the mux's mutex.
 	stage   stage
 	granted bool // there is something to release
 }
 
-// The states of a slot. Whoever leaves calling first decides who gets the
+// The states of a session. Whoever leaves calling first decides who gets the
 // answer: the caller that waits for it, or nobody.
 const (
 	quiet    uint32 = iota // nothing was asked
 	calling                // a caller waits
 	resolved               // the caller has the answer, or is about to
-	forsaken               // the caller has gone; the link settles the rest
+	forsaken               // the caller has gone; the mux settles the rest
 )
 
-// A stage is which reply a forsaken slot gets next.
+// A stage is which reply a forsaken session gets next.
 type stage uint8
 
 const (
