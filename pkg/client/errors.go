@@ -55,6 +55,10 @@ var (
 	// lost with it. The error wraps the cause too.
 	ErrLost = errors.New("lockd: connection lost")
 
+	// ErrUnreachable, as the cause of an ErrLost: the connection could not even
+	// be made, for a reason that is wrapped, too. No lock was held over it.
+	ErrUnreachable = errors.New("lockd: server cannot be reached")
+
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("lockd: client is closed")
 
@@ -88,6 +92,12 @@ func (e *lostError) Error() string {
 }
 
 func (e *lostError) Unwrap() []error { return []error{ErrLost, e.cause} }
+
+// unreachable is an ErrUnreachable, and says why in that error's own words.
+type unreachable struct{ error }
+
+func (e unreachable) Is(target error) bool { return target == ErrUnreachable }
+func (e unreachable) Unwrap() error        { return e.error }
 
 // What a server that speaks protocol 1 only cannot do for a Locker. Each of
 // them is ErrUnsupported too.

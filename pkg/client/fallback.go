@@ -17,10 +17,10 @@ import (
 // not get more of it by being asked. After each that succeeds twice as many may
 // be made at a time, since the room may have been for one.
 type oldPool struct {
-	opts     Options
-	most     int
-	period   time.Duration // in which a client asks whether the server is there
-	failFast bool
+	opts   Options
+	most   int
+	period time.Duration // in which a client asks whether the server is there
+	outage time.Duration // after which there is no waiting for a connection
 
 	mu     sync.Mutex // guards what follows
 	idle   []*Client  // holding nothing
@@ -33,25 +33,26 @@ type oldPool struct {
 	trying  map[*Client]struct{} // those that have been made since, and are under way
 	atOnce  int                  // how many these may be
 	well    time.Time            // since when attempts succeed; zero after a failure
+	down    time.Time            // since when they fail; zero after a success
 	changed chan struct{}        // closes when those that wait have to look again
 }
 
 func newOldPool(o *LockerOptions) *oldPool {
 	return &oldPool{
-		opts:     o.Options,
-		most:     o.OldConnections,
-		period:   max(o.ReadTimeout/2, 0),
-		failFast: o.FailFast,
-		open:     make(map[*Client]struct{}),
-		trying:   make(map[*Client]struct{}),
-		backoff:  newBackoff(o),
-		changed:  make(chan struct{}),
+		opts:    o.Options,
+		most:    o.OldConnections,
+		period:  max(o.ReadTimeout/2, 0),
+		outage:  o.outage(),
+		open:    make(map[*Client]struct{}),
+		trying:  make(map[*Client]struct{}),
+		backoff: newBackoff(o),
+		changed: make(chan struct{}),
 	}
 }
 
 // take returns a client that holds nothing. It waits for its turn to connect,
-// until ctx or the mux ends: then the error is the last failure, as it is at
-// once, if the options say so, until an attempt has succeeded.
+// until ctx or the mux ends, or attempts have failed for as long as the options
+// allow: then the error is the last failure.
 func (p *oldPool) take(ctx context.Context, m *mux) (*Client, error) {
 	for {
 		p.mu.Lock()
@@ -65,7 +66,7 @@ func (p *oldPool) take(ctx context.Context, m *mux) (*Client, error) {
 		}
 		failure, next, changed := p.failure, p.next, p.changed
 		turns := len(p.trying) < p.atOnce
-		hopeless := p.failFast && p.atOnce == 1
+		hopeless, enough := p.hopelessLocked()
 		p.mu.Unlock()
 		for _, c := range dead {
 			c.Close()
@@ -83,12 +84,31 @@ func (p *oldPool) take(ctx context.Context, m *mux) (*Client, error) {
 		select {
 		case <-changed:
 		case <-due:
+		case <-enough:
 		case <-ctx.Done():
 			return nil, failure
 		case <-m.ctx.Done():
 			return nil, failure
 		}
 	}
+}
+
+// hopeless tells whether attempts to connect have failed for so long that there
+// is no waiting.
+func (p *oldPool) hopeless() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	hopeless, _ := p.hopelessLocked()
+	return hopeless
+}
+
+// hopelessLocked also returns when to ask again.
+func (p *oldPool) hopelessLocked() (hopeless bool, enough <-chan time.Time) {
+	if p.down.IsZero() || p.outage == forever {
+		return false, nil
+	}
+	left := p.outage - time.Since(p.down)
+	return left <= 0, time.After(left)
 }
 
 // takeIdleLocked returns a client that is at hand, if there is one, and those
@@ -154,7 +174,7 @@ func (p *oldPool) tried(c *Client, err error) {
 		if p.well.IsZero() {
 			p.well = time.Now()
 		}
-		p.next = time.Time{}
+		p.next, p.down = time.Time{}, time.Time{}
 		if p.atOnce *= 2; p.atOnce > p.most {
 			p.failure, p.atOnce = nil, 0
 		}
@@ -165,6 +185,9 @@ func (p *oldPool) tried(c *Client, err error) {
 			p.backoff.stood(time.Since(p.well))
 		}
 		p.well = time.Time{}
+		if p.down.IsZero() {
+			p.down = time.Now()
+		}
 		p.failure, p.next = err, time.Now().Add(p.backoff.pause())
 		p.atOnce = 1
 		clear(p.trying)

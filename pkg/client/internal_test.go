@@ -323,6 +323,49 @@ func TestWatchdog(t *testing.T) {
 	})
 }
 
+// TestWatchdogOverslept: a process that was stopped reads what came meanwhile
+// before a reply counts as late.
+func TestWatchdogOverslept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		expired := false
+		w := &watchdog{timeout: 4 * time.Second, expired: func() { expired = true }}
+		stopped := func(d time.Duration) { // as if the process had been
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.due, w.since = w.due.Add(-d), w.since.Add(-d)
+		}
+		// At whatever moment it begins, and up to a nap before the end.
+		for begin := time.Duration(0); begin < 3*time.Second; begin += 100 * time.Millisecond {
+			for _, d := range []time.Duration{4 * time.Second, 5 * time.Second, time.Hour} {
+				w.expect()
+				time.Sleep(begin)
+				synctest.Wait()
+				stopped(d)
+				time.Sleep(time.Second) // it wakes
+				synctest.Wait()
+				if expired {
+					t.Fatalf("expired when the process had been stopped after %v for %v", begin, d)
+				}
+				w.met()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+			}
+		}
+		w.expect()
+		stopped(time.Hour)
+		time.Sleep(2*time.Second - 1)
+		synctest.Wait()
+		if expired {
+			t.Error("no time to read the reply")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if !expired {
+			t.Error("no reply, and not late")
+		}
+	})
+}
+
 // TestIdle: the read timeout concerns requests, not the time between them.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -54,14 +54,51 @@ func (l *Lock) Count() int {
 }
 
 // Lost returns a channel that closes when the lock is lost because the
-// connection is. From then on someone else may hold it, perhaps since a moment
-// before; what must not be done twice whatever happens needs the Token. When
-// the lock is released, the channel has no meaning any more.
+// connection is; Err then tells why. From then on someone else may hold it,
+// perhaps since a moment before; what must not be done twice whatever happens
+// needs the Token. When the lock is released, the channel has no meaning any
+// more.
 func (l *Lock) Lost() <-chan struct{} {
 	if l.client != nil {
 		return l.client.Lost()
 	}
 	return l.mux.ctx.Done()
+}
+
+// Err returns nil as long as the lock is held. When it is lost, Err returns an
+// ErrLost that wraps why: ErrTimeout if the server fell silent, io.EOF if it
+// closed the connection, ErrClosed if the Locker was closed, an error of the
+// network. Once Release was called it is ErrNotHeld, even if the lock was lost
+// before: that is what Release returns.
+func (l *Lock) Err() error {
+	switch {
+	case l.released.Load():
+		return ErrNotHeld
+	case l.client == nil:
+		return l.mux.err()
+	}
+	err := l.client.Err()
+	if err != nil && !errors.Is(err, ErrLost) {
+		err = lost(err)
+	}
+	return err
+}
+
+// Silence returns how long ago the server was last heard on the connection that
+// the lock hangs on, whatever it said: before something that takes a while, ask
+// whether the lock is likely to last. It stays below ReadTimeout as long as the
+// server answers, and goes on to grow when the lock is lost or released.
+//
+// It is measured by the monotonic clock, as time.Since does, which goes on while
+// the process is stopped; while the machine sleeps it stands still on some
+// systems, Linux for one. What came in the meantime counts when it is read: a
+// process that goes on after an hour may see an hour of silence for a moment.
+// That alone does not end the lock, see LockerOptions.
+func (l *Lock) Silence() time.Duration {
+	if l.client != nil {
+		return l.client.transport.silence()
+	}
+	return l.mux.transport.silence()
 }
 
 // Release releases the lock. It does so also if ctx has ended: the context
@@ -115,8 +152,8 @@ const maxWait = wire.MaxWait * time.Millisecond
 // error is ErrBadName; ErrLineTooLong if it is too long. Other errors:
 // ErrTooManyWaiters, ErrTooManySessions and ErrTooManyLocks, when a bound is
 // reached; ErrNoWaiting, with a server that speaks protocol 1 only; ErrClosed;
-// and with LockerOptions.FailFast an ErrLost, when there is no connection or
-// it ends.
+// and an ErrLost when there is no connection for longer than
+// LockerOptions.MaxOutage or, with FailFast, when there is none or it ends.
 func (l *Locker) Acquire(ctx context.Context, name string) (*Lock, error) {
 	return l.acquire(ctx, getWait, 0, name)
 }
@@ -195,7 +232,7 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 		if s == nil {
 			lock, err := l.old.acquire(ctx, m, v, limit, name)
 			switch {
-			case l.opts.FailFast || !errors.Is(err, ErrLost):
+			case l.opts.FailFast || !errors.Is(err, ErrLost) || l.old.hopeless():
 				return lock, err
 			case ctx.Err() != nil:
 				return nil, fmt.Errorf("%w; waiting for the next one: %w", err, ctx.Err())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,9 @@ type LockerOptions struct {
 	// server that has said nothing for half of it is asked to, and when the
 	// other half passes in silence too, the connection is given up. Zero means
 	// 15 seconds: so locks are reported lost within 22.5 s, before a server
-	// that cannot reach this client gives them to others, after 35 s.
+	// that cannot reach this client gives them to others, after 35 s. While
+	// the process is stopped no time passes here: it reads what came meanwhile
+	// before the server's silence ends the connection.
 	//
 	// MaxLine bounds a whole request: a name may be about 45 bytes shorter.
 	Options
@@ -61,10 +64,17 @@ type LockerOptions struct {
 	MinBackoff, MaxBackoff time.Duration
 
 	// FailFast makes calls return an ErrLost at once while there is no
-	// connection, and when theirs ends. Otherwise they wait for the next one
-	// until their context ends. With a server that speaks protocol 1 only,
-	// that goes for the connection that a lock takes, too.
+	// connection, and when theirs ends; only the first attempt to connect is
+	// waited for. Otherwise they wait for the next connection until their
+	// context ends, or for MaxOutage. With a server that speaks protocol 1
+	// only, that goes for the connection that a lock takes, too.
 	FailFast bool
+
+	// MaxOutage bounds how long calls wait for a server that is away: when
+	// there has been no connection for so long, they return an ErrLost, those
+	// that are made later do so at once, and that ends with the next
+	// connection. Zero means no bound. FailFast makes it meaningless.
+	MaxOutage time.Duration
 
 	// Logger is told when a connection is made, cannot be made, or is lost, a
 	// line each. Nil means that nobody is.
@@ -99,6 +109,8 @@ func (o *LockerOptions) complete() error {
 		return errors.New("lockd: LockerOptions.MinBackoff is negative")
 	case o.MaxBackoff < 0:
 		return errors.New("lockd: LockerOptions.MaxBackoff is negative")
+	case o.MaxOutage < 0:
+		return errors.New("lockd: LockerOptions.MaxOutage is negative")
 	case o.MinBackoff == 0:
 		o.MinBackoff = defaultMinBackoff
 	}
@@ -106,10 +118,27 @@ func (o *LockerOptions) complete() error {
 		o.MaxBackoff = defaultMaxBackoff
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	if o.FailFast {
+		o.MaxOutage = 0
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// forever is how long calls wait for a connection if nothing bounds that.
+const forever = time.Duration(math.MaxInt64)
+
+// outage is how long calls wait for a connection.
+func (o *LockerOptions) outage() time.Duration {
+	switch {
+	case o.FailFast:
+		return 0
+	case o.MaxOutage == 0:
+		return forever
+	}
+	return o.MaxOutage
 }
 
 // A Locker gets locks for any number of goroutines over one connection, or a
@@ -133,6 +162,7 @@ type Locker struct {
 	mu      sync.Mutex    // guards what follows
 	changed chan struct{} // closes when there is news
 	err     error         // why there is no connection; nil: the first is on its way
+	down    time.Time     // since when there is none; zero if there is one
 }
 
 // NewLocker returns a Locker that connects in the background, and again
@@ -152,6 +182,7 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 		target:  to,
 		muxes:   make([]atomic.Pointer[mux], opts.Connections),
 		changed: make(chan struct{}),
+		down:    time.Now(),
 		old:     newOldPool(&opts),
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
@@ -258,6 +289,11 @@ func (l *Locker) tell(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = err
+	if err == nil {
+		l.down = time.Time{}
+	} else if l.down.IsZero() && l.standing() == nil {
+		l.down = time.Now()
+	}
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -274,8 +310,9 @@ func (l *Locker) connection(ctx context.Context) (*mux, error) {
 			return m, nil
 		}
 		l.mu.Lock()
-		changed, cause := l.changed, l.err
+		changed, cause, down := l.changed, l.err, l.down
 		l.mu.Unlock()
+		var enough <-chan time.Time
 		switch {
 		case l.ctx.Err() != nil:
 			return nil, ErrClosed
@@ -283,16 +320,24 @@ func (l *Locker) connection(ctx context.Context) (*mux, error) {
 			continue // since a moment, and changed is about the next news
 		case cause != nil && l.opts.FailFast:
 			return nil, lost(cause)
+		case !down.IsZero() && l.opts.MaxOutage > 0:
+			enough = time.After(time.Until(down.Add(l.opts.MaxOutage)))
 		}
+		var why error
 		select {
 		case <-changed:
+			continue
 		case <-l.ctx.Done():
+			continue
+		case <-enough:
+			why = fmt.Errorf("none for %v", l.opts.MaxOutage)
 		case <-ctx.Done():
-			if cause != nil {
-				return nil, lost(fmt.Errorf("%w; waiting for the next one: %w", cause, ctx.Err()))
-			}
-			return nil, lost(fmt.Errorf("not connected yet: %w", ctx.Err()))
+			why = ctx.Err()
 		}
+		if cause == nil {
+			return nil, lost(fmt.Errorf("not connected yet: %w", why))
+		}
+		return nil, lost(fmt.Errorf("%w; waiting for the next one: %w", cause, why))
 	}
 }
 

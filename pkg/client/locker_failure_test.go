@@ -334,7 +334,7 @@ func TestLockerSessions(t *testing.T) {
 func TestLockerOptions(t *testing.T) {
 	bad := []client.LockerOptions{
 		{Connections: -1}, {Sessions: -1}, {OldConnections: -1}, {Options: client.Options{Target: "ftp://x"}},
-		{MinBackoff: -1}, {MaxBackoff: -1}, {Options: client.Options{Target: "tcp://h:99999"}},
+		{MinBackoff: -1}, {MaxBackoff: -1}, {MaxOutage: -1}, {Options: client.Options{Target: "tcp://h:99999"}},
 	}
 	if math.MaxInt > math.MaxInt32 {
 		bad = append(bad, client.LockerOptions{Sessions: math.MaxInt})

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nylen/lockd/internal/wire"
@@ -35,8 +34,6 @@ type mux struct {
 
 	sessions sessionTable // the sessions; number 0 is the heartbeat's
 
-	heard atomic.Bool // there was a reply since the last look
-
 	mu    sync.Mutex // guards what follows
 	wake  sync.Cond  // the writer, when idle
 	idle  bool       // the writer waits
@@ -51,7 +48,10 @@ type mux struct {
 	full   bool       // the server has refused a session, see addLocked
 
 	timer *time.Timer
-	asked bool // the last look found silence and asked
+	heard int64 // when the server was, by the last look
+	asked bool  // that found silence and asked
+
+	watch watchdog // of the answer; expects one with no mutex held
 }
 
 const (
@@ -69,6 +69,7 @@ func newMux(t transport, old bool, maxSessions int, period time.Duration) *mux {
 	m := &mux{transport: t, old: old, maxSessions: maxSessions, period: max(period, 0), since: time.Now()}
 	m.wake.L = &m.mu
 	m.ctx, m.end = context.WithCancelCause(context.Background())
+	m.watch.timeout, m.watch.expired = m.period, m.giveUp
 	m.addLocked()
 	return m
 }
@@ -81,6 +82,7 @@ func (m *mux) run(ended func(error)) {
 	if !m.old {
 		writer.Go(m.write)
 		m.mu.Lock()
+		m.heard = m.transport.lastHeard()
 		m.timer = time.AfterFunc(m.interval(), m.look)
 		m.mu.Unlock()
 	}
@@ -126,6 +128,7 @@ func (m *mux) close(cause error) {
 // fail tells all calls that the mux has ended. Only the goroutine that reads
 // calls it: no reply comes in between.
 func (m *mux) fail() {
+	m.watch.stop()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.timer != nil {
@@ -190,23 +193,23 @@ func (m *mux) interval() time.Duration {
 // asked to, and given up after another one. It also ends sessions that nobody
 // needs any more.
 func (m *mux) look() {
-	heard := m.heard.Swap(false)
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case m.err() != nil:
-		return
-	case heard:
-		m.asked = false
-	case m.period == 0:
-	case m.asked:
-		if m.cause == nil {
-			m.cause = fmt.Errorf("%w: no sign of life for %v", ErrTimeout, 2*m.period)
-		}
-		go m.transport.close() // which may wait for the goroutine of a pump
-		return
-	default:
-		m.asked = true
+	ask := m.lookLocked()
+	m.mu.Unlock()
+	if ask {
+		m.watch.expect()
+	}
+}
+
+// lookLocked tells whether the server was asked.
+func (m *mux) lookLocked() (ask bool) {
+	if m.err() != nil {
+		return false
+	}
+	if last := m.transport.lastHeard(); last != m.heard {
+		m.heard, m.asked = last, false
+	} else if m.period > 0 && !m.asked {
+		ask, m.asked = true, true
 		if s := m.sessions.get(0); s.state.Load() == quiet {
 			m.tellLocked(s, ping)
 		}
@@ -214,6 +217,18 @@ func (m *mux) look() {
 	m.full = false
 	m.endRestedLocked()
 	m.timer.Reset(m.interval())
+	return ask
+}
+
+// giveUp is called by the watchdog: it ends the mux if nothing came since the
+// server was asked.
+func (m *mux) giveUp() {
+	m.mu.Lock()
+	silent := m.asked && m.transport.lastHeard() == m.heard
+	m.mu.Unlock()
+	if silent {
+		m.close(fmt.Errorf("%w: no sign of life for %v", ErrTimeout, 2*m.period))
+	}
 }
 
 // endRestedLocked ends sessions that a peak has left behind. What is free is
@@ -412,9 +427,6 @@ func (m *mux) read() error {
 		line, err := m.transport.readLine()
 		if err != nil {
 			return err
-		}
-		if !m.heard.Load() {
-			m.heard.Store(true)
 		}
 		number, rest, ok := number(line)
 		if !ok || m.old {

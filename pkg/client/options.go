@@ -70,6 +70,13 @@ type Options struct {
 	MaxReply int
 }
 
+// Validate returns the error that New would return for these options, without
+// asking the network.
+func (o Options) Validate() error {
+	_, _, err := o.withDefaults()
+	return err
+}
+
 // withDefaults returns the options with every default filled in, and the
 // target that they mean.
 func (o Options) withDefaults() (Options, target, error) {

@@ -44,7 +44,7 @@ func parseTarget(s string) (target, error) {
 		// unix://tmp/x is more likely to lack a slash than to mean a path from
 		// wherever the program was started.
 		if !filepath.IsAbs(rest) && !strings.HasPrefix(rest, "./") && !strings.HasPrefix(rest, "../") && !strings.HasPrefix(rest, "@") {
-			return bad("want unix:///PATH, or unix://./PATH for one from the working sessionTable")
+			return bad("want unix:///PATH, or unix://./PATH for one from the working directory")
 		}
 		return target{network: "unix", addr: rest}, nil
 	case "ws":
@@ -104,12 +104,15 @@ func (o *Options) connect(ctx context.Context, to target, use use) (transport, e
 		}
 	}
 	t, err := to.open(ctx, dial, use)
-	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
+	if err == nil {
+		return t, nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		// The dialer's own error says context.DeadlineExceeded of a context
 		// that the caller has never seen.
-		return nil, fmt.Errorf("%w: no connection after %v: %v", ErrTimeout, o.ConnectTimeout, err)
+		err = fmt.Errorf("%w: no connection after %v: %v", ErrTimeout, o.ConnectTimeout, err)
 	}
-	return t, err
+	return nil, unreachable{err}
 }
 
 func (to target) open(ctx context.Context, dial func(context.Context) (net.Conn, error), use use) (transport, error) {

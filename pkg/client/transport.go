@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,11 @@ type transport interface {
 	// good until the next call. endedCRLF tells whether its end was \r\n.
 	readLine() ([]byte, error)
 	endedCRLF() bool
+
+	// lastHeard changes whenever the server is heard. silence is how long ago
+	// that was.
+	lastHeard() int64
+	silence() time.Duration
 
 	// expireReads makes readLine fail at the given time.
 	expireReads(time.Time)
@@ -72,7 +78,8 @@ func dialectOf(endedCRLF bool) dialect {
 
 // A lineReader cuts a stream into lines.
 type lineReader struct {
-	r    *bufio.Reader
+	r *bufio.Reader
+	*arrivals
 	long []byte // a line that did not fit into r's buffer
 	crlf bool   // whether the last line ended in \r\n
 }
@@ -121,7 +128,31 @@ func (l *lineReader) readLong(begin []byte) ([]byte, error) {
 
 // newLineReader reads lines from r.
 func newLineReader(r io.Reader, use use) lineReader {
-	return lineReader{r: bufio.NewReaderSize(r, int(use))}
+	a := &arrivals{from: r, begun: time.Now()}
+	return lineReader{r: bufio.NewReaderSize(a, int(use)), arrivals: a}
+}
+
+// arrivals note when something came: at each read of many lines, which costs
+// less than to do so for each line.
+type arrivals struct {
+	from  io.Reader
+	begun time.Time
+	last  atomic.Int64 // nanoseconds since then
+}
+
+func (a *arrivals) Read(p []byte) (int, error) {
+	n, err := a.from.Read(p)
+	if n > 0 {
+		// Some clocks stand still between two reads.
+		a.last.Store(max(int64(time.Since(a.begun)), a.last.Load()+1))
+	}
+	return n, err
+}
+
+func (a *arrivals) lastHeard() int64 { return a.last.Load() }
+
+func (a *arrivals) silence() time.Duration {
+	return max(time.Since(a.begun)-time.Duration(a.last.Load()), 0)
 }
 
 // A use is what a connection is for, and with it how much is read at once.

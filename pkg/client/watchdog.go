@@ -9,7 +9,12 @@ import (
 //
 // Most replies come, so expecting one costs a look at the clock and no timer:
 // one timer runs on while there is traffic, and when it fires it looks whether
-// the reply that is due now is late, and otherwise sleeps until it would be.
+// the reply that is due now is late, and otherwise sleeps on.
+//
+// A process that was stopped, or starved, may find on waking that the reply is
+// late, and has it in a socket and not read it. So the watchdog does not sleep
+// for longer than a part of the timeout, and one that overslept judges nothing:
+// it sleeps for another part, in which the reply can be read.
 type watchdog struct {
 	timeout time.Duration // not positive: never expires
 	expired func()
@@ -17,9 +22,16 @@ type watchdog struct {
 	mu      sync.Mutex // guards what follows
 	due     time.Time  // zero when no reply is due
 	timer   *time.Timer
-	running bool // the timer is going to fire
+	since   time.Time // when the timer was set
+	running bool      // the timer is going to fire
 	stopped bool
 }
+
+// naps is how many parts the timeout has.
+const naps = 4
+
+// overslept is at least so much too long: a busy machine has delays, too.
+const overslept = 50 * time.Millisecond
 
 // expect says that a reply is due within the timeout from now.
 func (w *watchdog) expect() {
@@ -28,16 +40,22 @@ func (w *watchdog) expect() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.due = time.Now().Add(w.timeout)
-	switch {
-	case w.running || w.stopped:
-		return
-	case w.timer == nil:
-		w.timer = time.AfterFunc(w.timeout, w.look)
-	default:
-		w.timer.Reset(w.timeout)
+	now := time.Now()
+	w.due = now.Add(w.timeout)
+	if !w.running && !w.stopped {
+		w.sleepLocked(now, w.timeout)
 	}
-	w.running = true
+}
+
+// sleepLocked sets the timer, to when the reply would be late or earlier.
+func (w *watchdog) sleepLocked(now time.Time, left time.Duration) {
+	left = min(left, w.timeout/naps)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(left, w.look)
+	} else {
+		w.timer.Reset(left)
+	}
+	w.since, w.running = now, true
 }
 
 // met says that no reply is due any more.
@@ -65,11 +83,14 @@ func (w *watchdog) look() {
 	w.running = false
 	late := false
 	if !w.stopped && !w.due.IsZero() {
-		left := time.Until(w.due)
+		now, nap := time.Now(), w.timeout/naps
+		left := w.due.Sub(now)
+		if left <= 0 && now.Sub(w.since)-nap > max(nap/2, overslept) {
+			left = nap
+		}
 		late = left <= 0
 		if !late {
-			w.timer.Reset(left)
-			w.running = true
+			w.sleepLocked(now, left)
 		}
 	}
 	w.mu.Unlock()

@@ -1,0 +1,316 @@
+package client_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nylen/lockd/pkg/client"
+	"github.com/nylen/lockd/pkg/server"
+)
+
+// TestLockErr: a lock knows whether it is held, and else why not.
+func TestLockErr(t *testing.T) {
+	test := func(t *testing.T, copts client.Options) {
+		ctx := within(t)
+		w, opts := wired(copts)
+		l := locker(t, fast(opts))
+		lock, err := l.TryAcquire(ctx, "x")
+		must(t, err)
+		must(t, lock.Err())
+		w.cut(false)
+		<-lock.Lost()
+		mustBe(t, lock.Err(), client.ErrLost)
+		if errors.Is(lock.Err(), client.ErrUnreachable) {
+			t.Error(lock.Err())
+		}
+		mustBe(t, lock.Release(ctx), client.ErrLost)
+		mustBe(t, lock.Err(), client.ErrNotHeld)
+
+		for lock = nil; lock == nil; { // an old server may believe that it is held
+			lock, _ = l.TryAcquire(ctx, "x")
+		}
+		must(t, lock.Release(ctx))
+		mustBe(t, lock.Err(), client.ErrNotHeld)
+
+		lock, err = l.TryAcquire(ctx, "x")
+		must(t, err)
+		must(t, lock.Err())
+		l.Close()
+		<-lock.Lost()
+		mustBe(t, lock.Err(), client.ErrLost)
+		mustBe(t, lock.Err(), client.ErrClosed)
+	}
+	overTransports(t, server.Options{}, test)
+	t.Run("protocol 1", func(t *testing.T) { test(t, client.Options{Target: newFake(t, nodejs).addr}) })
+}
+
+// TestLockErrCause: the server's end and its silence can be told apart.
+func TestLockErrCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, accept := pipedLocker(t, client.LockerOptions{})
+		for _, end := range []struct {
+			do   func(*script)
+			want error
+		}{
+			{func(s *script) { s.conn.Close() }, io.EOF},
+			{func(s *script) { s.reply("7 1 ok\n") }, client.ErrProtocol},
+			{func(s *script) { s.expect("0 ping") }, client.ErrTimeout},
+		} {
+			s := accept()
+			go func() {
+				s.expect("1 g x")
+				s.reply("1 9 Lock Get Success: x\n")
+				end.do(s)
+			}()
+			lock, err := l.TryAcquire(t.Context(), "x")
+			must(t, err)
+			<-lock.Lost()
+			mustBe(t, lock.Err(), client.ErrLost)
+			mustBe(t, lock.Err(), end.want)
+		}
+	})
+}
+
+// TestLockSilence: how long ago the server was heard is known, be it about this
+// lock or not.
+func TestLockSilence(t *testing.T) {
+	silent := func(t *testing.T, lock *client.Lock, want time.Duration) {
+		t.Helper()
+		synctest.Wait()
+		if got := lock.Silence(); got.Round(time.Microsecond) != want {
+			t.Errorf("silent for %v, want %v", got, want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l, accept := pipedLocker(t, client.LockerOptions{})
+		s := accept()
+		get := func(session, name string) *client.Lock {
+			go func() {
+				s.expect(session + " g " + name)
+				s.reply(session + " 9 Lock Get Success: " + name + "\n")
+			}()
+			lock, err := l.TryAcquire(t.Context(), name)
+			must(t, err)
+			return lock
+		}
+		lock := get("1", "x")
+		silent(t, lock, 0)
+		time.Sleep(3 * time.Second)
+		silent(t, lock, 3*time.Second)
+		get("2", "y")
+		silent(t, lock, 0)
+		time.Sleep(12 * time.Second) // and the server is asked
+		silent(t, lock, 12*time.Second)
+		s.expect("0 ping")
+		s.reply("0 1 pong\n")
+		silent(t, lock, 0)
+		s.conn.Close()
+		<-lock.Lost()
+		time.Sleep(3 * time.Second)
+		silent(t, lock, 3*time.Second)
+	})
+	t.Run("protocol 1", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l, _ := memoryOldServer(t, client.LockerOptions{})
+			lock, err := l.TryAcquire(t.Context(), "x")
+			must(t, err)
+			silent(t, lock, 0)
+			time.Sleep(3 * time.Second)
+			silent(t, lock, 3*time.Second)
+			time.Sleep(time.Hour - 3*time.Second) // it is asked
+			synctest.Wait()
+			if got := lock.Silence(); got > 7500*time.Millisecond {
+				t.Errorf("silent for %v", got)
+			}
+		})
+	})
+}
+
+// memoryOldServer returns a Locker, and the switch of its server: one in memory
+// that speaks protocol 1, where all locks are free.
+func memoryOldServer(t *testing.T, opts client.LockerOptions) (l *client.Locker, down *atomic.Bool) {
+	t.Helper()
+	down = new(atomic.Bool)
+	opts.Dial = func(context.Context) (net.Conn, error) {
+		if down.Load() {
+			return nil, errDown
+		}
+		near, far := net.Pipe()
+		go func() {
+			defer far.Close()
+			for in := bufio.NewScanner(far); in.Scan(); {
+				verb, name, _ := strings.Cut(in.Text(), " ")
+				if reply := map[string]string{
+					"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
+				}[verb]; reply != "" {
+					go far.Write([]byte(reply + name + "\n"))
+				}
+			}
+		}()
+		return near, nil
+	}
+	return locker(t, opts), down
+}
+
+// TestLockerMaxOutage: a server that is away for a while is waited for, and for
+// no longer than the options say.
+func TestLockerMaxOutage(t *testing.T) {
+	const most = 20 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv := newServer(t, server.Options{})
+		w, opts := wired(client.Options{Dial: func(context.Context) (net.Conn, error) { return srv.Dial() }})
+		var l *client.Locker
+		for name, call := range map[string]func() error{
+			"Acquire":       func() error { return second(l.Acquire(ctx, "x")) },
+			"AcquireShared": func() error { return second(l.AcquireShared(ctx, "x", 1)) },
+			"TryAcquire":    func() error { return second(l.TryAcquire(ctx, "x")) },
+			"Wait":          func() error { return l.Limiter("x", 1, time.Second).Wait(ctx) },
+			"Ready":         func() error { return l.Ready(ctx) },
+		} {
+			fails := func(after time.Duration) {
+				t.Helper()
+				begun := time.Now()
+				err := call()
+				mustBe(t, err, client.ErrLost)
+				mustBe(t, err, errDown)
+				mustBe(t, err, client.ErrUnreachable)
+				if took := time.Since(begun); took != after {
+					t.Errorf("%s gave up after %v, want %v", name, took, after)
+				}
+			}
+			w.cut(true)
+			l = locker(t, client.LockerOptions{Options: opts, MaxOutage: most, Connections: 2})
+			fails(most) // since it was made
+			fails(0)
+			w.cut(false)
+			time.Sleep(10 * time.Second) // it has connected, twice
+			lock, err := l.Acquire(ctx, "x")
+			must(t, err)
+			w.cut(true)
+			<-lock.Lost()
+			time.Sleep(most / 2)
+			fails(most / 2) // since the last connection's end
+			time.Sleep(time.Hour)
+			fails(0)
+			l.Close()
+		}
+	})
+}
+
+// TestLockerMaxOutageWait: a wait goes on when the server is away for less, and
+// ends when it is for more.
+func TestLockerMaxOutageWait(t *testing.T) {
+	const most = 20 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv := newServer(t, server.Options{})
+		other := start(t, client.Options{Dial: func(context.Context) (net.Conn, error) { return srv.Dial() }})
+		must(t, other.Get(ctx, "x"))
+		w, opts := wired(client.Options{Dial: func(context.Context) (net.Conn, error) { return srv.Dial() }})
+		l := locker(t, client.LockerOptions{Options: opts, MaxOutage: most})
+		errs := make(chan error, 1)
+		wait := func() { errs <- second(l.Acquire(ctx, "x")) }
+		go wait()
+		for range 10 { // more than that in all
+			time.Sleep(time.Hour)
+			w.cut(true)
+			time.Sleep(most - 6*time.Second)
+			w.cut(false)
+			time.Sleep(6 * time.Second) // it has connected
+		}
+		select {
+		case err := <-errs:
+			t.Fatal(err)
+		default:
+		}
+		w.cut(true)
+		begun := time.Now()
+		mustBe(t, <-errs, client.ErrLost)
+		if took := time.Since(begun); took != most {
+			t.Errorf("gave up after %v", took)
+		}
+	})
+}
+
+// TestLockerMaxOutageOldServer: the same with the connection that a lock takes
+// where the server speaks protocol 1 only, though another one stands.
+func TestLockerMaxOutageOldServer(t *testing.T) {
+	const most = 20 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		l, down := memoryOldServer(t, client.LockerOptions{MaxOutage: most})
+		must(t, l.Ready(ctx))
+		down.Store(true)
+		for _, want := range []time.Duration{most, 0, 0} {
+			begun := time.Now()
+			err := second(l.TryAcquire(ctx, "x"))
+			mustBe(t, err, client.ErrLost)
+			mustBe(t, err, errDown)
+			if took := time.Since(begun); took != want {
+				t.Errorf("gave up after %v, want %v", took, want)
+			}
+			time.Sleep(time.Hour)
+		}
+		down.Store(false)
+		time.Sleep(10 * time.Second)
+		must(t, second(l.TryAcquire(ctx, "x")))
+	})
+}
+
+// TestUnreachable: a server that is not there can be told from one that went
+// away or does not speak lockd's language.
+func TestUnreachable(t *testing.T) {
+	ctx := within(t)
+	for name, get := range map[string]func(client.Options) error{
+		"Client": func(opts client.Options) error { return start(t, opts).Get(ctx, "x") },
+		"Locker": func(opts client.Options) error {
+			return second(locker(t, client.LockerOptions{Options: opts, FailFast: true}).TryAcquire(ctx, "x"))
+		},
+	} {
+		l := listen(t)
+		rude := client.Options{Target: l.Addr().String()}
+		go func() {
+			conn, err := l.Accept()
+			if err == nil {
+				conn.Close()
+			}
+		}()
+		err := get(rude)
+		mustBe(t, err, client.ErrLost)
+		if errors.Is(err, client.ErrUnreachable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.Close()
+		err = get(rude) // it is gone
+		mustBe(t, err, client.ErrLost)
+		mustBe(t, err, client.ErrUnreachable)
+		mustBe(t, err, syscall.ECONNREFUSED)
+		err = get(client.Options{ConnectTimeout: time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		mustBe(t, err, client.ErrUnreachable)
+		mustBe(t, err, client.ErrTimeout)
+	}
+}
+
+// TestValidate: options that make no sense are known without a client.
+func TestValidate(t *testing.T) {
+	for _, opts := range []client.Options{{Target: "ftp://x"}, {Target: "localhost"}, {MaxLine: -1}} {
+		_, want := client.New(opts)
+		if err := opts.Validate(); err == nil || err.Error() != want.Error() {
+			t.Errorf("%+v: %v, want %v", opts, err, want)
+		}
+	}
+	must(t, client.Options{}.Validate())
+}
