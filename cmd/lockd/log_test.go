@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 )
 
 // slowWriter writes when it may.
@@ -49,17 +48,4 @@ func TestQueueFlushEnds(t *testing.T) {
 	}
 	q.flush()
 	close(w.may)
-}
-
-// A window is rounded up, as in client.Limiter.
-func TestRateIsRoundedUp(t *testing.T) {
-	for text, want := range map[string]int64{"1/1ms": 1, "2/1500us": 2, "1/999999001ns": 1000, "1/24h": 86_400_000} {
-		var r rate
-		if err := r.UnmarshalText([]byte(text)); err != nil || r.milliseconds() != want {
-			t.Errorf("%s: %d ms, %v, want %d", text, r.milliseconds(), err, want)
-		}
-	}
-	if maxWait != 24*time.Hour {
-		t.Error(maxWait)
-	}
 }

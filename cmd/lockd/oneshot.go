@@ -41,16 +41,11 @@ func (o *oneshot) do(ask func(ctx context.Context, c *client.Client) error) erro
 		Target: string(o.Server), ConnectTimeout: o.ConnectTimeout, ReadTimeout: o.Timeout,
 	})
 	if err != nil {
-		return usageError{fmt.Errorf("--server: %s", strings.TrimPrefix(err.Error(), "lockd: target "))}
+		return err
 	}
 	defer c.Close()
 	if err := ask(context.Background(), c); err != nil {
-		select {
-		case <-c.Connected():
-			fail(exitUnavailable, fmt.Sprintf("%s: %v", o.Server, plainly(err, o.Timeout)))
-		default:
-			fail(exitUnavailable, fmt.Sprintf("cannot reach %s: %v", o.Server, plainly(err, o.ConnectTimeout)))
-		}
+		fail(exitUnavailable, o.explain(err, o.Timeout))
 	}
 	return nil
 }

@@ -35,9 +35,3 @@ func (r *rate) UnmarshalText(text []byte) error {
 	*r = rate{uint32(n), w}
 	return nil
 }
-
-// milliseconds is the window as requests have it. Rounded up: rather too few
-// starts than too many.
-func (r rate) milliseconds() int64 { return roundUp(r.window) }
-
-func roundUp(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }

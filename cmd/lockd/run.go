@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -14,7 +16,15 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/wire"
+	"github.com/nylen/lockd/pkg/client"
 )
+
+// forever is longer than anybody waits.
+const forever time.Duration = math.MaxInt64
+
+// longestLine is longer than a name can make one: on Linux an argument has at
+// most 128 KiB. What is too long is for the server to say.
+const longestLine = 256 << 10
 
 // runCmd runs a command under a lock.
 type runCmd struct {
@@ -86,9 +96,6 @@ func (c *runCmd) Validate() error {
 		return err
 	}
 	c.name = string(c.Lock)
-	if _, _, err := c.lineTarget(); err != nil {
-		return err
-	}
 	switch {
 	case len(c.command) == 0:
 		return errors.New("no command to run: lockd run NAME -- COMMAND")
@@ -131,23 +138,34 @@ func (c *runCmd) Run() error {
 		<-quit
 		exit(exitSignal + int(syscall.SIGQUIT))
 	}()
-	l, err := connect(&c.remote)
+	locker, err := client.NewLocker(client.LockerOptions{
+		Options: client.Options{
+			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine,
+			// A Locker may need half as long again to notice.
+			ReadTimeout: max(c.LostAfter/3*2, time.Millisecond),
+		},
+		FailFast: true,
+	})
 	if err != nil {
-		fail(exitUnavailable, err.Error())
+		return err
 	}
-	go l.watch(c.LostAfter)
+	missing, err := locker.Missing(context.Background())
+	if err != nil {
+		fail(exitUnavailable, c.remote.explain(err, c.ConnectTimeout))
+	}
 	waiting := time.AfterFunc(time.Second, func() {
 		if isTerminal(os.Stderr) {
 			c.warn("waiting for " + quote(c.name))
 		}
 	})
-	token, err := c.acquire(l)
+	lock, err := c.acquire(locker, len(missing) > 0)
 	waiting.Stop()
-	if conflict := errConflict(""); errors.As(err, &conflict) {
-		c.release(l)
-		fail(c.Conflict, err.Error())
-	} else if err != nil {
-		fail(exitUnavailable, err.Error())
+	if err != nil {
+		code := exitUnavailable
+		if errors.As(err, new(errConflict)) {
+			code = c.Conflict
+		}
+		fail(code, c.explain(err))
 	}
 
 	signals := make(chan os.Signal, 64)
@@ -158,20 +176,20 @@ func (c *runCmd) Run() error {
 	}
 	signal.Stop(quit)
 	select {
-	case <-l.lost:
-		fail(exitUnavailable, fmt.Sprintf("%s: connection lost: %v", c.Server, l.err))
+	case <-lock.Lost():
+		fail(exitUnavailable, c.explain(lock.Err()))
 	default:
 	}
 	// The kernel kills the command when the thread ends that started it.
 	runtime.LockOSThread()
-	p, err := start(path, c.command, c.environment(token))
+	p, err := start(path, c.command, c.environment(lock.Token()))
 	if err != nil {
-		c.release(l)
+		release(lock)
 		c.cannotStart(path, err)
 	}
-	code := c.supervise(l, p, signals)
+	code := c.supervise(lock, p, signals)
 	p.restore()
-	c.release(l)
+	release(lock)
 	c.stderr.flush()
 	exit(code)
 	return nil
@@ -193,139 +211,94 @@ func (c *runCmd) environment(token uint64) []string {
 	return env
 }
 
-// acquire gets all that the command needs. The token is 0 if there is none.
-func (c *runCmd) acquire(l *link) (token uint64, err error) {
-	if !l.sessions && (c.Limit != nil || c.Rate.n > 0) {
-		return 0, fmt.Errorf("%s: the server knows neither --limit nor --rate (it speaks protocol 1 only)", c.Server)
+// acquire gets all that the command needs.
+func (c *runCmd) acquire(l *client.Locker, old bool) (*client.Lock, error) {
+	if old && (c.Limit != nil || c.Rate.n > 0) {
+		return nil, errors.New("the server knows neither --limit nor --rate (it speaks protocol 1 only)")
 	}
-	until := deadline{}
+	until := time.Now().Add(forever)
 	if c.Wait != nil {
-		until = deadline{time.Now().Add(*c.Wait), true}
+		until = time.Now().Add(*c.Wait)
 	}
-	switch {
-	case !l.sessions:
-		err = c.poll(l, until)
-	case c.Shared:
-		err = c.wait(l, until, func(ms int64) string {
-			if c.Limit == nil {
-				return "sg " + c.name
-			}
-			return fmt.Sprintf("sgw %d %d %s", *c.Limit, ms, c.name)
-		}, nil)
-	default:
-		err = c.wait(l, until, func(ms int64) string { return fmt.Sprintf("gw %d %s", ms, c.name) }, &token)
+	get := c.wait
+	if old {
+		get = c.poll
+	}
+	// What is free is had however little time there is.
+	lock, err := c.try(l)
+	if errors.Is(err, client.ErrNotAcquired) && time.Now().Before(until) {
+		lock, err = get(l, until)
+	}
+	if errors.Is(err, client.ErrNotAcquired) {
+		return nil, c.conflict()
 	}
 	if err == nil && c.Rate.n > 0 {
-		err = c.takeRate(l, until)
-	}
-	return token, err
-}
-
-// wait asks for a lock, over again if the wait is longer than a request's may
-// be.
-func (c *runCmd) wait(l *link, until deadline, request func(ms int64) string, token *uint64) error {
-	for {
-		part := min(until.left(), maxWait)
-		over := time.Now().Add(part)
-		number, text, err := l.ask(request(roundUp(part)), 0)
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s: %w", c.Server, err)
-		case c.granted(number, text):
-			if token != nil {
-				*token = number
-			}
-			return nil
-		case number > 0 || text != wire.GetTimeout+c.name && text != wire.SharedGetTimeout+c.name:
-			return fmt.Errorf("%s: %w", c.Server, unexpected(number, text))
-		case until.left() == 0:
-			return c.conflict()
-		}
-		// A server that ends waits early is not asked without a pause.
-		if err := l.pause(min(time.Until(over), 50*time.Millisecond)); err != nil {
-			return fmt.Errorf("%s: %w", c.Server, err)
+		if err = c.takeRate(l, lock, until); err != nil {
+			release(lock)
 		}
 	}
+	return lock, err
 }
 
-// granted tells whether a reply says that the lock is ours.
-func (c *runCmd) granted(number uint64, text string) bool {
-	yes, most := wire.GetSuccess, uint64(wire.MaxToken)
+// try asks for the lock once.
+func (c *runCmd) try(l *client.Locker) (*client.Lock, error) {
 	if c.Shared {
-		yes, most = wire.SharedGetSuccess, wire.MaxLimit
+		return l.TryAcquireShared(context.Background(), c.name, c.limit())
 	}
-	return 0 < number && number <= most && text == yes+c.name
+	return l.TryAcquire(context.Background(), c.name)
 }
 
-// unexpected is a reply that means no, or nothing.
-func unexpected(number uint64, text string) error {
-	if number > 0 {
-		text = fmt.Sprintf("%d %s", number, text)
+// limit is of the shared lock; 0 means none.
+func (c *runCmd) limit() int {
+	if c.Limit == nil {
+		return 0
 	}
-	return refusal(text)
+	return int(*c.Limit)
 }
 
-// poll gets a lock from a server of protocol 1.
-func (c *runCmd) poll(l *link, until deadline) error {
-	verb := "g "
+// wait waits in the lock's queue.
+func (c *runCmd) wait(l *client.Locker, until time.Time) (lock *client.Lock, err error) {
+	ctx, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
 	if c.Shared {
-		verb = "sg "
+		lock, err = l.AcquireShared(ctx, c.name, c.limit())
+	} else {
+		lock, err = l.Acquire(ctx, c.name)
 	}
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, client.ErrLost) {
+		err = client.ErrNotAcquired
+	}
+	return lock, err
+}
+
+// poll asks for the lock over and over: a server of protocol 1 has no queue.
+func (c *runCmd) poll(l *client.Locker, until time.Time) (*client.Lock, error) {
 	for {
-		number, text, err := l.ask(verb+c.name, c.LostAfter)
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s: %w", c.Server, err)
-		case c.granted(number, text):
-			return nil
-		case number > 0 || text != wire.GetFailure+c.name:
-			return fmt.Errorf("%s: %w", c.Server, unexpected(number, text))
-		}
-		left := until.left()
-		if left == 0 {
-			return c.conflict()
-		}
-		pause := 750*time.Millisecond + rand.N(500*time.Millisecond)
-		if err := l.pause(min(pause, left)); err != nil {
-			return fmt.Errorf("%s: %w", c.Server, err)
+		time.Sleep(min(750*time.Millisecond+rand.N(500*time.Millisecond), time.Until(until)))
+		lock, err := c.try(l)
+		if !errors.Is(err, client.ErrNotAcquired) || !time.Now().Before(until) {
+			return lock, err
 		}
 	}
 }
 
-// takeRate takes a unit of the rate.
-func (c *runCmd) takeRate(l *link, until deadline) error {
-	request := fmt.Sprintf("rl %d %d 1 %s", c.Rate.n, c.Rate.milliseconds(), c.name)
+// takeRate takes a unit of the rate, as long as the lock is held.
+func (c *runCmd) takeRate(l *client.Locker, lock *client.Lock, until time.Time) error {
+	limiter := l.Limiter(c.name, int(c.Rate.n), c.Rate.window)
 	for {
-		number, text, err := l.ask(request, c.LostAfter)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.Server, err)
-		}
-		if 0 < number && number <= uint64(c.Rate.n) && text == wire.RateAllowed+c.name {
-			return nil
-		}
-		rest, limited := strings.CutPrefix(text, wire.RateLimited)
-		ms, rest2, ok := wire.Number([]byte(rest))
-		if number > 0 || !limited || !ok || ms > wire.MaxWait || string(rest2) != wire.RateRetry[1:]+c.name {
-			return fmt.Errorf("%s: %w", c.Server, unexpected(number, text))
-		}
-		// As long as the server says, and not without a pause if it says 0.
-		retry := max(time.Duration(ms), 1) * time.Millisecond
-		if retry > until.left() {
+		d, err := limiter.Allow(context.Background())
+		retry := max(d.RetryAfter, time.Millisecond) // not without a pause if the server says 0
+		switch {
+		case err != nil || d.Allowed:
+			return err
+		case retry > max(time.Until(until), 0):
 			return errConflict(fmt.Sprintf("%s is over its rate, which opens in %v", quote(c.name), retry))
 		}
-		if err := l.pause(retry); err != nil {
-			return fmt.Errorf("%s: %w", c.Server, err)
+		select {
+		case <-time.After(retry):
+		case <-lock.Lost():
+			return lock.Err()
 		}
-	}
-}
-
-// pause sleeps as long as the connection stands.
-func (l *link) pause(d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-l.lost:
-		return fmt.Errorf("connection lost: %w", l.err)
 	}
 }
 
@@ -337,38 +310,37 @@ func (c *runCmd) conflict() error {
 	return errConflict(text)
 }
 
-// deadline is when waiting ends, if it does.
-type deadline struct {
-	at   time.Time
-	ends bool
+// explain says why the command does not start.
+func (c *runCmd) explain(err error) string {
+	switch {
+	case errors.As(err, new(errConflict)):
+		return err.Error()
+	case errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrUnreachable):
+		return fmt.Sprintf("%s: connection lost: %v", c.Server, c.why(err))
+	}
+	return c.remote.explain(err, c.LostAfter)
 }
 
-func (d deadline) left() time.Duration {
-	if !d.ends {
-		return maxWait
+// why says why a connection was lost.
+func (c *runCmd) why(err error) error {
+	if errors.Is(err, client.ErrTimeout) {
+		return fmt.Errorf("the server has been silent for %v", c.LostAfter)
 	}
-	return max(time.Until(d.at), 0)
+	return plainly(err, c.LostAfter)
 }
 
 // release gives back what is held before the process ends: the server would
 // notice its end, too, but a moment later, when the next command may have
 // asked already.
-func (c *runCmd) release(l *link) {
-	const patience = 5 * time.Second
-	switch {
-	case l.sessions:
-		l.ask("bye", patience)
-	case c.Shared:
-		l.ask("sr "+c.name, patience)
-	default:
-		l.ask("r "+c.name, patience)
-	}
-	l.conn.Close()
+func release(lock *client.Lock) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	lock.Release(ctx)
 }
 
 // supervise stays with the command to its end and returns its exit code.
-func (c *runCmd) supervise(l *link, p *process, signals <-chan os.Signal) int {
-	lost := l.lost
+func (c *runCmd) supervise(lock *client.Lock, p *process, signals <-chan os.Signal) int {
+	lost := lock.Lost()
 	var kill <-chan time.Time
 	for {
 		select {
@@ -377,7 +349,7 @@ func (c *runCmd) supervise(l *link, p *process, signals <-chan os.Signal) int {
 		case <-lost:
 			lost = nil
 			p.terminate()
-			c.warn(fmt.Sprintf("lost the lock %s (%v): ending the command, with KILL in %v", quote(c.name), l.err, c.KillAfter))
+			c.warn(fmt.Sprintf("lost the lock %s (%v): ending the command, with KILL in %v", quote(c.name), c.why(lock.Err()), c.KillAfter))
 			kill = time.After(c.KillAfter)
 		case <-kill:
 			kill = nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +33,41 @@ func TestRunKilled(t *testing.T) {
 	r.cmd.Process.Kill()
 	dial(t, "tcp", d.addr("tcp")).ask("gw 30000 name", "1 Lock Get Success: name")
 	await(t, func() bool { return state(pid) == 0 })
+}
+
+// TestRunStoppedWhileAsking: the reply that has come while lockd was stopped is
+// read before it counts as late.
+func TestRunStoppedWhileAsking(t *testing.T) {
+	t.Parallel()
+	runner := make(chan *os.Process, 1)
+	var rounds atomic.Int32
+	addr := script(t, modern(func(request string) string {
+		switch {
+		case strings.HasSuffix(request, " g name"):
+			return "1 9 Lock Get Success: name\n"
+		case request == "1 r name":
+			return "1 1 Lock Release Success: name\n"
+		case request == "0 ping" && rounds.Load() < 3:
+			p := <-runner
+			p.Signal(syscall.SIGSTOP)
+			await(t, func() bool { return state(p.Pid) == 'T' })
+			time.AfterFunc(1500*time.Millisecond, func() {
+				rounds.Add(1)
+				runner <- p
+				p.Signal(syscall.SIGCONT)
+			})
+		}
+		return "0 1 pong\n"
+	}))
+	r := beginAt(t, addr, "name", "--lost-after", "1500ms", "--", "sh", "-c", untilInput)
+	runner <- r.cmd.Process
+	r.says("ready")
+	await(t, func() bool { return rounds.Load() == 3 })
+	io.WriteString(r.in, "go\n")
+	r.ends(0)
+	if r.err.Len() > 0 {
+		t.Errorf("stderr %q", r.err.String())
+	}
 }
 
 func TestRunStopsAndContinues(t *testing.T) {

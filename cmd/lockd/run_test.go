@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -248,6 +249,36 @@ func TestRunOverUnixSocket(t *testing.T) {
 	r := beginAt(t, "unix://"+path, "name", "--", "echo", "hi")
 	r.says("hi")
 	r.ends(0)
+}
+
+// TestRunOverWebSocket: a WebSocket carries it all as TCP does.
+func TestRunOverWebSocket(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "-w", anyPort, "--admin", "off")
+	server := "ws://" + d.addr("websocket")
+	holder := beginAt(t, server, "name", "--", "sh", "-c", `echo ${LOCKD_TOKEN:+token}; read line`)
+	holder.says("token")
+	r := beginAt(t, server, "name", "--wait", "0", "--", "echo", "wrong")
+	r.ends(1)
+	r.complains(`"name" is held by others`)
+	waiting := beginAt(t, server, "name", "--rate", "5/1s", "--", "echo", "hi")
+	holder.in.Close()
+	holder.ends(1)
+	waiting.ends2("hi\n")
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("i name", "0 Lock Not Locked: name") // at once
+
+	killed := beginAt(t, server, "name", "--", "sh", "-c", "echo ready; read line")
+	killed.says("ready")
+	killed.cmd.Process.Kill()
+	c.ask("gw 30000 name", "1 Lock Get Success: name")
+	c.ask("r name", "1 Lock Release Success: name")
+
+	losing := beginAt(t, server, "name", "--", "sh", "-c", "echo ready; "+forever)
+	losing.says("ready")
+	d.stop(syscall.SIGKILL)
+	losing.ends(128 + 15)
+	losing.complains(`lost the lock "name" (the server closed the connection)`)
 }
 
 func TestRunExcludes(t *testing.T) {
@@ -534,7 +565,8 @@ func TestRunDoesNotStart(t *testing.T) {
 		{69, "cannot reach", []string{"name", "-s", gone.Addr().String(), "--", "true"}},
 		{69, "cannot reach", []string{"name", "-s", "unix://" + dir + "/none", "--", "true"}},
 		{69, "the name is too long", []string{strings.Repeat("x", 5000), "--", "true"}},
-		{2, "tcp:// and unix:// only", []string{"name", "-s", "ws://localhost:1", "--", "true"}},
+		{69, "cannot reach ws://" + gone.Addr().String(), []string{"name", "-s", "ws://" + gone.Addr().String(), "--", "true"}},
+		{2, "want tcp://, unix:// or ws://", []string{"name", "-s", "http://localhost:1", "--", "true"}},
 		{2, "HOST:PORT", []string{"name", "-s", "localhost", "--", "true"}},
 		{2, "no command", []string{"name", "--"}},
 		{2, "command", []string{"name"}},
@@ -605,7 +637,7 @@ func script(t *testing.T, answer func() func(line string) (reply string, end boo
 }
 
 // TestRunTakesNoLateReply: a server that greets late, when the lock was asked
-// for already, has not granted it.
+// for already, has not granted it: that is asked over a connection of its own.
 func TestRunTakesNoLateReply(t *testing.T) {
 	t.Parallel()
 	addr := script(t, func() func(string) (string, bool) {
@@ -623,8 +655,8 @@ func TestRunTakesNoLateReply(t *testing.T) {
 		}
 	})
 	r := beginAt(t, addr, "name", "--wait", "0", "--", "echo", "wrong")
-	r.ends(69)
-	r.complains(`the server said "2 lockd 0.1.0"`)
+	r.ends(1)
+	r.complains(`"name" is held by others`)
 
 	// Nor one whose pong is there and whose greeting is not.
 	addr = script(t, func() func(string) (string, bool) {
@@ -674,12 +706,12 @@ func TestRunSaysWhyInPlainWords(t *testing.T) {
 
 func TestRunIsRefused(t *testing.T) {
 	t.Parallel()
-	d := start(t, nil, "-t", anyPort, "--admin", "off", "--max-locks", "1", "--max-connections", "2", "--max-sessions", "1")
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--max-locks", "1", "--max-connections", "2", "--max-sessions", "2")
 	holder := begin(t, d, "a", "--lost-after", "400ms", "--", "sh", "-c", untilInput)
 	holder.says("ready")
 	r := begin(t, d, "b", "--", "true")
 	r.ends(69)
-	r.complains("Too Many Locks")
+	r.complains("too many locks")
 	// The place of one that is gone is free in a moment.
 	var c *client
 	await(t, func() bool {
@@ -690,7 +722,7 @@ func TestRunIsRefused(t *testing.T) {
 	})
 	r = begin(t, d, "b", "--", "true")
 	r.ends(69)
-	r.complains("Too Many Connections")
+	r.complains("too many connections")
 	holder.in.Close()
 	holder.ends(1)
 }
@@ -772,4 +804,47 @@ func runWithAnOldServer(t *testing.T, addr string) {
 	holder.in.Close()
 	holder.ends(1)
 	patient.ends2("hi\n")
+}
+
+// modern speaks of protocol 2 what lockd run needs, and leaves the rest to
+// answer.
+func modern(answer func(request string) (reply string)) func() func(string) (string, bool) {
+	return func() func(string) (string, bool) {
+		return func(line string) (string, bool) {
+			switch verb, name, _ := strings.Cut(line, " "); verb {
+			case "i":
+				return "0 Lock Not Locked: " + name + "\n", false
+			case "ping":
+				return "1 pong\n", false
+			case "hello":
+				return "2 lockd test\n", false
+			}
+			return answer(line), false
+		}
+	}
+}
+
+// TestRunPauses: a server that says at once to try again is not asked over and
+// over, and not for longer than one waits.
+func TestRunPauses(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	addr := script(t, modern(func(request string) string {
+		switch words := strings.Fields(request); words[1] {
+		case "g":
+			return "1 9 Lock Get Success: name\n"
+		case "r":
+			return "1 1 Lock Release Success: name\n"
+		case "rl":
+			asked.Add(1)
+			return words[0] + " 0 Rate Limited 0 ms: name\n"
+		}
+		return ""
+	}))
+	r := beginAt(t, addr, "name", "--rate", "7/1s", "--wait", "100ms", "--", "echo", "wrong")
+	r.ends(1)
+	r.complains("over its rate")
+	if n := asked.Load(); n > 101 {
+		t.Errorf("asked %d times in 100 ms", n)
+	}
 }

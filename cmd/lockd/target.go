@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nylen/lockd/internal/load"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -27,7 +25,7 @@ const (
 
 // remote is how a command finds its server.
 type remote struct {
-	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, unix:///PATH or, except for run, ws://HOST:PORT/PATH (${default})."`
+	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, unix:///PATH or ws://HOST:PORT/PATH (${default})."`
 	ConnectTimeout time.Duration `placeholder:"TIME" default:"5s" help:"How long connecting may take (${default})."`
 }
 
@@ -36,26 +34,20 @@ func (r *remote) Validate() error {
 	if r.ConnectTimeout <= 0 {
 		return errors.New("--connect-timeout: must be above 0")
 	}
+	if err := (client.Options{Target: string(r.Server)}).Validate(); err != nil {
+		return fmt.Errorf("--server: %s", strings.TrimPrefix(err.Error(), "lockd: target "))
+	}
 	return nil
 }
 
-// lineTarget returns where a net.Dialer finds the server.
-func (r *remote) lineTarget() (network, addr string, err error) {
-	if strings.HasPrefix(string(r.Server), "ws://") {
-		return "", "", fmt.Errorf("--server: %q: run speaks tcp:// and unix:// only", r.Server)
+// explain says in one line why a command got no answer from the server, which
+// had a time for it.
+func (r *remote) explain(err error, patience time.Duration) string {
+	if errors.Is(err, client.ErrUnreachable) {
+		return fmt.Sprintf("cannot reach %s: %v", r.Server, plainly(err, r.ConnectTimeout))
 	}
-	t, err := load.ParseTarget(string(r.Server))
-	if err == nil && t.Server != "lockd" {
-		err = fmt.Errorf("the target %q is not tcp:// or unix://", r.Server)
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("--server: %w", err)
-	}
-	return t.Network, t.Addr, nil
+	return fmt.Sprintf("%s: %v", r.Server, plainly(err, patience))
 }
-
-// errTooLong is a request that is longer than lines may be.
-var errTooLong = errors.New("the name is too long")
 
 // plainly says in a few words why a server was not heard within a time: the
 // names of packages, system calls and addresses are around it already.
@@ -66,9 +58,7 @@ func plainly(err error, patience time.Duration) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the server closed the connection")
 	case errors.Is(err, client.ErrLineTooLong):
-		return errTooLong
-	case errors.Is(err, bufio.ErrBufferFull), errors.Is(err, bufio.ErrTooLong):
-		return errors.New("the server sent a line that does not end")
+		return errors.New("the name is too long")
 	case errors.As(err, &call):
 		return call.Err
 	case errors.As(err, &op):

@@ -107,10 +107,12 @@
 // word, give Release a context that has ended.
 //
 // When the connection ends, the channel of [Lock.Lost] closes for every lock
-// that was held over it, and the server has freed them. They are never taken
-// again silently: Release returns ErrLost, and whoever needs the lock acquires
-// it again. The Locker reconnects by itself, and tells LockerOptions.Logger.
-// Acquire goes on waiting over the next connection, at the end of the queue.
+// that was held over it, and the server has freed them; [Lock.Err] tells why.
+// They are never taken again silently: Release returns ErrLost, and whoever
+// needs the lock acquires it again. The Locker reconnects by itself, and tells
+// LockerOptions.Logger. Acquire goes on waiting over the next connection, at the
+// end of the queue; LockerOptions.MaxOutage bounds for how long there may be
+// none.
 //
 // With a server that speaks protocol 1 only, TryAcquire works, and so does
 // TryAcquireShared without a limit, each lock taking a connection of its own,

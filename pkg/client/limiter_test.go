@@ -53,3 +53,22 @@ func TestLimiterDeadline(t *testing.T) {
 		}
 	})
 }
+
+// TestLimiterRoundsUp: of what is no whole number of milliseconds rather too few
+// units come than too many.
+func TestLimiterRoundsUp(t *testing.T) {
+	l, accept := scriptedLocker(t, client.LockerOptions{})
+	s := accept()
+	for per, want := range map[time.Duration]string{
+		time.Millisecond: "1", 1500 * time.Microsecond: "2", 999_999_001: "1000", 24 * time.Hour: "86400000",
+	} {
+		errs := make(chan error, 1)
+		go func() {
+			_, err := l.Limiter("x", 2, per).Allow(within(t))
+			errs <- err
+		}()
+		s.expect("1 rl 2 " + want + " 1 x")
+		s.reply("1 2 Rate Allowed: x\n")
+		must(t, <-errs)
+	}
+}
