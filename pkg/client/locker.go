@@ -127,6 +127,15 @@ func (o *LockerOptions) complete() error {
 	return nil
 }
 
+// Validate returns the error that NewLocker would return for these options,
+// without asking the network.
+func (o LockerOptions) Validate() error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	return o.Options.Validate()
+}
+
 // forever is how long calls wait for a connection if nothing bounds that.
 const forever = time.Duration(math.MaxInt64)
 

@@ -312,5 +312,12 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%+v: %v, want %v", opts, err, want)
 		}
 	}
+	for _, opts := range []client.LockerOptions{{Options: client.Options{Target: "ftp://x"}}, {Connections: -1}} {
+		_, want := client.NewLocker(opts)
+		if err := opts.Validate(); err == nil || err.Error() != want.Error() {
+			t.Errorf("%+v: %v, want %v", opts, err, want)
+		}
+	}
 	must(t, client.Options{}.Validate())
+	must(t, client.LockerOptions{}.Validate())
 }
