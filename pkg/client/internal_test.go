@@ -327,8 +327,8 @@ func TestWatchdog(t *testing.T) {
 // before a reply counts as late.
 func TestWatchdogOverslept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		expired := false
-		w := &watchdog{timeout: 4 * time.Second, expired: func() { expired = true }}
+		var expired atomic.Bool
+		w := &watchdog{timeout: 4 * time.Second, expired: func() { expired.Store(true) }}
 		stopped := func(d time.Duration) { // as if the process had been
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -343,7 +343,7 @@ func TestWatchdogOverslept(t *testing.T) {
 				stopped(d)
 				time.Sleep(time.Second) // it wakes
 				synctest.Wait()
-				if expired {
+				if expired.Load() {
 					t.Fatalf("expired when the process had been stopped after %v for %v", begin, d)
 				}
 				w.met()
@@ -355,12 +355,12 @@ func TestWatchdogOverslept(t *testing.T) {
 		stopped(time.Hour)
 		time.Sleep(2*time.Second - 1)
 		synctest.Wait()
-		if expired {
+		if expired.Load() {
 			t.Error("no time to read the reply")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if !expired {
+		if !expired.Load() {
 			t.Error("no reply, and not late")
 		}
 	})
