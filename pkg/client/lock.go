@@ -85,15 +85,16 @@ func (l *Lock) Err() error {
 }
 
 // Silence returns how long ago the server was last heard on the connection that
-// the lock hangs on, whatever it said: before something that takes a while, ask
-// whether the lock is likely to last. It stays below ReadTimeout as long as the
-// server answers, and goes on to grow when the lock is lost or released.
+// the lock hangs on, whatever it said: the less, the likelier is the lock to
+// last. Since a Locker asks a silent server, it is hardly more than ReadTimeout
+// as long as the server answers. When the lock is lost or released it has no
+// meaning any more.
 //
 // It is measured by the monotonic clock, as time.Since does, which goes on while
 // the process is stopped; while the machine sleeps it stands still on some
 // systems, Linux for one. What came in the meantime counts when it is read: a
-// process that goes on after an hour may see an hour of silence for a moment.
-// That alone does not end the lock, see LockerOptions.
+// process that was stopped for an hour may see an hour of silence for a moment.
+// That alone does not end the lock, see ReadTimeout in LockerOptions.
 func (l *Lock) Silence() time.Duration {
 	if l.client != nil {
 		return l.client.transport.silence()

@@ -1,13 +1,10 @@
 package client_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
-	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -120,7 +117,7 @@ func TestLockSilence(t *testing.T) {
 	})
 	t.Run("protocol 1", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l, _ := memoryOldServer(t, client.LockerOptions{})
+			l := locker(t, client.LockerOptions{Options: client.Options{Dial: new(oldServer).dial}})
 			lock, err := l.TryAcquire(t.Context(), "x")
 			must(t, err)
 			silent(t, lock, 0)
@@ -133,32 +130,6 @@ func TestLockSilence(t *testing.T) {
 			}
 		})
 	})
-}
-
-// memoryOldServer returns a Locker, and the switch of its server: one in memory
-// that speaks protocol 1, where all locks are free.
-func memoryOldServer(t *testing.T, opts client.LockerOptions) (l *client.Locker, down *atomic.Bool) {
-	t.Helper()
-	down = new(atomic.Bool)
-	opts.Dial = func(context.Context) (net.Conn, error) {
-		if down.Load() {
-			return nil, errDown
-		}
-		near, far := net.Pipe()
-		go func() {
-			defer far.Close()
-			for in := bufio.NewScanner(far); in.Scan(); {
-				verb, name, _ := strings.Cut(in.Text(), " ")
-				if reply := map[string]string{
-					"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
-				}[verb]; reply != "" {
-					go far.Write([]byte(reply + name + "\n"))
-				}
-			}
-		}()
-		return near, nil
-	}
-	return locker(t, opts), down
 }
 
 // TestLockerMaxOutage: a server that is away for a while is waited for, and for
@@ -248,9 +219,10 @@ func TestLockerMaxOutageOldServer(t *testing.T) {
 	const most = 20 * time.Second
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		l, down := memoryOldServer(t, client.LockerOptions{MaxOutage: most})
+		var s oldServer
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: s.dial}, MaxOutage: most})
 		must(t, l.Ready(ctx))
-		down.Store(true)
+		s.down.Store(true)
 		for _, want := range []time.Duration{most, 0, 0} {
 			begun := time.Now()
 			err := second(l.TryAcquire(ctx, "x"))
@@ -261,7 +233,7 @@ func TestLockerMaxOutageOldServer(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		down.Store(false)
+		s.down.Store(false)
 		time.Sleep(10 * time.Second)
 		must(t, second(l.TryAcquire(ctx, "x")))
 	})

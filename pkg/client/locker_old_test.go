@@ -14,39 +14,50 @@ import (
 	"github.com/nylen/lockd/pkg/client"
 )
 
+// An oldServer in memory speaks protocol 1, and all its locks are free.
+type oldServer struct {
+	silent atomic.Bool // it does not reply
+	down   atomic.Bool // and does not even take connections
+}
+
+func (s *oldServer) dial(context.Context) (net.Conn, error) {
+	if s.down.Load() {
+		return nil, errDown
+	}
+	near, far := net.Pipe()
+	replies := make(chan string, 100) // as a socket would have room for
+	go func() {
+		for reply := range replies {
+			far.Write([]byte(reply))
+		}
+	}()
+	go func() {
+		defer far.Close()
+		defer close(replies)
+		r := bufio.NewReader(far)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+			reply := map[string]string{
+				"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
+			}[verb]
+			if reply != "" && !s.silent.Load() {
+				replies <- reply + name + "\n"
+			}
+		}
+	}()
+	return near, nil
+}
+
 // TestLockerOldServerHeartbeat: locks on a server that speaks protocol 1 only
 // are lost in time, too, when it falls silent.
 func TestLockerOldServerHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var silent atomic.Bool
-		l := locker(t, client.LockerOptions{Options: client.Options{Dial: func(context.Context) (net.Conn, error) {
-			near, far := net.Pipe()
-			replies := make(chan string, 100) // as a socket would have room for
-			go func() {
-				for reply := range replies {
-					far.Write([]byte(reply))
-				}
-			}()
-			go func() {
-				defer far.Close()
-				defer close(replies)
-				r := bufio.NewReader(far)
-				for {
-					line, err := r.ReadString('\n')
-					if err != nil {
-						return
-					}
-					verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-					reply := map[string]string{
-						"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
-					}[verb]
-					if reply != "" && !silent.Load() {
-						replies <- reply + name + "\n"
-					}
-				}
-			}()
-			return near, nil
-		}}})
+		var s oldServer
+		l := locker(t, client.LockerOptions{Options: client.Options{Dial: s.dial}})
 		lock, err := l.TryAcquire(t.Context(), "x")
 		must(t, err)
 		select {
@@ -54,7 +65,7 @@ func TestLockerOldServerHeartbeat(t *testing.T) {
 			t.Error("lost, though the server answers")
 		case <-time.After(time.Hour):
 		}
-		silent.Store(true)
+		s.silent.Store(true)
 		begun := time.Now()
 		<-lock.Lost()
 		if took := time.Since(begun); took < 7500*time.Millisecond || took > 22500*time.Millisecond {

@@ -33,6 +33,7 @@ type mux struct {
 	end context.CancelCauseFunc
 
 	sessions sessionTable // the sessions; number 0 is the heartbeat's
+	watch    watchdog     // of what the heartbeat asks; called with no mutex held
 
 	mu    sync.Mutex // guards what follows
 	wake  sync.Cond  // the writer, when idle
@@ -50,8 +51,6 @@ type mux struct {
 	timer *time.Timer
 	heard int64 // when the server was, by the last look
 	asked bool  // that found silence and asked
-
-	watch watchdog // of the answer; expects one with no mutex held
 }
 
 const (
@@ -178,56 +177,6 @@ func (m *mux) write() {
 			m.transport.expireReads(time.Now().Add(grace))
 			return
 		}
-	}
-}
-
-// interval is between two looks.
-func (m *mux) interval() time.Duration {
-	if m.period == 0 {
-		return restTime
-	}
-	return m.period
-}
-
-// look is called by the timer: a server that has said nothing for a period is
-// asked to, and given up after another one. It also ends sessions that nobody
-// needs any more.
-func (m *mux) look() {
-	m.mu.Lock()
-	ask := m.lookLocked()
-	m.mu.Unlock()
-	if ask {
-		m.watch.expect()
-	}
-}
-
-// lookLocked tells whether the server was asked.
-func (m *mux) lookLocked() (ask bool) {
-	if m.err() != nil {
-		return false
-	}
-	if last := m.transport.lastHeard(); last != m.heard {
-		m.heard, m.asked = last, false
-	} else if m.period > 0 && !m.asked {
-		ask, m.asked = true, true
-		if s := m.sessions.get(0); s.state.Load() == quiet {
-			m.tellLocked(s, ping)
-		}
-	}
-	m.full = false
-	m.endRestedLocked()
-	m.timer.Reset(m.interval())
-	return ask
-}
-
-// giveUp is called by the watchdog: it ends the mux if nothing came since the
-// server was asked.
-func (m *mux) giveUp() {
-	m.mu.Lock()
-	silent := m.asked && m.transport.lastHeard() == m.heard
-	m.mu.Unlock()
-	if silent {
-		m.close(fmt.Errorf("%w: no sign of life for %v", ErrTimeout, 2*m.period))
 	}
 }
 

@@ -1,0 +1,59 @@
+package client
+
+import (
+	"fmt"
+	"time"
+)
+
+// The heartbeat of a mux: a timer looks whether the server was heard, and has
+// it asked if not; the watchdog takes care of the answer.
+
+// interval is between two looks.
+func (m *mux) interval() time.Duration {
+	if m.period == 0 {
+		return restTime
+	}
+	return m.period
+}
+
+// look is called by the timer: a server that has said nothing for a period is
+// asked to, and given up after another one. It also ends sessions that nobody
+// needs any more.
+func (m *mux) look() {
+	m.mu.Lock()
+	ask := m.lookLocked()
+	m.mu.Unlock()
+	if ask {
+		m.watch.expect()
+	}
+}
+
+// lookLocked tells whether the server was asked.
+func (m *mux) lookLocked() (ask bool) {
+	if m.err() != nil {
+		return false
+	}
+	if last := m.transport.lastHeard(); last != m.heard {
+		m.heard, m.asked = last, false
+	} else if m.period > 0 && !m.asked {
+		ask, m.asked = true, true
+		if s := m.sessions.get(0); s.state.Load() == quiet {
+			m.tellLocked(s, ping)
+		}
+	}
+	m.full = false
+	m.endRestedLocked()
+	m.timer.Reset(m.interval())
+	return ask
+}
+
+// giveUp is called by the watchdog: it ends the mux if nothing came since the
+// server was asked.
+func (m *mux) giveUp() {
+	m.mu.Lock()
+	silent := m.asked && m.transport.lastHeard() == m.heard
+	m.mu.Unlock()
+	if silent {
+		m.close(fmt.Errorf("%w: no sign of life for %v", ErrTimeout, 2*m.period))
+	}
+}
