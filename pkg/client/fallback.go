@@ -156,6 +156,9 @@ func (p *oldPool) connectLocked() (*Client, error) {
 	p.open[c] = struct{}{}
 	if p.failure != nil {
 		p.trying[c] = struct{}{}
+		if !p.down.IsZero() && time.Since(p.next) > p.backoff.most {
+			p.down = time.Now() // nobody knows how it was, since nobody has tried
+		}
 	}
 	return c, nil
 }

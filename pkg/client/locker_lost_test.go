@@ -178,6 +178,26 @@ func TestLockerMaxOutage(t *testing.T) {
 	})
 }
 
+// TestLockerMaxOutageFailFast: who fails fast waits for the first attempt all
+// the same, and for no other.
+func TestLockerMaxOutageFailFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := locker(t, client.LockerOptions{FailFast: true, MaxOutage: time.Second, Options: client.Options{
+			Dial: func(ctx context.Context) (net.Conn, error) {
+				time.Sleep(3 * time.Second)
+				return nil, errDown
+			},
+		}})
+		for _, want := range []time.Duration{3 * time.Second, 0} {
+			begun := time.Now()
+			mustBe(t, second(l.Acquire(t.Context(), "x")), errDown)
+			if took := time.Since(begun); took != want {
+				t.Errorf("failed after %v, want %v", took, want)
+			}
+		}
+	})
+}
+
 // TestLockerMaxOutageWait: a wait goes on when the server is away for less, and
 // ends when it is for more.
 func TestLockerMaxOutageWait(t *testing.T) {
@@ -223,7 +243,10 @@ func TestLockerMaxOutageOldServer(t *testing.T) {
 		l := locker(t, client.LockerOptions{Options: client.Options{Dial: s.dial}, MaxOutage: most})
 		must(t, l.Ready(ctx))
 		s.down.Store(true)
-		for _, want := range []time.Duration{most, 0, 0} {
+		for _, want := range []time.Duration{most, 0, most} {
+			if want > 0 {
+				time.Sleep(time.Hour) // in which nobody tries
+			}
 			begun := time.Now()
 			err := second(l.TryAcquire(ctx, "x"))
 			mustBe(t, err, client.ErrLost)
@@ -231,11 +254,36 @@ func TestLockerMaxOutageOldServer(t *testing.T) {
 			if took := time.Since(begun); took != want {
 				t.Errorf("gave up after %v, want %v", took, want)
 			}
-			time.Sleep(time.Hour)
 		}
 		s.down.Store(false)
 		time.Sleep(10 * time.Second)
 		must(t, second(l.TryAcquire(ctx, "x")))
+	})
+}
+
+// TestLockerMaxOutageSlowly: so it is when each attempt takes longer to fail
+// than the pause between them.
+func TestLockerMaxOutageSlowly(t *testing.T) {
+	const most, each = 20 * time.Second, 6 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		var s oldServer
+		l := locker(t, client.LockerOptions{MaxOutage: most, Options: client.Options{
+			ConnectTimeout: time.Hour,
+			Dial: func(ctx context.Context) (net.Conn, error) {
+				if s.down.Load() {
+					time.Sleep(each)
+				}
+				return s.dial(ctx)
+			},
+		}})
+		must(t, l.Ready(t.Context()))
+		s.down.Store(true)
+		begun := time.Now()
+		mustBe(t, second(l.TryAcquire(t.Context(), "x")), errDown)
+		// Since the first attempt failed, and to the end of the last one.
+		if took := time.Since(begun); took < most+each || took > most+2*each {
+			t.Errorf("gave up after %v", took)
+		}
 	})
 }
 
