@@ -38,7 +38,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 		for rest, more := in, true; more; {
 			var piece []byte
 			piece, rest, more = bytes.Cut(rest, []byte("|"))
-			left, replies := s.feed(piece, out)
+			left, replies, _ := s.Answer(piece, out)
 			if out = replies; len(left) > 0 {
 				t.Fatalf("%q is left of %q", left, piece)
 			}
@@ -95,7 +95,7 @@ func TestLongLinesDoNotAllocate(t *testing.T) {
 	long[len(long)-1] = '\n'
 	in, out := make([]byte, 5000), make([]byte, 0, 100)
 	if allocs := testing.AllocsPerRun(100, func() {
-		_, out = s.feed(in[:copy(in, long)], out[:0])
+		_, out, _ = s.Answer(in[:copy(in, long)], out[:0])
 		if string(out) != "0 Line Too Long\n" {
 			t.Fatalf("%q", out)
 		}

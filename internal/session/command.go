@@ -8,7 +8,7 @@ type command struct {
 	args  []argument // the numbers before the name
 	flags flags
 	roles role // who may
-	do    func(s *Session, name, out []byte, n numbers) []byte
+	do    func(s *Session, name, out []byte) []byte
 	help  string
 
 	number int // its place in the table
@@ -44,7 +44,8 @@ type argument struct {
 	within      int // if not 0, it is at most the argument before it in this place, from 1 on
 }
 
-// numbers are the arguments of a request.
+// numbers are the arguments of a request. While it is executed they are its
+// stream's turn's.
 type numbers struct{ a, b, c uint64 }
 
 // The arguments that there are.

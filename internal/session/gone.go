@@ -16,11 +16,11 @@ const maxLook = 64
 // postponed because one of them is gone. Those who ask all the time have no look
 // for each request, see Turn.
 func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
-	st := s.stream
-	t := st.turn
-	if t.Looks == 0 || st.leaving {
-		return false
-	}
+	return s.stream.turn.Looks > 0 && !s.stream.leaving && s.look(kind, name, count)
+}
+
+func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
+	st, t := s.stream, s.stream.turn
 	t.Looks--
 	if t.holders == nil {
 		t.holders, t.carriers = make([]uint32, 0, maxLook), make([]Carrier, 0, maxLook)

@@ -160,7 +160,7 @@ func TestListingsThatAreNotRead(t *testing.T) {
 		longest := 0
 		for i := range clients {
 			s := newStream(h, "asks:1", nil)
-			_, out := s.feed([]byte(in), nil)
+			out := s.request([]byte(in[:len(in)-1]), nil)
 			// Some stop within a piece, the others when nothing more is taken.
 			for n := 0; len(out) < h.cfg.MaxOutput && s.Replying() && (i%4 > 0 || n < i); n++ {
 				out = s.goOn(out)
@@ -199,7 +199,7 @@ func TestListingsOutliveOwners(t *testing.T) {
 	var streams []*Stream
 	for _, in := range requests {
 		s := newStream(h, "asks:1", nil)
-		for _, out := s.feed([]byte(in), nil); !bytes.Contains(out, []byte("holder:1")); {
+		for out := s.request([]byte(in[:len(in)-1]), nil); !bytes.Contains(out, []byte("holder:1")); {
 			out = s.goOn(out)
 		}
 		streams = append(streams, s)
@@ -377,14 +377,20 @@ func TestWhoListing(t *testing.T) {
 	script(t, s, "who name\n", "")
 }
 
-// Many requests for what takes long are not answered in one go: Feed stops at
-// each, so that the transport can see to others.
+// Many requests for what takes long are not answered in one go, so that the
+// carrier can see to others.
 func TestLongRepliesTakeTurns(t *testing.T) {
 	h := newHub(testConfig())
 	for _, line := range []string{"q\n", "d\n", "sd\n", "sd a\n", "dump\n", "dump shared\n", "who\n"} {
 		s := newStream(h, "1.1.1.1:1", nil)
-		if rest, _ := s.feed([]byte(line+line), nil); !s.Replying() || string(rest) != line {
-			t.Errorf("two of %q: listing is %v, left is %q", line, s.Replying(), rest)
+		rest, turns := bytes.Repeat([]byte(line), 50_000), 0
+		for next := More; next != Idle; turns++ {
+			if rest, _, next = s.Advance(rest, nil); next != More && next != Full && next != Idle {
+				t.Fatalf("%q: next is %d", line, next)
+			}
+		}
+		if turns < 2 {
+			t.Errorf("50,000 of %q are answered in one turn", line)
 		}
 		s.Close()
 	}

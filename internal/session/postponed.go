@@ -51,7 +51,8 @@ func (st *Stream) makeAgain(out []byte, final bool) []byte {
 	if p.again = false; final {
 		p.until = time.Time{}
 	}
-	out = p.command.do(p.session, p.name, out, p.numbers)
+	st.turn.args = p.numbers
+	out = p.command.do(p.session, p.name, out)
 	if !p.again {
 		st.endPostponed()
 	}

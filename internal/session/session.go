@@ -43,19 +43,21 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 	if c.flags&needsDump != 0 && s.hub.cfg.DisableDump || c.flags&needsRegistry != 0 && s.hub.cfg.DisableRegistry {
 		return append(s.prefix(out), wire.Disabled...)
 	}
-	var n numbers
 	if len(c.args) > 0 {
 		var ok bool
-		if n, arg, ok = c.parse(arg); !ok {
+		if st.turn.args, arg, ok = c.parse(arg); !ok {
 			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
 		}
 	}
-	out = c.do(s, arg, out, n)
+	out = c.do(s, arg, out)
 	if st.postponed != nil && st.postponed.command == nil {
-		st.postponed.request(c, arg, n)
+		st.postponed.request(c, arg, st.turn.args)
 	}
 	return out
 }
+
+// args are the numbers of the request that is being executed.
+func (s *Session) args() numbers { return s.stream.turn.args }
 
 // closeStep is how many locks closeSome releases, and sessionWork how many of
 // them a session takes as long to end as.

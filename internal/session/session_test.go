@@ -36,7 +36,7 @@ func newStream(h *Hub, addr string, c Carrier) *Stream {
 func turn(s *Stream, in, out []byte) (rest, _ []byte) {
 	for s.Early() > 0 {
 	}
-	in, out = s.feed(in, out)
+	in, out, _ = s.Answer(in, out)
 	for s.Replying() && len(out) < s.hub.cfg.MaxOutput {
 		out = s.goOn(out)
 	}
@@ -109,7 +109,7 @@ func TestSessionReplies(t *testing.T) {
 	} {
 		script(t, step.s, step.in, step.want)
 	}
-	a.feed([]byte("g half a line"), nil)
+	a.Answer([]byte("g half a line"), nil)
 	a.Close()
 	script(t, b, "i \ni half a line\nsi foo\n", "0 Lock Not Locked: \n0 Lock Not Locked: half a line\n1 Shared Lock Is Locked: foo\n")
 	b.Close()
@@ -204,7 +204,7 @@ func TestSessionHTTP(t *testing.T) {
 				t.Fatalf("%q in pieces of %d is answered %q, closing %v", in, size, got, s.closing)
 			}
 			// Nothing more is taken.
-			if rest, out := s.feed([]byte("g evil\n"), nil); len(out) > 0 || len(rest) == 0 {
+			if rest, out, _ := s.Answer([]byte("g evil\n"), nil); len(out) > 0 || len(rest) == 0 {
 				t.Fatalf("after the refusal: %q, %q left", out, rest)
 			}
 			s.Close()
@@ -363,7 +363,7 @@ func TestSessionOutputBound(t *testing.T) {
 	for calls := 0; len(in) > 0; calls++ {
 		before := len(in)
 		var out []byte
-		in, out = s.feed(in, nil)
+		in, out, _ = s.Answer(in, nil)
 		if len(out) > cfg.MaxOutput+len(reply) || len(in) == before {
 			t.Fatalf("%d bytes pending, %d bytes taken", len(out), before-len(in))
 		}
@@ -374,7 +374,7 @@ func TestSessionOutputBound(t *testing.T) {
 	}
 	// What is pending counts, too.
 	full := make([]byte, cfg.MaxOutput)
-	if rest, out := s.feed([]byte("i a\n"), full); len(rest) != 4 || len(out) != len(full) {
+	if rest, out, _ := s.Answer([]byte("i a\n"), full); len(rest) != 4 || len(out) != len(full) {
 		t.Errorf("%d bytes taken while %d are pending", 4-len(rest), len(full))
 	}
 }

@@ -56,6 +56,7 @@ type Turn struct {
 	// client is gone.
 	Looks int
 
+	args     numbers  // of the request that is being executed
 	holders  []uint32 // for one look
 	carriers []Carrier
 }
@@ -124,7 +125,7 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 		case next == More || next == Full || next == Early:
 			return in, out, next
 		case st.Settles():
-		case next == Idle:
+		case next == Idle && st.hub.draining.Load():
 			return nil, out, st.Pause(fed)
 		default:
 			return in, out, next
@@ -138,26 +139,51 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 	var began time.Time // giving out long replies
 	for {
-		in, out = st.feed(in, out)
-		for st.long != nil && len(out) < st.hub.cfg.MaxOutput {
+		switch {
+		case st.Early() > 0:
+			return in, out, Early
+		case len(out) >= st.hub.cfg.MaxOutput:
+			return in, out, Full
+		case st.long != nil:
 			if began.IsZero() {
 				began = time.Now()
 			} else if time.Since(began) > LongTurn {
 				return in, out, More
 			}
 			out = st.goOn(out)
-		}
-		switch {
-		case st.Early() > 0:
-			return in, out, Early
-		case len(out) >= st.hub.cfg.MaxOutput:
-			return in, out, Full
+			continue
 		case st.closing:
 			return in, out, Closing
 		case st.waiting():
-			return in, out, Waiting
+			if len(in) < MaxBacklog {
+				return in, out, Waiting
+			}
+			out = st.GiveUp(out)
+			continue
 		case len(in) == 0:
 			return nil, out, Idle
+		}
+		end := bytes.IndexByte(in, '\n')
+		if end < 0 {
+			in, out = nil, st.keep(in, out)
+			continue
+		}
+		line := in[:end]
+		in = in[end+1:]
+		switch {
+		case st.skipping:
+			st.skipping = false
+		case len(st.partial) > 0:
+			if len(st.partial)+len(line) > st.hub.cfg.MaxLine {
+				out = st.tooLong(append(st.partial, line[:st.hub.cfg.MaxLine-len(st.partial)]...), out)
+			} else {
+				line = append(st.partial, line...)
+				st.partial = line
+				out = st.request(line, out)
+			}
+			st.dropPartial()
+		default:
+			out = st.request(line, out)
 		}
 	}
 }
@@ -227,45 +253,6 @@ func (st *Stream) holds() bool {
 		}
 	}
 	return false
-}
-
-// feed takes bytes from the client until out is at its bound, a request has a
-// long reply or waits, a grant comes too early, or the client is to be cut off.
-func (st *Stream) feed(in, out []byte) (rest, _ []byte) {
-	for {
-		if len(in) == 0 || st.closing || st.long != nil || len(out) >= st.hub.cfg.MaxOutput || st.Early() > 0 {
-			return in, out
-		}
-		if st.waiting() {
-			if len(in) < MaxBacklog {
-				return in, out
-			}
-			out = st.GiveUp(out)
-			continue
-		}
-		end := bytes.IndexByte(in, '\n')
-		if end < 0 {
-			return nil, st.keep(in, out)
-		}
-		line := in[:end]
-		in = in[end+1:]
-		switch {
-		case st.skipping:
-			st.skipping = false
-			continue
-		case len(st.partial) > 0:
-			if len(st.partial)+len(line) > st.hub.cfg.MaxLine {
-				out = st.tooLong(append(st.partial, line[:st.hub.cfg.MaxLine-len(st.partial)]...), out)
-			} else {
-				line = append(st.partial, line...)
-				st.partial = line
-				out = st.request(line, out)
-			}
-			st.dropPartial()
-		default:
-			out = st.request(line, out)
-		}
-	}
 }
 
 // MaxBacklog is how much input of a client that waits for a lock is kept. All of

@@ -60,21 +60,21 @@ func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name
 	}
 }
 
-func (s *Session) textGet(name, out []byte, _ numbers) []byte {
+func (s *Session) textGet(name, out []byte) []byte {
 	g, outcome := s.get(name)
 	return s.outcome(out, g, outcome, wire.GetFailure, name)
 }
 
-func (s *Session) textGetWait(name, out []byte, n numbers) []byte {
-	g, outcome := s.getWait(name, n.a)
+func (s *Session) textGetWait(name, out []byte) []byte {
+	g, outcome := s.getWait(name, s.args().a)
 	return s.outcome(out, g, outcome, wire.GetTimeout, name)
 }
 
-func (s *Session) textRelease(name, out []byte, _ numbers) []byte {
+func (s *Session) textRelease(name, out []byte) []byte {
 	return s.boolean(out, s.release(name), wire.ReleaseSuccess, wire.ReleaseFailure, name)
 }
 
-func (s *Session) textInspect(name, out []byte, _ numbers) []byte {
+func (s *Session) textInspect(name, out []byte) []byte {
 	held, known := s.inspect(name)
 	if !known {
 		return out
@@ -82,26 +82,27 @@ func (s *Session) textInspect(name, out []byte, _ numbers) []byte {
 	return s.boolean(out, held, wire.IsLocked, wire.NotLocked, name)
 }
 
-func (s *Session) textGetShared(name, out []byte, _ numbers) []byte {
+func (s *Session) textGetShared(name, out []byte) []byte {
 	g, outcome := s.getShared(name)
 	return s.sharedOutcome(out, g, outcome, "", name)
 }
 
-func (s *Session) textGetSharedLimit(name, out []byte, n numbers) []byte {
-	g, outcome := s.getSharedLimit(name, n.a)
+func (s *Session) textGetSharedLimit(name, out []byte) []byte {
+	g, outcome := s.getSharedLimit(name, s.args().a)
 	return s.sharedOutcome(out, g, outcome, wire.SharedLimitReached, name)
 }
 
-func (s *Session) textGetSharedWait(name, out []byte, n numbers) []byte {
+func (s *Session) textGetSharedWait(name, out []byte) []byte {
+	n := s.args()
 	g, outcome := s.getSharedWait(name, n.a, n.b)
 	return s.sharedOutcome(out, g, outcome, wire.SharedGetTimeout, name)
 }
 
-func (s *Session) textReleaseShared(name, out []byte, _ numbers) []byte {
+func (s *Session) textReleaseShared(name, out []byte) []byte {
 	return s.boolean(out, s.releaseShared(name), wire.SharedReleaseSuccess, wire.SharedReleaseFailure, name)
 }
 
-func (s *Session) textInspectShared(name, out []byte, _ numbers) []byte {
+func (s *Session) textInspectShared(name, out []byte) []byte {
 	switch count, known := s.inspectShared(name); {
 	case !known:
 		return out
@@ -112,7 +113,7 @@ func (s *Session) textInspectShared(name, out []byte, _ numbers) []byte {
 	}
 }
 
-func (s *Session) textToken(name, out []byte, _ numbers) []byte {
+func (s *Session) textToken(name, out []byte) []byte {
 	if token, ok := s.token(name); ok {
 		return s.reply(out, token, wire.LockToken, name)
 	}
@@ -123,7 +124,8 @@ func rate(limit, ms uint64) shard.Rate {
 	return shard.Rate{Limit: uint32(limit), Window: ms * uint64(time.Millisecond)}
 }
 
-func (s *Session) textTakeRate(name, out []byte, n numbers) []byte {
+func (s *Session) textTakeRate(name, out []byte) []byte {
+	n := s.args()
 	v := s.hub.TakeRate(name, rate(n.a, n.b), uint32(n.c))
 	switch v.Outcome {
 	case shard.Acquired:
@@ -135,7 +137,8 @@ func (s *Session) textTakeRate(name, out []byte, n numbers) []byte {
 	return s.failed(out, v.Outcome, "", name)
 }
 
-func (s *Session) textInspectRate(name, out []byte, n numbers) []byte {
+func (s *Session) textInspectRate(name, out []byte) []byte {
+	n := s.args()
 	return s.reply(out, uint64(s.hub.OpenRate(name, rate(n.a, n.b))), wire.RateOpen, name)
 }
 
@@ -163,28 +166,28 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 	return s.outcome(out, g, outcome, wire.GetTimeout, w.name)
 }
 
-func (s *Session) textCancel(_, out []byte, _ numbers) []byte {
+func (s *Session) textCancel(_, out []byte) []byte {
 	return append(s.prefix(s.cancelWait(out)), wire.OK...)
 }
 
-func (s *Session) textPing(_, out []byte, _ numbers) []byte {
+func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
 }
 
 // textAuth accepts any token: this server asks for none.
-func (s *Session) textAuth(_, out []byte, _ numbers) []byte {
+func (s *Session) textAuth(_, out []byte) []byte {
 	return append(s.prefix(out), wire.OK...)
 }
 
 // textHello begins protocol 2, with the next line.
-func (s *Session) textHello(_, out []byte, _ numbers) []byte {
+func (s *Session) textHello(_, out []byte) []byte {
 	out = append(s.prefix(out), wire.Hello2...)
 	out = append(out, s.hub.cfg.Version...)
 	s.stream.multiplexed = true
 	return append(out, '\n')
 }
 
-func (s *Session) textMe(_, out []byte, _ numbers) []byte {
+func (s *Session) textMe(_, out []byte) []byte {
 	out = append(s.prefix(out), "1 "...)
 	out = append(out, s.peer.addr()...)
 	out = append(out, ' ')
@@ -192,7 +195,7 @@ func (s *Session) textMe(_, out []byte, _ numbers) []byte {
 	return append(out, '\n')
 }
 
-func (s *Session) textIAm(name, out []byte, _ numbers) []byte {
+func (s *Session) textIAm(name, out []byte) []byte {
 	s.hub.directory.register(s.peer, string(name))
 	return append(s.prefix(out), wire.OK...)
 }
@@ -203,7 +206,7 @@ func (s *Session) list(l longReply, out []byte) []byte {
 	return out
 }
 
-func (s *Session) textDump(name, out []byte, _ numbers) []byte {
+func (s *Session) textDump(name, out []byte) []byte {
 	if len(name) == 0 {
 		return s.list(&dumpReply{session: s, holds: s.hub.holds(shard.Exclusive)}, out)
 	}
@@ -213,7 +216,7 @@ func (s *Session) textDump(name, out []byte, _ numbers) []byte {
 	return s.end(out)
 }
 
-func (s *Session) textDumpShared(name, out []byte, _ numbers) []byte {
+func (s *Session) textDumpShared(name, out []byte) []byte {
 	l := &dumpReply{session: s}
 	if len(name) == 0 {
 		l.holds = s.hub.holds(shard.Shared)
@@ -225,7 +228,7 @@ func (s *Session) textDumpShared(name, out []byte, _ numbers) []byte {
 
 // textDumpMap answers `dump`. Like glockd, it takes any argument but "shared"
 // for none.
-func (s *Session) textDumpMap(arg, out []byte, _ numbers) []byte {
+func (s *Session) textDumpMap(arg, out []byte) []byte {
 	kind := shard.Exclusive
 	if string(arg) == "shared" {
 		kind = shard.Shared
@@ -237,17 +240,17 @@ func (s *Session) textDumpMap(arg, out []byte, _ numbers) []byte {
 	return s.list(&mapReply{sorted: s.hub.sorted(kind)}, append(out, "map["...))
 }
 
-func (s *Session) textWho(name, out []byte, _ numbers) []byte {
+func (s *Session) textWho(name, out []byte) []byte {
 	return s.list(&whoReply{session: s, only: string(name)}, out)
 }
 
-func (s *Session) textQuery(_, out []byte, _ numbers) []byte {
+func (s *Session) textQuery(_, out []byte) []byte {
 	if s.catchUp() {
 		return out
 	}
 	return s.list(countersReply{s}, out)
 }
 
-func (s *Session) textQuit(_, out []byte, _ numbers) []byte {
+func (s *Session) textQuit(_, out []byte) []byte {
 	return s.list(quitReply{s}, s.cancelWait(out))
 }
