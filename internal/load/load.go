@@ -12,8 +12,8 @@
 //
 // The client has to be cheaper than the server. On Linux a worker is one
 // thread with an epoll loop and raw system calls; elsewhere a connection has a
-// goroutine. What moves is the same on both: a link, a connection without its
-// socket, takes bytes and gives bytes. A request allocates nothing.
+// goroutine. What moves is the same on both: a pipeline, a connection
+// without its socket, takes bytes and gives bytes. A request allocates nothing.
 //
 // The package checks each reply: a reply that cannot belong to the request
 // that is next in order ends the run with an error.

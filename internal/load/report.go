@@ -97,7 +97,7 @@ func (r *run) report(sum *tally, workers []*worker, server *process, first, last
 		}
 	}
 	for _, w := range workers {
-		if err := w.book.failed; err != nil {
+		if err := w.generator.failed; err != nil {
 			rep.FirstError = err.Error()
 		}
 	}

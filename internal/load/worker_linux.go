@@ -11,21 +11,21 @@ import (
 	"unsafe"
 )
 
-// A worker serves its links from one thread: an epoll loop that reads replies
+// A worker serves its connections from one thread: an epoll loop that reads replies
 // and writes the next requests with raw, non-blocking system calls.
 type worker struct {
-	desk
-	run   *run
-	book  *book
-	epoll int
-	ends  []*end
-	in    []byte
-	out   []byte
+	handoff
+	run         *run
+	generator   *generator
+	epoll       int
+	connections []*connection
+	in          []byte
+	out         []byte
 }
 
-// An end is a link with its socket.
-type end struct {
-	*link
+// A connection is a pipeline with its socket.
+type connection struct {
+	*pipeline
 	fd int
 }
 
@@ -36,7 +36,7 @@ const (
 	// and for orders.
 	patience = 10_000_000
 	// spin is how long before a request is due a worker stops sleeping: a
-	// sleep ends tens of microseconds late, which would count as latency.
+	// sleep connections tens of microseconds late, which would count as latency.
 	spin = 20_000
 	// timerSlack is how late a sleep may end, in nanoseconds, for the kernel's
 	// convenience.
@@ -44,7 +44,7 @@ const (
 )
 
 func newWorker(r *run, number, of, all int) (*worker, error) {
-	b, err := newBook(r, number, (all-number+of-1)/of)
+	g, err := newGenerator(r, number, (all-number+of-1)/of)
 	if err != nil {
 		return nil, err
 	}
@@ -52,15 +52,15 @@ func newWorker(r *run, number, of, all int) (*worker, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	w := &worker{run: r, book: b, epoll: epoll, in: make([]byte, readSize)}
-	w.desk.open()
+	w := &worker{run: r, generator: g, epoll: epoll, in: make([]byte, readSize)}
+	w.handoff.open()
 	return w, nil
 }
 
 // adopt takes a connection over.
-func (w *worker) adopt(c net.Conn) error {
-	defer c.Close()
-	raw, err := c.(syscall.Conn).SyscallConn()
+func (w *worker) adopt(conn net.Conn) error {
+	defer conn.Close()
+	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -75,19 +75,19 @@ func (w *worker) adopt(c net.Conn) error {
 	if err != nil {
 		return err
 	}
-	e := &end{link: newLink(w.run.opts.Pipeline, len(w.ends)), fd: int(dup)}
-	w.ends = append(w.ends, e)
-	return w.watch(syscall.EPOLL_CTL_ADD, e, syscall.EPOLLIN)
+	c := &connection{pipeline: newPipeline(w.run.opts.Pipeline, len(w.connections)), fd: int(dup)}
+	w.connections = append(w.connections, c)
+	return w.watch(syscall.EPOLL_CTL_ADD, c, syscall.EPOLLIN)
 }
 
-func (w *worker) watch(op int, e *end, events uint32) error {
-	ev := syscall.EpollEvent{Events: events, Fd: int32(e.index)}
-	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(w.epoll, op, e.fd, &ev))
+func (w *worker) watch(op int, c *connection, events uint32) error {
+	ev := syscall.EpollEvent{Events: events, Fd: int32(c.index)}
+	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(w.epoll, op, c.fd, &ev))
 }
 
 func (w *worker) close() {
-	for _, e := range w.ends {
-		syscall.Close(e.fd)
+	for _, c := range w.connections {
+		syscall.Close(c.fd)
 	}
 	syscall.Close(w.epoll)
 }
@@ -95,7 +95,7 @@ func (w *worker) close() {
 // total adds to sum what was not collected.
 func (w *worker) total(sum *tally) {
 	w.collect(sum)
-	sum.add(w.book.tally)
+	sum.add(w.generator.tally)
 }
 
 // work is the body of the worker's goroutine.
@@ -109,19 +109,19 @@ func (w *worker) work() error {
 	if w.endedAt == 0 {
 		w.endedAt = min(now, w.run.end)
 	}
-	for _, e := range w.ends {
-		w.book.lost(e.link, now)
+	for _, c := range w.connections {
+		w.generator.lost(c.pipeline, now)
 	}
-	w.replies.Store(w.book.got)
+	w.replies.Store(w.generator.got)
 	return err
 }
 
 func (w *worker) loop() error {
-	b := w.book
+	g := w.generator
 	now := w.run.now()
-	if b.plan == nil {
-		for _, e := range w.ends {
-			if err := w.send(e, now); err != nil {
+	if g.plan == nil {
+		for _, c := range w.connections {
+			if err := w.send(c, now); err != nil {
 				return err
 			}
 		}
@@ -131,66 +131,66 @@ func (w *worker) loop() error {
 	deadline := int64(0)
 	for {
 		now = w.run.now()
-		if !over && (now >= w.run.end || b.left == 0 || w.run.stop.Load()) {
+		if !over && (now >= w.run.end || g.left == 0 || w.run.stop.Load()) {
 			over = true
 			deadline = now + int64(drainTime)
-			if b.left > 0 {
+			if g.left > 0 {
 				w.endedAt = min(now, w.run.end)
 			}
 			if err := w.finish(now); err != nil {
 				return err
 			}
 		}
-		if over && b.open == 0 {
+		if over && g.open == 0 {
 			return nil
 		}
 		wait := int64(patience)
-		if b.plan != nil && !over {
+		if g.plan != nil && !over {
 			for {
-				i, ok := b.plan.take(now)
+				i, ok := g.plan.take(now)
 				if !ok {
 					break
 				}
-				w.ends[i].owed++
-				if err := w.send(w.ends[i], now); err != nil {
+				w.connections[i].owed++
+				if err := w.send(w.connections[i], now); err != nil {
 					return err
 				}
 			}
-			wait = min(wait, b.plan.due(b.plan.next)-w.run.now())
+			wait = min(wait, g.plan.due(g.plan.next)-w.run.now())
 		}
 		n := w.wait(events[:], wait)
 		if n == 0 && over && now > deadline {
 			return nil
 		}
 		for _, ev := range events[:n] {
-			if err := w.event(w.ends[ev.Fd], ev.Events, over); err != nil {
+			if err := w.event(w.connections[ev.Fd], ev.Events, over); err != nil {
 				return err
 			}
 		}
-		w.replies.Store(b.got)
+		w.replies.Store(g.got)
 		if w.want.Load() {
-			b.tally = w.hand(b.tally)
+			g.tally = w.hand(g.tally)
 		}
 	}
 }
 
-// finish ends the sending. Nobody shall find the locks still taken.
+// finish connections the sending. Nobody shall find the locks still taken.
 func (w *worker) finish(now int64) error {
-	for _, e := range w.ends {
-		if w.book.plan != nil {
-			w.book.unsent(e.link, now)
+	for _, c := range w.connections {
+		if w.generator.plan != nil {
+			w.generator.unsent(c.pipeline, now)
 		}
-		w.out = w.book.finish(w.out[:0], e.link)
-		if err := w.write(e); err != nil {
+		w.out = w.generator.finish(w.out[:0], c.pipeline)
+		if err := w.write(c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *worker) event(e *end, events uint32, over bool) error {
+func (w *worker) event(c *connection, events uint32, over bool) error {
 	if events&^syscall.EPOLLOUT != 0 {
-		n, errno := sysRead(e.fd, w.in)
+		n, errno := sysRead(c.fd, w.in)
 		switch {
 		case errno == syscall.EAGAIN || errno == syscall.EINTR:
 		case errno != 0:
@@ -199,44 +199,44 @@ func (w *worker) event(e *end, events uint32, over bool) error {
 			return errEnded
 		default:
 			now := w.run.now()
-			if err := w.book.take(e.link, w.in[:n], now); err != nil {
+			if err := w.generator.take(c.pipeline, w.in[:n], now); err != nil {
 				return err
 			}
 			if over {
 				break
 			}
-			if err := w.send(e, now); err != nil {
+			if err := w.send(c, now); err != nil {
 				return err
 			}
 		}
 	}
-	if events&syscall.EPOLLOUT != 0 && len(e.out) > 0 {
-		w.out = append(w.out[:0], e.out...)
-		e.out = e.out[:0]
-		if err := w.write(e); err != nil {
+	if events&syscall.EPOLLOUT != 0 && len(c.out) > 0 {
+		w.out = append(w.out[:0], c.out...)
+		c.out = c.out[:0]
+		if err := w.write(c); err != nil {
 			return err
 		}
-		if len(e.out) == 0 {
-			return w.watch(syscall.EPOLL_CTL_MOD, e, syscall.EPOLLIN)
+		if len(c.out) == 0 {
+			return w.watch(syscall.EPOLL_CTL_MOD, c, syscall.EPOLLIN)
 		}
 	}
 	return nil
 }
 
-// send sends what a link has to send now.
-func (w *worker) send(e *end, now int64) error {
-	w.out = w.book.ask(w.out[:0], e.link, now)
-	return w.write(e)
+// send sends what a connection has to send now.
+func (w *worker) send(c *connection, now int64) error {
+	w.out = w.generator.ask(w.out[:0], c.pipeline, now)
+	return w.write(c)
 }
 
 // write writes w.out, or keeps what the socket does not take.
-func (w *worker) write(e *end) error {
+func (w *worker) write(c *connection) error {
 	if len(w.out) == 0 {
 		return nil
 	}
 	sent := 0
-	if len(e.out) == 0 {
-		n, errno := sysWrite(e.fd, w.out)
+	if len(c.out) == 0 {
+		n, errno := sysWrite(c.fd, w.out)
 		switch errno {
 		case 0:
 			sent = n
@@ -247,11 +247,11 @@ func (w *worker) write(e *end) error {
 		if sent == len(w.out) {
 			return nil
 		}
-		if err := w.watch(syscall.EPOLL_CTL_MOD, e, syscall.EPOLLIN|syscall.EPOLLOUT); err != nil {
+		if err := w.watch(syscall.EPOLL_CTL_MOD, c, syscall.EPOLLIN|syscall.EPOLLOUT); err != nil {
 			return err
 		}
 	}
-	e.out = append(e.out, w.out[sent:]...)
+	c.out = append(c.out, w.out[sent:]...)
 	return nil
 }
 

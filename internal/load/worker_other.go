@@ -12,59 +12,59 @@ import (
 	"time"
 )
 
-// A worker serves its links with a goroutine each, which share a book.
+// A worker serves its connections with a goroutine each, which share a generator.
 type worker struct {
-	desk
-	run  *run
-	mu   sync.Mutex // guards book
-	book *book
-	ends []*end
+	handoff
+	run         *run
+	mu          sync.Mutex // guards generator
+	generator   *generator
+	connections []*connection
 }
 
-// An end is a link with its connection.
-type end struct {
-	*link
+// A connection is a pipeline with its socket.
+type connection struct {
+	*pipeline
 	conn net.Conn
 }
 
-// patience is how long an end waits at most before it looks for orders.
+// patience is how long a connection waits at most before it looks for orders.
 const patience = 10 * time.Millisecond
 
 func newWorker(r *run, number, of, all int) (*worker, error) {
-	b, err := newBook(r, number, (all-number+of-1)/of)
+	g, err := newGenerator(r, number, (all-number+of-1)/of)
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{run: r, book: b}
-	w.desk.open()
+	w := &worker{run: r, generator: g}
+	w.handoff.open()
 	return w, nil
 }
 
 // adopt takes a connection over.
-func (w *worker) adopt(c net.Conn) error {
-	w.ends = append(w.ends, &end{link: newLink(w.run.opts.Pipeline, len(w.ends)), conn: c})
+func (w *worker) adopt(conn net.Conn) error {
+	w.connections = append(w.connections, &connection{pipeline: newPipeline(w.run.opts.Pipeline, len(w.connections)), conn: conn})
 	return nil
 }
 
 func (w *worker) close() {
-	for _, e := range w.ends {
-		e.conn.Close()
+	for _, c := range w.connections {
+		c.conn.Close()
 	}
 }
 
 // total adds to sum what was not collected.
 func (w *worker) total(sum *tally) {
 	w.collect(sum)
-	sum.add(w.book.tally)
+	sum.add(w.generator.tally)
 }
 
 // work is the body of the worker's goroutine.
 func (w *worker) work() error {
 	var all sync.WaitGroup
-	failed := make(chan error, len(w.ends))
-	for _, e := range w.ends {
+	failed := make(chan error, len(w.connections))
+	for _, c := range w.connections {
 		all.Go(func() {
-			if err := w.loop(e); err != nil {
+			if err := w.loop(c); err != nil {
 				failed <- err
 				w.run.stop.Store(true)
 			}
@@ -75,8 +75,8 @@ func (w *worker) work() error {
 	if w.endedAt == 0 {
 		w.endedAt = min(now, w.run.end)
 	}
-	for _, e := range w.ends {
-		w.book.lost(e.link, now)
+	for _, c := range w.connections {
+		w.generator.lost(c.pipeline, now)
 	}
 	select {
 	case err := <-failed:
@@ -86,8 +86,8 @@ func (w *worker) work() error {
 	}
 }
 
-func (w *worker) loop(e *end) error {
-	b := w.book
+func (w *worker) loop(c *connection) error {
+	g := w.generator
 	in := make([]byte, 16<<10)
 	// What is sent, and whether that is more than sockets hold in any case:
 	// then a server that waits for its replies to be read may not read, and
@@ -101,44 +101,44 @@ func (w *worker) loop(e *end) error {
 		now := w.run.now()
 		until := time.Now().Add(patience)
 		w.mu.Lock()
-		if !over && (now >= w.run.end || b.left == 0 || w.run.stop.Load()) {
+		if !over && (now >= w.run.end || g.left == 0 || w.run.stop.Load()) {
 			over = true
 			deadline = now + int64(drainTime)
-			if b.left > 0 && w.endedAt == 0 {
+			if g.left > 0 && w.endedAt == 0 {
 				w.endedAt = min(now, w.run.end)
 			}
-			if b.plan != nil {
-				b.unsent(e.link, now)
+			if g.plan != nil {
+				g.unsent(c.pipeline, now)
 			}
-			e.out = b.finish(e.out, e.link)
+			c.out = g.finish(c.out, c.pipeline)
 		} else if !over {
-			if b.plan != nil {
-				next := e.sent + e.owed
-				for b.plan.of(e.index, next) <= now {
+			if g.plan != nil {
+				next := c.sent + c.owed
+				for g.plan.of(c.index, next) <= now {
 					next++
 				}
-				e.owed = next - e.sent
-				if due := w.run.began.Add(time.Duration(b.plan.of(e.index, next))); due.Before(until) {
+				c.owed = next - c.sent
+				if due := w.run.began.Add(time.Duration(g.plan.of(c.index, next))); due.Before(until) {
 					until = due
 				}
 			}
-			e.out = b.ask(e.out, e.link, now)
+			c.out = g.ask(c.out, c.pipeline, now)
 		}
 		if w.want.Load() {
-			b.tally = w.hand(b.tally)
+			g.tally = w.hand(g.tally)
 		}
-		open := e.outstanding()
+		open := c.outstanding()
 		w.mu.Unlock()
 
-		if !writing && len(e.out) > 0 {
-			sent, e.out = e.out, sent[:0]
+		if !writing && len(c.out) > 0 {
+			sent, c.out = c.out, sent[:0]
 			writing = true
 			write := func() {
-				_, err := e.conn.Write(sent)
+				_, err := c.conn.Write(sent)
 				written <- err
 			}
 			if more {
-				go write() // ends when the connection is closed, at the latest
+				go write() // connections when the connection is closed, at the latest
 			} else {
 				write()
 			}
@@ -155,12 +155,12 @@ func (w *worker) loop(e *end) error {
 		if over && (open == 0 || now > deadline) {
 			return nil
 		}
-		e.conn.SetReadDeadline(until)
-		n, err := e.conn.Read(in)
+		c.conn.SetReadDeadline(until)
+		n, err := c.conn.Read(in)
 		if n > 0 {
 			w.mu.Lock()
-			err := b.take(e.link, in[:n], w.run.now())
-			w.replies.Store(b.got)
+			err := g.take(c.pipeline, in[:n], w.run.now())
+			w.replies.Store(g.got)
 			w.mu.Unlock()
 			if err != nil {
 				return err

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// newTestBook returns the book of a single worker and its links. No socket and
+// newTestGenerator returns the generator of a single worker and its connections. No socket and
 // no clock is in the way: the test is both.
-func newTestBook(t testing.TB, target string, opts Options) (*book, []*link) {
+func newTestGenerator(t testing.TB, target string, opts Options) (*generator, []*pipeline) {
 	t.Helper()
 	opts.Threads = 1
 	opts.Target = target
@@ -25,15 +25,15 @@ func newTestBook(t testing.TB, target string, opts Options) (*book, []*link) {
 	if r.requests, err = r.dialect.mix(opts.Mix); err != nil {
 		t.Fatal(err)
 	}
-	b, err := newBook(r, 0, opts.Connections)
+	g, err := newGenerator(r, 0, opts.Connections)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var links []*link
+	var pipelines []*pipeline
 	for i := range opts.Connections {
-		links = append(links, newLink(opts.Pipeline, i))
+		pipelines = append(pipelines, newPipeline(opts.Pipeline, i))
 	}
-	return b, links
+	return g, pipelines
 }
 
 func TestRequests(t *testing.T) {
@@ -50,11 +50,11 @@ func TestRequests(t *testing.T) {
 		{"memcached://h:1", Exclusive, "add bench:0000000000 0 0 1\r\n1\r\ndelete bench:0000000000\r\n"},
 		{"memcached://h:1", Inspect, "mg bench:0000000000\r\nmg bench:0000000000\r\n"},
 	} {
-		b, links := newTestBook(t, test.target, Options{Connections: 1, Pipeline: 2, Mix: test.mix, Names: One})
-		if got := string(b.ask(nil, links[0], 0)); got != test.want {
+		g, pipelines := newTestGenerator(t, test.target, Options{Connections: 1, Pipeline: 2, Mix: test.mix, Names: One})
+		if got := string(g.ask(nil, pipelines[0], 0)); got != test.want {
 			t.Errorf("%s %s: got %q, want %q", test.target, test.mix, got, test.want)
 		}
-		if more := b.ask(nil, links[0], 0); len(more) > 0 {
+		if more := g.ask(nil, pipelines[0], 0); len(more) > 0 {
 			t.Errorf("%s %s: sends %q before the replies are there", test.target, test.mix, more)
 		}
 	}
@@ -93,12 +93,12 @@ func TestReplies(t *testing.T) {
 	} {
 		// However the bytes are cut up.
 		for piece := 1; piece <= len(test.replies); piece++ {
-			b, links := newTestBook(t, test.target, Options{Connections: 1, Pipeline: 2, Mix: test.mix, Names: One})
-			b.ask(nil, links[0], 0)
+			g, pipelines := newTestGenerator(t, test.target, Options{Connections: 1, Pipeline: 2, Mix: test.mix, Names: One})
+			g.ask(nil, pipelines[0], 0)
 			var err error
 			for rest := test.replies; rest != "" && err == nil; {
 				n := min(piece, len(rest))
-				err = b.take(links[0], []byte(rest[:n]), 0)
+				err = g.take(pipelines[0], []byte(rest[:n]), 0)
 				rest = rest[n:]
 			}
 			if test.err != "" {
@@ -111,36 +111,36 @@ func TestReplies(t *testing.T) {
 			for _, k := range test.kinds {
 				want[k]++
 			}
-			if err != nil || b.tally.kinds != want || b.open != 0 {
-				t.Fatalf("%q in pieces of %d: got %v, %v, %d open, want %v", test.replies, piece, b.tally.kinds, err, b.open, want)
+			if err != nil || g.tally.kinds != want || g.open != 0 {
+				t.Fatalf("%q in pieces of %d: got %v, %v, %d open, want %v", test.replies, piece, g.tally.kinds, err, g.open, want)
 			}
 		}
 	}
 }
 
 func TestClosedLoopLatency(t *testing.T) {
-	b, links := newTestBook(t, "redis://h:1", Options{Connections: 1, Warmup: time.Second, Duration: time.Second})
-	l := links[0]
+	g, pipelines := newTestGenerator(t, "redis://h:1", Options{Connections: 1, Warmup: time.Second, Duration: time.Second})
+	p := pipelines[0]
 	at := int64(0)
 	step := func(latency time.Duration, reply string) {
-		b.ask(nil, l, at)
+		g.ask(nil, p, at)
 		at += int64(latency)
-		if err := b.take(l, []byte(reply), at); err != nil {
+		if err := g.take(p, []byte(reply), at); err != nil {
 			t.Fatal(err)
 		}
 	}
 	step(time.Second, "+OK\r\n") // sent while warming up
 	step(3*time.Millisecond, ":1\r\n")
 	step(5*time.Millisecond, "+OK\r\n")
-	if n := b.tally.requests; n != 2 {
+	if n := g.tally.requests; n != 2 {
 		t.Fatalf("measured %d requests, want the 2 after the warm-up", n)
 	}
-	if low, high := b.tally.latency.Min(), b.tally.latency.Max(); !near(low, 3*time.Millisecond) || !near(high, 5*time.Millisecond) {
+	if low, high := g.tally.latency.Min(), g.tally.latency.Max(); !near(low, 3*time.Millisecond) || !near(high, 5*time.Millisecond) {
 		t.Fatalf("measured latencies of %d to %d ns", low, high)
 	}
-	if b.tally.bytesOut != int64(len("*2\r\n$3\r\nDEL\r\n$16\r\n\r\n*4\r\n$3\r\nSET\r\n$16\r\n\r\n$1\r\n1\r\n$2\r\nNX\r\n")+2*16) ||
-		b.tally.bytesIn != int64(len(":1\r\n+OK\r\n")) {
-		t.Fatalf("counted %d bytes out and %d in", b.tally.bytesOut, b.tally.bytesIn)
+	if g.tally.bytesOut != int64(len("*2\r\n$3\r\nDEL\r\n$16\r\n\r\n*4\r\n$3\r\nSET\r\n$16\r\n\r\n$1\r\n1\r\n$2\r\nNX\r\n")+2*16) ||
+		g.tally.bytesIn != int64(len(":1\r\n+OK\r\n")) {
+		t.Fatalf("counted %d bytes out and %d in", g.tally.bytesOut, g.tally.bytesIn)
 	}
 }
 
@@ -152,50 +152,50 @@ func near(got int64, want time.Duration) bool {
 // A server that stalls is charged for what it kept from being sent.
 func TestOpenLoopStall(t *testing.T) {
 	const ms = int64(time.Millisecond)
-	b, links := newTestBook(t, "redis://h:1", Options{Connections: 1, Rate: 100, Duration: time.Second})
-	l := links[0]
+	g, pipelines := newTestGenerator(t, "redis://h:1", Options{Connections: 1, Rate: 100, Duration: time.Second})
+	p := pipelines[0]
 	for now := int64(0); now <= 100*ms; now += ms {
 		for {
-			if _, ok := b.plan.take(now); !ok {
+			if _, ok := g.plan.take(now); !ok {
 				break
 			}
-			l.owed++
+			p.owed++
 		}
-		b.ask(nil, l, now)
+		g.ask(nil, p, now)
 	}
 	// One is sent and eleven are due by now, at 0, 10, ... 100 ms.
-	if l.outstanding() != 1 || l.owed != 10 {
-		t.Fatalf("%d sent, %d owed", l.outstanding(), l.owed)
+	if p.outstanding() != 1 || p.owed != 10 {
+		t.Fatalf("%d sent, %d owed", p.outstanding(), p.owed)
 	}
 	now := 100 * ms
-	for i := 0; l.outstanding() > 0; i++ {
-		if err := b.take(l, []byte([]string{"+OK\r\n", ":1\r\n"}[i%2]), now); err != nil {
+	for i := 0; p.outstanding() > 0; i++ {
+		if err := g.take(p, []byte([]string{"+OK\r\n", ":1\r\n"}[i%2]), now); err != nil {
 			t.Fatal(err)
 		}
-		b.ask(nil, l, now)
+		g.ask(nil, p, now)
 	}
 	// Their latencies are 100, 90, ... 0 ms, not 100 and ten times 0.
-	if n := b.tally.requests; n != 11 {
+	if n := g.tally.requests; n != 11 {
 		t.Fatalf("%d replies", n)
 	}
-	if got := b.tally.latency.Mean(); got < 49e6 || got > 51e6 {
+	if got := g.tally.latency.Mean(); got < 49e6 || got > 51e6 {
 		t.Fatalf("the mean latency is %v ns, want 50 ms", got)
 	}
 }
 
 func TestOpenLoopUnsent(t *testing.T) {
 	const ms = int64(time.Millisecond)
-	b, links := newTestBook(t, "redis://h:1", Options{Connections: 1, Rate: 100, Duration: time.Second})
-	l := links[0]
-	l.owed = 3 // due at 0, 10 and 20 ms
-	b.ask(nil, l, 20*ms)
-	b.unsent(l, 100*ms)
-	b.lost(l, 100*ms)
-	if b.tally.unsent != 2 || b.tally.kinds[unanswered] != 1 || b.open != 0 || b.tally.requests != 0 {
-		t.Fatalf("%+v, %d open", b.tally, b.open)
+	g, pipelines := newTestGenerator(t, "redis://h:1", Options{Connections: 1, Rate: 100, Duration: time.Second})
+	p := pipelines[0]
+	p.owed = 3 // due at 0, 10 and 20 ms
+	g.ask(nil, p, 20*ms)
+	g.unsent(p, 100*ms)
+	g.lost(p, 100*ms)
+	if g.tally.unsent != 2 || g.tally.kinds[unanswered] != 1 || g.open != 0 || g.tally.requests != 0 {
+		t.Fatalf("%+v, %d open", g.tally, g.open)
 	}
 	// They have waited 80, 90 and 100 ms.
-	if got := b.tally.latency.Mean(); got < 89e6 || got > 91e6 {
+	if got := g.tally.latency.Mean(); got < 89e6 || got > 91e6 {
 		t.Fatalf("the mean latency is %v ns, want 90 ms", got)
 	}
 }
@@ -203,13 +203,13 @@ func TestOpenLoopUnsent(t *testing.T) {
 func TestSchedule(t *testing.T) {
 	const workers, all, rate = 3, 10, 1000.0
 	// However many workers share it, requests are due at even distances and
-	// each link in turn.
+	// each connection in turn.
 	total := 0
 	for w := range workers {
-		links := (all - w + workers - 1) / workers
-		s := newSchedule(rate, w, workers, links, all)
-		last := make([]int64, links)
-		sent := make([]int64, links)
+		pipelines := (all - w + workers - 1) / workers
+		s := newSchedule(rate, w, workers, pipelines, all)
+		last := make([]int64, pipelines)
+		sent := make([]int64, pipelines)
 		for now := int64(0); now < 1e9; now += 1e5 {
 			for {
 				i, ok := s.take(now)
@@ -218,10 +218,10 @@ func TestSchedule(t *testing.T) {
 				}
 				due := s.of(i, sent[i])
 				if due > now || due < now-1e5-1e4 {
-					t.Fatalf("worker %d, link %d: request %d was due at %d, taken at %d", w, i, sent[i], due, now)
+					t.Fatalf("worker %d, connection %d: request %d was due at %d, taken at %d", w, i, sent[i], due, now)
 				}
 				if gap := due - last[i]; sent[i] > 0 && (gap < 9_999_990 || gap > 10_000_010) {
-					t.Fatalf("worker %d, link %d: %d ns between two requests", w, i, gap)
+					t.Fatalf("worker %d, connection %d: %d ns between two requests", w, i, gap)
 				}
 				last[i] = due
 				sent[i]++
@@ -283,12 +283,12 @@ func TestNoAllocations(t *testing.T) {
 		"redis://h:1":     "+OK\r\n:1\r\n",
 		"memcached://h:1": "STORED\r\nDELETED\r\n",
 	} {
-		b, links := newTestBook(t, target, Options{Connections: 1, Pipeline: 2, Names: One})
+		g, pipelines := newTestGenerator(t, target, Options{Connections: 1, Pipeline: 2, Names: One})
 		out := make([]byte, 0, 1000)
 		in := []byte(replies)
 		allocs := testing.AllocsPerRun(100, func() {
-			b.ask(out, links[0], 0)
-			if err := b.take(links[0], in, 1000); err != nil {
+			g.ask(out, pipelines[0], 0)
+			if err := g.take(pipelines[0], in, 1000); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -299,12 +299,12 @@ func TestNoAllocations(t *testing.T) {
 }
 
 func BenchmarkRequest(b *testing.B) {
-	book, links := newTestBook(b, "tcp://h:1", Options{Connections: 1, Pipeline: 2, Names: One})
+	g, pipelines := newTestGenerator(b, "tcp://h:1", Options{Connections: 1, Pipeline: 2, Names: One})
 	in := []byte("1 Lock Get Success: bench:0000000000\n1 Lock Release Success: bench:0000000000\n")
 	out := make([]byte, 0, 1000)
 	for b.Loop() {
-		book.ask(out, links[0], 0)
-		if err := book.take(links[0], in, 1000); err != nil {
+		g.ask(out, pipelines[0], 0)
+		if err := g.take(pipelines[0], in, 1000); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -2,10 +2,10 @@ package load
 
 import "sync/atomic"
 
-// desk is where a worker and the goroutine that reports meet while the run
+// A handoff is where a worker and the goroutine that reports meet while the run
 // goes on. The worker works on one of two tallies and changes them when it is
 // asked to, so that it never waits and nobody reads what it writes.
-type desk struct {
+type handoff struct {
 	replies atomic.Int64 // all so far
 	want    atomic.Bool
 	handed  chan *tally
@@ -13,19 +13,19 @@ type desk struct {
 	endedAt int64 // when the measured time ended; to be read when the worker is done
 }
 
-func (d *desk) open() {
-	d.handed = make(chan *tally, 1)
-	d.spare = make(chan *tally, 1)
-	d.spare <- newTally()
+func (h *handoff) open() {
+	h.handed = make(chan *tally, 1)
+	h.spare = make(chan *tally, 1)
+	h.spare <- newTally()
 }
 
 // hand hands over the tally if it is wanted, and returns the one to go on
 // with.
-func (d *desk) hand(t *tally) *tally {
+func (h *handoff) hand(t *tally) *tally {
 	select {
-	case next := <-d.spare:
-		d.want.Store(false)
-		d.handed <- t
+	case next := <-h.spare:
+		h.want.Store(false)
+		h.handed <- t
 		return next
 	default:
 		return t
@@ -34,12 +34,12 @@ func (d *desk) hand(t *tally) *tally {
 
 // collect adds to sum what was measured until the last time that it was
 // called, about, and has the worker hand over what it has since.
-func (d *desk) collect(sum *tally) {
+func (h *handoff) collect(sum *tally) {
 	select {
-	case t := <-d.handed:
+	case t := <-h.handed:
 		sum.add(t)
-		d.spare <- t
+		h.spare <- t
 	default:
 	}
-	d.want.Store(true)
+	h.want.Store(true)
 }
