@@ -342,7 +342,7 @@ var mayImport = map[string][]string{
 	"internal/wire":     {},
 	"internal/shard":    {},
 	"internal/admin":    {},
-	"internal/load":     {},
+	"internal/load":     {"internal/wire"},
 	"internal/lockfile": {},
 	"internal/stress":   {},
 	"internal/session":  {"internal/wire", "internal/shard"},

@@ -3,6 +3,8 @@ package load
 import (
 	"bytes"
 	"fmt"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // A dialect is how a kind of server is asked for a lock.
@@ -21,14 +23,14 @@ type request struct {
 	// completed by the name's length.
 	head, tail string
 	// A reply that starts with yes does what was asked for, one that starts
-	// with no refuses. With counted, a number and a blank stand before; then 0
-	// means no.
+	// with no refuses, unless no is empty. With counted, a number and a blank
+	// stand before; then 0 means no.
 	yes, no string
 	counted bool
 	// refusal names a refusal in reports; empty if no is no refusal but an
 	// answer.
 	refusal int
-	// holds: from this request to the next the link holds a lock.
+	// holds: from this request to the next the connection holds a lock.
 	holds bool
 }
 
@@ -54,14 +56,14 @@ var dialects = map[string]*dialect{
 		name: "lockd", eol: "\n", named: true,
 		mixes: map[Mix][2]*request{
 			Exclusive: {
-				{verb: "g", head: "g ", tail: "\n", counted: true, yes: "Lock Get Success: ", no: "Lock Get Failure: ", refusal: getRefused, holds: true},
-				{verb: "r", head: "r ", tail: "\n", counted: true, yes: "Lock Release Success: ", no: "Lock Release Failure: ", refusal: releaseRefused},
+				ask(wire.Get, wire.GetSuccess, wire.GetFailure, getRefused),
+				ask(wire.Release, wire.ReleaseSuccess, wire.ReleaseFailure, releaseRefused),
 			},
 			Shared: {
-				{verb: "sg", head: "sg ", tail: "\n", counted: true, yes: "Shared Lock Get Success: ", no: "Shared Lock Get Failure: ", refusal: getRefused, holds: true},
-				{verb: "sr", head: "sr ", tail: "\n", counted: true, yes: "Shared Lock Release Success: ", no: "Shared Lock Release Failure: ", refusal: releaseRefused},
+				ask(wire.GetShared, wire.SharedGetSuccess, "", getRefused), // it has no limit
+				ask(wire.ReleaseShared, wire.SharedReleaseSuccess, wire.SharedReleaseFailure, releaseRefused),
 			},
-			Inspect: both(&request{verb: "i", head: "i ", tail: "\n", counted: true, yes: "Lock Is Locked: ", no: "Lock Not Locked: "}),
+			Inspect: both(ask(wire.Inspect, wire.IsLocked, wire.NotLocked, answered)),
 		},
 	},
 	"redis": {
@@ -86,6 +88,11 @@ var dialects = map[string]*dialect{
 	},
 }
 
+// ask returns one of lockd's requests.
+func ask(verb, yes, no string, refusal int) *request {
+	return &request{verb: verb, head: verb + " ", tail: "\n", counted: true, yes: yes, no: no, refusal: refusal, holds: refusal == getRefused}
+}
+
 func both(q *request) [2]*request { return [2]*request{q, q} }
 
 // mix returns the two requests that are sent in turn.
@@ -99,7 +106,7 @@ func (d *dialect) mix(m Mix) ([2]*request, error) {
 
 // errorPrefixes start a reply that says that the server failed. They differ
 // from all other replies of all dialects.
-var errorPrefixes = []string{"-", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "0 Too Many Locks"}
+var errorPrefixes = []string{"-", "ERROR", "CLIENT_ERROR", "SERVER_ERROR", "0 " + wire.TooManyLocks}
 
 // judge tells what kind of answer a line is, its end included, or that it is
 // none to this request.
@@ -120,7 +127,7 @@ func (d *dialect) judge(q *request, line []byte, names *namer, number uint32) (k
 	switch {
 	case hasPrefix(rest, q.yes) && !zero:
 		kind = answered
-	case hasPrefix(rest, q.no) && zero == q.counted:
+	case q.no != "" && hasPrefix(rest, q.no) && zero == q.counted:
 		kind = q.refusal
 	default:
 		for _, p := range errorPrefixes {
