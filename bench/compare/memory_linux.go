@@ -54,18 +54,14 @@ func (c *compare) idleMemory(m *memory) error {
 	}
 	defer s.kill()
 	m.resting = c.settled(s)
-	conns, err := load.Idle(c.ctx, s.target(), c.idle)
+	conns, err := connect(c.ctx, s.addr, c.idle)
+	defer disconnect(conns)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %v", s.name, err)
 	}
-	defer func() {
-		for _, conn := range conns {
-			conn.Close()
-		}
-	}()
 	m.fresh = float64(c.settled(s)-m.resting) / float64(c.idle)
-	if err := load.Touch(c.ctx, s.target(), conns); err != nil {
-		return err
+	if err := s.touch(c.ctx, conns); err != nil {
+		return fmt.Errorf("%s: %v", s.name, err)
 	}
 	m.used = float64(c.settled(s)-m.resting) / float64(c.idle)
 	c.say("%s: %.0f bytes an idle connection, %.0f once it was used", m.kind.name, m.fresh, m.used)
@@ -79,15 +75,15 @@ func (c *compare) heldMemory(m *memory) error {
 	}
 	defer s.kill()
 	before := c.settled(s)
-	conn, err := load.Hold(c.ctx, s.target(), 0, 0, nameSize)
+	conns, err := connect(c.ctx, s.addr, 1)
+	defer disconnect(conns)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %v", s.name, err)
 	}
-	defer conn.Close()
 	have := 0
 	for _, n := range c.held {
-		if err := load.HoldMore(c.ctx, s.target(), conn, have, n-have, nameSize); err != nil {
-			return err
+		if err := s.hold(c.ctx, conns[0], have, n-have); err != nil {
+			return fmt.Errorf("%s: %v", s.name, err)
 		}
 		have = n
 		each := float64(c.settled(s)-before) / float64(n)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // kind is a kind of server.
@@ -21,27 +23,45 @@ type kind struct {
 	pkg     string // that has the program
 	shared  bool   // has shared locks
 	floor   bool   // is no server of locks
+	get     string // asks for the lock %s, whose name has nameSize bytes
+	got     string // the reply if it is had
+	ask     string // asks for something else
 	args    func(c *compare, port string) []string
 }
 
 var kinds = []*kind{
-	{name: "lockd", scheme: "tcp", shared: true, args: func(c *compare, port string) []string {
-		return []string{filepath.Join(c.dir, "lockd"), "--tcp", "127.0.0.1:" + port, "--admin", "off"}
-	}},
-	{name: "bare echo", scheme: "tcp", floor: true, args: func(c *compare, port string) []string {
-		return []string{filepath.Join(c.dir, "floor"), "-listen", "127.0.0.1:" + port}
-	}},
-	{name: "Redis", scheme: "redis", program: "redis-server", pkg: "redis-server", args: func(c *compare, port string) []string {
-		return []string{"redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
-			"--io-threads", "1", "--maxclients", strconv.Itoa(c.idle + 1000), "--dir", c.dir, "--loglevel", "warning"}
-	}},
-	{name: "memcached", scheme: "memcached", program: "memcached", pkg: "memcached", args: func(c *compare, port string) []string {
-		args := []string{"memcached", "-l", "127.0.0.1", "-p", port, "-U", "0", "-t", "1", "-m", "4096", "-c", strconv.Itoa(c.idle + 1000)}
-		if os.Getuid() == 0 {
-			args = append(args, "-u", "root")
-		}
-		return args
-	}},
+	{
+		name: "lockd", scheme: "tcp", shared: true,
+		get: wire.Get + " %s\n", got: "1 " + wire.GetSuccess, ask: wire.Inspect + " x\n",
+		args: func(c *compare, port string) []string {
+			return []string{filepath.Join(c.dir, "lockd"), "--tcp", "127.0.0.1:" + port, "--admin", "off"}
+		},
+	},
+	{
+		name: "bare echo", scheme: "tcp", floor: true,
+		args: func(c *compare, port string) []string {
+			return []string{filepath.Join(c.dir, "floor"), "-listen", "127.0.0.1:" + port}
+		},
+	},
+	{
+		name: "Redis", scheme: "redis", program: "redis-server", pkg: "redis-server",
+		get: "*4\r\n$3\r\nSET\r\n$16\r\n%s\r\n$1\r\n1\r\n$2\r\nNX\r\n", got: "+OK", ask: "*2\r\n$6\r\nEXISTS\r\n$1\r\nx\r\n",
+		args: func(c *compare, port string) []string {
+			return []string{"redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
+				"--io-threads", "1", "--maxclients", strconv.Itoa(c.idle + 1000), "--dir", c.dir, "--loglevel", "warning"}
+		},
+	},
+	{
+		name: "memcached", scheme: "memcached", program: "memcached", pkg: "memcached",
+		get: "add %s 0 0 1\r\n1\r\n", got: "STORED", ask: "mg x\r\n",
+		args: func(c *compare, port string) []string {
+			args := []string{"memcached", "-l", "127.0.0.1", "-p", port, "-U", "0", "-t", "1", "-m", "4096", "-c", strconv.Itoa(c.idle + 1000)}
+			if os.Getuid() == 0 {
+				args = append(args, "-u", "root")
+			}
+			return args
+		},
+	},
 }
 
 // available returns the kinds that can be had here.

@@ -408,35 +408,3 @@ func TestCancel(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 }
-
-func TestHold(t *testing.T) {
-	tcp, _ := serve(t)
-	c, err := Hold(t.Context(), tcp, 0, 1000, 16)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := HoldMore(t.Context(), tcp, c, 1000, 500, 16); err != nil {
-		t.Fatal(err)
-	}
-	conns, err := Idle(t.Context(), tcp, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeAll(conns)
-	if err := Touch(t.Context(), tcp, conns); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintf(conns[0], "q\n")
-	in := bufio.NewScanner(conns[0])
-	for in.Scan() && !strings.HasPrefix(in.Text(), "locks: ") {
-	}
-	if in.Text() != "locks: 1500" {
-		t.Errorf("got %q", in.Text())
-	}
-	if other, err := Hold(t.Context(), tcp, 1400, 10, 16); err == nil || !strings.Contains(err.Error(), `got "0 Lock Get Failure: `) {
-		t.Errorf("took what is held: %v", err)
-	} else {
-		other.Close()
-	}
-}
