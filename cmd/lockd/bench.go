@@ -20,6 +20,7 @@ type benchCmd struct {
 	Target      filled        `arg:"" optional:"" default:"tcp://127.0.0.1:9999" help:"tcp://HOST:PORT (or HOST:PORT or PORT alone) or unix:///PATH of a lockd; redis://HOST:PORT or memcached://HOST:PORT to compare with (${default})."`
 	Connections int           `short:"c" env:"-" placeholder:"N" default:"50" group:"Load" help:"Connections (${default})."`
 	Pipeline    int           `short:"P" env:"-" placeholder:"N" default:"1" group:"Load" help:"Requests that a connection sends without waiting for their replies (${default})."`
+	Short       bool          `env:"-" group:"Load" help:"A connection for each request: connect, get a lock, read the reply, close; -c at a time. Latencies are from connecting to the reply. Redis and memcached need --names new, as they keep the locks."`
 	Requests    int64         `short:"n" env:"-" placeholder:"N" group:"Load" help:"Stop after so many requests."`
 	Duration    time.Duration `short:"d" env:"-" placeholder:"TIME" group:"Load" help:"Stop after so much time (5s, or with -n none)."`
 	Warmup      time.Duration `env:"-" placeholder:"TIME" default:"1s" group:"Load" help:"Load before measuring begins (${default})."`
@@ -43,6 +44,7 @@ Exit code 74 if the result, or progress, cannot be printed.
 Examples:
 
     lockd bench -P 64
+    lockd bench --short --names new
     lockd bench -c 500 --rate 50000 -d 30s --server-pid $(pidof lockd)
     lockd bench redis://127.0.0.1:6379`
 }
@@ -57,6 +59,7 @@ func (c *benchCmd) Run() error {
 		Target:      string(c.Target),
 		Connections: c.Connections,
 		Pipeline:    c.Pipeline,
+		Short:       c.Short,
 		Requests:    c.Requests,
 		Duration:    c.Duration,
 		Warmup:      c.Warmup,

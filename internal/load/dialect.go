@@ -13,6 +13,8 @@ type dialect struct {
 	eol        string // ends a reply
 	headLength bool   // the name's length stands before it, as RESP wants
 	named      bool   // replies end in the name
+	full       string // begins what one connection too many gets to hear
+	frees      bool   // a lock is free again when its connection ends
 	mixes      map[Mix][2]*request
 }
 
@@ -39,21 +41,25 @@ const (
 	answered = iota
 	getRefused
 	releaseRefused
+	tooManyConnections
 	errorReply // the server says that it failed: counted, the run goes on
 	unanswered
+	lostConnection // a short one, without its reply
 	kinds
 )
 
 var kindNames = [kinds]string{
-	getRefused:     "get refused",
-	releaseRefused: "release refused",
-	errorReply:     "error reply",
-	unanswered:     "no reply",
+	getRefused:         "get refused",
+	releaseRefused:     "release refused",
+	tooManyConnections: "too many connections",
+	errorReply:         "error reply",
+	unanswered:         "no reply",
+	lostConnection:     "connection lost",
 }
 
 var dialects = map[string]*dialect{
 	"lockd": {
-		name: "lockd", eol: "\n", named: true,
+		name: "lockd", eol: "\n", named: true, full: wire.TooManyConnections, frees: true,
 		mixes: map[Mix][2]*request{
 			Exclusive: {
 				ask(wire.Get, wire.GetSuccess, wire.GetFailure, getRefused),
@@ -67,7 +73,7 @@ var dialects = map[string]*dialect{
 		},
 	},
 	"redis": {
-		name: "redis", eol: "\r\n", headLength: true,
+		name: "redis", eol: "\r\n", headLength: true, full: "-ERR max number of clients",
 		mixes: map[Mix][2]*request{
 			Exclusive: {
 				{verb: "SET", head: "*4\r\n$3\r\nSET\r\n$", tail: "\r\n$1\r\n1\r\n$2\r\nNX\r\n", yes: "+OK\r\n", no: "$-1\r\n", refusal: getRefused, holds: true},
@@ -77,7 +83,7 @@ var dialects = map[string]*dialect{
 		},
 	},
 	"memcached": {
-		name: "memcached", eol: "\r\n",
+		name: "memcached", eol: "\r\n", full: "ERROR Too many open connections",
 		mixes: map[Mix][2]*request{
 			Exclusive: {
 				{verb: "add", head: "add ", tail: " 0 0 1\r\n1\r\n", yes: "STORED\r\n", no: "NOT_STORED\r\n", refusal: getRefused, holds: true},

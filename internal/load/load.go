@@ -10,6 +10,9 @@
 // requests that it kept from being sent (what closed loops hide is called
 // coordinated omission).
 //
+// Short connections (Options.Short) ask once each, as the clients do that take
+// a lock for as long as they run.
+//
 // The client has to be cheaper than the server. On Linux a worker is one
 // thread with an epoll loop and raw system calls; elsewhere a connection has a
 // goroutine. What moves is the same on both: a pipeline, a connection
@@ -38,6 +41,12 @@ type Options struct {
 	// Pipeline is how many requests a connection sends without waiting for
 	// their replies; 0 means 1.
 	Pipeline int
+	// Short makes a connection for each request: connect, ask, read the reply,
+	// close, as many at a time as Connections says. That is how a web page
+	// takes a lock that ends with it. Only the first request of Mix is made,
+	// since the server releases what the connection held. A latency is the
+	// time from connecting to the reply. Not with Pipeline or Rate.
+	Short bool
 	// Requests ends the run after so many measured requests, if not 0.
 	Requests int64
 	// Duration ends the run after so much measured time; 0 means 5 seconds,
@@ -140,6 +149,10 @@ func (o *Options) complete() error {
 		return errors.New("duration and warmup must not be negative")
 	case !(o.Rate >= 0 && o.Rate <= 1e8): // NaN is neither
 		return errors.New("rate must be between 0 and 100000000")
+	case o.Short && o.Pipeline > 1:
+		return errors.New("short connections make one request each: pipeline must be 1")
+	case o.Short && o.Rate > 0:
+		return errors.New("short connections have no open loop: rate must be 0")
 	case o.Mix != Exclusive && o.Mix != Shared && o.Mix != Inspect:
 		return fmt.Errorf("mix must be %s, %s or %s, not %q", Exclusive, Shared, Inspect, o.Mix)
 	}
@@ -160,6 +173,7 @@ type run struct {
 	opts     Options
 	target   Target
 	dialect  *dialect
+	peer     net.Addr    // for short connections
 	requests [2]*request // sent in turn
 	began    time.Time   // all other times are nanoseconds since then
 	warm     int64       // when measuring begins
@@ -183,12 +197,28 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 	if r.requests, err = r.dialect.mix(opts.Mix); err != nil {
 		return Report{}, err
 	}
+	if opts.Short && r.requests[0].holds && !r.dialect.frees && opts.Names != New {
+		return Report{}, fmt.Errorf("%s keeps a lock when its connection ends: short connections need new names", target.Server)
+	}
 	server, err := watchProcess(opts.ServerPID)
 	if err != nil {
 		return Report{}, err
 	}
 
-	conns, err := target.dialAll(ctx, opts.Connections)
+	var conns []net.Conn
+	if opts.Short {
+		conns, err = target.dialAll(ctx, 1) // to find out where that is, and that it is there
+		if err == nil {
+			r.peer = conns[0].RemoteAddr()
+			if target.Network == "unix" { // by that name it was found; the server's may be a relative path
+				r.peer = &net.UnixAddr{Name: target.Addr, Net: target.Network}
+			}
+			closeAll(conns)
+			conns = make([]net.Conn, opts.Connections)
+		}
+	} else {
+		conns, err = target.dialAll(ctx, opts.Connections)
+	}
 	if err != nil {
 		return Report{}, err
 	}
@@ -306,6 +336,9 @@ func (r *run) measure(ctx context.Context, workers []*worker, server *process) (
 		if replies(workers) == 0 {
 			failure = fmt.Errorf("%s replied to nothing for %v: is it a %s server?", r.target, drainTime, r.target.Server)
 		}
+	}
+	if n := sum.kinds[lostConnection]; n > 0 && sum.requests == 0 && failure == nil {
+		failure = fmt.Errorf("%s ended %s without a reply: is it a %s server?", r.target, Plural(int(n), "connection"), r.target.Server)
 	}
 	return r.report(sum, workers, server, first, last), failure
 }

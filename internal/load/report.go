@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Report is what a run has measured. Latencies are in microseconds.
+// Report is what a run has measured. Latencies are in microseconds. A short
+// connection makes one request, so figures a request are figures a connection.
 type Report struct {
 	Target      string  `json:"target"`
 	Mix         Mix     `json:"mix"`
@@ -18,6 +19,7 @@ type Report struct {
 	NameSize    int     `json:"name_size"`
 	Connections int     `json:"connections"`
 	Pipeline    int     `json:"pipeline"`
+	Short       bool    `json:"short,omitempty"` // a connection for each request
 	Threads     int     `json:"threads"`
 	Rate        float64 `json:"rate,omitempty"` // asked for, in an open loop
 
@@ -64,7 +66,7 @@ func (r *run) report(sum *tally, workers []*worker, server *process, first, last
 	}
 	rep := Report{
 		Target: r.target.String(), Mix: o.Mix, Names: o.Names, NameSize: o.NameSize,
-		Connections: o.Connections, Pipeline: o.Pipeline, Threads: o.Threads, Rate: o.Rate,
+		Connections: o.Connections, Pipeline: o.Pipeline, Short: o.Short, Threads: o.Threads, Rate: o.Rate,
 		Seconds:  max(0, time.Duration(end-r.warm).Seconds()),
 		Requests: sum.requests, Unsent: sum.unsent,
 		Latency: Latency{
@@ -128,15 +130,23 @@ func (r Report) WriteText(to io.Writer) error {
 	if r.Rate > 0 {
 		loop = fmt.Sprintf("open loop at %s/s", rateText(r.Rate))
 	}
+	unit := "request"
+	conns := fmt.Sprintf("%s, %s deep", Plural(r.Connections, "connection"), Plural(r.Pipeline, "request"))
+	if r.Short {
+		unit = "connection"
+		conns = Plural(r.Connections, "short connection") + " at a time"
+	}
 	row("target", "%s", r.Target)
-	row("load", "%s, %s, %s, %s deep, %s, %s",
-		r.Mix, names, Plural(r.Connections, "connection"), Plural(r.Pipeline, "request"), loop, Plural(r.Threads, "thread"))
-	row("requests", "%s in %.2f s", Group(r.Requests), r.Seconds)
-	row("throughput", "%s requests/s", Group(int64(r.Throughput+0.5)))
+	row("load", "%s, %s, %s, %s, %s", r.Mix, names, conns, loop, Plural(r.Threads, "thread"))
+	row(unit+"s", "%s in %.2f s", Group(r.Requests), r.Seconds)
+	row("throughput", "%s %ss/s", Group(int64(r.Throughput+0.5)), unit)
 	l := r.Latency
 	row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", span(l.P50), span(l.P90), span(l.P99), span(l.P999), span(l.Max))
 	if r.Rate > 0 {
 		row("", "counted from when a request was due")
+	}
+	if r.Short {
+		row("", "from connecting to the reply")
 	}
 	row("refusals", "%s", r.list(r.Refusals))
 	row("errors", "%s", r.list(r.Errors))
@@ -148,10 +158,10 @@ func (r Report) WriteText(to io.Writer) error {
 	}
 	row("bytes", "%s in, %s out", Group(r.BytesIn), Group(r.BytesOut))
 	if r.ClientCPU > 0 {
-		row("client CPU", "%.3f us/request", r.ClientCPU)
+		row("client CPU", "%.3f us/%s", r.ClientCPU, unit)
 	}
 	if r.ServerPID != 0 {
-		row("server CPU", "%.3f us/request, %.0f %% of a core", r.ServerCPU, r.ServerUse)
+		row("server CPU", "%.3f us/%s, %.0f %% of a core", r.ServerCPU, unit, r.ServerUse)
 		row("server RSS", "%.1f MiB", float64(r.ServerRSS)/(1<<20))
 	}
 	return w.Flush()
@@ -161,7 +171,7 @@ func (r Report) list(m map[string]int64) string {
 	var parts []string
 	for _, kind := range kindNames {
 		if n := m[kind]; n > 0 {
-			share := 100 * float64(n) / float64(max(1, r.Requests+r.Errors[kindNames[unanswered]]))
+			share := 100 * float64(n) / float64(max(1, r.Requests+r.Errors[kindNames[unanswered]]+r.Errors[kindNames[lostConnection]]))
 			parts = append(parts, fmt.Sprintf("%s %s (%.3g %%)", Group(n), kind, share))
 		}
 	}

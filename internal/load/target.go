@@ -85,7 +85,9 @@ func (t Target) dialAll(ctx context.Context, n int) ([]net.Conn, error) {
 
 func closeAll(conns []net.Conn) {
 	for _, c := range conns {
-		c.Close()
+		if c != nil {
+			c.Close()
+		}
 	}
 }
 

@@ -19,6 +19,8 @@ type worker struct {
 	generator   *generator
 	epoll       int
 	connections []*connection
+	dialer      dialer        // of short connections
+	again       []*connection // short ones that the server had no room for
 	in          []byte
 	out         []byte
 }
@@ -54,11 +56,19 @@ func newWorker(r *run, number, of, all int) (*worker, error) {
 	}
 	w := &worker{run: r, generator: g, epoll: epoll, in: make([]byte, readSize)}
 	w.handoff.open()
-	return w, nil
+	if r.opts.Short {
+		w.dialer, err = newDialer(r.peer)
+	}
+	return w, err
 }
 
-// adopt takes a connection over.
+// adopt takes a connection over; of short ones there is none yet.
 func (w *worker) adopt(conn net.Conn) error {
+	c := &connection{pipeline: newPipeline(w.run.opts.Pipeline, len(w.connections)), fd: -1}
+	w.connections = append(w.connections, c)
+	if conn == nil {
+		return nil
+	}
 	defer conn.Close()
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -75,8 +85,7 @@ func (w *worker) adopt(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	c := &connection{pipeline: newPipeline(w.run.opts.Pipeline, len(w.connections)), fd: int(dup)}
-	w.connections = append(w.connections, c)
+	c.fd = int(dup)
 	return w.watch(syscall.EPOLL_CTL_ADD, c, syscall.EPOLLIN)
 }
 
@@ -158,6 +167,9 @@ func (w *worker) loop() error {
 			}
 			wait = min(wait, g.plan.due(g.plan.next)-w.run.now())
 		}
+		if err := w.retry(); err != nil {
+			return err
+		}
 		n := w.wait(events[:], wait)
 		if n == 0 && over && now > deadline {
 			return nil
@@ -193,6 +205,9 @@ func (w *worker) event(c *connection, events uint32, over bool) error {
 		n, errno := sysRead(c.fd, w.in)
 		switch {
 		case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		case w.run.opts.Short && n <= 0 && errno != syscall.ECONNREFUSED:
+			w.generator.cut(c.pipeline)
+			return w.renew(c, over)
 		case errno != 0:
 			return fmt.Errorf("lost a connection: %w", errno)
 		case n == 0:
@@ -202,7 +217,10 @@ func (w *worker) event(c *connection, events uint32, over bool) error {
 			if err := w.generator.take(c.pipeline, w.in[:n], now); err != nil {
 				return err
 			}
-			if over {
+			if w.run.opts.Short && c.outstanding() == 0 {
+				return w.renew(c, over)
+			}
+			if over || w.run.opts.Short {
 				break
 			}
 			if err := w.send(c, now); err != nil {
@@ -226,6 +244,9 @@ func (w *worker) event(c *connection, events uint32, over bool) error {
 // send sends what a connection has to send now.
 func (w *worker) send(c *connection, now int64) error {
 	w.out = w.generator.ask(w.out[:0], c.pipeline, now)
+	if w.run.opts.Short && len(w.out) > 0 {
+		return w.connect(c)
+	}
 	return w.write(c)
 }
 
@@ -242,6 +263,9 @@ func (w *worker) write(c *connection) error {
 			sent = n
 		case syscall.EAGAIN, syscall.EINTR:
 		default:
+			if w.run.opts.Short && errno != syscall.ECONNREFUSED {
+				return nil // reading tells: there may be a reply to one connection too many
+			}
 			return fmt.Errorf("lost a connection: %w", errno)
 		}
 		if sent == len(w.out) {

@@ -40,7 +40,7 @@ func newWorker(r *run, number, of, all int) (*worker, error) {
 	return w, nil
 }
 
-// adopt takes a connection over.
+// adopt takes a connection over; of short ones there is none yet.
 func (w *worker) adopt(conn net.Conn) error {
 	w.connections = append(w.connections, &connection{pipeline: newPipeline(w.run.opts.Pipeline, len(w.connections)), conn: conn})
 	return nil
@@ -48,7 +48,9 @@ func (w *worker) adopt(conn net.Conn) error {
 
 func (w *worker) close() {
 	for _, c := range w.connections {
-		c.conn.Close()
+		if c.conn != nil {
+			c.conn.Close()
+		}
 	}
 }
 
@@ -64,7 +66,11 @@ func (w *worker) work() error {
 	failed := make(chan error, len(w.connections))
 	for _, c := range w.connections {
 		all.Go(func() {
-			if err := w.loop(c); err != nil {
+			loop := w.loop
+			if w.run.opts.Short {
+				loop = w.short
+			}
+			if err := loop(c); err != nil {
 				failed <- err
 				w.run.stop.Store(true)
 			}
@@ -86,6 +92,17 @@ func (w *worker) work() error {
 	}
 }
 
+// over tells whether no more is to be sent. w.mu is held.
+func (w *worker) over(now int64) bool {
+	if now < w.run.end && w.generator.left > 0 && !w.run.stop.Load() {
+		return false
+	}
+	if w.generator.left > 0 && w.endedAt == 0 {
+		w.endedAt = min(now, w.run.end)
+	}
+	return true
+}
+
 func (w *worker) loop(c *connection) error {
 	g := w.generator
 	in := make([]byte, 16<<10)
@@ -101,12 +118,9 @@ func (w *worker) loop(c *connection) error {
 		now := w.run.now()
 		until := time.Now().Add(patience)
 		w.mu.Lock()
-		if !over && (now >= w.run.end || g.left == 0 || w.run.stop.Load()) {
+		if !over && w.over(now) {
 			over = true
 			deadline = now + int64(drainTime)
-			if g.left > 0 && w.endedAt == 0 {
-				w.endedAt = min(now, w.run.end)
-			}
 			if g.plan != nil {
 				g.unsent(c.pipeline, now)
 			}

@@ -1,0 +1,70 @@
+//go:build !linux || noloop
+
+package load
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// short makes short connections, one after the other.
+func (w *worker) short(c *connection) error {
+	g := w.generator
+	in := make([]byte, 16<<10)
+	for {
+		w.mu.Lock()
+		now := w.run.now()
+		c.out = c.out[:0]
+		if !w.over(now) {
+			c.out = g.ask(c.out, c.pipeline, now)
+		}
+		w.mu.Unlock()
+		if len(c.out) == 0 {
+			return nil
+		}
+		conn, err := net.DialTimeout(w.run.peer.Network(), w.run.peer.String(), dialTimeout)
+		if err != nil {
+			return fmt.Errorf("cannot connect to %s: %w", w.run.target, reason(err))
+		}
+		conn.Write(c.out) // if it fails, reading tells why, or what the server says to one connection too many
+		err = w.reply(c, conn, in)
+		conn.Close()
+		c.in = c.in[:0]
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// reply reads the reply to a short connection's request, for as long as
+// others have time for theirs after the end.
+func (w *worker) reply(c *connection, conn net.Conn, in []byte) error {
+	deadline := int64(1<<63 - 1)
+	for {
+		conn.SetReadDeadline(time.Now().Add(patience))
+		n, err := conn.Read(in)
+		w.mu.Lock()
+		now := w.run.now()
+		if deadline > now+int64(drainTime) && w.over(now) {
+			deadline = now + int64(drainTime)
+		}
+		var failed error
+		if n > 0 {
+			failed = w.generator.take(c.pipeline, in[:n], now)
+		} else if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			w.generator.cut(c.pipeline)
+		}
+		w.replies.Store(w.generator.got)
+		if w.want.Load() {
+			w.generator.tally = w.hand(w.generator.tally)
+		}
+		open := c.outstanding()
+		w.mu.Unlock()
+		if failed != nil || open == 0 || now > deadline {
+			return failed
+		}
+	}
+}
