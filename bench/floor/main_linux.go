@@ -15,12 +15,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"unsafe"
 )
 
 func main() {
-	addr := flag.String("listen", "127.0.0.1:0", "the address to listen on")
+	addr := flag.String("listen", "127.0.0.1:0", "the address to listen on; a path for a unix socket")
 	flag.Parse()
 	if err := serve(*addr); err != nil {
 		fmt.Fprintln(os.Stderr, "floor:", err)
@@ -29,11 +30,10 @@ func main() {
 }
 
 func serve(addr string) error {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := listen(addr)
 	if err != nil {
 		return err
 	}
-	fmt.Println(listener.Addr())
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("epoll_create1", err)
@@ -42,39 +42,55 @@ func serve(addr string) error {
 	if err := syscall.SetNonblock(epoll, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	go loop(epoll)
-	for {
-		c, err := listener.Accept()
-		if err != nil {
-			return err
-		}
-		raw, err := c.(*net.TCPConn).SyscallConn()
-		if err != nil {
-			return err
-		}
-		raw.Control(func(fd uintptr) {
-			dup, err := syscall.Dup(int(fd))
-			if err != nil {
-				return
-			}
-			ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(dup)}
-			syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, dup, &ev)
-		})
-		c.Close()
+	if err := watch(epoll, listener); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
 	}
+	return loop(epoll, listener)
 }
 
-func loop(epoll int) {
+// listen returns a socket that Go's netpoller does not know: it would be woken
+// for each connection, too.
+func listen(addr string) (fd int, err error) {
+	family := syscall.AF_UNIX
+	var at syscall.Sockaddr = &syscall.SockaddrUnix{Name: addr}
+	if !strings.Contains(addr, "/") {
+		tcp, err := net.ResolveTCPAddr("tcp4", addr)
+		if err != nil {
+			return -1, err
+		}
+		family = syscall.AF_INET
+		at = &syscall.SockaddrInet4{Port: tcp.Port, Addr: [4]byte(tcp.IP.To4())}
+	}
+	fd, err = syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return -1, os.NewSyscallError("setsockopt", err)
+	}
+	if err := syscall.Bind(fd, at); err != nil {
+		return -1, os.NewSyscallError("bind", err)
+	}
+	const backlog = 4096 // as lockd has it
+	return fd, os.NewSyscallError("listen", syscall.Listen(fd, backlog))
+}
+
+func watch(epoll, fd int) error {
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
+	return syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &ev)
+}
+
+func loop(epoll, listener int) error {
 	file := os.NewFile(uintptr(epoll), "epoll")
 	raw, err := file.SyscallConn()
 	if err != nil {
-		panic(err)
+		return err
 	}
 	var events [256]syscall.EpollEvent
 	in := make([]byte, 16<<10)
 	out := make([]byte, 0, 64<<10)
 	rest := map[int][]byte{} // beginnings of lines whose end is not there
-	err = raw.Read(func(uintptr) bool {
+	return raw.Read(func(uintptr) bool {
 		for {
 			n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll),
 				uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
@@ -82,11 +98,29 @@ func loop(epoll int) {
 				return false
 			}
 			for _, ev := range events[:n] {
+				if int(ev.Fd) == listener {
+					accept(epoll, listener)
+					continue
+				}
 				out = answer(int(ev.Fd), in, out[:0], rest)
 			}
 		}
 	})
-	panic(err)
+}
+
+// accept takes all connections there are. One that asks once and goes costs six
+// system calls: accept4, epoll_ctl, read, write, a read that finds the end, and
+// close.
+func accept(epoll, listener int) {
+	for {
+		fd, _, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		if err != nil {
+			return
+		}
+		if watch(epoll, fd) != nil {
+			syscall.Close(fd)
+		}
+	}
 }
 
 func answer(fd int, in, out []byte, rest map[int][]byte) []byte {
