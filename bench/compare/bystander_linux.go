@@ -54,7 +54,11 @@ func (c *compare) bystander(number int, b *bystander) error {
 	socket := filepath.Join(c.dir, "socket")
 	k := *c.kinds[0]
 	k.args = func(c *compare, port string) []string {
-		return append(c.kinds[0].args(c, port), "--unix", socket)
+		args := append(c.kinds[0].args(c, port), "--unix", socket)
+		if most := disturbances[number].most; most > 0 {
+			args = append(args, "--max-connections", strconv.Itoa(most))
+		}
+		return args
 	}
 	s, err := c.start(&k)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/nylen/lockd/internal/load"
 )
 
 // A disturbance is what a client that takes much does to a server. setup is
@@ -18,24 +21,41 @@ type disturbance struct {
 	label string
 	setup func(d *disturber) error
 	do    func(d *disturber) error
+	most  int // connections that the server admits, if not what it can
 }
 
 const (
 	million        = 1_000_000
 	disturbingTime = 2 * time.Second // of what has no end of its own
+	atOnce         = 5000
+	regulars       = 100 // who have taken all but the bystanders' connections
 )
 
 var disturbances = []disturbance{
-	{"nothing", nil, func(d *disturber) error { time.Sleep(disturbingTime); return nil }},
-	{"20 clients send requests without end and read nothing", nil, (*disturber).deaf},
-	{"one sends a line of 1 GB", nil, (*disturber).longLine},
-	{"5,000 connect and do nothing", nil, func(d *disturber) error { return d.connect(5000) }},
-	{"500 take locks and reset their connections", nil, (*disturber).resets},
-	{"one asks for `q` without end", nil, func(d *disturber) error { return d.flood("q\n") }},
-	{"one takes a million locks", nil, func(d *disturber) error { return d.take(million) }},
-	{"`d` of a million locks", (*disturber).takeAll, func(d *disturber) error { return d.list("d\n") }},
-	{"`dump` of a million locks", (*disturber).takeAll, func(d *disturber) error { return d.list("dump\n") }},
-	{"the holder of a million locks goes", (*disturber).takeAll, (*disturber).orphan},
+	{label: "nothing", do: func(d *disturber) error { time.Sleep(disturbingTime); return nil }},
+	{label: "20 clients send requests without end and read nothing", do: (*disturber).deaf},
+	{label: "one sends a line of 1 GB", do: (*disturber).longLine},
+	{label: "5,000 connect and do nothing", do: func(d *disturber) error { return d.connect(atOnce) }},
+	{label: "5,000 connect at once, for a lock each", do: func(d *disturber) error { return d.storm(load.Options{Connections: atOnce, Requests: atOnce}) }},
+	{label: "500 at a time connect for a lock, without end", do: func(d *disturber) error { return d.storm(load.Options{Connections: 500, Duration: disturbingTime}) }},
+	{
+		label: "5,000 connect at once to a server that is full",
+		setup: func(d *disturber) error { return d.connect(regulars) },
+		do:    func(d *disturber) error { return d.storm(load.Options{Connections: atOnce, Requests: atOnce}) },
+		most:  regulars + bystanderConnections,
+	},
+	{
+		label: "500 at a time connect to a server that is full, without end",
+		setup: func(d *disturber) error { return d.connect(regulars) },
+		do:    func(d *disturber) error { return d.storm(load.Options{Connections: 500, Duration: disturbingTime}) },
+		most:  regulars + bystanderConnections,
+	},
+	{label: "500 take locks and reset their connections", do: (*disturber).resets},
+	{label: "one asks for `q` without end", do: func(d *disturber) error { return d.flood("q\n") }},
+	{label: "one takes a million locks", do: func(d *disturber) error { return d.take(million) }},
+	{label: "`d` of a million locks", setup: (*disturber).takeAll, do: func(d *disturber) error { return d.list("d\n") }},
+	{label: "`dump` of a million locks", setup: (*disturber).takeAll, do: func(d *disturber) error { return d.list("dump\n") }},
+	{label: "the holder of a million locks goes", setup: (*disturber).takeAll, do: (*disturber).orphan},
 }
 
 // disturber is the process that disturbs the server at addr. It is one of its
@@ -85,6 +105,14 @@ func (d *disturber) connect(n int) error {
 		}
 	}
 	return nil
+}
+
+// storm makes short connections. Some are served and some refused, and those
+// that the server ends without a word count as refused.
+func (d *disturber) storm(o load.Options) error {
+	o.Target, o.Short, o.Names, o.Threads = d.addr, true, load.New, 1
+	_, err := load.Run(context.Background(), o)
+	return err
 }
 
 // deaf sends requests on 20 connections for as long as the server takes them.

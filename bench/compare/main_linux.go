@@ -54,15 +54,25 @@ type shape struct {
 	connections int
 	pipeline    int
 	mix         load.Mix
+	short       bool
 }
 
 var shapes = []shape{
-	{"50 connections, one request at a time", 50, 1, load.Exclusive},
-	{"500 connections, one request at a time", 500, 1, load.Exclusive},
-	{"50 connections, 64 requests at a time", 50, 64, load.Exclusive},
-	{"shared locks, 50 connections, one at a time", 50, 1, load.Shared},
-	{"shared locks, 500 connections, one at a time", 500, 1, load.Shared},
-	{"shared locks, 50 connections, 64 at a time", 50, 64, load.Shared},
+	{"50 connections, one request at a time", 50, 1, load.Exclusive, false},
+	{"500 connections, one request at a time", 500, 1, load.Exclusive, false},
+	{"50 connections, 64 requests at a time", 50, 64, load.Exclusive, false},
+	{"shared locks, 50 connections, one at a time", 50, 1, load.Shared, false},
+	{"shared locks, 500 connections, one at a time", 500, 1, load.Shared, false},
+	{"shared locks, 50 connections, 64 at a time", 50, 64, load.Shared, false},
+	{"short connections, 50 at a time", 50, 1, load.Exclusive, true},
+}
+
+// unit is what is counted.
+func (s shape) unit() string {
+	if s.short {
+		return "connection"
+	}
+	return "request"
 }
 
 func main() {
@@ -155,7 +165,7 @@ func (c *compare) run(only string) (err error) {
 				if err != nil {
 					return err
 				}
-				c.say("round %d of %d: %s, %s: %.0f requests/s, %.3f us CPU/request", round+1, c.rounds, k.name, shapes[i].label, r.Throughput, r.ServerCPU)
+				c.say("round %d of %d: %s, %s: %.0f %ss/s, %.3f us CPU/%[6]s", round+1, c.rounds, k.name, shapes[i].label, r.Throughput, shapes[i].unit(), r.ServerCPU)
 				results[cell{k, i, 0}] = append(results[cell{k, i, 0}], r)
 			}
 		}
@@ -252,6 +262,9 @@ func (c *compare) measureOnce(s *server, sh shape, rate float64) (r load.Report,
 		"-c", strconv.Itoa(sh.connections), "-P", strconv.Itoa(sh.pipeline), "--mix", string(sh.mix),
 		"-d", c.duration.String(), "--warmup", c.warmup.String(), "--server-pid", strconv.Itoa(s.pid()),
 		"--rate", strconv.FormatFloat(rate, 'f', -1, 64),
+	}
+	if sh.short {
+		args = append(args, "--short", "--names", string(load.New)) // which Redis and memcached keep
 	}
 	var stderr bytes.Buffer
 	bench := exec.CommandContext(c.ctx, "taskset", args...)

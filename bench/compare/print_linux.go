@@ -37,7 +37,9 @@ func middle(all []float64) float64 {
 func (c *compare) printClosed(results map[cell][]load.Report) {
 	fmt.Printf("Medians of %s of %v. A core for the server (one thread), another for the load generator,\n"+
 		"`lockd bench`; TCP over 127.0.0.1; get and release of one of 100,000 names of %d bytes in turn (Redis: `SET NX` and\n"+
-		"`DEL`, memcached: `add` and `delete`). In brackets: as a multiple of lockd's.\n\n", load.Plural(c.rounds, "round"), c.duration, nameSize)
+		"`DEL`, memcached: `add` and `delete`). In brackets: as a multiple of lockd's. A short connection is made, gets one\n"+
+		"lock of a new name, and is closed by the client, which in lockd ends the lock, too; p99 is from connecting to the\n"+
+		"reply.\n\n", load.Plural(c.rounds, "round"), c.duration, nameSize)
 
 	if len(c.noise) > 0 {
 		slices.Sort(c.noise)
@@ -57,8 +59,8 @@ func (c *compare) printClosed(results map[cell][]load.Report) {
 			figure func(load.Report) float64
 			format func(float64) string
 		}{
-			{"requests/s", throughput, func(v float64) string { return group(v) }},
-			{"server CPU, us/request", serverCPU, func(v float64) string { return fmt.Sprintf("%.3g", v) }},
+			{sh.unit() + "s/s", throughput, func(v float64) string { return group(v) }},
+			{"server CPU, us/" + sh.unit(), serverCPU, func(v float64) string { return fmt.Sprintf("%.3g", v) }},
 			{"p99, us", p99, func(v float64) string { return group(v) }},
 		} {
 			row := "| |"
