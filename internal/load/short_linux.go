@@ -24,7 +24,8 @@ type dialer struct {
 // behind, but that is not what clients send. So connections over loopback come
 // from many addresses: together these have more ports than a minute takes, and
 // more than the kernel keeps in TIME_WAIT (net.ipv4.tcp_max_tw_buckets). Over
-// a network the run ends with an error when no port is left.
+// a network the run ends with an error when no port is left. (A Redis in
+// protected mode lets only 127.0.0.1 in.)
 const sourceCount = 64
 
 // ipBindAddressNoPort has connect choose the port, which knows that the same
