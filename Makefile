@@ -25,7 +25,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race noloop nested fuzz lint bench cover compare
+.PHONY: help run build test race noloop nested fuzz lint bench cover compare pgo
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -79,3 +79,6 @@ cover: ## coverage by function; bin/cover.html shows it line by line
 
 compare: ## lockd beside Redis, memcached and a bare echo, some minutes (COMPARE=--quick for a glance)
 	@$(GO) run ./bench/compare $(COMPARE)
+
+pgo: ## profile a server under load, a minute: cmd/lockd/default.pgo, which go build optimizes for
+	@$(GO) run ./bench/pgo

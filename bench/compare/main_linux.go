@@ -1,7 +1,7 @@
 // Command compare measures lockd beside the bare echo of bench/floor, Redis
 // and memcached, and prints Markdown for docs/performance.md:
 //
-//	go run ./bench/compare [-quick] [-rounds N] [-duration TIME] [-only bystanders]
+//	go run ./bench/compare [-quick] [-rounds N] [-duration TIME] [-only short|bystanders]
 //
 // Every server has one thread for requests and one core of its own, the load
 // generator (`lockd bench`) another core. One server runs at a time, the
@@ -26,6 +26,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -79,7 +80,7 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; medians over them are reported")
 	duration := flag.Duration("duration", 3*time.Second, "how long one measurement takes")
 	quick := flag.Bool("quick", false, "one short round")
-	only := flag.String("only", "", "measure nothing but this: bystanders")
+	only := flag.String("only", "", "measure nothing but this: short (connections) or bystanders")
 	disturbs := flag.Int("disturb", -1, "used by the program itself: be the client that disturbs others")
 	target := flag.String("target", "", "used by the program itself: whom it disturbs")
 	flag.Parse()
@@ -133,7 +134,11 @@ func (c *compare) run(only string) (err error) {
 	if _, err := exec.LookPath("taskset"); err != nil {
 		return errors.New("taskset is missing: install util-linux")
 	}
-	if only == "bystanders" {
+	switch only {
+	case "":
+	case "short":
+		shapes = slices.DeleteFunc(shapes, func(s shape) bool { return !s.short })
+	case "bystanders":
 		c.kinds = kinds[:1]
 		fmt.Println(c.machine())
 		all, err := c.bystanders()
@@ -141,6 +146,8 @@ func (c *compare) run(only string) (err error) {
 			c.printBystanders(all)
 		}
 		return err
+	default:
+		return fmt.Errorf("-only: %q is neither short nor bystanders", only)
 	}
 	c.kinds = c.available()
 
@@ -169,6 +176,11 @@ func (c *compare) run(only string) (err error) {
 				results[cell{k, i, 0}] = append(results[cell{k, i, 0}], r)
 			}
 		}
+	}
+	if only == "short" {
+		fmt.Println(c.machine())
+		c.printClosed(results)
+		return nil
 	}
 	open, err := c.openLoop(servers, results)
 	if err != nil {
