@@ -9,16 +9,23 @@ import (
 	embedded "github.com/nylen/lockd/pkg/server"
 )
 
-func TestHold(t *testing.T) {
-	s, err := embedded.New(embedded.Options{TCP: []string{"127.0.0.1:0"}})
+// serve starts a lockd in this process and returns its address.
+func serve(t *testing.T, o embedded.Options) string {
+	t.Helper()
+	o.TCP = []string{"127.0.0.1:0"}
+	s, err := embedded.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Shutdown(t.Context())
-	conns, err := connect(t.Context(), s.Addrs()[0].String(), 3)
+	t.Cleanup(func() { s.Shutdown(t.Context()) })
+	return s.Addrs()[0].String()
+}
+
+func TestHold(t *testing.T) {
+	conns, err := connect(t.Context(), serve(t, embedded.Options{}), 3)
 	defer disconnect(conns)
 	if err != nil {
 		t.Fatal(err)
