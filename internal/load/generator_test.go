@@ -16,7 +16,7 @@ func newTestGenerator(t testing.TB, target string, opts Options) (*generator, []
 	if err := opts.complete(); err != nil {
 		t.Fatal(err)
 	}
-	where, err := ParseTarget(target)
+	where, err := parseTarget(target)
 	if err != nil {
 		t.Fatal(err)
 	}

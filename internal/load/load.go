@@ -34,7 +34,9 @@ import (
 
 // Options say what to send where. The zero value of a field is its default.
 type Options struct {
-	// Target is the server, see ParseTarget.
+	// Target is the server: tcp://HOST:PORT, unix:///PATH, redis://HOST:PORT or
+	// memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
+	// this machine; empty is tcp://127.0.0.1:9999.
 	Target string
 	// Connections is how many connections there are; 0 means 50.
 	Connections int
@@ -171,7 +173,7 @@ func setDefault[T comparable](v *T, to T) {
 // A run is one measurement under way.
 type run struct {
 	opts     Options
-	target   Target
+	target   target
 	dialect  *dialect
 	peer     net.Addr    // for short connections
 	requests [2]*request // sent in turn
@@ -189,7 +191,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 	if err := opts.complete(); err != nil {
 		return Report{}, err
 	}
-	target, err := ParseTarget(opts.Target)
+	target, err := parseTarget(opts.Target)
 	if err != nil {
 		return Report{}, err
 	}

@@ -381,7 +381,7 @@ func TestTargets(t *testing.T) {
 		"": "tcp://127.0.0.1:9999", "9999": "tcp://localhost:9999", "h:1": "tcp://h:1", "tcp://h:1/": "tcp://h:1",
 		"redis://h:1/": "redis://h:1", "memcached://11211": "memcached://localhost:11211", "unix:///a/": "unix:///a/",
 	} {
-		if got, err := ParseTarget(text); err != nil || got.String() != want {
+		if got, err := parseTarget(text); err != nil || got.String() != want {
 			t.Errorf("%q: got %s, %v, want %s", text, got, err, want)
 		}
 	}

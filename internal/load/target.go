@@ -11,28 +11,28 @@ import (
 	"syscall"
 )
 
-// Target is a server to put under load.
-type Target struct {
+// target is a server to put under load.
+type target struct {
 	Server  string // "lockd", "redis" or "memcached"
 	Network string // "tcp" or "unix"
 	Addr    string
 }
 
-// DefaultTarget is where lockd listens by default.
-const DefaultTarget = "tcp://127.0.0.1:9999"
+// defaultTarget is where lockd listens by default.
+const defaultTarget = "tcp://127.0.0.1:9999"
 
-// ParseTarget parses tcp://HOST:PORT, unix:///PATH, redis://HOST:PORT or
+// parseTarget parses tcp://HOST:PORT, unix:///PATH, redis://HOST:PORT or
 // memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
-// this machine; empty is DefaultTarget.
-func ParseTarget(text string) (Target, error) {
+// this machine; empty is defaultTarget.
+func parseTarget(text string) (target, error) {
 	if text == "" {
-		text = DefaultTarget
+		text = defaultTarget
 	}
 	scheme, addr, ok := strings.Cut(text, "://")
 	if !ok {
 		scheme, addr = "tcp", text
 	}
-	t := Target{Server: "lockd", Network: "tcp", Addr: addr}
+	t := target{Server: "lockd", Network: "tcp", Addr: addr}
 	switch scheme {
 	case "tcp":
 	case "unix":
@@ -56,7 +56,7 @@ func ParseTarget(text string) (Target, error) {
 	return t, nil
 }
 
-func (t Target) String() string {
+func (t target) String() string {
 	scheme := t.Server
 	if scheme == "lockd" {
 		scheme = t.Network
@@ -65,7 +65,7 @@ func (t Target) String() string {
 }
 
 // dialAll opens n connections.
-func (t Target) dialAll(ctx context.Context, n int) ([]net.Conn, error) {
+func (t target) dialAll(ctx context.Context, n int) ([]net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	conns := make([]net.Conn, 0, n)
 	for range n {
