@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ type client struct {
 	serial    int32  // tells it from others that had the place
 	transport Transport
 	next      session.Next // what comes after the last turn
+	watched   uint32       // the events that epoll watches for; 0: it does not know the client
 	queued    bool         // among the loop's busy ones
 	blocked   bool         // out waits until the client reads
 	hungUp    bool         // the client has closed its side
@@ -177,7 +179,7 @@ func (c *client) advance(in []byte, own bool) {
 	c.keepIn(in, own)
 	switch c.next {
 	case session.Closing:
-		c.end(true) // epoll does not know it any more
+		c.end(!c.hungUp) // nothing is unread, and nobody there to wait for
 	case session.Full:
 		l.queue(c)
 	case session.Idle, session.Last:
@@ -228,22 +230,37 @@ func (c *client) dropOut() {
 // block stops reading until the client reads, or goes on.
 func (c *client) block(blocked bool) {
 	c.blocked = blocked
+	events := uint32(listening)
 	if blocked {
-		c.watch(syscall.EPOLLOUT)
-	} else {
-		c.watch(listening)
+		events = syscall.EPOLLOUT
+	}
+	if err := c.watch(events); err != nil {
+		c.loop.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
+		c.end(false)
 	}
 }
 
 // listening is what epoll watches for unless something is in the way.
 const listening = syscall.EPOLLIN | syscall.EPOLLRDHUP
 
-// watch changes what epoll watches for.
-func (c *client) watch(events uint32) {
-	if err := c.loop.control(syscall.EPOLL_CTL_MOD, c, events); err != nil {
-		c.loop.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
-		c.end(false)
+// watch tells epoll which events of a client matter, 0 for none. Its place and
+// serial number come back with them.
+func (c *client) watch(events uint32) error {
+	op := syscall.EPOLL_CTL_MOD
+	switch {
+	case events == c.watched:
+		return nil
+	case events == 0:
+		op = syscall.EPOLL_CTL_DEL
+	case c.watched == 0:
+		op = syscall.EPOLL_CTL_ADD
 	}
+	ev := syscall.EpollEvent{Events: events, Fd: int32(c.place), Pad: c.serial}
+	err := syscall.EpollCtl(c.loop.epoll, op, int(c.fd), &ev)
+	if err == nil {
+		c.watched = events
+	}
+	return os.NewSyscallError("epoll_ctl", err)
 }
 
 // resume goes on once the client reads again.
@@ -294,16 +311,18 @@ func (c *client) end(politely bool) {
 		c.dropOut()
 	}
 	c.loop.server.logDisconnected(&c.stream)
-	c.loop.forget(c)
+	c.loop.ending++
 	c.close()
 }
 
 // close does a turn's worth of closing the session.
 func (c *client) close() {
 	if !c.stream.CloseSome() {
+		_ = c.watch(0) // it was watched, or could not be
 		c.loop.queue(c)
 		return
 	}
+	c.loop.ending--
 	c.loop.server.leave(c.transport)
 	if c.politely && c.loop.server.mayPart() {
 		c.beginParting()
@@ -312,7 +331,8 @@ func (c *client) close() {
 	}
 }
 
-// shut closes the connection.
+// shut closes the connection, which leaves epoll by that: a loop has the only
+// descriptor.
 func (c *client) shut() {
 	c.gone = true
 	syscall.Close(int(c.fd))
@@ -331,7 +351,7 @@ func (c *client) beginParting() {
 	if c.part(); c.gone {
 		return
 	}
-	if err := c.loop.control(syscall.EPOLL_CTL_ADD, c, listening); err != nil {
+	if c.watch(listening) != nil {
 		c.endParting()
 		return
 	}

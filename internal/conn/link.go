@@ -51,6 +51,16 @@ const (
 	drainGrace = 50 * time.Millisecond
 )
 
+// GoServeLines does what ServeLines does in a goroutine. The connection counts
+// when it returns.
+func (s *Server) GoServeLines(c net.Conn, t Transport) {
+	if s.admit(t) {
+		go s.serveLines(c, t)
+	} else {
+		go s.turnAway(c)
+	}
+}
+
 // ServeLines serves a connection that carries requests as lines, until it
 // ends. It closes the connection.
 func (s *Server) ServeLines(c net.Conn, t Transport) {

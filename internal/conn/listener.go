@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -11,12 +12,20 @@ import (
 )
 
 // Serve serves the line protocol to the connections of a listener until its
-// Accept fails, and returns why.
+// Accept fails, and returns why. An event loop accepts those of a Listener of its
+// own, where there are such, else a goroutine does.
 func (s *Server) Serve(l net.Listener) error {
 	t := TCP
 	if l.Addr().Network() == "unix" {
 		t = Unix
 	}
+	if l, ok := l.(*Listener); ok {
+		if served, err := s.serveDoor(l, t); served {
+			return err
+		}
+	}
+	s.accepting.Add(1)
+	defer s.accepting.Add(-1)
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -43,6 +52,10 @@ type Listener struct {
 	once     sync.Once
 	closed   chan struct{}
 	closeErr error
+	own      bool // nobody else has a handle of it
+
+	mu   sync.Mutex // guards door
+	door io.Closer  // where an event loop accepts instead; nil: none
 
 	failures int       // since the log told of one
 	told     time.Time // when that was
@@ -51,6 +64,19 @@ type Listener struct {
 // NewListener returns a Listener that accepts from another listener.
 func NewListener(l net.Listener, log *slog.Logger) *Listener {
 	return &Listener{Listener: l, log: log, closed: make(chan struct{})}
+}
+
+// NewOwnListener does the same with one that nobody else has a handle of. So an
+// event loop may have its socket: of its handle, package net tells those who
+// wait in Accept alone that it was closed or has passed a deadline, and wakes
+// them for each connection.
+//
+// If the listener wraps that of package net, a method Socket returns the latter.
+// Its Close may be called twice.
+func NewOwnListener(l net.Listener, log *slog.Logger) *Listener {
+	own := NewListener(l, log)
+	own.own = true
+	return own
 }
 
 // The pauses before accepting is tried again, which double, and how often the
@@ -91,10 +117,33 @@ func (l *Listener) tell(err error, pause time.Duration) {
 // Close implements net.Listener.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
+		l.mu.Lock()
 		close(l.closed)
+		door := l.door
+		l.mu.Unlock()
 		l.closeErr = l.Listener.Close()
+		if door != nil {
+			door.Close()
+			if errors.Is(l.closeErr, net.ErrClosed) {
+				l.closeErr = nil
+			}
+		}
 	})
 	return l.closeErr
+}
+
+// give notes what accepts connections, to be closed with the listener, unless
+// that is closed already.
+func (l *Listener) give(door io.Closer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.closed:
+		return false
+	default:
+		l.door = door
+		return true
+	}
 }
 
 // lasting is an error that is for good, whatever it says of itself: net/http

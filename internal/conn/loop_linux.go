@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,9 +18,18 @@ import (
 // loops are the event loops of a hub, one for each processor that Go uses.
 // Started with the first connection.
 type loops struct {
-	start sync.Once
-	all   []*loop
-	next  uint32 // the loop that gets the next connection; guarded by roster.mu
+	start   sync.Once
+	all     []*loop
+	running atomic.Pointer[[]*loop] // all; nil while there are none
+	next    uint32                  // where to look first for whom to give a connection; guarded by roster.mu
+	doors   uint32                  // that there have been; guarded by roster.mu
+	catchUp catchUp
+}
+
+// startedLoops returns the loops, which it starts if there are none yet.
+func (s *Server) startedLoops() []*loop {
+	s.loops.start.Do(func() { s.startLoops(runtime.GOMAXPROCS(0)) })
+	return s.loops.all
 }
 
 // adopt gives a plain TCP or unix connection that was admitted to an event loop,
@@ -30,42 +40,66 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 	default:
 		return false
 	}
-	s.loops.start.Do(func() { s.startLoops(runtime.GOMAXPROCS(0)) })
-	if len(s.loops.all) == 0 {
+	if len(s.startedLoops()) == 0 {
 		return false
 	}
 	fd, err := duplicate(c.(syscall.Conn))
 	if err != nil {
 		return false
 	}
-	l := s.enlist()
+	l := s.enlist(nil)
 	if l == nil { // the server is shutting down
 		syscall.Close(fd)
 		return false
 	}
-	l.post(task{fd: fd, transport: t, addr: address(c, t), early: early})
+	addr := address(c, t)
 	// Go's own handle on the socket goes; the socket stays with the loop.
 	c.Close()
+	l.post(task{fd: fd, transport: t, addr: addr, early: early})
 	return true
 }
 
 // enlist chooses a loop for a connection and counts it in, unless the server
-// is shutting down.
-func (s *Server) enlist() *loop {
+// is shutting down: the one that has fewest, and of several the given one.
+func (s *Server) enlist(by *loop) *loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Load() {
 		return nil
 	}
+	all := s.loops.all
+	if by == nil {
+		s.loops.next++
+		by = all[s.loops.next%uint32(len(all))]
+	}
+	for _, l := range all {
+		if l.load < by.load {
+			by = l
+		}
+	}
 	s.looped++
-	s.loops.next++
-	return s.loops.all[s.loops.next%uint32(len(s.loops.all))]
+	by.load++
+	return by
+}
+
+// enlistAt counts a connection in that stays where it is, unless the server is
+// shutting down.
+func (s *Server) enlistAt(l *loop) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.looped++
+	l.load++
+	return true
 }
 
 // unlist counts a connection out.
-func (s *Server) unlist() {
+func (s *Server) unlist(l *loop) {
 	s.mu.Lock()
 	s.looped--
+	l.load--
 	s.gone.Broadcast()
 	s.mu.Unlock()
 }
@@ -106,6 +140,7 @@ func (s *Server) startLoops(n int) {
 		go l.run()
 	}
 	s.loops.all = all
+	s.loops.running.Store(&all)
 }
 
 func (s *Server) tellLoops(what order) {
@@ -148,22 +183,30 @@ type loop struct {
 	file    *os.File // of epoll, for the netpoller
 	wake    int      // eventfd: there are tasks
 	ended   chan struct{}
+	load    int // connections; guarded by roster.mu
 
 	mu     sync.Mutex // guards tasks and closed
 	tasks  []task
 	closed bool // wake is no eventfd of ours any more
 
 	// The rest is the loop's goroutine's own.
-	clients  []*client // by place; nil: free
-	places   []uint32  // free ones
-	serial   int32
-	busy     []*client // to get another turn without an event
-	draining bool
-	cut      bool // the connections are cut off
-	over     bool
-	in       []byte
-	out      []byte
-	events   [maxEvents]syscall.EpollEvent
+	clients    []*client // by place; nil: free
+	places     []uint32  // free ones
+	serial     int32
+	busy       []*client // to get another turn without an event
+	ending     int       // clients whose sessions take more than one turn to close
+	doors      []*door   // by place; nil: free
+	asked      *rounds   // to catch up; nil: not asked
+	askedTurns int       // since then
+	zones      zones
+	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
+	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4
+	draining   bool
+	cut        bool // the connections are cut off
+	over       bool
+	in         []byte
+	out        []byte
+	events     [maxEvents]syscall.EpollEvent
 }
 
 const (
@@ -180,6 +223,8 @@ type task struct {
 	addr      session.Address
 	early     []byte
 	client    *client
+	door      *door
+	rounds    *rounds
 }
 
 type order uint8
@@ -188,6 +233,9 @@ const (
 	takeClient order = iota // serve the connection fd
 	wakeClient              // a wait of client is over
 	endParting              // client has had its time to close its side
+	openDoor                // accept from door
+	forgetDoor              // door is closed
+	askLoop                 // catch up
 	drainLoop               // end the connections that hold nothing, then the others
 	cutLoop                 // end all connections
 	endLoop
@@ -205,9 +253,10 @@ func newLoop(s *Server, number int) (*loop, error) {
 	}
 	l := &loop{
 		server: s, traffic: s.trafficOf(uint64(number)), epoll: epoll, wake: wake,
-		ended: make(chan struct{}),
-		in:    make([]byte, turnBytes),
-		out:   make([]byte, 0, turnBytes),
+		ended:  make(chan struct{}),
+		in:     make([]byte, turnBytes),
+		out:    make([]byte, 0, turnBytes),
+		accept: accept4,
 	}
 	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: wakePlace}
 	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, wake, &ev); err != nil {
@@ -225,26 +274,24 @@ func newLoop(s *Server, number int) (*loop, error) {
 	return l, nil
 }
 
-// wakePlace stands for the eventfd among the clients' places.
-const wakePlace = -1
+// wakePlace stands for the eventfd among the clients' places, doorPlace and what
+// is below for the doors.
+const (
+	wakePlace = -1
+	doorPlace = -2
+)
 
-// control tells epoll which events of a client matter. Its place and serial
-// number come back with them.
-func (l *loop) control(op int, c *client, events uint32) error {
-	ev := syscall.EpollEvent{Events: events, Fd: int32(c.place), Pad: c.serial}
-	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(l.epoll, op, int(c.fd), &ev))
-}
-
-// post gives a loop a task, unless it has ended.
-func (l *loop) post(m task) {
+// post gives a loop a task, unless it has ended, and tells whether it has not.
+func (l *loop) post(m task) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return
+		return false
 	}
 	if l.tasks = append(l.tasks, m); len(l.tasks) == 1 {
 		signal(l.wake)
 	}
+	return true
 }
 
 func (l *loop) run() {
@@ -276,10 +323,28 @@ func (l *loop) run() {
 		l.server.cfg.Logger.Error("an event loop failed", "err", err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.closed = true
 	l.file.Close()
 	syscall.Close(l.wake)
+	tasks := l.tasks
+	l.mu.Unlock()
+	// Nobody is to wait for it.
+	for _, d := range l.doors {
+		if d != nil {
+			d.end(net.ErrClosed)
+		}
+	}
+	if l.asked != nil {
+		l.asked.caughtUp()
+	}
+	for _, m := range tasks {
+		switch m.what {
+		case openDoor:
+			m.door.end(net.ErrClosed)
+		case askLoop:
+			m.rounds.caughtUp()
+		}
+	}
 }
 
 // wakeEvery is how long a loop is busy before it wakes a processor, and
@@ -302,7 +367,9 @@ func wakeProcessor() { go func() {}() }
 // turn handles the events that are there and one turn of each busy client.
 // It tells whether there was anything to do.
 func (l *loop) turn() bool {
+	asked := l.asked != nil
 	n := epollWait(l.epoll, l.events[:])
+	behind := n == len(l.events)
 	busy := len(l.busy)
 	l.shared.Looks = looksEach
 	// Who has closed a connection may ask for what it held over another one.
@@ -310,14 +377,20 @@ func (l *loop) turn() bool {
 		if ev.Events&hangUps != 0 {
 			if c := l.clientOf(ev); c != nil {
 				c.lastEvent(ev.Events)
+				behind = true // its end may be further behind what it has sent
 			}
 		}
 	}
 	for _, ev := range l.events[:n] {
-		if ev.Fd == wakePlace {
+		if c := l.clientOf(ev); c != nil {
+			if ev.Events&hangUps == 0 {
+				c.event(ev.Events)
+			}
+		} else if ev.Fd == wakePlace {
 			l.readTasks()
-		} else if c := l.clientOf(ev); c != nil && ev.Events&hangUps == 0 {
-			c.event(ev.Events)
+		} else if d := l.doorOf(ev); d != nil {
+			d.work()
+			behind = true
 		}
 	}
 	// Those that become busy from here on have their turn next time.
@@ -327,21 +400,33 @@ func (l *loop) turn() bool {
 		c.work()
 	}
 	l.busy = slices.Delete(l.busy, 0, busy)
-	return !l.over && (n > 0 || len(l.busy) > 0)
+	if asked {
+		l.answer(behind || l.ending > 0)
+	}
+	return !l.over && (n > 0 || len(l.busy) > 0 || l.asked != nil)
 }
 
 // hangUps are the events that tell of the end of a connection.
 const hangUps = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
 
-// clientOf returns whom an event is about, or nil when that is gone.
+// clientOf returns the client that an event is about, or nil if it is about
+// something else or the client is gone.
 func (l *loop) clientOf(ev syscall.EpollEvent) *client {
-	if ev.Fd == wakePlace {
+	if ev.Fd < 0 {
 		return nil
 	}
 	if c := l.clients[ev.Fd]; c != nil && c.serial == ev.Pad {
 		return c
 	}
 	return nil
+}
+
+// doorOf does the same for doors.
+func (l *loop) doorOf(ev syscall.EpollEvent) *door {
+	if ev.Fd > doorPlace {
+		return nil
+	}
+	return l.doors[doorPlace-ev.Fd]
 }
 
 // queue gives a client another turn, without an event.
@@ -366,6 +451,12 @@ func (l *loop) readTasks() {
 			m.client.woken()
 		case endParting:
 			m.client.endParting()
+		case openDoor:
+			m.door.open()
+		case forgetDoor:
+			m.door.forget()
+		case askLoop:
+			l.asked = m.rounds
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {
@@ -388,10 +479,10 @@ func (l *loop) readTasks() {
 	}
 }
 
-// take begins to serve a connection.
-func (l *loop) take(m task) {
+// seat gives a connection a place.
+func (l *loop) seat(fd int, t Transport) *client {
 	l.serial++
-	c := &client{loop: l, fd: int32(m.fd), serial: l.serial, transport: m.transport}
+	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t}
 	if n := len(l.places); n > 0 {
 		c.place = l.places[n-1]
 		l.places = l.places[:n-1]
@@ -400,12 +491,18 @@ func (l *loop) take(m task) {
 		c.place = uint32(len(l.clients))
 		l.clients = append(l.clients, c)
 	}
+	return c
+}
+
+// take begins to serve a connection.
+func (l *loop) take(m task) {
+	c := l.seat(m.fd, m.transport)
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)
 	}
 	l.server.logConnected(&c.stream, m.transport)
-	if err := l.control(syscall.EPOLL_CTL_ADD, c, listening); err != nil {
+	if err := c.watch(listening); err != nil {
 		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
 		c.end(false)
 		return
@@ -420,15 +517,9 @@ func (l *loop) take(m task) {
 	}
 }
 
-// forget stops watching a client that has ended.
-func (l *loop) forget(c *client) {
-	// It fails only when epoll did not know the client.
-	_ = l.control(syscall.EPOLL_CTL_DEL, c, 0)
-}
-
 // free gives back the place of a client whose connection is gone.
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.server.unlist()
+	l.server.unlist(l)
 }

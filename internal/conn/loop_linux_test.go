@@ -36,7 +36,7 @@ func TestConnectionComesAfterTheCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := h.enlist()
+	l := h.enlist(nil)
 	h.draining.Store(true)
 	l.post(task{what: drainLoop})
 	l.post(task{what: cutLoop})

@@ -12,6 +12,11 @@ import (
 // each connection has a goroutine.
 type loops struct{}
 
+func (s *Server) serveDoor(*Listener, Transport) (bool, error) { return false, nil }
+
+// CatchUp implements session.Network.
+func (s *Server) CatchUp(func()) bool { return false }
+
 func (s *Server) adopt(net.Conn, Transport, []byte) bool { return false }
 
 func (s *Server) drainLoops() {}

@@ -12,6 +12,7 @@ package conn
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/nylen/lockd/internal/session"
 )
@@ -33,7 +34,8 @@ type Server struct {
 	partings  partings
 	traffic   [trafficStripes]traffic
 	roster
-	loops loops
+	accepting atomic.Int32 // listeners with a goroutine that accepts
+	loops     loops
 }
 
 // NewServer makes the common part of a server's connections.
@@ -67,9 +69,6 @@ func (s *Server) logDisconnected(st *session.Stream) {
 // somebody else's client is gone while it serves each of them once: a look takes
 // a system call.
 const looksEach = 2
-
-// CatchUp implements session.Network.
-func (s *Server) CatchUp(func()) bool { return false }
 
 // Gone implements session.Network.
 func (s *Server) Gone(carriers []session.Carrier) int {

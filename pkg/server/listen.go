@@ -148,6 +148,9 @@ type unixListener struct {
 	once sync.Once
 }
 
+// Socket returns the listener that it wraps.
+func (l *unixListener) Socket() net.Listener { return l.Listener }
+
 // Close looks for the file while the socket is open: until then no other file
 // gets its inode.
 func (l *unixListener) Close() error {

@@ -116,8 +116,8 @@ func (s *Server) Listen() error {
 			all = append(all, opening{transport: transport, addr: addr, listen: listen, serve: serve})
 		}
 	}
-	plan("tcp", s.opts.TCP, listenTCP, s.Serve)
-	plan("unix", s.opts.Unix, s.listenUnix, s.Serve)
+	plan("tcp", s.opts.TCP, listenTCP, s.serveOwn)
+	plan("unix", s.opts.Unix, s.listenUnix, s.serveOwn)
 	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
 	if s.opts.Admin != "" {
 		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
@@ -160,12 +160,19 @@ func (s *Server) ListenAndServe() error {
 // accepting a connection fails for a reason that passes, such as no more
 // descriptors, that is logged and tried again; any other error, a deadline's
 // and io.EOF among them, ends it.
-func (s *Server) Serve(l net.Listener) error { return s.serveClients(l, s.conns.Serve) }
+func (s *Server) Serve(l net.Listener) error {
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.conns.Serve)
+}
+
+// serveOwn does the same with a listener that nobody else has.
+func (s *Server) serveOwn(l net.Listener) error {
+	return s.serveClients(conn.NewOwnListener(l, s.opts.Logger), s.conns.Serve)
+}
 
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
 // until Shutdown, and closes it. It returns as Serve does.
 func (s *Server) ServeWebSocket(l net.Listener) error {
-	return s.serveClients(l, s.webSocket.Serve)
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.webSocket.Serve)
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
@@ -173,8 +180,7 @@ func (s *Server) serveAdmin(l net.Listener) error {
 }
 
 // serveClients serves a listener that Shutdown closes at its beginning.
-func (s *Server) serveClients(l net.Listener, by func(net.Listener) error) error {
-	c := conn.NewListener(l, s.opts.Logger)
+func (s *Server) serveClients(c *conn.Listener, by func(net.Listener) error) error {
 	if !s.add(c) {
 		c.Close()
 		return ErrServerClosed
@@ -223,7 +229,7 @@ func (s *Server) Dial() (net.Conn, error) {
 		return nil, ErrServerClosed
 	}
 	client, server := conn.Pipe()
-	go s.conns.ServeLines(server, conn.Memory)
+	s.conns.GoServeLines(server, conn.Memory)
 	return client, nil
 }
 

@@ -1,0 +1,313 @@
+//go:build linux && !noloop
+
+package conn
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/nylen/lockd/internal/session"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// A door is a listening socket that an event loop accepts from. A connection
+// that comes in so costs what it must: none of the calls that the netpoller
+// needs, no goroutine, and its options are those of the listening socket.
+//
+// Each door is one loop's, which gives connections away to loops that have
+// fewer. Sockets that share an address (SO_REUSEPORT) would spread them in the
+// kernel, but would let another server of the same user share it too, and the
+// clients would be split between two tables of locks.
+//
+// Go's own handle of the socket is closed: were it open, each connection would
+// wake the netpoller in vain. So only a Listener of which nobody else has the
+// handle, and whose end it learns of, gets a door, see NewOwnListener.
+type door struct {
+	loop      *loop
+	listener  *Listener
+	transport Transport
+
+	// The loop's goroutine's own.
+	place int           // in the loop's doors; -1: none
+	quota int           // how many are accepted in the next turn at most
+	pause time.Duration // the last one; 0: what was tried last went well
+
+	mu    sync.Mutex // guards fd, whose number is somebody else's once it is closed
+	fd    int        // -1: closed
+	ended chan error // why
+}
+
+// acceptsTurn is how many connections a door accepts in one turn, lest clients
+// that are there wait for thousands that come. It begins with one and tries more
+// while there are more: to find out that there are none takes a system call.
+const acceptsTurn = 16
+
+// serveDoor has a loop accept the connections of a listener, until that is
+// closed, and returns why. It tells whether there is a loop that does.
+func (s *Server) serveDoor(l *Listener, t Transport) (served bool, err error) {
+	if !l.own {
+		return false, nil
+	}
+	handle := l.Listener
+	if w, ok := handle.(interface{ Socket() net.Listener }); ok {
+		handle = w.Socket()
+	}
+	var socket syscall.Conn
+	switch h := handle.(type) {
+	case *net.TCPListener:
+		socket = h
+	case *net.UnixListener:
+		socket = h
+	default:
+		return false, nil
+	}
+	all := s.startedLoops()
+	if len(all) == 0 {
+		return false, nil
+	}
+	fd, err := duplicate(socket)
+	if err != nil {
+		return false, nil // as Accept will say
+	}
+	if t == TCP {
+		inherit(fd)
+	}
+	s.mu.Lock()
+	d := &door{loop: all[s.loops.doors%uint32(len(all))], listener: l, transport: t, place: -1, quota: 1, fd: fd, ended: make(chan error, 1)}
+	s.loops.doors++
+	s.mu.Unlock()
+	if !l.give(d) {
+		syscall.Close(fd)
+		return true, net.ErrClosed
+	}
+	if !d.loop.post(task{what: openDoor, door: d}) {
+		l.give(nil)
+		syscall.Close(fd)
+		return false, nil
+	}
+	// Closing a unix socket's handle may remove its file.
+	if t == TCP || handle != l.Listener || strings.HasPrefix(handle.Addr().String(), "@") {
+		handle.Close()
+	}
+	return true, <-d.ended
+}
+
+// inherit sets the options that a listening socket's connections inherit.
+func inherit(fd int) {
+	for _, o := range [...]struct{ level, option, value int }{
+		{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, int(keepAlive.Idle / time.Second)},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, int(keepAlive.Interval / time.Second)},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAlive.Count},
+		{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1}, // as package net does
+	} {
+		// They cannot fail on a TCP socket.
+		_ = syscall.SetsockoptInt(fd, o.level, o.option, o.value)
+	}
+}
+
+// Close ends a door: nobody can connect any more. Those that have not been
+// accepted are reset. Any goroutine may call it.
+func (d *door) Close() error {
+	d.end(net.ErrClosed)
+	d.loop.post(task{what: forgetDoor, door: d})
+	return nil
+}
+
+func (d *door) end(why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd >= 0 {
+		// It leaves epoll by that, as it has no other descriptor.
+		syscall.Close(d.fd)
+		d.fd = -1
+		d.ended <- why
+	}
+}
+
+// next accepts a connection, whose address the loop's peer is then.
+func (d *door) next() (int, syscall.Errno) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return -1, errGone
+	}
+	return d.loop.accept(d.fd, &d.loop.peer)
+}
+
+// errGone is what accepting from a door that is closed fails with: no error of
+// the kernel's.
+const errGone = ^syscall.Errno(0)
+
+// work is a turn: it accepts some of the connections that are there.
+func (d *door) work() {
+	for n := range d.quota {
+		fd, errno := d.next()
+		switch errno {
+		case 0:
+			d.pause = 0
+			d.loop.letIn(fd, d.transport)
+		case syscall.EAGAIN:
+			d.quota = max(1, n)
+			return
+		case syscall.EINTR, syscall.ECONNABORTED:
+		case errGone:
+			return
+		default:
+			d.fail("accept4", errno)
+			return
+		}
+	}
+	d.quota = min(2*d.quota, acceptsTurn)
+}
+
+// fail closes the door, for a while if the error is one that passes: its socket
+// stays readable, and the loop would do nothing else.
+func (d *door) fail(call string, errno syscall.Errno) {
+	addr := d.listener.Addr()
+	err := &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: os.NewSyscallError(call, errno)}
+	if !passes(errno) {
+		d.end(lasting{err})
+		d.forget()
+		return
+	}
+	d.pause = min(max(2*d.pause, firstPause), lastPause)
+	d.listener.tell(err, d.pause)
+	d.watch(syscall.EPOLL_CTL_DEL) // it fails if it was not watched
+	time.AfterFunc(d.pause, func() { d.loop.post(task{what: openDoor, door: d}) })
+}
+
+// open begins to accept, or goes on.
+func (d *door) open() {
+	l := d.loop
+	if d.place < 0 {
+		if d.place = slices.Index(l.doors, nil); d.place < 0 {
+			d.place = len(l.doors)
+			l.doors = append(l.doors, nil)
+		}
+		l.doors[d.place] = d
+	}
+	if errno := d.watch(syscall.EPOLL_CTL_ADD); errno == errGone {
+		d.forget()
+	} else if errno != 0 {
+		d.fail("epoll_ctl", errno)
+	}
+}
+
+func (d *door) watch(op int) syscall.Errno {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return errGone
+	}
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: doorPlace - int32(d.place)}
+	errno, _ := syscall.EpollCtl(d.loop.epoll, op, d.fd, &ev).(syscall.Errno)
+	return errno
+}
+
+// forget gives up the place of a door that is closed.
+func (d *door) forget() {
+	if d.place >= 0 {
+		d.loop.doors[d.place] = nil
+		d.place = -1
+	}
+}
+
+// letIn admits a connection that was accepted and begins to serve it, here or
+// on a loop that has fewer.
+func (l *loop) letIn(fd int, t Transport) {
+	s := l.server
+	if !s.admit(t) {
+		l.turnAway(fd, t)
+		return
+	}
+	to := s.enlist(l)
+	if to == nil { // the server is shutting down
+		s.leave(t)
+		syscall.Close(fd)
+		return
+	}
+	m := task{fd: fd, transport: t, addr: l.peerAddress(t)}
+	if to == l {
+		l.take(m)
+	} else {
+		to.post(m)
+	}
+}
+
+var tooMany = []byte(wire.TooManyConnections)
+
+// turnAway tells a client that there are too many and ends its connection.
+func (l *loop) turnAway(fd int, t Transport) {
+	write(fd, tooMany)
+	s := l.server
+	if !s.mayPart() {
+		syscall.Close(fd)
+		return
+	}
+	if !s.enlistAt(l) {
+		s.parted()
+		syscall.Close(fd)
+		return
+	}
+	c := l.seat(fd, t)
+	c.ended = true
+	c.beginParting()
+}
+
+// peerAddress returns what stands for the client that was accepted last.
+func (l *loop) peerAddress(t Transport) session.Address {
+	port := func(p *uint16) uint16 {
+		b := (*[2]byte)(unsafe.Pointer(p))
+		return uint16(b[0])<<8 | uint16(b[1])
+	}
+	switch l.peer.Addr.Family {
+	case syscall.AF_INET:
+		a := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
+		return session.Address{IP: netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port))}
+	case syscall.AF_INET6:
+		a := (*syscall.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
+		ip := netip.AddrFrom16(a.Addr)
+		if a.Scope_id != 0 {
+			ip = ip.WithZone(l.zone(a.Scope_id))
+		}
+		return ipAddress(netip.AddrPortFrom(ip, port(&a.Port)))
+	}
+	return localAddress(t)
+}
+
+// zones are the names of interfaces, which link-local addresses are of. To look
+// one up takes longer than all else about a connection.
+type zones struct {
+	names map[uint32]string
+	until time.Time
+}
+
+// zonesFor is for how long names of interfaces are known. It is as package net
+// has it.
+const zonesFor = time.Minute
+
+func (l *loop) zone(scope uint32) string {
+	z := &l.zones
+	if now := time.Now(); z.names == nil || now.After(z.until) {
+		*z = zones{make(map[uint32]string), now.Add(zonesFor)}
+	}
+	name, ok := z.names[scope]
+	if !ok {
+		if i, err := net.InterfaceByIndex(int(scope)); err == nil {
+			name = i.Name
+		} else {
+			name = strconv.FormatUint(uint64(scope), 10)
+		}
+		z.names[scope] = name
+	}
+	return name
+}
