@@ -256,11 +256,11 @@ func (c *client) watch(events uint32) error {
 		op = syscall.EPOLL_CTL_ADD
 	}
 	ev := syscall.EpollEvent{Events: events, Fd: int32(c.place), Pad: c.serial}
-	err := syscall.EpollCtl(c.loop.epoll, op, int(c.fd), &ev)
-	if err == nil {
-		c.watched = events
+	if errno := epollControl(c.loop.epoll, op, int(c.fd), &ev); errno != 0 {
+		return os.NewSyscallError("epoll_ctl", errno)
 	}
-	return os.NewSyscallError("epoll_ctl", err)
+	c.watched = events
+	return nil
 }
 
 // resume goes on once the client reads again.
@@ -335,7 +335,7 @@ func (c *client) close() {
 // descriptor.
 func (c *client) shut() {
 	c.gone = true
-	syscall.Close(int(c.fd))
+	closeSocket(int(c.fd))
 	c.loop.free(c)
 }
 

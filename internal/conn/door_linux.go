@@ -50,32 +50,33 @@ type door struct {
 // while there are more: to find out that there are none takes a system call.
 const acceptsTurn = 16
 
-// serveDoor has a loop accept the connections of a listener, until that is
-// closed, and returns why. It tells whether there is a loop that does.
-func (s *Server) serveDoor(l *Listener, t Transport) (served bool, err error) {
+// Open has a loop accept the connections of a listener from now on, if there is
+// one that can. Serve serves it, too, but nobody knows when it gets to that.
+func (s *Server) Open(l *Listener) {
 	if !l.own {
-		return false, nil
+		return
 	}
 	handle := l.Listener
 	if w, ok := handle.(interface{ Socket() net.Listener }); ok {
 		handle = w.Socket()
 	}
 	var socket syscall.Conn
+	t := TCP
 	switch h := handle.(type) {
 	case *net.TCPListener:
 		socket = h
 	case *net.UnixListener:
-		socket = h
+		socket, t = h, Unix
 	default:
-		return false, nil
+		return
 	}
 	all := s.startedLoops()
 	if len(all) == 0 {
-		return false, nil
+		return
 	}
 	fd, err := duplicate(socket)
 	if err != nil {
-		return false, nil // as Accept will say
+		return // as Accept will say
 	}
 	if t == TCP {
 		inherit(fd)
@@ -86,19 +87,19 @@ func (s *Server) serveDoor(l *Listener, t Transport) (served bool, err error) {
 	s.mu.Unlock()
 	if !l.give(d) {
 		syscall.Close(fd)
-		return true, net.ErrClosed
-	}
-	if !d.loop.post(task{what: openDoor, door: d}) {
-		l.give(nil)
-		syscall.Close(fd)
-		return false, nil
+		return
 	}
 	// Closing a unix socket's handle may remove its file.
 	if t == TCP || handle != l.Listener || strings.HasPrefix(handle.Addr().String(), "@") {
 		handle.Close()
 	}
-	return true, <-d.ended
 }
+
+// open has the loop begin, unless it has ended.
+func (d *door) open() bool { return d.loop.post(task{what: openDoor, door: d}) }
+
+// wait implements acceptor.
+func (d *door) wait() error { return <-d.ended }
 
 // inherit sets the options that a listening socket's connections inherit.
 func inherit(fd int) {
@@ -182,11 +183,11 @@ func (d *door) fail(call string, errno syscall.Errno) {
 	d.pause = min(max(2*d.pause, firstPause), lastPause)
 	d.listener.tell(err, d.pause)
 	d.watch(syscall.EPOLL_CTL_DEL) // it fails if it was not watched
-	time.AfterFunc(d.pause, func() { d.loop.post(task{what: openDoor, door: d}) })
+	time.AfterFunc(d.pause, func() { d.open() })
 }
 
-// open begins to accept, or goes on.
-func (d *door) open() {
+// begin begins to accept, or goes on.
+func (d *door) begin() {
 	l := d.loop
 	if d.place < 0 {
 		if d.place = slices.Index(l.doors, nil); d.place < 0 {
@@ -209,8 +210,7 @@ func (d *door) watch(op int) syscall.Errno {
 		return errGone
 	}
 	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: doorPlace - int32(d.place)}
-	errno, _ := syscall.EpollCtl(d.loop.epoll, op, d.fd, &ev).(syscall.Errno)
-	return errno
+	return epollControl(d.loop.epoll, op, d.fd, &ev)
 }
 
 // forget gives up the place of a door that is closed.
@@ -232,7 +232,7 @@ func (l *loop) letIn(fd int, t Transport) {
 	to := s.enlist(l)
 	if to == nil { // the server is shutting down
 		s.leave(t)
-		syscall.Close(fd)
+		closeSocket(fd)
 		return
 	}
 	m := task{fd: fd, transport: t, addr: l.peerAddress(t)}
@@ -250,12 +250,12 @@ func (l *loop) turnAway(fd int, t Transport) {
 	write(fd, tooMany)
 	s := l.server
 	if !s.mayPart() {
-		syscall.Close(fd)
+		closeSocket(fd)
 		return
 	}
 	if !s.enlistAt(l) {
 		s.parted()
-		syscall.Close(fd)
+		closeSocket(fd)
 		return
 	}
 	c := l.seat(fd, t)

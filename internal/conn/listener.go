@@ -2,7 +2,6 @@ package conn
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -20,8 +19,8 @@ func (s *Server) Serve(l net.Listener) error {
 		t = Unix
 	}
 	if l, ok := l.(*Listener); ok {
-		if served, err := s.serveDoor(l, t); served {
-			return err
+		if s.Open(l); l.accepts() != nil {
+			return l.accepts().wait()
 		}
 	}
 	s.accepting.Add(1)
@@ -55,7 +54,7 @@ type Listener struct {
 	own      bool // nobody else has a handle of it
 
 	mu   sync.Mutex // guards door
-	door io.Closer  // where an event loop accepts instead; nil: none
+	door acceptor   // what accepts instead; nil: nothing
 
 	failures int       // since the log told of one
 	told     time.Time // when that was
@@ -132,18 +131,33 @@ func (l *Listener) Close() error {
 	return l.closeErr
 }
 
-// give notes what accepts connections, to be closed with the listener, unless
-// that is closed already.
-func (l *Listener) give(door io.Closer) bool {
+// An acceptor accepts a listener's connections until it is closed, or fails.
+type acceptor interface {
+	open() bool  // begins, unless it is too late
+	wait() error // returns why it ended; to be called once
+	Close() error
+}
+
+// give has an acceptor begin, unless there is one, or the listener is closed.
+func (l *Listener) give(d acceptor) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
 	case <-l.closed:
 		return false
 	default:
-		l.door = door
-		return true
 	}
+	if l.door != nil || !d.open() {
+		return false
+	}
+	l.door = d
+	return true
+}
+
+func (l *Listener) accepts() acceptor {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.door
 }
 
 // lasting is an error that is for good, whatever it says of itself: net/http

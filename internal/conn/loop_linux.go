@@ -452,7 +452,7 @@ func (l *loop) readTasks() {
 		case endParting:
 			m.client.endParting()
 		case openDoor:
-			m.door.open()
+			m.door.begin()
 		case forgetDoor:
 			m.door.forget()
 		case askLoop:

@@ -12,7 +12,8 @@ import (
 // each connection has a goroutine.
 type loops struct{}
 
-func (s *Server) serveDoor(*Listener, Transport) (bool, error) { return false, nil }
+// Open does nothing: there is nobody but Serve to accept connections.
+func (s *Server) Open(*Listener) {}
 
 // CatchUp implements session.Network.
 func (s *Server) CatchUp(func()) bool { return false }

@@ -21,6 +21,18 @@ func write(fd int, p []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
+// closeSocket closes a descriptor. That of a socket without SO_LINGER does not
+// wait for anybody, either.
+func closeSocket(fd int) {
+	syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(fd), 0, 0)
+}
+
+func epollControl(epoll, op, fd int, ev *syscall.EpollEvent) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_CTL, uintptr(epoll), uintptr(op), uintptr(fd),
+		uintptr(unsafe.Pointer(ev)), 0, 0)
+	return errno
+}
+
 // epollWait returns how many events there are, without waiting for any.
 func epollWait(epoll int, events []syscall.EpollEvent) int {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll),

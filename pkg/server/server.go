@@ -116,8 +116,8 @@ func (s *Server) Listen() error {
 			all = append(all, opening{transport: transport, addr: addr, listen: listen, serve: serve})
 		}
 	}
-	plan("tcp", s.opts.TCP, listenTCP, s.serveOwn)
-	plan("unix", s.opts.Unix, s.listenUnix, s.serveOwn)
+	plan("tcp", s.opts.TCP, s.own(listenTCP), s.serveOwn)
+	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
 	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
 	if s.opts.Admin != "" {
 		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
@@ -133,6 +133,9 @@ func (s *Server) Listen() error {
 	}
 	for _, o := range all {
 		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
+		if own, ok := o.listener.(*conn.Listener); ok {
+			s.conns.Open(own)
+		}
 		s.serving.Go(func() {
 			if err := o.serve(o.listener); !errors.Is(err, ErrServerClosed) {
 				s.opts.Logger.Error("stopped listening", "transport", o.transport, "addr", o.listener.Addr().String(), "err", err)
@@ -164,9 +167,20 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.conns.Serve)
 }
 
-// serveOwn does the same with a listener that nobody else has.
+// own opens listeners that nobody else has.
+func (s *Server) own(listen func(addr string) (net.Listener, error)) func(addr string) (net.Listener, error) {
+	return func(addr string) (net.Listener, error) {
+		l, err := listen(addr)
+		if err != nil {
+			return nil, err
+		}
+		return conn.NewOwnListener(l, s.opts.Logger), nil
+	}
+}
+
+// serveOwn serves one of these as Serve does.
 func (s *Server) serveOwn(l net.Listener) error {
-	return s.serveClients(conn.NewOwnListener(l, s.opts.Logger), s.conns.Serve)
+	return s.serveClients(l.(*conn.Listener), s.conns.Serve)
 }
 
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
