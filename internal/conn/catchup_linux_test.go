@@ -5,6 +5,7 @@ package conn
 import (
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -78,5 +79,95 @@ func TestCatchUpTellsAll(t *testing.T) {
 			t.Error("loops that have ended are waited for")
 		}
 		runtime.GOMAXPROCS(before)
+	}
+}
+
+// still makes loops whose turns are the test's.
+func still(t *testing.T, h *Server, n int) []*loop {
+	t.Helper()
+	for i := range n {
+		l, err := newLoop(h, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			l.file.Close()
+			syscall.Close(l.wake)
+		})
+		h.loops.all = append(h.loops.all, l)
+	}
+	h.loops.running.Store(&h.loops.all)
+	return h.loops.all
+}
+
+// left makes a connection whose client has sent a request and has gone.
+func left(t *testing.T) (fd int) {
+	t.Helper()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(pair[0], []byte("g foo\n"))
+	syscall.Close(pair[0])
+	return pair[1]
+}
+
+// The end of a connection is behind what it has sent, which takes a turn.
+func TestCatchUpSeesTheEnd(t *testing.T) {
+	h := NewServer(testConfig())
+	l := still(t, h, 1)[0]
+	l.letIn(left(t), Unix)
+	told := false
+	l.asked = &rounds{server: h, tell: []func(){func() {
+		if n := h.Connections(); n != 0 {
+			t.Errorf("%d connections", n)
+		}
+		told = true
+	}}}
+	l.asked.left.Store(1)
+	for range 3 {
+		l.turn()
+	}
+	if !told {
+		t.Error("nobody was told")
+	}
+	// Also when its locks take several turns to release.
+	l.letIn(left(t), Unix)
+	l.clients[0].watch(0)
+	l.ending++
+	l.asked = &rounds{server: h}
+	l.asked.left.Store(1)
+	if l.turn(); l.asked == nil {
+		t.Error("a connection that is still ending is not waited for")
+	}
+	l.ending--
+	l.clients[0].shut()
+}
+
+// A connection that a loop gives to one that has caught up already, and that has
+// ended, is seen to end.
+func TestCatchUpGoesRoundTwice(t *testing.T) {
+	h := NewServer(testConfig())
+	all := still(t, h, 2)
+	first, second := all[0], all[1]
+	told := false
+	h.CatchUp(func() {
+		if n := h.Connections(); n != 0 {
+			t.Errorf("%d connections", n)
+		}
+		told = true
+	})
+	for range 3 {
+		second.turn()
+	}
+	first.load++ // the other one has fewer
+	first.letIn(left(t), Unix)
+	first.load--
+	for range 10 {
+		first.turn()
+		second.turn()
+	}
+	if !told {
+		t.Error("nobody was told")
 	}
 }
