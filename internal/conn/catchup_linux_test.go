@@ -107,7 +107,7 @@ func left(t *testing.T) (fd int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(pair[0], []byte("g foo\n"))
+	write(pair[0], []byte("no such request\n")) // a reply would fail
 	syscall.Close(pair[0])
 	return pair[1]
 }
