@@ -155,6 +155,7 @@ func (d *door) work() {
 		switch errno {
 		case 0:
 			d.pause = 0
+			d.loop.server.loops.descriptors.use(fd)
 			d.loop.letIn(fd, d.transport)
 		case syscall.EAGAIN:
 			d.quota = max(1, n)

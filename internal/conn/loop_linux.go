@@ -24,6 +24,8 @@ type loops struct {
 	next    uint32                  // where to look first for whom to give a connection; guarded by roster.mu
 	doors   uint32                  // that there have been; guarded by roster.mu
 	catchUp catchUp
+
+	descriptors descriptors
 }
 
 // startedLoops returns the loops, which it starts if there are none yet.
@@ -126,6 +128,7 @@ func duplicate(c syscall.Conn) (int, error) {
 }
 
 func (s *Server) startLoops(n int) {
+	s.loops.descriptors.grow(firstRoom)
 	var all []*loop
 	for i := range n {
 		l, err := newLoop(s, i)
