@@ -348,10 +348,7 @@ type parting struct {
 func (c *client) beginParting() {
 	c.parting = &parting{}
 	syscall.Shutdown(int(c.fd), syscall.SHUT_WR)
-	if c.part(); c.gone {
-		return
-	}
-	if c.watch(listening) != nil {
+	if c.watch(listening) != nil { // what there is to pass over is an event
 		c.endParting()
 		return
 	}
