@@ -45,7 +45,7 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 		gone = s.hub.network.Gone(t.carriers)
 	}
 	clear(t.carriers)
-	if !changed && gone < 0 || !s.postpone() {
+	if !changed && gone < 0 || !s.postpone(s.hub.cfg.Postpone) {
 		return false
 	}
 	if changed || !s.hub.directory.watch(known[gone], s) {

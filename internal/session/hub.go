@@ -32,7 +32,7 @@ type Config struct {
 	MaxLine         int           // bytes of a request line, without its newline
 	MaxOutput       int           // bytes of replies that may wait for a client to read them
 	MaxSessions     int           // of one connection
-	Postpone        time.Duration // how long a request is postponed at most; 0: DefaultPostpone
+	Postpone        time.Duration // how long a request about a lock is postponed at most; 0: DefaultPostpone
 	Version         string
 }
 

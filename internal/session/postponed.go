@@ -20,9 +20,10 @@ type postponed struct {
 // less than a millisecond unless the machine is busy with something else.
 const DefaultPostpone = 10 * time.Millisecond
 
-// postpone has the request that is being executed made again, and tells whether
-// it may be: whoever knows when that should be posts the session.
-func (s *Session) postpone() bool {
+// postpone has the request that is being executed made again, after some time at
+// most, and tells whether it may be: whoever knows when that should be posts the
+// session.
+func (s *Session) postpone(most time.Duration) bool {
 	st := s.stream
 	if p := st.postponed; p != nil {
 		p.again = time.Now().Before(p.until)
@@ -33,8 +34,8 @@ func (s *Session) postpone() bool {
 	}
 	st.postponed = &postponed{
 		session: s,
-		until:   time.Now().Add(s.hub.cfg.Postpone),
-		timer:   time.AfterFunc(s.hub.cfg.Postpone, func() { st.post(s) }),
+		until:   time.Now().Add(most),
+		timer:   time.AfterFunc(most, func() { st.post(s) }),
 	}
 	return true
 }
@@ -66,6 +67,11 @@ func (st *Stream) endPostponed() {
 	}
 }
 
+// catchUpMost is for how long a request is postponed at most until it is known
+// which connections there are. The carriers do get to that, however busy the
+// machine is, and the count is to be exact.
+const catchUpMost = time.Second
+
 // catchUp postpones a request about all connections until it is known which
 // there are, and tells whether it does.
 func (s *Session) catchUp() bool {
@@ -73,5 +79,5 @@ func (s *Session) catchUp() bool {
 	if st.postponed != nil || !s.hub.network.CatchUp(func() { st.post(s) }) {
 		return false
 	}
-	return s.postpone()
+	return s.postpone(max(catchUpMost, s.hub.cfg.Postpone))
 }

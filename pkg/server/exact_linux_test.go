@@ -34,6 +34,7 @@ func (c *client) connections() string {
 // closed before, also when several ask at once.
 func TestQueryIsExact(t *testing.T) {
 	kinds := []string{"tcp", "unix"}
+	stress.Crowd(t)
 	for _, procs := range []int{1, 2, 4} {
 		for _, made := range kinds {
 			for _, asks := range append([]string{"memory"}, kinds...) {
