@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"bytes"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -100,19 +101,20 @@ func still(t *testing.T, h *Server, n int) []*loop {
 	return h.loops.all
 }
 
-// left makes a connection whose client has sent a request and has gone.
+// left makes a connection whose client has sent requests, of several turns, and
+// has gone.
 func left(t *testing.T) (fd int) {
 	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(pair[0], []byte("no such request\n")) // a reply would fail
+	write(pair[0], bytes.Repeat([]byte("?\n"), 2*turnBytes)) // a reply would fail
 	syscall.Close(pair[0])
 	return pair[1]
 }
 
-// The end of a connection is behind what it has sent, which takes a turn.
+// The end of a connection is behind what it has sent, which takes several turns.
 func TestCatchUpSeesTheEnd(t *testing.T) {
 	h := NewServer(testConfig())
 	l := still(t, h, 1)[0]
@@ -125,7 +127,7 @@ func TestCatchUpSeesTheEnd(t *testing.T) {
 		told = true
 	}}}
 	l.asked.left.Store(1)
-	for range 3 {
+	for range 10 {
 		l.turn()
 	}
 	if !told {

@@ -132,7 +132,7 @@ func (c *client) read() {
 		c.end(false)
 	case n == 0:
 		c.hungUp = true
-		c.stream.HangUp()
+		c.stream.HangUp(true)
 		c.goOn()
 	default:
 		c.loop.traffic.in.Add(uint64(n))

@@ -110,7 +110,7 @@ func (l *link) serve(early []byte) error {
 		}
 	}
 	if err == io.EOF {
-		l.stream.HangUp()
+		l.stream.HangUp(false)
 		if _, failed := l.advance(nil); failed != nil {
 			return failed
 		}

@@ -380,7 +380,7 @@ func (l *loop) turn() bool {
 		if ev.Events&hangUps != 0 {
 			if c := l.clientOf(ev); c != nil {
 				c.lastEvent(ev.Events)
-				behind = true // its end may be further behind what it has sent
+				behind = behind || !c.ended && !c.hungUp // its end is behind what it has sent
 			}
 		}
 	}

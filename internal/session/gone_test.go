@@ -153,7 +153,7 @@ func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
 	if out, next := advance(b, "g x\n"); out != "" || next != Waiting {
 		t.Errorf("%q, next is %d", out, next)
 	}
-	b.HangUp()
+	b.HangUp(false)
 	if out, _ := advance(b, ""); out != "0 Lock Get Failure: x\n" {
 		t.Errorf("%q", out)
 	}

@@ -13,6 +13,7 @@ type postponed struct {
 	until   time.Time
 	timer   *time.Timer
 	again   bool // it is to be made once more
+	count   bool // it is about all connections
 }
 
 // DefaultPostpone is for how long a request is postponed at most, if nothing
@@ -79,5 +80,9 @@ func (s *Session) catchUp() bool {
 	if st.postponed != nil || !s.hub.network.CatchUp(func() { st.post(s) }) {
 		return false
 	}
-	return s.postpone(max(catchUpMost, s.hub.cfg.Postpone))
+	if !s.postpone(max(catchUpMost, s.hub.cfg.Postpone)) {
+		return false
+	}
+	st.postponed.count = true
+	return true
 }

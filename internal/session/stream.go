@@ -445,8 +445,9 @@ func (st *Stream) early() time.Duration {
 }
 
 // HangUp is called when the client has closed its side: it stands in no queue
-// any more, and gets the replies to what it has sent.
-func (st *Stream) HangUp() {
+// any more, and gets the replies to what it has sent. stays tells whether the
+// carrier waits until they are there; else Advance gives all.
+func (st *Stream) HangUp(stays bool) {
 	if st.leaving {
 		return
 	}
@@ -461,8 +462,8 @@ func (st *Stream) HangUp() {
 			st.ready = append(st.ready, s)
 		}
 	}
-	if st.postponed != nil {
-		st.ready = append(st.ready, st.postponed.session)
+	if p := st.postponed; p != nil && !(stays && p.count) {
+		st.ready = append(st.ready, p.session)
 	}
 	st.woken.Store(len(st.ready) > 0)
 }

@@ -4,6 +4,7 @@ package server_test
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"sync"
@@ -60,6 +61,15 @@ func TestQueryIsExact(t *testing.T) {
 							t.Errorf("round %d: %s connections, not %s", rounds, n, want)
 						}
 						both.Wait()
+						if asks != "memory" { // also when the asker's end is right behind it
+							c := s.dial(t, asks)
+							c.send("q\n")
+							c.closeWrite()
+							if all, err := io.ReadAll(c.in); !strings.Contains(string(all), "connections: 6\n") {
+								t.Errorf("round %d: %q, %v, not 6 connections", rounds, all, err)
+							}
+							c.Close()
+						}
 						for _, c := range cs {
 							if rounds%2 == 1 {
 								c.send("i foo\ng foo\n") // its end is behind that
