@@ -81,6 +81,42 @@ func TestServeEndsWithItsListener(t *testing.T) {
 	}
 }
 
+// A caller's listener that wraps nothing ends it too: by a deadline that is set
+// while it is served, and when the caller closes it.
+func TestServeEndsWithAPlainListener(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, server.Options{})
+	for _, network := range []string{"tcp", "unix"} {
+		for want, end := range map[error]func(net.Listener) error{
+			os.ErrDeadlineExceeded: func(l net.Listener) error {
+				return l.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Now())
+			},
+			net.ErrClosed: net.Listener.Close,
+		} {
+			addr := "127.0.0.1:0"
+			if network == "unix" {
+				addr = socketPath(t)
+			}
+			l, err := net.Listen(network, addr)
+			must(t, err)
+			done := make(chan error, 1)
+			go func() { done <- s.Serve(l) }()
+			conn, err := net.Dial(network, l.Addr().String())
+			c := newClient(t, conn, err)
+			c.ask("g foo", "1 Lock Get Success: foo")
+			must(t, end(l))
+			if err := <-done; !errors.Is(err, want) {
+				t.Errorf("%s: %v, not %v", network, err, want)
+			}
+			c.ask("r foo", "1 Lock Release Success: foo")
+			if c, err := net.Dial(network, l.Addr().String()); err == nil {
+				c.Close()
+				t.Errorf("%s: %v: it is still open", network, want)
+			}
+		}
+	}
+}
+
 // "When accepting fails for a reason that passes, that is tried again", over
 // HTTP as well.
 func TestServeGoesOn(t *testing.T) {
