@@ -350,7 +350,7 @@ func TestConnectionsAreSpread(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
-			for range 40 {
+			for range 100 {
 				expect(t, dial(t, l), "ping\n", "1 pong\n")
 			}
 		})
@@ -358,7 +358,7 @@ func TestConnectionsAreSpread(t *testing.T) {
 	all.Wait()
 	h.mu.Lock()
 	for i, l := range h.loops.all {
-		if l.load != 100 {
+		if l.load != 250 {
 			t.Errorf("loop %d has %d connections", i, l.load)
 		}
 	}

@@ -70,8 +70,8 @@ func NewListener(l net.Listener, log *slog.Logger) *Listener {
 // wait in Accept alone that it was closed or has passed a deadline, and wakes
 // them for each connection.
 //
-// If the listener wraps that of package net, a method Socket returns the latter.
-// Its Close may be called twice.
+// If the listener wraps that of package net, a method Socket returns the latter,
+// which is closed then before the listener is.
 func NewOwnListener(l net.Listener, log *slog.Logger) *Listener {
 	own := NewListener(l, log)
 	own.own = true
