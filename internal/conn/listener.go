@@ -53,8 +53,8 @@ type Listener struct {
 	closeErr error
 	own      bool // nobody else has a handle of it
 
-	mu   sync.Mutex // guards door
-	door acceptor   // what accepts instead; nil: nothing
+	mu       sync.Mutex // guards acceptor
+	acceptor *acceptor  // what accepts instead; nil: nothing
 
 	failures int       // since the log told of one
 	told     time.Time // when that was
@@ -118,11 +118,11 @@ func (l *Listener) Close() error {
 	l.once.Do(func() {
 		l.mu.Lock()
 		close(l.closed)
-		door := l.door
+		a := l.acceptor
 		l.mu.Unlock()
 		l.closeErr = l.Listener.Close()
-		if door != nil {
-			door.Close()
+		if a != nil {
+			a.Close()
 			if errors.Is(l.closeErr, net.ErrClosed) {
 				l.closeErr = nil
 			}
@@ -131,15 +131,8 @@ func (l *Listener) Close() error {
 	return l.closeErr
 }
 
-// An acceptor accepts a listener's connections until it is closed, or fails.
-type acceptor interface {
-	open() bool  // begins, unless it is too late
-	wait() error // returns why it ended; to be called once
-	Close() error
-}
-
 // give has an acceptor begin, unless there is one, or the listener is closed.
-func (l *Listener) give(d acceptor) bool {
+func (l *Listener) give(a *acceptor) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -147,17 +140,17 @@ func (l *Listener) give(d acceptor) bool {
 		return false
 	default:
 	}
-	if l.door != nil || !d.open() {
+	if l.acceptor != nil || !a.open() {
 		return false
 	}
-	l.door = d
+	l.acceptor = a
 	return true
 }
 
-func (l *Listener) accepts() acceptor {
+func (l *Listener) accepts() *acceptor {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.door
+	return l.acceptor
 }
 
 // lasting is an error that is for good, whatever it says of itself: net/http

@@ -18,12 +18,12 @@ import (
 // loops are the event loops of a hub, one for each processor that Go uses.
 // Started with the first connection.
 type loops struct {
-	start   sync.Once
-	all     []*loop
-	running atomic.Pointer[[]*loop] // all; nil while there are none
-	next    uint32                  // where to look first for whom to give a connection; guarded by roster.mu
-	doors   uint32                  // that there have been; guarded by roster.mu
-	catchUp catchUp
+	start     sync.Once
+	all       []*loop
+	running   atomic.Pointer[[]*loop] // all; nil while there are none
+	next      uint32                  // where to look first for whom to give a connection; guarded by roster.mu
+	acceptors uint32                  // that there have been; guarded by roster.mu
+	catchUp   catchUp
 
 	descriptors descriptors
 }
@@ -196,11 +196,11 @@ type loop struct {
 	clients    []*client // by place; nil: free
 	places     []uint32  // free ones
 	serial     int32
-	busy       []*client // to get another turn without an event
-	ending     int       // clients whose sessions take more than one turn to close
-	doors      []*door   // by place; nil: free
-	asked      *rounds   // to catch up; nil: not asked
-	askedTurns int       // since then
+	busy       []*client   // to get another turn without an event
+	ending     int         // clients whose sessions take more than one turn to close
+	acceptors  []*acceptor // by place; nil: free
+	asked      *rounds     // to catch up; nil: not asked
+	askedTurns int         // since then
 	zones      zones
 	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
 	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4
@@ -226,21 +226,21 @@ type task struct {
 	addr      session.Address
 	early     []byte
 	client    *client
-	door      *door
+	acceptor  *acceptor
 	rounds    *rounds
 }
 
 type order uint8
 
 const (
-	takeClient order = iota // serve the connection fd
-	wakeClient              // a wait of client is over
-	endParting              // client has had its time to close its side
-	openDoor                // accept from door
-	forgetDoor              // door is closed
-	askLoop                 // catch up
-	drainLoop               // end the connections that hold nothing, then the others
-	cutLoop                 // end all connections
+	takeClient     order = iota // serve the connection fd
+	wakeClient                  // a wait of client is over
+	endParting                  // client has had its time to close its side
+	openAcceptor                // accept from acceptor
+	forgetAcceptor              // acceptor is closed
+	askLoop                     // catch up
+	drainLoop                   // end the connections that hold nothing, then the others
+	cutLoop                     // end all connections
 	endLoop
 )
 
@@ -277,11 +277,11 @@ func newLoop(s *Server, number int) (*loop, error) {
 	return l, nil
 }
 
-// wakePlace stands for the eventfd among the clients' places, doorPlace and what
-// is below for the doors.
+// wakePlace stands for the eventfd among the clients' places, acceptorPlace and what
+// is below for the acceptors.
 const (
-	wakePlace = -1
-	doorPlace = -2
+	wakePlace     = -1
+	acceptorPlace = -2
 )
 
 // post gives a loop a task, unless it has ended, and tells whether it has not.
@@ -332,7 +332,7 @@ func (l *loop) run() {
 	tasks := l.tasks
 	l.mu.Unlock()
 	// Nobody is to wait for it.
-	for _, d := range l.doors {
+	for _, d := range l.acceptors {
 		if d != nil {
 			d.end(net.ErrClosed)
 		}
@@ -342,8 +342,8 @@ func (l *loop) run() {
 	}
 	for _, m := range tasks {
 		switch m.what {
-		case openDoor:
-			m.door.end(net.ErrClosed)
+		case openAcceptor:
+			m.acceptor.end(net.ErrClosed)
 		case askLoop:
 			m.rounds.caughtUp()
 		}
@@ -391,7 +391,7 @@ func (l *loop) turn() bool {
 			}
 		} else if ev.Fd == wakePlace {
 			l.readTasks()
-		} else if d := l.doorOf(ev); d != nil {
+		} else if d := l.acceptorOf(ev); d != nil {
 			d.work()
 			behind = true
 		}
@@ -424,12 +424,12 @@ func (l *loop) clientOf(ev syscall.EpollEvent) *client {
 	return nil
 }
 
-// doorOf does the same for doors.
-func (l *loop) doorOf(ev syscall.EpollEvent) *door {
-	if ev.Fd > doorPlace {
+// acceptorOf does the same for acceptors.
+func (l *loop) acceptorOf(ev syscall.EpollEvent) *acceptor {
+	if ev.Fd > acceptorPlace {
 		return nil
 	}
-	return l.doors[doorPlace-ev.Fd]
+	return l.acceptors[acceptorPlace-ev.Fd]
 }
 
 // queue gives a client another turn, without an event.
@@ -454,10 +454,10 @@ func (l *loop) readTasks() {
 			m.client.woken()
 		case endParting:
 			m.client.endParting()
-		case openDoor:
-			m.door.begin()
-		case forgetDoor:
-			m.door.forget()
+		case openAcceptor:
+			m.acceptor.begin()
+		case forgetAcceptor:
+			m.acceptor.forget()
 		case askLoop:
 			l.asked = m.rounds
 		case drainLoop:

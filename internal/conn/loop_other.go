@@ -24,4 +24,11 @@ func (s *Server) drainLoops() {}
 func (s *Server) cutLoops()   {}
 func (s *Server) endLoops()   {}
 
+// An acceptor accepts for a loop.
+type acceptor struct{}
+
+func (*acceptor) open() bool  { return false }
+func (*acceptor) wait() error { return nil }
+func (*acceptor) Close()      {}
+
 func goneFromLoops([]session.Carrier) int { return -1 }

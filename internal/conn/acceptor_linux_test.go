@@ -81,7 +81,7 @@ func TestLoopsAccept(t *testing.T) {
 	net.Dial("tcp", "127.0.0.1:1") // the netpoller has its descriptors
 	before := openFiles(t)
 	for _, at := range [][2]string{
-		{"tcp", "127.0.0.1:0"}, {"tcp", ":0"}, {"tcp6", "[::1]:0"}, {"unix", filepath.Join(t.TempDir(), "s")}, {"unix", "@lockd-door-test"},
+		{"tcp", "127.0.0.1:0"}, {"tcp", ":0"}, {"tcp6", "[::1]:0"}, {"unix", filepath.Join(t.TempDir(), "s")}, {"unix", "@lockd-acceptor-test"},
 	} {
 		h := NewServer(testConfig())
 		l, end := serveDoors(t, h, at[0], at[1])
@@ -173,7 +173,7 @@ func TestAcceptsAreBounded(t *testing.T) {
 		there--
 		return -1, syscall.ECONNABORTED // one that has gone again
 	}}
-	d := &door{loop: l, quota: 1, fd: 0}
+	d := &acceptor{loop: l, quota: 1, fd: 0}
 	turns := func(n int) (all []int) {
 		for range n {
 			calls = 0
@@ -283,7 +283,7 @@ func TestNoDoorAfterTheEnd(t *testing.T) {
 	if err := end(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
-	// And doors end with the loops.
+	// And acceptors end with the loops.
 	h = NewServer(testConfig())
 	_, end = serveDoors(t, h, "tcp", "127.0.0.1:0")
 	for h.loops.running.Load() == nil {

@@ -18,25 +18,25 @@ import (
 	"github.com/nylen/lockd/internal/wire"
 )
 
-// A door is a listening socket that an event loop accepts from. A connection
+// An acceptor is a listening socket that an event loop accepts from. A connection
 // that comes in so costs what it must: none of the calls that the netpoller
 // needs, no goroutine, and its options are those of the listening socket.
 //
-// Each door is one loop's, which gives connections away to loops that have
+// Each acceptor is one loop's, which gives connections away to loops that have
 // fewer. Sockets that share an address (SO_REUSEPORT) would spread them in the
 // kernel, but would let another server of the same user share it too, and the
 // clients would be split between two tables of locks.
 //
 // Go's own handle of the socket is closed: were it open, each connection would
 // wake the netpoller in vain. So only a Listener of which nobody else has the
-// handle, and whose end it learns of, gets a door, see NewOwnListener.
-type door struct {
+// handle, and whose end it learns of, gets an acceptor, see NewOwnListener.
+type acceptor struct {
 	loop      *loop
 	listener  *Listener
 	transport Transport
 
 	// The loop's goroutine's own.
-	place int           // in the loop's doors; -1: none
+	place int           // in the loop's acceptors; -1: none
 	quota int           // how many are accepted in the next turn at most
 	pause time.Duration // the last one; 0: what was tried last went well
 
@@ -45,7 +45,7 @@ type door struct {
 	ended chan error // why
 }
 
-// acceptsTurn is how many connections a door accepts in one turn, lest clients
+// acceptsTurn is how many connections an acceptor accepts in one turn, lest clients
 // that are there wait for thousands that come. It begins with one and tries more
 // while there are more: to find out that there are none takes a system call.
 const acceptsTurn = 16
@@ -82,10 +82,10 @@ func (s *Server) Open(l *Listener) {
 		inherit(fd)
 	}
 	s.mu.Lock()
-	d := &door{loop: all[s.loops.doors%uint32(len(all))], listener: l, transport: t, place: -1, quota: 1, fd: fd, ended: make(chan error, 1)}
-	s.loops.doors++
+	a := &acceptor{loop: all[s.loops.acceptors%uint32(len(all))], listener: l, transport: t, place: -1, quota: 1, fd: fd, ended: make(chan error, 1)}
+	s.loops.acceptors++
 	s.mu.Unlock()
-	if !l.give(d) {
+	if !l.give(a) {
 		syscall.Close(fd)
 		return
 	}
@@ -96,10 +96,10 @@ func (s *Server) Open(l *Listener) {
 }
 
 // open has the loop begin, unless it has ended.
-func (d *door) open() bool { return d.loop.post(task{what: openDoor, door: d}) }
+func (a *acceptor) open() bool { return a.loop.post(task{what: openAcceptor, acceptor: a}) }
 
-// wait implements acceptor.
-func (d *door) wait() error { return <-d.ended }
+// wait returns why it has ended. It is called once.
+func (a *acceptor) wait() error { return <-a.ended }
 
 // inherit sets the options that a listening socket's connections inherit.
 func inherit(fd int) {
@@ -115,110 +115,109 @@ func inherit(fd int) {
 	}
 }
 
-// Close ends a door: nobody can connect any more. Those that have not been
+// Close ends an acceptor: nobody can connect any more. Those that have not been
 // accepted are reset. Any goroutine may call it.
-func (d *door) Close() error {
-	d.end(net.ErrClosed)
-	d.loop.post(task{what: forgetDoor, door: d})
-	return nil
+func (a *acceptor) Close() {
+	a.end(net.ErrClosed)
+	a.loop.post(task{what: forgetAcceptor, acceptor: a})
 }
 
-func (d *door) end(why error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fd >= 0 {
+func (a *acceptor) end(why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd >= 0 {
 		// It leaves epoll by that, as it has no other descriptor.
-		syscall.Close(d.fd)
-		d.fd = -1
-		d.ended <- why
+		syscall.Close(a.fd)
+		a.fd = -1
+		a.ended <- why
 	}
 }
 
 // next accepts a connection, whose address the loop's peer is then.
-func (d *door) next() (int, syscall.Errno) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fd < 0 {
+func (a *acceptor) next() (int, syscall.Errno) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd < 0 {
 		return -1, errGone
 	}
-	return d.loop.accept(d.fd, &d.loop.peer)
+	return a.loop.accept(a.fd, &a.loop.peer)
 }
 
-// errGone is what accepting from a door that is closed fails with: no error of
+// errGone is what accepting from an acceptor that is closed fails with: no error of
 // the kernel's.
 const errGone = ^syscall.Errno(0)
 
 // work is a turn: it accepts some of the connections that are there.
-func (d *door) work() {
-	for n := range d.quota {
-		fd, errno := d.next()
+func (a *acceptor) work() {
+	for n := range a.quota {
+		fd, errno := a.next()
 		switch errno {
 		case 0:
-			d.pause = 0
-			d.loop.server.loops.descriptors.use(fd)
-			d.loop.letIn(fd, d.transport)
+			a.pause = 0
+			a.loop.server.loops.descriptors.use(fd)
+			a.loop.letIn(fd, a.transport)
 		case syscall.EAGAIN:
-			d.quota = max(1, n)
+			a.quota = max(1, n)
 			return
 		case syscall.EINTR, syscall.ECONNABORTED:
 		case errGone:
 			return
 		default:
-			d.fail("accept4", errno)
+			a.fail("accept4", errno)
 			return
 		}
 	}
-	d.quota = min(2*d.quota, acceptsTurn)
+	a.quota = min(2*a.quota, acceptsTurn)
 }
 
-// fail closes the door, for a while if the error is one that passes: its socket
+// fail closes the acceptor, for a while if the error is one that passes: its socket
 // stays readable, and the loop would do nothing else.
-func (d *door) fail(call string, errno syscall.Errno) {
-	addr := d.listener.Addr()
+func (a *acceptor) fail(call string, errno syscall.Errno) {
+	addr := a.listener.Addr()
 	err := &net.OpError{Op: "accept", Net: addr.Network(), Addr: addr, Err: os.NewSyscallError(call, errno)}
 	if !passes(errno) {
-		d.end(lasting{err})
-		d.forget()
+		a.end(lasting{err})
+		a.forget()
 		return
 	}
-	d.pause = min(max(2*d.pause, firstPause), lastPause)
-	d.listener.tell(err, d.pause)
-	d.watch(syscall.EPOLL_CTL_DEL) // it fails if it was not watched
-	time.AfterFunc(d.pause, func() { d.open() })
+	a.pause = min(max(2*a.pause, firstPause), lastPause)
+	a.listener.tell(err, a.pause)
+	a.watch(syscall.EPOLL_CTL_DEL) // it fails if it was not watched
+	time.AfterFunc(a.pause, func() { a.open() })
 }
 
 // begin begins to accept, or goes on.
-func (d *door) begin() {
-	l := d.loop
-	if d.place < 0 {
-		if d.place = slices.Index(l.doors, nil); d.place < 0 {
-			d.place = len(l.doors)
-			l.doors = append(l.doors, nil)
+func (a *acceptor) begin() {
+	l := a.loop
+	if a.place < 0 {
+		if a.place = slices.Index(l.acceptors, nil); a.place < 0 {
+			a.place = len(l.acceptors)
+			l.acceptors = append(l.acceptors, nil)
 		}
-		l.doors[d.place] = d
+		l.acceptors[a.place] = a
 	}
-	if errno := d.watch(syscall.EPOLL_CTL_ADD); errno == errGone {
-		d.forget()
+	if errno := a.watch(syscall.EPOLL_CTL_ADD); errno == errGone {
+		a.forget()
 	} else if errno != 0 {
-		d.fail("epoll_ctl", errno)
+		a.fail("epoll_ctl", errno)
 	}
 }
 
-func (d *door) watch(op int) syscall.Errno {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fd < 0 {
+func (a *acceptor) watch(op int) syscall.Errno {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd < 0 {
 		return errGone
 	}
-	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: doorPlace - int32(d.place)}
-	return epollControl(d.loop.epoll, op, d.fd, &ev)
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: acceptorPlace - int32(a.place)}
+	return epollControl(a.loop.epoll, op, a.fd, &ev)
 }
 
-// forget gives up the place of a door that is closed.
-func (d *door) forget() {
-	if d.place >= 0 {
-		d.loop.doors[d.place] = nil
-		d.place = -1
+// forget gives up the place of an acceptor that is closed.
+func (a *acceptor) forget() {
+	if a.place >= 0 {
+		a.loop.acceptors[a.place] = nil
+		a.place = -1
 	}
 }
 
