@@ -60,6 +60,11 @@ const keptBody = 256
 func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 	fed := len(in) > 0
 	for f.next != session.Closing {
+		if f.next == session.Waiting && f.queued >= session.MaxBacklog {
+			if reply := f.stream.GiveUp(nil); len(reply) > 0 {
+				out = f.write(out, true, reply)
+			}
+		}
 		out = f.answer(out)
 		switch {
 		case f.next == session.Idle && len(in) == 0:
@@ -70,7 +75,7 @@ func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 			}
 			out = f.goAway(out)
 		case f.next == session.Waiting && f.queued >= session.MaxBacklog:
-			out = f.write(out, true, f.stream.GiveUp(nil))
+			// The next one waits, and is given up, too.
 		case len(in) == 0 || f.next != session.Idle && f.next != session.Waiting:
 			return in, out, f.next
 		case len(out) >= f.server.cfg.Session.MaxOutput:
@@ -104,8 +109,16 @@ func (f *frames) answer(out []byte) []byte {
 			share = f.took(len(line)) && f.stream.Multiplexed()
 		}
 		full := len(out)+len(reply) >= f.server.cfg.Session.MaxOutput
-		if share && f.next == session.Idle && !full {
-			continue // the replies to a message's lines share a message
+		over := false
+		if f.next == session.Idle && len(f.queue) > 0 {
+			if began.IsZero() {
+				began = time.Now()
+			} else {
+				over = time.Since(began) > session.LongTurn
+			}
+			if share && !full && !over {
+				continue // the replies to a message's lines share a message
+			}
 		}
 		if whole := !f.stream.Replying(); len(reply) > 0 || whole && f.begun {
 			out = f.write(out, whole, reply)
@@ -115,14 +128,16 @@ func (f *frames) answer(out []byte) []byte {
 		switch {
 		case f.next == session.Closing:
 			return f.close(out, ws.StatusNormalClosure, "")
-		case f.next != session.Idle || len(f.queue) == 0 && !f.stream.Settles():
+		case f.next == session.Early:
 			return out
-		case full:
+		case full && (f.next != session.Idle || len(f.queue) > 0 || f.stream.Settles()):
+			// A long reply that has had its time, or that others wait, does not
+			// mean that there is room for more.
 			f.next = session.Full
 			return out
-		case began.IsZero():
-			began = time.Now()
-		case time.Since(began) > session.LongTurn:
+		case f.next != session.Idle || len(f.queue) == 0 && !f.stream.Settles():
+			return out
+		case over:
 			f.next = session.More
 			return out
 		}
@@ -289,6 +304,11 @@ func (f *frames) endMessage(out []byte) []byte {
 		body = append(body, '\n')
 	}
 	f.body = nil
+	if f.first > 0 && len(f.queue) == cap(f.queue) {
+		n := copy(f.queue, f.queue[f.first:])
+		clear(f.queue[n:])
+		f.queue, f.first = f.queue[:n], 0
+	}
 	f.queue = append(f.queue, message{op: f.op, body: body})
 	f.queued += len(body) + 64
 	return out
