@@ -42,7 +42,7 @@ type peer struct {
 
 	registered atomic.Pointer[string] // nil when it is not registered
 	number     uint64                 // of its registration; guarded
-	watchers   []*Session             // to be told of its end; guarded
+	watchers   map[*Session]struct{}  // to be told of its end; guarded
 }
 
 // An Address stands for a client in replies: IP:PORT, or a name where there is
@@ -152,22 +152,32 @@ func (d *directory) remove(p *peer) {
 	watchers := p.watchers
 	p.watchers = nil
 	d.mu.Unlock()
-	for _, s := range watchers {
+	for s := range watchers {
 		s.stream.post(s)
 	}
 }
 
-// watch has a session told of the end of that of an ID. It returns false when
-// that is gone.
-func (d *directory) watch(id uint32, s *Session) bool {
+// watch has a session told of the end of that of an ID, until unwatch. It
+// returns nil when that is gone.
+func (d *directory) watch(id uint32, s *Session) *peer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.peer(id)
 	if p == nil {
-		return false
+		return nil
 	}
-	p.watchers = append(p.watchers, s)
-	return true
+	if p.watchers == nil {
+		p.watchers = make(map[*Session]struct{})
+	}
+	p.watchers[s] = struct{}{}
+	return p
+}
+
+// unwatch takes it back: who never ends would keep all who ever waited for it.
+func (d *directory) unwatch(p *peer, s *Session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(p.watchers, s)
 }
 
 // count returns how many sessions there are.

@@ -48,7 +48,11 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	if !changed && gone < 0 || !s.postpone(s.hub.cfg.Postpone) {
 		return false
 	}
-	if changed || !s.hub.directory.watch(known[gone], s) {
+	var p *peer
+	if !changed {
+		p = s.hub.directory.watch(known[gone], s)
+	}
+	if st.postponed.watch(p); p == nil {
 		st.post(s) // the time has come already
 	}
 	return true

@@ -226,3 +226,28 @@ func (n *ender) Gone(carriers []Carrier) int {
 	n.gone[n.end.carrier] = true
 	return n.partition.Gone(carriers)
 }
+
+// Who is gone and does not end keeps nobody who has waited for that.
+func TestNobodyIsKeptByWhoDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, network, all := party(3, 1<<20)
+		a, b, c := all[0], all[1], all[2]
+		advance(a, "g x\n")
+		network.gone[a.carrier] = true
+		for range 20 {
+			advance(b, "g x\n")
+			advance(c, "i x\n")
+			time.Sleep(2 * DefaultPostpone)
+			synctest.Wait()
+			advance(b, "")
+			advance(c, "")
+		}
+		advance(b, "g x\n")
+		b.Close()
+		c.Close()
+		if n := len(a.main.peer.watchers); n > 0 {
+			t.Errorf("%d sessions are kept", n)
+		}
+		a.Close()
+	})
+}

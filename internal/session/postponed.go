@@ -12,8 +12,9 @@ type postponed struct {
 	numbers numbers
 	until   time.Time
 	timer   *time.Timer
-	again   bool // it is to be made once more
-	count   bool // it is about all connections
+	again   bool  // it is to be made once more
+	count   bool  // it is about all connections
+	watched *peer // whose end it waits for; nil: nobody's
 }
 
 // DefaultPostpone is for how long a request is postponed at most, if nothing
@@ -61,9 +62,18 @@ func (st *Stream) makeAgain(out []byte, final bool) []byte {
 	return out
 }
 
+// watch notes whose end the request waits for, now that it watches it.
+func (p *postponed) watch(other *peer) {
+	if p.watched != nil && p.watched != other {
+		p.session.hub.directory.unwatch(p.watched, p.session)
+	}
+	p.watched = other
+}
+
 func (st *Stream) endPostponed() {
 	if st.postponed != nil {
 		st.postponed.timer.Stop()
+		st.postponed.watch(nil)
 		st.postponed = nil
 	}
 }
