@@ -125,7 +125,7 @@ func (l *link) advance(in []byte) (session.Next, error) {
 	if len(l.rest) > 0 {
 		in = append(l.rest, in...)
 	}
-	l.turn.Looks = looksEach
+	l.turn.Begin(looksEach)
 	for {
 		if l.out == nil {
 			l.out = outBuffers.Get().(*[]byte)

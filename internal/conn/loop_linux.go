@@ -374,7 +374,7 @@ func (l *loop) turn() bool {
 	n := epollWait(l.epoll, l.events[:])
 	behind := n == len(l.events)
 	busy := len(l.busy)
-	l.shared.Looks = looksEach
+	l.shared.Begin(looksEach)
 	// Who has closed a connection may ask for what it held over another one.
 	for _, ev := range l.events[:n] {
 		if ev.Events&hangUps != 0 {

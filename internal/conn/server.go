@@ -66,9 +66,9 @@ func (s *Server) logDisconnected(st *session.Stream) {
 }
 
 // looksEach is how many times the streams of one goroutine may ask whether
-// somebody else's client is gone while it serves each of them once: a look takes
-// a system call.
-const looksEach = 2
+// others' clients are gone while it serves each of them once: a look takes a
+// system call, some hundredth of what a turn that has as many refusals does.
+const looksEach = 32
 
 // Gone implements session.Network.
 func (s *Server) Gone(carriers []session.Carrier) int {

@@ -1,6 +1,11 @@
 package session
 
-import "github.com/nylen/lockd/internal/shard"
+import (
+	"slices"
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+)
 
 // A closed connection is closed: who has closed one knows that its locks are
 // free, and asks for them over another. The kernel knows it too by then, but the
@@ -9,8 +14,17 @@ import "github.com/nylen/lockd/internal/shard"
 // are asked whether their clients are gone. If one is, the request is postponed
 // until that one's session has ended.
 
-// maxLook is about how many holders of a shared lock is asked.
-const maxLook = 64
+// maxLook is about how many holders of a shared lock is asked, and maxThere
+// about how many of those that are there a turn remembers not to ask again.
+const (
+	maxLook  = 64
+	maxThere = 16
+)
+
+// lingering is for how long nobody waits for the end of one who is gone and has
+// not ended in time: a client that does not read may have closed its side, and
+// holds what it holds until it reads, or for ever.
+const lingering = time.Second
 
 // othersAreGone tells whether a request about a lock that so many hold is
 // postponed because one of them is gone. Those who ask all the time have no look
@@ -21,7 +35,6 @@ func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
 
 func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	st, t := s.stream, s.stream.turn
-	t.Looks--
 	if t.holders == nil {
 		t.holders, t.carriers = make([]uint32, 0, maxLook), make([]Carrier, 0, maxLook)
 	}
@@ -34,18 +47,29 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	changed := len(t.holders) < min(count, maxLook) // somebody has ended since
 	known := t.holders[:0]                          // whose carriers are asked
 	for _, id := range t.holders {
-		if c := s.hub.carrierOf(id); c == nil {
+		if c, lingers := s.hub.carrierOf(id); c == nil {
 			changed = true
-		} else if c != st.carrier {
+		} else if c != st.carrier && !lingers && !slices.Contains(t.there, c) {
 			known, t.carriers = append(known, id), append(t.carriers, c)
 		}
 	}
 	gone := -1
 	if !changed && len(known) > 0 {
-		gone = s.hub.network.Gone(t.carriers)
+		t.Looks--
+		if gone = s.hub.network.Gone(t.carriers); gone < 0 && len(t.there) < maxThere {
+			t.there = append(t.there, t.carriers...)
+		}
 	}
 	clear(t.carriers)
-	if !changed && gone < 0 || !s.postpone(s.hub.cfg.Postpone) {
+	if !changed && gone < 0 {
+		return false
+	}
+	if !s.postpone(s.hub.cfg.Postpone) {
+		if p := st.postponed; !changed && p != nil && !p.until.IsZero() { // it has had its time
+			if other := s.hub.directory.peer(known[gone]); other != nil {
+				other.lingers.Store(s.hub.clock.nanoseconds() + uint64(lingering))
+			}
+		}
 		return false
 	}
 	var p *peer
@@ -58,12 +82,14 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	return true
 }
 
-// carrierOf returns the carrier of an owner's stream, or nil when that is gone.
-func (h *Hub) carrierOf(id uint32) Carrier {
+// carrierOf returns the carrier of an owner's stream, or nil when that is gone,
+// and whether it has been waited for in vain.
+func (h *Hub) carrierOf(id uint32) (c Carrier, lingers bool) {
 	if p := h.directory.peer(id); p != nil {
 		if s := p.session.Load(); s != nil {
-			return s.stream.carrier
+			until := p.lingers.Load()
+			return s.stream.carrier, until > 0 && h.clock.nanoseconds() < until
 		}
 	}
-	return nil
+	return nil, false
 }

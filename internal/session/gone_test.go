@@ -159,22 +159,29 @@ func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
 	}
 }
 
-// Who asks all the time has so many looks a turn, and no more.
+// Who asks all the time has so many looks a turn, and no more, and one at each
+// carrier.
 func TestLooksAreBounded(t *testing.T) {
-	_, network, all := party(3, 3)
-	a, b, c := all[0], all[1], all[2]
-	advance(a, "g x\nsg y\n")
-	advance(c, "sg y\n") // a look
+	const looks = 3
+	_, network, all := party(8, looks)
+	b := all[0]
+	for i, st := range all[1:] {
+		advance(st, fmt.Sprintf("g %d\n", i))
+	}
 	for range 5 {
-		advance(b, "g x\ni x\nsi y\n")
+		advance(b, "g 0\ni 0\ng 0\n")
 	}
-	if network.looks != 3+1 {
-		t.Errorf("%d looks", network.looks)
+	if network.looks != 1 {
+		t.Errorf("%d looks at somebody who is there", network.looks)
 	}
-	b.turn.Looks = 2
-	network.gone[a.carrier] = true
-	if out, next := advance(b, "g x\n"); out != "" || next != Waiting {
-		t.Errorf("%q, next is %d", out, next)
+	advance(b, "g 1\ng 2\ng 3\ng 4\ng 5\n")
+	if network.looks != looks {
+		t.Errorf("%d looks in a turn", network.looks)
+	}
+	network.gone[all[1].carrier] = true
+	b.turn.Begin(1)
+	if out, next := advance(b, "g 0\n"); out != "" || next != Waiting {
+		t.Errorf("in the next turn: %q, next is %d", out, next)
 	}
 	for _, st := range all {
 		st.Close()
@@ -249,5 +256,30 @@ func TestNobodyIsKeptByWhoDoesNotEnd(t *testing.T) {
 			t.Errorf("%d sessions are kept", n)
 		}
 		a.Close()
+	})
+}
+
+// Who is gone and does not end delays one request, and not each.
+func TestWhoDoesNotEndDelaysOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, network, all := party(2, 100)
+		a, b := all[0], all[1]
+		defer a.Close()
+		defer b.Close()
+		advance(a, "g x\n")
+		network.gone[a.carrier] = true
+		for range 2 {
+			if out, next := advance(b, "g x\n"); out != "" || next != Waiting {
+				t.Errorf("%q, next is %d", out, next)
+			}
+			time.Sleep(DefaultPostpone)
+			synctest.Wait()
+			for range 3 {
+				if out, next := advance(b, "i x\n"); !strings.HasSuffix(out, "1 Lock Is Locked: x\n") || next != Idle {
+					t.Errorf("%q, next is %d", out, next)
+				}
+			}
+			time.Sleep(lingering)
+		}
 	})
 }

@@ -52,13 +52,21 @@ type Carrier interface {
 // A Turn is what the streams of one goroutine share while it serves each of
 // them once.
 type Turn struct {
-	// Looks is how many times streams may still ask whether somebody else's
-	// client is gone.
+	// Looks is how many times streams may still ask whether others' clients are
+	// gone.
 	Looks int
 
 	args     numbers  // of the request that is being executed
 	holders  []uint32 // for one look
 	carriers []Carrier
+	there    []Carrier // that have been looked at, and whose clients are there
+}
+
+// Begin begins the next turn, with so many looks.
+func (t *Turn) Begin(looks int) {
+	t.Looks = looks
+	clear(t.there)
+	t.there = t.there[:0]
 }
 
 // Begin makes a zero stream that of a client at an address.
