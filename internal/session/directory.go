@@ -194,6 +194,7 @@ func (d *directory) register(p *peer, name string) {
 	defer d.mu.Unlock()
 	d.strikeLocked(p)
 	if name == "" {
+		p.registered.Store(nil)
 		return
 	}
 	d.number++
@@ -202,14 +203,15 @@ func (d *directory) register(p *peer, name string) {
 	d.roll = append(d.roll, registration{p.number, p})
 }
 
-// strikeLocked takes a session off the roll, if it is on it.
+// strikeLocked takes a session off the roll, if it is on it. The name stays: who
+// looks at it needs no mutex, and is not to see that there is none when there was
+// one before and is one after.
 func (d *directory) strikeLocked(p *peer) {
 	if p.registered.Load() == nil {
 		return
 	}
 	d.roll[d.findLocked(p.number)].peer = nil
 	d.struck++
-	p.registered.Store(nil)
 	if d.struck < 64 || d.struck < len(d.roll)/2 {
 		return
 	}

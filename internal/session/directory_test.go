@@ -209,3 +209,31 @@ func TestDirectoryRace(t *testing.T) {
 		t.Errorf("%d are left", d.count())
 	}
 }
+
+// Who changes its name has one all the time, also for those who look just then.
+func TestRenamedHasANameAllTheTime(t *testing.T) {
+	var d directory
+	d.init()
+	p := d.add(Address{Name: "address"}, new(Session))
+	d.register(p, "0")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200000 {
+			d.register(p, strconv.Itoa(i))
+		}
+	}()
+	for nameless := 0; ; {
+		select {
+		case <-done:
+			if nameless > 0 {
+				t.Errorf("%d times without a name", nameless)
+			}
+			return
+		default:
+			if p.name() == "address" {
+				nameless++
+			}
+		}
+	}
+}
