@@ -53,8 +53,12 @@ func newFrames(s *Server, st *session.Stream) *frames {
 	return &frames{server: s, stream: st, state: ws.StateServerSide}
 }
 
-// keptBody is how large a buffer for messages an idle connection keeps.
-const keptBody = 256
+// keptBody is how large a buffer for messages an idle connection keeps, and
+// keptMessages for how many.
+const (
+	keptBody     = 256
+	keptMessages = 4
+)
 
 // Advance is the stream's, in frames.
 func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
@@ -167,7 +171,9 @@ func (f *frames) took(n int) bool {
 	}
 	*m = message{}
 	if f.first++; f.first == len(f.queue) {
-		f.queue, f.first = f.queue[:0], 0
+		if f.queue, f.first = f.queue[:0], 0; cap(f.queue) > keptMessages {
+			f.queue = nil
+		}
 	}
 	return false
 }
