@@ -2,9 +2,11 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -107,4 +109,46 @@ func TestCommandsAreDocumented(t *testing.T) {
 			t.Errorf("docs/protocol.md has no row for `%s`", c.verb)
 		}
 	}
+}
+
+// What each role may do. Nobody asks for it yet: a client is an administrator.
+func TestRoles(t *testing.T) {
+	want := map[role]string{
+		locker: "g r i sg sr si gw sgl sgw cancel t rl ri me iam auth hello ping bye",
+		reader: "i si ri d sd dump who q me auth hello ping bye",
+	}
+	for r, verbs := range want {
+		for _, c := range commands {
+			if may := slices.Contains(strings.Fields(verbs), c.verb); may != (c.roles&r != 0) {
+				t.Errorf("role %d may %s: %v, want %v", r, c.verb, !may, may)
+			}
+		}
+	}
+}
+
+// Numbers are refused before a command sees them, each outside its bounds.
+func TestArgumentsHaveBounds(t *testing.T) {
+	h := newHub(testConfig())
+	s := newStream(h, "a", nil)
+	defer s.Close()
+	for i := range commands {
+		c := &commands[i]
+		for j, a := range c.args {
+			for _, bad := range []uint64{a.least - 1, a.most + 1} {
+				var line []byte
+				for k, other := range c.args {
+					n := max(other.least, 1)
+					if k == j {
+						n = bad
+					}
+					line = fmt.Appendf(line, "%d ", n)
+				}
+				want := "0 Invalid Argument: " + c.verb + "\n"
+				if got := string(feedAll(t, s, []byte(c.verb+" "+string(line)+"x\n"))); got != want {
+					t.Errorf("%s %s: %q, want %q", c.verb, line, got, want)
+				}
+			}
+		}
+	}
+	script(t, s, "rl 5 1000 6 x\nrl 5 1000\nhello 2 x\n", "0 Invalid Argument: rl\n0 Invalid Argument: rl\n0 Invalid Argument: hello\n")
 }
