@@ -8,6 +8,11 @@ import (
 // The heartbeat of a mux: a timer looks whether the server was heard, and has
 // it asked if not; the watchdog takes care of the answer.
 
+// looks is how many there are in a timeout. The server is asked after one to two
+// of them in silence, so that nearly all of the time in which it has to be heard
+// is left for the answer.
+const looks = 4
+
 // interval is between two looks.
 func (m *mux) interval() time.Duration {
 	if m.period == 0 {
@@ -16,8 +21,8 @@ func (m *mux) interval() time.Duration {
 	return m.period
 }
 
-// look is called by the timer: a server that has said nothing for a period is
-// asked to, and given up after another one. It also ends sessions that nobody
+// look is called by the timer: a server that has said nothing since the last one
+// is asked to, and given up when it has not for a timeout. It also ends sessions that nobody
 // needs any more.
 func (m *mux) look() {
 	m.mu.Lock()
@@ -54,6 +59,6 @@ func (m *mux) giveUp() {
 	silent := m.asked && m.transport.lastHeard() == m.heard
 	m.mu.Unlock()
 	if silent {
-		m.close(fmt.Errorf("%w: no sign of life for %v", ErrTimeout, 2*m.period))
+		m.close(fmt.Errorf("%w: no sign of life for %v", ErrTimeout, m.timeout))
 	}
 }

@@ -26,10 +26,11 @@ const (
 // to DefaultTarget, once, with defaults for everything.
 type LockerOptions struct {
 	// Options are those of a Client. ReadTimeout has another meaning here: a
-	// server that has said nothing for half of it is asked to, and when the
-	// other half passes in silence too, the connection is given up. Zero means
-	// 15 seconds: so locks are reported lost within 22.5 s, before a server
-	// that cannot reach this client gives them to others, after 35 s. While
+	// server that has said nothing for a quarter to half of it is asked to, and
+	// when it passes in silence after that, the connection is given up. Zero
+	// means 15 seconds: so locks are reported lost within 22.5 s, before a
+	// server that cannot reach this client gives them to others, after 35 s,
+	// and a server that stands still for less than 15 s loses none. While
 	// the process is stopped no time passes here: it reads what came meanwhile
 	// before the server's silence ends the connection.
 	//
@@ -290,7 +291,7 @@ func (l *Locker) connect() (*mux, error) {
 		}
 		return nil, err
 	}
-	return newMux(t, old, l.opts.Sessions, l.opts.ReadTimeout/2), nil
+	return newMux(t, old, l.opts.Sessions, l.opts.ReadTimeout), nil
 }
 
 // tell wakes those that wait for a connection.

@@ -632,7 +632,7 @@ func TestLockerHeartbeat(t *testing.T) {
 			s.reply("0 1 pong\n")
 		}
 		// Asked in every other look: the pong is what the one between has heard.
-		if took := time.Since(begun); took != 5*7500*time.Millisecond {
+		if took := time.Since(begun); took != 5*3750*time.Millisecond {
 			t.Errorf("three pings in %v", took)
 		}
 		go func() {
@@ -652,6 +652,36 @@ func TestLockerHeartbeat(t *testing.T) {
 		mustBe(t, err, client.ErrTimeout)
 		accept() // it connects again
 	})
+}
+
+// TestLockerHeartbeatIsPatient: a server that stands still for less than the
+// timeout loses no lock, whenever that begins.
+func TestLockerHeartbeatIsPatient(t *testing.T) {
+	for phase := range 16 {
+		synctest.Test(t, func(t *testing.T) {
+			l, accept := pipedLocker(t, client.LockerOptions{})
+			s := accept()
+			go func() {
+				s.expect("1 g x")
+				s.reply("1 9 Lock Get Success: x\n")
+			}()
+			lock, err := l.TryAcquire(t.Context(), "x")
+			must(t, err)
+			still := time.Now().Add(time.Duration(phase)*time.Second + time.Millisecond)
+			go func() {
+				for range 5 {
+					s.expect("0 ping")
+					if since := time.Since(still); since >= 0 && since < 14900*time.Millisecond {
+						time.Sleep(14900*time.Millisecond - since)
+					}
+					s.reply("0 1 pong\n")
+				}
+				s.conn.Close()
+			}()
+			<-lock.Lost()
+			mustBe(t, lock.Err(), io.EOF)
+		})
+	}
 }
 
 // TestLockerHandshakeFails: why there is no connection can be read.

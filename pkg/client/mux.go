@@ -25,7 +25,8 @@ type mux struct {
 	transport   transport
 	old         bool          // the server speaks protocol 1 only
 	maxSessions int           // how many there may be, number 0 not included
-	period      time.Duration // between two looks whether the server is there; 0: none
+	timeout     time.Duration // how long the server may take to give a sign of life; 0: for ever
+	period      time.Duration // between two looks whether one is needed; 0: none
 
 	// ctx ends with the mux, under the mutex, because of the ErrLost that err
 	// returns.
@@ -64,11 +65,12 @@ const (
 	endedAtOnce  = 4096
 )
 
-func newMux(t transport, old bool, maxSessions int, period time.Duration) *mux {
-	m := &mux{transport: t, old: old, maxSessions: maxSessions, period: max(period, 0), since: time.Now()}
+func newMux(t transport, old bool, maxSessions int, timeout time.Duration) *mux {
+	timeout = max(timeout, 0)
+	m := &mux{transport: t, old: old, maxSessions: maxSessions, timeout: timeout, period: timeout / looks, since: time.Now()}
 	m.wake.L = &m.mu
 	m.ctx, m.end = context.WithCancelCause(context.Background())
-	m.watch.timeout, m.watch.expired = m.period, m.giveUp
+	m.watch.timeout, m.watch.expired = m.timeout, m.giveUp
 	m.addLocked()
 	return m
 }
