@@ -266,9 +266,26 @@ func (c *runCmd) wait(l *client.Locker, until time.Time) (lock *client.Lock, err
 		lock, err = l.Acquire(ctx, c.name)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, client.ErrLost) {
-		err = client.ErrNotAcquired
+		lock, err = c.tryAfterWait(l)
 	}
 	return lock, err
+}
+
+// tryAfterWait asks for the lock when the time is up. By its answer the server
+// has taken the wait back, too, so that it gives the lock to nobody who is gone.
+// What it granted in time, while this process was stopped, is given back by the
+// Locker before the second attempt.
+func (c *runCmd) tryAfterWait(l *client.Locker) (lock *client.Lock, err error) {
+	for range 2 {
+		lock, err = c.try(l)
+		switch {
+		case errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrTimeout):
+			return nil, client.ErrNotAcquired // a server that ends has no use for one that waits no more
+		case !errors.Is(err, client.ErrNotAcquired):
+			return lock, err
+		}
+	}
+	return nil, err
 }
 
 // poll asks for the lock over and over: a server of protocol 1 has no queue.

@@ -70,6 +70,23 @@ func TestRunStoppedWhileAsking(t *testing.T) {
 	}
 }
 
+// TestRunStoppedWhileWaiting: what was granted in time is had, though lockd was
+// stopped until the time was up.
+func TestRunStoppedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	d := serveForRun(t)
+	holder := dial(t, "tcp", d.addr("tcp"))
+	holder.ask("g name", "1 Lock Get Success: name")
+	r := begin(t, d, "name", "--wait", "800ms", "--", "echo", "hi")
+	await(t, func() bool { return strings.Contains(stats(holder), "command_gw: 1\n") })
+	r.cmd.Process.Signal(syscall.SIGSTOP)
+	await(t, func() bool { return state(r.cmd.Process.Pid) == 'T' })
+	holder.ask("r name", "1 Lock Release Success: name")
+	time.Sleep(time.Second)
+	r.cmd.Process.Signal(syscall.SIGCONT)
+	r.ends2("hi\n")
+}
+
 func TestRunStopsAndContinues(t *testing.T) {
 	t.Parallel()
 	d := serveForRun(t)

@@ -848,3 +848,45 @@ func TestRunPauses(t *testing.T) {
 		t.Errorf("asked %d times in 100 ms", n)
 	}
 }
+
+// TestRunSettlesItsWait: when the time is up, the server has taken the wait back
+// before lockd ends; a server that does not answer has not said no.
+func TestRunSettlesItsWait(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answers bool
+		code    int
+		says    string
+	}{
+		"it answers": {true, 1, `"name" is held by others, waited 100ms`},
+		"it is mute": {false, 69, "the server has been silent for 900ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var waits, settled atomic.Bool
+			addr := script(t, modern(func(request string) string {
+				words := strings.Fields(request)
+				switch {
+				case waits.Load() && !test.answers:
+				case words[1] == "gw":
+					waits.Store(true)
+				case words[1] == "cancel":
+					return words[0] + " 0 Lock Get Canceled: name\n" + words[0] + " 1 ok\n"
+				case words[1] == "g":
+					settled.Store(waits.Load())
+					time.Sleep(20 * time.Millisecond)
+					return words[0] + " 0 Lock Get Failure: name\n"
+				case words[1] == "ping":
+					return words[0] + " 1 pong\n"
+				}
+				return ""
+			}))
+			r := beginAt(t, addr, "name", "--wait", "100ms", "--lost-after", "900ms", "--", "echo", "wrong")
+			r.ends(test.code)
+			r.complains(test.says)
+			if settled.Load() != test.answers {
+				t.Error("the server was not asked once more")
+			}
+		})
+	}
+}
