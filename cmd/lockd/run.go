@@ -289,10 +289,20 @@ func (c *runCmd) tryAfterWait(l *client.Locker) (lock *client.Lock, err error) {
 }
 
 // poll asks for the lock over and over: a server of protocol 1 has no queue.
+//
+// The Locker's first connection is idle then, for which a proxy may end it. It
+// is made again before the next attempt, if the server is there.
 func (c *runCmd) poll(l *client.Locker, until time.Time) (*client.Lock, error) {
-	for {
+	for lost := false; ; {
 		time.Sleep(min(750*time.Millisecond+rand.N(500*time.Millisecond), time.Until(until)))
 		lock, err := c.try(l)
+		if !lost && errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrUnreachable) {
+			if lost = true; time.Now().Before(until) {
+				continue
+			}
+			return nil, client.ErrNotAcquired
+		}
+		lost = false
 		if !errors.Is(err, client.ErrNotAcquired) || !time.Now().Before(until) {
 			return lock, err
 		}

@@ -890,3 +890,38 @@ func TestRunSettlesItsWait(t *testing.T) {
 		})
 	}
 }
+
+// TestRunPollsOn: with an old server, the end of a connection on which no lock
+// is asked for is not that of the wait.
+func TestRunPollsOn(t *testing.T) {
+	t.Parallel()
+	var conns, asked atomic.Int32
+	addr := script(t, func() func(string) (string, bool) {
+		conn, slow := conns.Add(1), true
+		return func(line string) (string, bool) {
+			switch verb, name, _ := strings.Cut(line, " "); {
+			case verb == "hello" && conn == 1:
+				for asked.Load() == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				return "", true
+			case verb == "i":
+				if conn == 3 && slow {
+					time.Sleep(1100 * time.Millisecond) // most likely the next attempt finds no connection
+					slow = false
+				}
+				return "0 Lock Not Locked: " + name + "\n", false
+			case verb == "r":
+				return "1 Lock Release Success: " + name + "\n", false
+			case verb != "g":
+				return "", false
+			case asked.Add(1) == 1:
+				return "0 Lock Get Failure: " + name + "\n", false
+			default:
+				return "1 Lock Get Success: " + name + "\n", false
+			}
+		}
+	})
+	r := beginAt(t, addr, "name", "--", "echo", "hi")
+	r.ends2("hi\n")
+}
