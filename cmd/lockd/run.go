@@ -253,7 +253,7 @@ func (c *runCmd) limit() int {
 	if c.Limit == nil {
 		return 0
 	}
-	return int(*c.Limit)
+	return int(min(int64(*c.Limit), math.MaxInt)) // of 32 bits on some systems
 }
 
 // wait waits in the lock's queue.
@@ -311,7 +311,7 @@ func (c *runCmd) poll(l *client.Locker, until time.Time) (*client.Lock, error) {
 
 // takeRate takes a unit of the rate, as long as the lock is held.
 func (c *runCmd) takeRate(l *client.Locker, lock *client.Lock, until time.Time) error {
-	limiter := l.Limiter(c.name, int(c.Rate.n), c.Rate.window)
+	limiter := l.Limiter(c.name, int(min(int64(c.Rate.n), math.MaxInt)), c.Rate.window)
 	for {
 		d, err := limiter.Allow(context.Background())
 		retry := max(d.RetryAfter, time.Millisecond) // not without a pause if the server says 0
