@@ -234,7 +234,7 @@ func (d *disturber) list(request string) error {
 }
 
 // orphan ends the connection that holds all locks, and waits until they are
-// free.
+// free, but for those of the clients that are disturbed.
 func (d *disturber) orphan() error {
 	d.conns[0].Close()
 	c, err := d.dial()
@@ -243,7 +243,12 @@ func (d *disturber) orphan() error {
 	}
 	for {
 		reply, err := ask(c, "q\n")
-		if err != nil || bytes.Contains(reply, []byte("\nlocks: 0\n")) {
+		if err != nil {
+			return err
+		}
+		_, after, _ := bytes.Cut(reply, []byte("\nlocks: "))
+		count, _, _ := bytes.Cut(after, []byte("\n"))
+		if held, err := strconv.Atoi(string(count)); err != nil || held <= bystanderConnections {
 			return err
 		}
 		time.Sleep(10 * time.Millisecond)
