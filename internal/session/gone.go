@@ -14,11 +14,13 @@ import (
 // are asked whether their clients are gone. If one is, the request is postponed
 // until that one's session has ended.
 
-// maxLook is about how many holders of a shared lock is asked, and maxThere
-// about how many of those that are there a turn remembers not to ask again.
+// maxLook is about how many holders of a shared lock is asked, maxThere about how
+// many of those that are there a turn remembers not to ask again, and maxAsked
+// for how many requests a turn finds out who is in the way.
 const (
 	maxLook  = 64
 	maxThere = 16
+	maxAsked = 128
 )
 
 // lingering is for how long nobody waits for the end of one who is gone and has
@@ -35,6 +37,9 @@ func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
 
 func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	st, t := s.stream, s.stream.turn
+	if t.asked++; t.asked > maxAsked {
+		return false
+	}
 	if t.holders == nil {
 		t.holders, t.carriers = make([]uint32, 0, maxLook), make([]Carrier, 0, maxLook)
 	}

@@ -183,6 +183,15 @@ func TestLooksAreBounded(t *testing.T) {
 	if out, next := advance(b, "g 0\n"); out != "" || next != Waiting {
 		t.Errorf("in the next turn: %q, next is %d", out, next)
 	}
+	b.endPostponed()
+	// Nor does it find out who is in the way for more than so many.
+	b.turn.Begin(looks)
+	for range maxAsked {
+		advance(b, "g 1\n")
+	}
+	if out, _ := advance(b, "g 0\n"); out != "0 Lock Get Failure: 0\n" {
+		t.Errorf("after %d requests: %q", maxAsked, out)
+	}
 	for _, st := range all {
 		st.Close()
 	}

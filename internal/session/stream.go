@@ -57,6 +57,7 @@ type Turn struct {
 	Looks int
 
 	args     numbers  // of the request that is being executed
+	asked    int      // requests that have found out who is in the way
 	holders  []uint32 // for one look
 	carriers []Carrier
 	there    []Carrier // that have been looked at, and whose clients are there
@@ -64,7 +65,7 @@ type Turn struct {
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks = looks
+	t.Looks, t.asked = looks, 0
 	clear(t.there)
 	t.there = t.there[:0]
 }
