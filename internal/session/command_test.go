@@ -13,7 +13,7 @@ import (
 
 func TestCommandTable(t *testing.T) {
 	if len(commands) > maxCommands {
-		t.Errorf("%d commands, a tally has room for %d", len(commands), maxCommands)
+		t.Errorf("%d commands, counters have room for %d", len(commands), maxCommands)
 	}
 	seen := map[string]bool{}
 	for i, c := range commands {

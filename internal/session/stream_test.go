@@ -11,12 +11,12 @@ import (
 	"github.com/nylen/lockd/internal/stress"
 )
 
-// What Settles tells is true whenever nobody is within post: else a transport
-// would wait for mail that is not there and not listen to its client, or have
-// mail that it does not see. Two goroutines post at the same moment while a
+// What Settles tells is true whenever nobody is within post: else a carrier would
+// wait for a session that is not ready and not listen to its client, or not see
+// one that is. Two goroutines post at the same moment while a
 // third one settles, on more threads than there are processors, so that the kernel
 // stops them at any instruction.
-func TestMailAgreesWithItsFlag(t *testing.T) {
+func TestReadyAgreesWithItsFlag(t *testing.T) {
 	stress.Threads(t)
 	h := newHub(testConfig())
 	st := newStream(h, "a:1", new(bell))
@@ -50,7 +50,7 @@ func TestMailAgreesWithItsFlag(t *testing.T) {
 			st.Settle(nil)
 		}
 		if st.Settles() != (len(st.ready) > 0) {
-			t.Fatalf("round %d: Settles is %v with %d in the mail", n, st.Settles(), len(st.ready))
+			t.Fatalf("round %d: Settles is %v with %d that are ready", n, st.Settles(), len(st.ready))
 		}
 		st.Settle(nil)
 	}
