@@ -16,7 +16,7 @@ import (
 
 // maxLook is about how many holders of a shared lock is asked, maxThere about how
 // many of those that are there a turn remembers not to ask again, and maxAsked
-// for how many requests a turn finds out who is in the way.
+// about how many of those in the way a turn finds out.
 const (
 	maxLook  = 64
 	maxThere = 16
@@ -28,16 +28,18 @@ const (
 // holds what it holds until it reads, or for ever.
 const lingering = time.Second
 
-// othersAreGone tells whether a request about a lock that so many hold is
-// postponed because one of them is gone. Those who ask all the time have no look
-// for each request, see Turn.
+// othersAreGone tells whether a request about a lock that so many held, if that is
+// known, is postponed because one of them is gone. It is asked when a request has
+// been in vain, or before one that counts the holders takes effect: made again
+// when it has, it would tell a count that was never true when it got the lock.
+// Those who ask all the time have no look for each request, see Turn.
 func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
 	return s.stream.turn.Looks > 0 && !s.stream.leaving && s.look(kind, name, count)
 }
 
 func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	st, t := s.stream, s.stream.turn
-	if t.asked++; t.asked > maxAsked {
+	if t.asked >= maxAsked {
 		return false
 	}
 	if t.holders == nil {
@@ -49,6 +51,7 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	} else if id := s.hub.locks.Holder(name); id != 0 {
 		t.holders = append(t.holders, id)
 	}
+	t.asked += max(1, len(t.holders))
 	changed := len(t.holders) < min(count, maxLook) // somebody has ended since
 	known := t.holders[:0]                          // whose carriers are asked
 	for _, id := range t.holders {

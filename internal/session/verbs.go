@@ -52,35 +52,31 @@ func (s *Session) inspect(name []byte) (held, known bool) {
 
 // getShared acquires the shared lock name, whoever else holds it.
 func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
-	g, outcome := s.hub.locks.GetShared(&s.owner, name)
-	return g, s.known(g, outcome, name, true)
+	if s.othersAreGone(shard.Shared, name, 0) {
+		return shard.Grant{}, shard.Waiting
+	}
+	return s.hub.locks.GetShared(&s.owner, name)
 }
 
 // getSharedLimit acquires the shared lock name while fewer than limit hold it.
 func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.Outcome) {
-	g, outcome := s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
-	return g, s.known(g, outcome, name, false)
+	if s.othersAreGone(shard.Shared, name, 0) {
+		return shard.Grant{}, shard.Waiting
+	}
+	return s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
 }
 
 // getSharedWait is the same, but waits in the queue for some milliseconds.
 func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, shard.Outcome) {
+	if s.othersAreGone(shard.Shared, name, 0) {
+		return shard.Grant{}, shard.Waiting
+	}
 	due := s.patience(ms)
 	g, outcome := s.hub.locks.GetSharedWait(&s.owner, name, uint32(limit), due)
 	if outcome == shard.Waiting {
 		s.waitFor(shard.Shared, name, due)
-		return g, outcome
 	}
-	return g, s.known(g, outcome, name, false)
-}
-
-// known returns the outcome of a request for a shared lock, or Waiting if it is
-// postponed: others may have it refused, or make its count too large.
-func (s *Session) known(g shard.Grant, outcome shard.Outcome, name []byte, plain bool) shard.Outcome {
-	if (outcome == shard.Refused || outcome == shard.Acquired && g.Count > 1) && s.othersAreGone(shard.Shared, name, g.Count) {
-		s.hub.locks.Uncount(shard.Shared, name, outcome, plain)
-		return shard.Waiting
-	}
-	return outcome
+	return g, outcome
 }
 
 func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseShared(&s.owner, name) }

@@ -215,7 +215,7 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		}
 		if limit != noLimit && (l.queue != 0 || l.count >= limit) {
 			if wait = true; due == 0 {
-				return Grant{Count: int(l.count)}, Refused
+				return Grant{}, Refused
 			}
 		}
 	}

@@ -33,9 +33,9 @@ const (
 	timedOut
 )
 
-// A Grant is a lock that was acquired, or refused.
+// A Grant is a lock that was acquired.
 type Grant struct {
-	// Token is the fencing token of an exclusive lock; 0 where it was refused.
+	// Token is the fencing token of an exclusive lock.
 	Token uint64
 	// Count is how many hold a shared lock.
 	Count int
