@@ -1,8 +1,6 @@
 package conn
 
-import (
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // trafficStripes is over how many sets of counters the connections are spread,
 // lest one is written by all.

@@ -23,7 +23,7 @@ func TestEarlyGrantsDelayNobodyElse(t *testing.T) {
 		addr, end := "", func() {}
 		dial := func() net.Conn {
 			client, server := Pipe()
-			go h.ServeLines(server, Memory)
+			h.ServeLines(server, Memory)
 			return client
 		}
 		if transport == TCP {

@@ -315,8 +315,9 @@ func (f *frames) endMessage(out []byte) []byte {
 		clear(f.queue[n:])
 		f.queue, f.first = f.queue[:n], 0
 	}
-	f.queue = append(f.queue, message{op: f.op, body: body})
-	f.queued += len(body) + 64
+	m := message{op: f.op, body: body}
+	f.queue = append(f.queue, m)
+	f.queued += m.size()
 	return out
 }
 

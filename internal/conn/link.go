@@ -51,23 +51,14 @@ const (
 	drainGrace = 50 * time.Millisecond
 )
 
-// GoServeLines does what ServeLines does in a goroutine. The connection counts
-// when it returns.
-func (s *Server) GoServeLines(c net.Conn, t Transport) {
-	if s.admit(t) {
-		go s.serveLines(c, t)
-	} else {
-		go s.turnAway(c)
-	}
-}
-
-// ServeLines serves a connection that carries requests as lines, until it
-// ends. It closes the connection.
+// ServeLines begins to serve a connection that carries requests as lines, which
+// counts when it returns: on an event loop if there is one that takes it, else in
+// a goroutine. The connection is closed when it ends.
 func (s *Server) ServeLines(c net.Conn, t Transport) {
-	if s.admit(t) {
-		s.serveLines(c, t)
-	} else {
-		s.turnAway(c)
+	if !s.admit(t) {
+		go s.turnAway(c)
+	} else if !s.adopt(c, t, nil) {
+		go s.serveLines(c, t)
 	}
 }
 

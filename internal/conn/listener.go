@@ -31,11 +31,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 		setKeepAlive(c)
-		if !s.admit(t) {
-			go s.turnAway(c)
-		} else if !s.adopt(c, t, nil) {
-			go s.serveLines(c, t)
-		}
+		s.ServeLines(c, t)
 	}
 }
 

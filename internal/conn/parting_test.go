@@ -162,7 +162,8 @@ func TestCutDoesNotWait(t *testing.T) {
 		if i%2 == 0 {
 			conn = outerConn{conn.(*slowCloser)}
 		}
-		served.Go(func() { h.ServeLines(conn, TCP) })
+		h.admit(TCP)
+		served.Go(func() { h.serveLines(conn, TCP) })
 		io.WriteString(client, "g "+string(rune('a'+i))+"\n")
 		if _, err := io.ReadFull(client, make([]byte, len("1 Lock Get Success: a\n"))); err != nil {
 			t.Fatal(err)
@@ -182,7 +183,7 @@ func TestLastTurnIsNotCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewServer(testConfig())
 		client, server := Pipe()
-		go h.ServeLines(server, Memory)
+		h.ServeLines(server, Memory)
 		ask := func() {
 			t.Helper()
 			io.WriteString(client, "ping\n")

@@ -37,8 +37,7 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 	s := st.session(uint32(n))
 	if s == nil {
 		st.counters.tooManySessions.Add(1)
-		out = append(strconv.AppendUint(out, n, 10), ' ')
-		return append(out, wire.TooManySessions...)
+		return append(appendNumber(out, n), wire.TooManySessions...)
 	}
 	c := lookup(verb)
 	switch {
@@ -75,20 +74,23 @@ func (st *Stream) session(n uint32) *Session {
 // prefix appends what a line for a session begins with: nothing in protocol 1.
 func (s *Session) prefix(out []byte) []byte {
 	if s.stream.multiplexed {
-		return s.appendNumber(out)
+		return appendNumber(out, uint64(s.number))
 	}
 	return out
 }
 
+// appendNumber is apart so that prefix and item are small, and cost protocol 1
+// nothing.
+//
 //go:noinline
-func (s *Session) appendNumber(out []byte) []byte {
-	return append(strconv.AppendUint(out, uint64(s.number), 10), ' ')
+func appendNumber(out []byte, session uint64) []byte {
+	return append(strconv.AppendUint(out, session, 10), ' ')
 }
 
 // item appends what a line of a reply of many lines begins with.
 func (s *Session) item(out []byte) []byte {
 	if s.stream.multiplexed {
-		return append(s.appendNumber(out), wire.Item...)
+		return append(appendNumber(out, uint64(s.number)), wire.Item...)
 	}
 	return out
 }

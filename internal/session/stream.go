@@ -2,7 +2,6 @@ package session
 
 import (
 	"bytes"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +56,7 @@ type Turn struct {
 	Looks int
 
 	args     numbers  // of the request that is being executed
-	asked    int      // requests that have found out who is in the way
+	asked    int      // holders that have been found out to be in the way
 	holders  []uint32 // for one look
 	carriers []Carrier
 	there    []Carrier // that have been looked at, and whose clients are there
@@ -316,7 +315,7 @@ func (st *Stream) tooLong(start, out []byte) []byte {
 		if !ok {
 			return st.invalid(out)
 		}
-		out = append(strconv.AppendUint(out, number, 10), ' ')
+		out = appendNumber(out, number)
 	}
 	return append(out, wire.LineTooLong...)
 }

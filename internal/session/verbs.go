@@ -7,7 +7,7 @@ import (
 )
 
 // What the commands about one lock or rate do, with values in and out.
-
+//
 // Those that depend on what others hold may be postponed, see gone.go: then
 // their outcome is Waiting, and the counters do not know of them yet.
 

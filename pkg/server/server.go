@@ -243,7 +243,7 @@ func (s *Server) Dial() (net.Conn, error) {
 		return nil, ErrServerClosed
 	}
 	client, server := conn.Pipe()
-	s.conns.GoServeLines(server, conn.Memory)
+	s.conns.ServeLines(server, conn.Memory)
 	return client, nil
 }
 
