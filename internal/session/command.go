@@ -74,15 +74,21 @@ func (c *command) parse(arg []byte) (n numbers, name []byte, ok bool) {
 // maxCommands is the room in counters.
 const maxCommands = 32
 
-// commands is the table of verbs, the most used ones first: lookup compares
-// one after another.
+// commands is the table of verbs, the most used ones first.
 var commands []command // filled in table.go
+
+// byLetter has the rows by the first byte of their verbs: lookup compares one
+// after another.
+var byLetter [256][]*command
 
 // lookup returns the row of a verb, or nil.
 func lookup(verb []byte) *command {
-	for i := range commands {
-		if string(verb) == commands[i].verb {
-			return &commands[i]
+	if len(verb) == 0 {
+		return nil
+	}
+	for _, c := range byLetter[verb[0]] {
+		if string(verb) == c.verb {
+			return c
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 // has been replaced. For longer than a moment nobody keeps an ID, as it is another
 // one's after some millions of sessions: lists keep peers.
 type directory struct {
-	pages atomic.Pointer[[]*page] // by place
+	pages [1 << (placeBits - pageBits)]atomic.Pointer[page] // nil behind the last place taken
 
 	mu     sync.RWMutex // guards what follows, who comes and goes, and registrations
 	places uint32       // that have been taken at some time
@@ -30,7 +30,7 @@ type directory struct {
 }
 
 // A page has nil where nobody is.
-type page [256]atomic.Pointer[peer]
+type page [1 << pageBits]atomic.Pointer[peer]
 
 // peer is what others may see of a session. It does not change but for what is
 // atomic, and what the directory's mutex guards.
@@ -82,6 +82,7 @@ type registration struct {
 const (
 	placeBits = 24
 	placeMask = 1<<placeBits - 1
+	pageBits  = 12
 	// recycleAfter is how many places stay free before the oldest is taken
 	// again: an ID comes round after 256 times as many sessions.
 	recycleAfter = 1 << 14
@@ -89,12 +90,13 @@ const (
 
 func (d *directory) init() {
 	d.places = 1 // ID 0 means nobody
-	d.pages.Store(&[]*page{new(page)})
+	d.pages[0].Store(new(page))
 }
 
-// at returns where the peer at a place is.
-func (d *directory) at(place uint32) *atomic.Pointer[peer] {
-	return &(*d.pages.Load())[place/uint32(len(page{}))][place%uint32(len(page{}))]
+// at returns where the peer of an ID is, which has been given out.
+func (d *directory) at(id uint32) *atomic.Pointer[peer] {
+	place := id & placeMask
+	return &d.pages[place>>pageBits].Load()[place%(1<<pageBits)]
 }
 
 // add gives a session its ID.
@@ -112,13 +114,11 @@ func (d *directory) add(addr Address, s *Session) *peer {
 	} else {
 		p.id = d.places
 		d.places++
-		if pages := *d.pages.Load(); p.id/uint32(len(page{})) == uint32(len(pages)) {
-			// Nobody looks behind the end of the list that they have.
-			pages = append(pages, new(page))
-			d.pages.Store(&pages)
+		if p.id%(1<<pageBits) == 0 {
+			d.pages[p.id>>pageBits].Store(new(page))
 		}
 	}
-	d.at(p.id & placeMask).Store(p)
+	d.at(p.id).Store(p)
 	d.taken++
 	return p
 }
@@ -132,7 +132,7 @@ func (d *directory) room() bool {
 
 // peer returns whose ID it is, or nil when that one is gone.
 func (d *directory) peer(id uint32) *peer {
-	if p := d.at(id & placeMask).Load(); p != nil && p.id == id {
+	if p := d.at(id).Load(); p != nil && p.id == id {
 		return p
 	}
 	return nil
@@ -140,13 +140,13 @@ func (d *directory) peer(id uint32) *peer {
 
 // there tells whether p, which may be nil, is somebody whose session has not
 // ended.
-func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id&placeMask).Load() == p }
+func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id).Load() == p }
 
 // remove forgets a session that holds nothing any more.
 func (d *directory) remove(p *peer) {
 	d.mu.Lock()
 	d.strikeLocked(p)
-	d.at(p.id & placeMask).Store(nil)
+	d.at(p.id).Store(nil)
 	p.session.Store(nil)
 	d.free = append(d.free, p.id+1<<placeBits)
 	d.taken--

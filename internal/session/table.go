@@ -35,6 +35,8 @@ func init() {
 		{verb: wire.Query, flags: counted | alwaysListed, roles: reader, do: (*Session).textQuery, help: "show counters"},
 	}
 	for i := range commands {
-		commands[i].number = i
+		c := &commands[i]
+		c.number = i
+		byLetter[c.verb[0]] = append(byLetter[c.verb[0]], c)
 	}
 }
