@@ -110,7 +110,7 @@ func inherit(fd int) {
 		{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAlive.Count},
 		{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1}, // as package net does
 	} {
-		// They cannot fail on a TCP socket.
+		// They cannot fail on a TCP socket that is not of Multipath TCP.
 		_ = syscall.SetsockoptInt(fd, o.level, o.option, o.value)
 	}
 }

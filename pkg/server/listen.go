@@ -40,6 +40,9 @@ func checkAddr(addr string) error {
 func listenTCP(addr string) (net.Listener, error) {
 	// Connections get their keep-alive settings when they are served.
 	config := net.ListenConfig{KeepAlive: -1}
+	// Linux before 6.10 does not let a socket of Multipath TCP have keep-alive
+	// times, and connections would inherit those of the system: two hours.
+	config.SetMultipathTCP(false)
 	l, err := config.Listen(context.Background(), "tcp", expand(addr))
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, reason(err))
