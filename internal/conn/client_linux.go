@@ -75,7 +75,7 @@ const lastTurns = 2
 
 // goneFromLoops looks which of some clients has closed its side, whichever loops
 // they are on: the kernel knows before a loop comes to it. If the descriptor is
-// another connection's already, the client is gone all the more.
+// another connection's already, the session has ended, as who asks finds out.
 func goneFromLoops(carriers []session.Carrier) int {
 	fds := make([]pollFD, 0, pollMost)
 	for _, carrier := range carriers {

@@ -64,7 +64,10 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	gone := -1
 	if !changed && len(known) > 0 {
 		t.Looks--
-		if gone = s.hub.network.Gone(t.carriers); gone < 0 && len(t.there) < maxThere {
+		gone = s.hub.network.Gone(t.carriers)
+		// Who has ended since may have been looked at by another's descriptor.
+		changed = slices.ContainsFunc(known, func(id uint32) bool { return s.hub.directory.peer(id) == nil })
+		if !changed && gone < 0 && len(t.there) < maxThere {
 			t.there = append(t.there, t.carriers...)
 		}
 	}

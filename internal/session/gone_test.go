@@ -229,17 +229,27 @@ func TestHolderEndsBeforeTheLook(t *testing.T) {
 	if out, next := advance(b, "sg x\n"); out != "1 Shared Lock Get Success: x\n" || next != Idle {
 		t.Errorf("%q, next is %d", out, next)
 	}
+	// Also when its descriptor is another connection's by then.
+	h, network, all = party(2, 100)
+	a, c := all[0], all[1]
+	defer c.Close()
+	advance(a, "g x\n")
+	h.network = &ender{partition: network, end: a, reused: true}
+	if out, next := advance(c, "g x\n"); out != "1 Lock Get Success: x\n" || next != Idle {
+		t.Errorf("%q, next is %d", out, next)
+	}
 }
 
 // An ender ends a stream just when somebody looks at it.
 type ender struct {
 	*partition
-	end *Stream
+	end    *Stream
+	reused bool // and gives its descriptor to somebody who is there
 }
 
 func (n *ender) Gone(carriers []Carrier) int {
 	n.end.Close()
-	n.gone[n.end.carrier] = true
+	n.gone[n.end.carrier] = !n.reused
 	return n.partition.Gone(carriers)
 }
 

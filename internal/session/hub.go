@@ -60,7 +60,7 @@ type Network interface {
 	CatchUp(f func()) bool
 	// Gone returns which of some carriers has a client that is known to have
 	// closed its side, or -1. It may look at the connections, and does not
-	// wait.
+	// wait. What it says of one that ends meanwhile means nothing.
 	Gone([]Carrier) int
 }
 
