@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // A postponed request is made again in a moment, and its stream listens to
 // nothing else until then: something that has happened already is about to be
@@ -12,9 +15,9 @@ type postponed struct {
 	numbers numbers
 	until   time.Time
 	timer   *time.Timer
-	again   bool  // it is to be made once more
-	count   bool  // it is about all connections
-	watched *peer // whose end it waits for; nil: nobody's
+	again   bool         // it is to be made once more
+	known   *atomic.Bool // which connections there are; nil: it is not about all
+	watched *peer        // whose end it waits for; nil: nobody's
 }
 
 // DefaultPostpone is for how long a request is postponed at most, if nothing
@@ -30,9 +33,6 @@ func (s *Session) postpone(most time.Duration) bool {
 	if p := st.postponed; p != nil {
 		p.again = time.Now().Before(p.until)
 		return p.again
-	}
-	if st.leaving {
-		return false
 	}
 	st.postponed = &postponed{
 		session: s,
@@ -84,15 +84,19 @@ func (st *Stream) endPostponed() {
 const catchUpMost = time.Second
 
 // catchUp postpones a request about all connections until it is known which
-// there are, and tells whether it does.
+// there are, and tells whether it does. It may be woken by what has come too late
+// for an earlier one.
 func (s *Session) catchUp() bool {
 	st := s.stream
-	if st.postponed != nil || !s.hub.network.CatchUp(func() { st.post(s) }) {
+	if p := st.postponed; p != nil {
+		p.again = !p.known.Load() && time.Now().Before(p.until)
+		return p.again
+	}
+	known := new(atomic.Bool)
+	if st.leaving || !s.hub.network.CatchUp(func() { known.Store(true); st.post(s) }) {
 		return false
 	}
-	if !s.postpone(max(catchUpMost, s.hub.cfg.Postpone)) {
-		return false
-	}
-	st.postponed.count = true
+	s.postpone(max(catchUpMost, s.hub.cfg.Postpone))
+	st.postponed.known = known
 	return true
 }

@@ -470,7 +470,7 @@ func (st *Stream) HangUp(stays bool) {
 			st.ready = append(st.ready, s)
 		}
 	}
-	if p := st.postponed; p != nil && !(stays && p.count) {
+	if p := st.postponed; p != nil && !(stays && p.known != nil) {
 		st.ready = append(st.ready, p.session)
 	}
 	st.woken.Store(len(st.ready) > 0)
