@@ -235,9 +235,19 @@ func (c *client) block(blocked bool) {
 		events = syscall.EPOLLOUT
 	}
 	if err := c.watch(events); err != nil {
-		c.loop.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
-		c.end(false)
+		c.unwatched(err)
 	}
+}
+
+// unwatched ends a connection that epoll does not take, which has a limit of its
+// own. As many may come as connect, and the log tells of one a second.
+func (c *client) unwatched(err error) {
+	l := c.loop
+	if now := time.Now(); now.Sub(l.told) >= tellEvery {
+		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
+		l.told = now
+	}
+	c.end(false)
 }
 
 // listening is what epoll watches for unless something is in the way.

@@ -201,6 +201,7 @@ type loop struct {
 	acceptors  []*acceptor // by place; nil: free
 	asked      *rounds     // to catch up; nil: not asked
 	askedTurns int         // since then
+	told       time.Time   // when the log last said that a connection cannot be watched
 	zones      zones
 	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
 	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4
@@ -506,8 +507,7 @@ func (l *loop) take(m task) {
 	}
 	l.server.logConnected(&c.stream, m.transport)
 	if err := c.watch(listening); err != nil {
-		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
-		c.end(false)
+		c.unwatched(err)
 		return
 	}
 	switch {

@@ -5,6 +5,7 @@ package conn
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"syscall"
 	"testing"
@@ -47,5 +48,25 @@ func TestConnectionComesAfterTheCut(t *testing.T) {
 	}
 	if n, st := h.Connections(), h.hub.Stats(); n != 0 || st.Sessions != 0 {
 		t.Errorf("%d connections, %d sessions are left", n, st.Sessions)
+	}
+}
+
+// However many connections cannot be watched, they end, and the log tells of it
+// once a second.
+func TestConnectionsThatCannotBeWatched(t *testing.T) {
+	log := newTold()
+	cfg := testConfig()
+	cfg.Logger = slog.New(log)
+	h := NewServer(cfg)
+	l := still(t, h, 1)[0]
+	l.epoll = -1
+	for range 100 {
+		l.letIn(left(t), Unix)
+	}
+	if n := h.Connections(); n != 0 || h.looped != 0 {
+		t.Errorf("%d connections, %d on loops", n, h.looped)
+	}
+	if len(log.at) != 1 {
+		t.Errorf("the log has %d lines", len(log.at))
 	}
 }
