@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"bytes"
 	"os"
 	"slices"
 	"syscall"
@@ -136,6 +137,9 @@ func (c *client) read() {
 		c.goOn()
 	default:
 		c.loop.traffic.in.Add(uint64(n))
+		if bytes.IndexByte(c.loop.in[:n], '\n') < n-1 {
+			c.loop.shared.Forget()
+		}
 		if len(c.in) > 0 {
 			c.in = append(c.in, c.loop.in[:n]...)
 			c.goOn()

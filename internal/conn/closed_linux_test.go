@@ -10,8 +10,11 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nylen/lockd/internal/session"
 )
 
 // asker is a client that asks and reads replies of one line.
@@ -125,5 +128,43 @@ func TestClosedIsClosed(t *testing.T) {
 				h.Drain(cut)
 			})
 		}
+	}
+}
+
+// What a client has sent behind a request it may have sent after a look of the
+// same turn at somebody who was there then.
+func TestClosedDuringATurn(t *testing.T) {
+	h := NewServer(testConfig())
+	l := still(t, h, 1)[0]
+	var all []*client
+	var ends []int
+	for range 3 {
+		pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.letIn(pair[1], Unix)
+		ends = append(ends, pair[0])
+		all = append(all, l.clients[len(l.clients)-1])
+	}
+	write(ends[0], []byte("g x\n"))
+	l.turn()
+	l.shared.Begin(looksEach)
+	write(ends[1], []byte("g x\n"))
+	all[1].event(syscall.EPOLLIN)
+	if all[1].next != session.Idle {
+		t.Errorf("a look at somebody who is there: next is %d", all[1].next)
+	}
+	write(ends[2], []byte("ping\n"))
+	syscall.Close(ends[0])
+	write(ends[2], []byte("g x\n"))
+	all[2].event(syscall.EPOLLIN)
+	if all[2].next != session.Waiting {
+		t.Errorf("somebody who has closed the connection is in the way: next is %d", all[2].next)
+	}
+	syscall.Close(ends[1])
+	syscall.Close(ends[2])
+	for h.Connections() > 0 {
+		l.turn()
 	}
 }

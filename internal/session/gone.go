@@ -61,10 +61,12 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 			known, t.carriers = append(known, id), append(t.carriers, c)
 		}
 	}
-	gone := -1
-	if !changed && len(known) > 0 {
+	gone := slices.Index(t.carriers, t.gone)
+	if !changed && gone < 0 && len(known) > 0 {
 		t.Looks--
-		gone = s.hub.network.Gone(t.carriers)
+		if gone = s.hub.network.Gone(t.carriers); gone >= 0 {
+			t.gone = t.carriers[gone]
+		}
 		// Who has ended since may have been looked at by another's descriptor.
 		changed = slices.ContainsFunc(known, func(id uint32) bool { return s.hub.directory.peer(id) == nil })
 		if !changed && gone < 0 && len(t.there) < maxThere {

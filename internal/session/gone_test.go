@@ -195,6 +195,26 @@ func TestLooksAreBounded(t *testing.T) {
 	for _, st := range all {
 		st.Close()
 	}
+	// Who has been found to be gone in a turn is not looked at again, either.
+	_, network, all = party(8, 1)
+	for _, st := range all[1:] {
+		st.turn = all[0].turn
+	}
+	all[0].turn.Looks = 0
+	advance(all[0], "g x\n")
+	network.gone[all[0].carrier] = true
+	all[0].turn.Begin(2)
+	for i, st := range all[1:] {
+		if out, next := advance(st, "g x\n"); out != "" || next != Waiting {
+			t.Errorf("client %d: %q, next is %d", i, out, next)
+		}
+	}
+	if network.looks != 1 {
+		t.Errorf("%d looks at somebody who is gone", network.looks)
+	}
+	for _, st := range all {
+		st.Close()
+	}
 	// A look at many holders is one, at so many of them.
 	h, network, all := party(maxLook+20, 1)
 	for _, st := range all[1:] {

@@ -60,11 +60,18 @@ type Turn struct {
 	holders  []uint32 // for one look
 	carriers []Carrier
 	there    []Carrier // that have been looked at, and whose clients are there
+	gone     Carrier   // whose client is gone, as the last look at such a one has found; nil: none
 }
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks, t.asked = looks, 0
+	t.Looks, t.asked, t.gone = looks, 0, nil
+	t.Forget()
+}
+
+// Forget has the turn look again at those who were there. A request that is read
+// behind another one may have been sent after the look.
+func (t *Turn) Forget() {
 	clear(t.there)
 	t.there = t.there[:0]
 }
