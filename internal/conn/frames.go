@@ -68,8 +68,11 @@ func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 			if reply := f.stream.GiveUp(nil); len(reply) > 0 {
 				out = f.write(out, true, reply)
 			}
+			f.next = session.Idle
 		}
-		out = f.answer(out)
+		if f.next != session.Waiting || f.stream.Settles() { // else frames would each look for the end of the line that waits
+			out = f.answer(out)
+		}
 		switch {
 		case f.next == session.Idle && len(in) == 0:
 			f.next = f.stream.Pause(fed)
