@@ -338,7 +338,7 @@ func (c *client) close() {
 	}
 	c.loop.ending--
 	c.loop.server.leave(c.transport)
-	if c.politely && c.loop.server.mayPart() {
+	if c.politely && !c.loop.cut && c.loop.server.mayPart() {
 		c.beginParting()
 	} else {
 		c.shut()

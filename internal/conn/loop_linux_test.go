@@ -4,6 +4,7 @@ package conn
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -68,5 +69,38 @@ func TestConnectionsThatCannotBeWatched(t *testing.T) {
 	}
 	if len(log.at) != 1 {
 		t.Errorf("the log has %d lines", len(log.at))
+	}
+}
+
+// A connection that was ending when the others were cut off is not waited for,
+// either.
+func TestNobodyPartsAfterTheCut(t *testing.T) {
+	h := NewServer(testConfig())
+	l := still(t, h, 1)[0]
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(pair[0])
+	l.letIn(pair[1], Unix)
+	c := l.clients[0]
+	const some = 1500 // takes more than one turn to release
+	var in []byte
+	for i := range some {
+		in = fmt.Appendf(in, "g %d\n", i)
+	}
+	write(pair[0], in)
+	for c.stream.Held() < some {
+		l.turn()
+	}
+	if c.end(true); c.parting != nil || c.gone {
+		t.Fatal("it has ended in one turn")
+	}
+	l.post(task{what: cutLoop})
+	for range 10 {
+		l.turn()
+	}
+	if !c.gone || h.looped != 0 {
+		t.Error("it is waited for")
 	}
 }
