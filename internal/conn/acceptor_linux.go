@@ -229,7 +229,7 @@ func (l *loop) letIn(fd int, t Transport) {
 		l.turnAway(fd, t)
 		return
 	}
-	to := s.enlist(l)
+	to := s.enlist(l, false)
 	if to == nil { // the server is shutting down
 		s.leave(t)
 		closeSocket(fd)
@@ -253,7 +253,7 @@ func (l *loop) turnAway(fd int, t Transport) {
 		closeSocket(fd)
 		return
 	}
-	if !s.enlistAt(l) {
+	if s.enlist(l, true) == nil {
 		s.parted()
 		closeSocket(fd)
 		return

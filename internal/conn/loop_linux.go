@@ -49,7 +49,7 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 	if err != nil {
 		return false
 	}
-	l := s.enlist(nil)
+	l := s.enlist(nil, false)
 	if l == nil { // the server is shutting down
 		syscall.Close(fd)
 		return false
@@ -62,8 +62,9 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 }
 
 // enlist chooses a loop for a connection and counts it in, unless the server
-// is shutting down: the one that has fewest, and of several the given one.
-func (s *Server) enlist(by *loop) *loop {
+// is shutting down: the given one if it stays there, else the one that has
+// fewest, and of several the given one.
+func (s *Server) enlist(by *loop, stays bool) *loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.draining.Load() {
@@ -75,26 +76,13 @@ func (s *Server) enlist(by *loop) *loop {
 		by = all[s.loops.next%uint32(len(all))]
 	}
 	for _, l := range all {
-		if l.load < by.load {
+		if !stays && l.load < by.load {
 			by = l
 		}
 	}
 	s.looped++
 	by.load++
 	return by
-}
-
-// enlistAt counts a connection in that stays where it is, unless the server is
-// shutting down.
-func (s *Server) enlistAt(l *loop) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining.Load() {
-		return false
-	}
-	s.looped++
-	l.load++
-	return true
 }
 
 // unlist counts a connection out.
@@ -263,16 +251,14 @@ func newLoop(s *Server, number int) (*loop, error) {
 		accept: accept4,
 	}
 	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: wakePlace}
-	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, wake, &ev); err != nil {
-		syscall.Close(epoll)
-		syscall.Close(wake)
-		return nil, os.NewSyscallError("epoll_ctl", err)
+	err = os.NewSyscallError("epoll_ctl", syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, wake, &ev))
+	if err == nil { // os.NewFile gives only non-blocking files to the netpoller
+		err = os.NewSyscallError("fcntl", syscall.SetNonblock(epoll, true))
 	}
-	// os.NewFile gives only non-blocking files to the netpoller.
-	if err := syscall.SetNonblock(epoll, true); err != nil {
+	if err != nil {
 		syscall.Close(epoll)
 		syscall.Close(wake)
-		return nil, os.NewSyscallError("fcntl", err)
+		return nil, err
 	}
 	l.file = os.NewFile(uintptr(epoll), "epoll")
 	return l, nil

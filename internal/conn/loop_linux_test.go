@@ -38,7 +38,7 @@ func TestConnectionComesAfterTheCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := h.enlist(nil)
+	l := h.enlist(nil, false)
 	h.draining.Store(true)
 	l.post(task{what: drainLoop})
 	l.post(task{what: cutLoop})
