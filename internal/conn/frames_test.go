@@ -31,30 +31,37 @@ func clientFrame(op ws.OpCode, fin bool, payload string) string {
 	return string(f) + "\x00\x00\x00\x00" + payload
 }
 
-// said are the frames of a server, less what depends on the time, fragments put
-// together.
+// said are the frames of a server, less what depends on the time: numbers, and
+// whether replies that come one after the other share a message, which they do
+// when that is not late.
 func said(t *testing.T, out []byte) string {
 	t.Helper()
 	var all strings.Builder
+	var op ws.OpCode // of the messages whose payload is in message
 	var message []byte
+	flush := func() {
+		if len(message) > 0 {
+			fmt.Fprintf(&all, "%d %q\n", op, numbers.ReplaceAll(message, []byte("#")))
+			message = message[:0]
+		}
+	}
 	for r := bytes.NewReader(out); r.Len() > 0; {
 		f, err := ws.ReadFrame(r)
 		if err != nil {
 			t.Fatalf("%q: %v", out, err)
 		}
-		switch {
-		case f.Header.OpCode.IsControl():
-			fmt.Fprintf(&all, "%d %q\n", f.Header.OpCode, f.Payload)
+		switch code := f.Header.OpCode; {
+		case code.IsControl():
+			flush()
+			fmt.Fprintf(&all, "%d %q\n", code, f.Payload)
 			continue
-		case f.Header.OpCode != ws.OpContinuation:
-			fmt.Fprintf(&all, "%d ", f.Header.OpCode)
+		case code != ws.OpContinuation && code != op:
+			flush()
+			op = code
 		}
 		message = append(message, f.Payload...)
-		if f.Header.Fin {
-			fmt.Fprintf(&all, "%q\n", numbers.ReplaceAll(message, []byte("#")))
-			message = message[:0]
-		}
 	}
+	flush()
 	return all.String()
 }
 
