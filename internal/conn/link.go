@@ -79,6 +79,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 		s.leave(t)
 		return nil
 	}
+	l.turn.Begin(looksEach)
 	l.stream.Begin(s.hub, address(c, t), l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.logConnected(&l.stream, t)
@@ -116,7 +117,9 @@ func (l *link) advance(in []byte) (session.Next, error) {
 	if len(l.rest) > 0 {
 		in = append(l.rest, in...)
 	}
-	l.turn.Begin(looksEach)
+	// The next turn begins now, as one that is over keeps those that were looked
+	// at, and they keep theirs.
+	defer l.turn.Begin(looksEach)
 	for {
 		if l.out == nil {
 			l.out = outBuffers.Get().(*[]byte)
