@@ -64,7 +64,7 @@ func keepAsking(t *testing.T, network, addr string) {
 
 // Who has closed a connection finds free what it held when it asks over another
 // one at once, whichever loops the two are on and whoever polls meanwhile, and
-// counts do not count it.
+// counts do not count it; also who closes that one's sending side at once.
 func TestClosedIsClosed(t *testing.T) {
 	rounds := 900
 	if testing.Short() {
@@ -98,6 +98,19 @@ func TestClosedIsClosed(t *testing.T) {
 					if i%2 == 0 {
 						b.ask(t, "sg x", "2 Shared Lock Get Success: x")
 						b.Close()
+					}
+					if i%3 == 1 {
+						b.Close()
+						half := dialAsker(t, network, addr)
+						a.Close()
+						io.WriteString(half, "i x\nsi x\ni x\n")
+						half.Conn.(interface{ CloseWrite() error }).CloseWrite()
+						for _, want := range []string{"0 Lock Not Locked: x\n", "0 Shared Lock Not Locked: x\n", "0 Lock Not Locked: x\n"} {
+							if got, err := half.in.ReadString('\n'); got != want {
+								t.Fatalf("who closes its sending side: %q, %v, want %q", got, err, want)
+							}
+						}
+						half.Close()
 					}
 					a.Close()
 					switch i % 6 {

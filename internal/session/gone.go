@@ -34,7 +34,7 @@ const lingering = time.Second
 // when it has, it would tell a count that was never true when it got the lock.
 // Those who ask all the time have no look for each request, see Turn.
 func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
-	return s.stream.turn.Looks > 0 && !s.stream.leaving && s.look(kind, name, count)
+	return s.stream.turn.Looks > 0 && !s.stream.hurried && s.look(kind, name, count)
 }
 
 func (s *Session) look(kind shard.Kind, name []byte, count int) bool {

@@ -133,8 +133,8 @@ func TestWaitForWhoIsGoneEnds(t *testing.T) {
 	})
 }
 
-// A client that sends much behind such a request, or closes its side, has its
-// answer at once.
+// A client that sends much behind such a request, or closes its side and has a
+// carrier that does not stay, has its answer at once.
 func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
 	_, network, all := party(2, 100)
 	a, b := all[0], all[1]
@@ -157,6 +157,34 @@ func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
 	if out, _ := advance(b, ""); out != "0 Lock Get Failure: x\n" {
 		t.Errorf("%q", out)
 	}
+}
+
+// A client that closes its side waits for who is gone, if its carrier stays: also
+// with what it asks after that, but for no lock.
+func TestHalfClosedWaitsForWhoIsGone(t *testing.T) {
+	_, network, all := party(3, 100)
+	a, b, c := all[0], all[1], all[2]
+	advance(a, "g x\n")
+	advance(c, "sg y\ng z\n")
+	network.gone[a.carrier], network.gone[c.carrier] = true, true
+	rest, out, next := b.Advance([]byte("i x\nsi y\ngw 1000 z\ngw 1000 z\n"), nil)
+	if len(out) > 0 || next != Waiting {
+		t.Fatalf("%q, next is %d", out, next)
+	}
+	b.HangUp(true)
+	if rest, out, next = b.Advance(rest, nil); len(out) > 0 || next != Waiting {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	a.Close()
+	if rest, out, next = b.Advance(rest, nil); string(out) != "0 Lock Not Locked: x\n" || next != Waiting {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	c.Close()
+	want := "0 Shared Lock Not Locked: y\n1 Lock Get Success: z\n1 Lock Get Success: z\n"
+	if _, out, next = b.Advance(rest, nil); string(out) != want || next != Idle {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	b.Close()
 }
 
 // Who asks all the time has so many looks a turn, and no more, and one at each

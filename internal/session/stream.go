@@ -26,7 +26,8 @@ type Stream struct {
 	sessions    map[uint32]*Session // protocol 2's others
 	multiplexed bool                // speaks protocol 2
 	closing     bool                // the client is to be cut off
-	leaving     bool                // the client has closed its side: it waits for nothing
+	leaving     bool                // the client has closed its side: it waits for no lock
+	hurried     bool                // and its carrier for no request that is postponed
 	last        bool                // it has been told of its last turn
 	skipping    bool                // the rest of a line that was too long is passed over
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
@@ -461,12 +462,12 @@ func (st *Stream) early() time.Duration {
 
 // HangUp is called when the client has closed its side: it stands in no queue
 // any more, and gets the replies to what it has sent. stays tells whether the
-// carrier waits until they are there; else Advance gives all.
+// carrier waits for those that are postponed; else Advance gives all.
 func (st *Stream) HangUp(stays bool) {
 	if st.leaving {
 		return
 	}
-	st.leaving = true
+	st.leaving, st.hurried = true, !stays
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.main.wait != nil {
@@ -477,7 +478,7 @@ func (st *Stream) HangUp(stays bool) {
 			st.ready = append(st.ready, s)
 		}
 	}
-	if p := st.postponed; p != nil && !(stays && p.known != nil) {
+	if p := st.postponed; p != nil && st.hurried {
 		st.ready = append(st.ready, p.session)
 	}
 	st.woken.Store(len(st.ready) > 0)
