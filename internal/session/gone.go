@@ -28,16 +28,17 @@ const (
 // holds what it holds until it reads, or for ever.
 const lingering = time.Second
 
-// othersAreGone tells whether a request about a lock that so many held, if that is
-// known, is postponed because one of them is gone. It is asked when a request has
-// been in vain, or before one that counts the holders takes effect: made again
-// when it has, it would tell a count that was never true when it got the lock.
-// Those who ask all the time have no look for each request, see Turn.
-func (s *Session) othersAreGone(kind shard.Kind, name []byte, count int) bool {
-	return s.stream.turn.Looks > 0 && !s.stream.hurried && s.look(kind, name, count)
+// othersAreGone tells whether a request about a lock is postponed because somebody
+// is gone who holds it, or is the first who waits for it and keeps others back.
+// About an exclusive lock it is asked when a request has been in vain, but about a
+// shared one before the request takes effect: made again when it has, it would
+// tell a count that was never true when it got the lock. Those who ask all the
+// time have no look for each request, see Turn.
+func (s *Session) othersAreGone(kind shard.Kind, name []byte) bool {
+	return s.stream.turn.Looks > 0 && !s.stream.hurried && s.look(kind, name)
 }
 
-func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
+func (s *Session) look(kind shard.Kind, name []byte) bool {
 	st, t := s.stream, s.stream.turn
 	if t.asked >= maxAsked {
 		return false
@@ -47,13 +48,13 @@ func (s *Session) look(kind shard.Kind, name []byte, count int) bool {
 	}
 	t.holders, t.carriers = t.holders[:0], t.carriers[:0]
 	if kind == shard.Shared {
-		t.holders = s.hub.locks.SharedHolders(name, t.holders)
+		t.holders = s.hub.locks.Ahead(name, t.holders)
 	} else if id := s.hub.locks.Holder(name); id != 0 {
 		t.holders = append(t.holders, id)
 	}
 	t.asked += max(1, len(t.holders))
-	changed := len(t.holders) < min(count, maxLook) // somebody has ended since
-	known := t.holders[:0]                          // whose carriers are asked
+	changed := kind == shard.Exclusive && len(t.holders) == 0 // whoever was in the way has ended since
+	known := t.holders[:0]                                    // whose carriers are asked
 	for _, id := range t.holders {
 		if c, lingers := s.hub.carrierOf(id); c == nil {
 			changed = true

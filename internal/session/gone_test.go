@@ -159,6 +159,30 @@ func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
 	}
 }
 
+// Who is gone and was the first to wait for a shared lock keeps nobody from it.
+func TestFirstInLineIsGone(t *testing.T) {
+	for _, request := range []string{"sgl 5 x\n", "sgw 5 0 x\n"} {
+		_, network, all := party(3, 100)
+		a, b, c := all[0], all[1], all[2]
+		advance(a, "sg x\n")
+		advance(c, "sgw 1 1000 x\n")
+		if out, next := advance(b, request); !strings.HasPrefix(out, "0 Shared") || next != Idle {
+			t.Errorf("while somebody waits: %q, next is %d", out, next)
+		}
+		network.gone[c.carrier] = true
+		b.turn.Begin(100)
+		if out, next := advance(b, request); out != "" || next != Waiting {
+			t.Errorf("%q, next is %d", out, next)
+		}
+		c.Close()
+		if out, next := advance(b, ""); out != "2 Shared Lock Get Success: x\n" || next != Idle {
+			t.Errorf("%q, next is %d", out, next)
+		}
+		a.Close()
+		b.Close()
+	}
+}
+
 // A client that closes its side waits for who is gone, if its carrier stays: also
 // with what it asks after that, but for no lock.
 func TestHalfClosedWaitsForWhoIsGone(t *testing.T) {
@@ -266,13 +290,11 @@ func TestHolderEndsBeforeTheLook(t *testing.T) {
 	a, b := all[0], all[1]
 	defer b.Close()
 	advance(a, "sg x\n")
-	for _, kind := range []shard.Kind{shard.Exclusive, shard.Shared} {
-		if !b.main.othersAreGone(kind, []byte("nobody"), 1) || !b.Settles() {
-			t.Errorf("%v: a lock that was in the way, and is not, is not asked for again", kind)
-		}
-		b.endPostponed()
-		b.Settle(nil)
+	if !b.main.othersAreGone(shard.Exclusive, []byte("nobody")) || !b.Settles() {
+		t.Error("a lock that was in the way, and is not, is not asked for again")
 	}
+	b.endPostponed()
+	b.Settle(nil)
 	h.network = &ender{partition: network, end: a}
 	if out, next := advance(b, "sg x\n"); out != "1 Shared Lock Get Success: x\n" || next != Idle {
 		t.Errorf("%q, next is %d", out, next)

@@ -15,8 +15,8 @@ import (
 func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
 	g, outcome := s.hub.locks.Get(&s.owner, name)
 	s.granted(g)
-	if outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1) {
-		s.hub.locks.Uncount(shard.Exclusive, name, outcome, true)
+	if outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name) {
+		s.hub.locks.Uncount(name, true)
 		outcome = shard.Waiting
 	}
 	return g, outcome
@@ -30,8 +30,8 @@ func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	switch {
 	case outcome == shard.Waiting:
 		s.waitFor(shard.Exclusive, name, due)
-	case outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1):
-		s.hub.locks.Uncount(shard.Exclusive, name, outcome, false)
+	case outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name):
+		s.hub.locks.Uncount(name, false)
 		outcome = shard.Waiting
 	}
 	return g, outcome
@@ -43,8 +43,8 @@ func (s *Session) release(name []byte) bool { return s.hub.locks.Release(&s.owne
 // that when it is postponed.
 func (s *Session) inspect(name []byte) (held, known bool) {
 	held = s.hub.locks.Inspect(name)
-	if held && s.othersAreGone(shard.Exclusive, name, 1) {
-		s.hub.locks.UncountInspect(shard.Exclusive, name)
+	if held && s.othersAreGone(shard.Exclusive, name) {
+		s.hub.locks.UncountInspect(name)
 		return false, false
 	}
 	return held, true
@@ -52,7 +52,7 @@ func (s *Session) inspect(name []byte) (held, known bool) {
 
 // getShared acquires the shared lock name, whoever else holds it.
 func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
-	if s.othersAreGone(shard.Shared, name, 0) {
+	if s.othersAreGone(shard.Shared, name) {
 		return shard.Grant{}, shard.Waiting
 	}
 	return s.hub.locks.GetShared(&s.owner, name)
@@ -60,7 +60,7 @@ func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
 
 // getSharedLimit acquires the shared lock name while fewer than limit hold it.
 func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.Outcome) {
-	if s.othersAreGone(shard.Shared, name, 0) {
+	if s.othersAreGone(shard.Shared, name) {
 		return shard.Grant{}, shard.Waiting
 	}
 	return s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
@@ -68,7 +68,7 @@ func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.
 
 // getSharedWait is the same, but waits in the queue for some milliseconds.
 func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, shard.Outcome) {
-	if s.othersAreGone(shard.Shared, name, 0) {
+	if s.othersAreGone(shard.Shared, name) {
 		return shard.Grant{}, shard.Waiting
 	}
 	due := s.patience(ms)
@@ -84,12 +84,10 @@ func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseSh
 // inspectShared returns how many hold the shared lock name; it does not know
 // that when it is postponed.
 func (s *Session) inspectShared(name []byte) (count int, known bool) {
-	count = s.hub.locks.InspectShared(name)
-	if count > 0 && s.othersAreGone(shard.Shared, name, count) {
-		s.hub.locks.UncountInspect(shard.Shared, name)
+	if s.othersAreGone(shard.Shared, name) {
 		return 0, false
 	}
-	return count, true
+	return s.hub.locks.InspectShared(name), true
 }
 
 // token returns the fencing token of the exclusive lock name, if the session

@@ -323,7 +323,7 @@ func testModel(t *testing.T, names *rapid.Generator[string]) {
 					t.Fatalf("holders of %s: %v, want %v", short(n), found, w.shared[n])
 				}
 				room := rapid.IntRange(0, 5).Draw(t, "room")
-				some := w.set.SharedHolders([]byte(n), make([]uint32, 1, 1+room))[1:]
+				some := w.set.Ahead([]byte(n), make([]uint32, 1, 1+room))[1:]
 				if !slices.Equal(some, w.shared[n][:min(room, len(w.shared[n]))]) {
 					t.Fatalf("%d holders of %s: %v, want those of %v", room, short(n), some, w.shared[n])
 				}

@@ -38,20 +38,21 @@ func (s *Shard) recordRequestLocked(k Kind, out Outcome, plain bool) {
 	s.recordLocked(k, out.event())
 }
 
-// Uncount takes back what was counted for a request for a lock, plain for Get
-// and GetShared, that its caller is about to make again: both count as one.
-func (t *Set) Uncount(k Kind, name []byte, out Outcome, plain bool) {
+// Uncount takes back what was counted for a request for an exclusive lock that was
+// refused, plain for Get, and that its caller is about to make again: both count as
+// one.
+func (t *Set) Uncount(name []byte, plain bool) {
 	s, _ := t.lock(name)
 	defer s.mu.Unlock()
-	s.counts[k][out.event()]--
+	s.counts[Exclusive][Refused.event()]--
 	if plain {
-		s.counts[k][asked]--
+		s.counts[Exclusive][asked]--
 	}
 }
 
-// UncountInspect does the same for Inspect and InspectShared.
-func (t *Set) UncountInspect(k Kind, name []byte) {
+// UncountInspect does the same for Inspect.
+func (t *Set) UncountInspect(name []byte) {
 	s, _ := t.lock(name)
 	defer s.mu.Unlock()
-	s.counts[k][inspected]--
+	s.counts[Exclusive][inspected]--
 }

@@ -216,14 +216,18 @@ func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
 	return ok
 }
 
-// SharedHolders appends the IDs of those who hold the shared lock name, in the
-// order in which they got it, as far as into has room. It counts as nothing.
-func (t *Set) SharedHolders(name []byte, into []uint32) []uint32 {
+// Ahead appends the IDs of those who may keep others from the shared lock name, as
+// far as into has room: its holders, in the order in which they got it, and the
+// first of those who wait for it. It counts as nothing.
+func (t *Set) Ahead(name []byte, into []uint32) []uint32 {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	if lock := s.findSharedLocked(hash, name); lock != 0 {
 		for ref := s.shared.at(lock).first; ref != 0 && len(into) < cap(into); ref = s.holds.at(ref).next {
 			into = append(into, s.holds.at(ref).owner)
+		}
+		if ref := s.shared.at(lock).queue; ref != 0 && len(into) < cap(into) {
+			into = append(into, s.waiters.at(ref).owner)
 		}
 	}
 	return into

@@ -226,9 +226,9 @@ func TestWalkWhileHoldersComeAndGo(t *testing.T) {
 	}
 }
 
-// As many as there is room for, in the order of their grants, behind what was
-// there.
-func TestSharedHolders(t *testing.T) {
+// As many as there is room for, in the order of their grants and then the first who
+// waits, behind what was there.
+func TestAhead(t *testing.T) {
 	name := []byte("room")
 	set, owners := holders(5, "room")
 	set.ReleaseShared(owners[2], name)
@@ -244,16 +244,26 @@ func TestSharedHolders(t *testing.T) {
 		{make([]uint32, 0, 5), "[1 3 4 5 2]"},
 		{make([]uint32, 0, 50), "[1 3 4 5 2]"},
 	} {
-		if got := fmt.Sprint(set.SharedHolders(name, c.into)); got != c.want {
+		if got := fmt.Sprint(set.Ahead(name, c.into)); got != c.want {
 			t.Errorf("with room for %d: %s, want %s", cap(c.into), got, c.want)
 		}
 	}
+	for id := range uint32(2) {
+		if _, out := set.GetSharedWait(&Owner{ID: 90 + id}, name, 1, 1000); out != Waiting {
+			t.Fatal(out)
+		}
+	}
+	for room, want := range map[int]string{5: "[1 3 4 5 2]", 6: "[1 3 4 5 2 90]", 50: "[1 3 4 5 2 90]"} {
+		if got := fmt.Sprint(set.Ahead(name, make([]uint32, 0, room))); got != want {
+			t.Errorf("with room for %d, while some wait: %s, want %s", room, got, want)
+		}
+	}
 	get(set, owners[1], []byte("exclusive"))
-	if got := set.SharedHolders([]byte("exclusive"), make([]uint32, 0, 5)); len(got) > 0 {
+	if got := set.Ahead([]byte("exclusive"), make([]uint32, 0, 5)); len(got) > 0 {
 		t.Errorf("%v hold a lock that is not shared", got)
 	}
 	into := make([]uint32, 0, 5)
-	if n := testing.AllocsPerRun(100, func() { set.SharedHolders(name, into) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { set.Ahead(name, into) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
