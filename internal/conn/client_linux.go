@@ -135,6 +135,9 @@ func (c *client) read() {
 		c.hungUp = true
 		c.stream.HangUp(true)
 		c.goOn()
+		if !c.ended && c.next == session.Waiting {
+			_ = c.watch(0) // its end is known, and would be an event until it is answered
+		}
 	default:
 		c.loop.traffic.in.Add(uint64(n))
 		if bytes.IndexByte(c.loop.in[:n], '\n') < n-1 {

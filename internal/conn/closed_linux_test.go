@@ -144,22 +144,26 @@ func TestClosedIsClosed(t *testing.T) {
 	}
 }
 
-// What a client has sent behind a request it may have sent after a look of the
-// same turn at somebody who was there then.
-func TestClosedDuringATurn(t *testing.T) {
-	h := NewServer(testConfig())
-	l := still(t, h, 1)[0]
-	var all []*client
-	var ends []int
-	for range 3 {
+// clients gives a loop some clients, whose other ends it returns, too.
+func clients(t *testing.T, l *loop, n int) (all []*client, ends []int) {
+	t.Helper()
+	for range n {
 		pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.letIn(pair[1], Unix)
-		ends = append(ends, pair[0])
-		all = append(all, l.clients[len(l.clients)-1])
+		all, ends = append(all, l.clients[len(l.clients)-1]), append(ends, pair[0])
 	}
+	return all, ends
+}
+
+// What a client has sent behind a request it may have sent after a look of the
+// same turn at somebody who was there then.
+func TestClosedDuringATurn(t *testing.T) {
+	h := NewServer(testConfig())
+	l := still(t, h, 1)[0]
+	all, ends := clients(t, l, 3)
 	write(ends[0], []byte("g x\n"))
 	l.turn()
 	l.shared.Begin(looksEach)
@@ -180,4 +184,34 @@ func TestClosedDuringATurn(t *testing.T) {
 	for h.Connections() > 0 {
 		l.turn()
 	}
+}
+
+// A client that has closed its side and waits for who is gone is no event: its
+// loop would do nothing else.
+func TestHalfClosedIsNoEvent(t *testing.T) {
+	cfg := testConfig()
+	cfg.Session.Postpone = time.Minute
+	h := NewServer(cfg)
+	l := still(t, h, 1)[0]
+	all, ends := clients(t, l, 2)
+	write(ends[0], []byte("g x\n"))
+	l.turn()
+	syscall.Close(ends[0])
+	write(ends[1], []byte("i x\n"))
+	syscall.Shutdown(ends[1], syscall.SHUT_WR)
+	l.shared.Begin(looksEach)
+	all[1].lastEvent(syscall.EPOLLIN | syscall.EPOLLRDHUP)
+	for _, ev := range l.events[:epollWait(l.epoll, l.events[:])] {
+		if l.clientOf(ev) == all[1] {
+			t.Errorf("events %#x", ev.Events)
+		}
+	}
+	for h.Connections() > 0 {
+		l.turn()
+	}
+	reply := make([]byte, 100)
+	if n, _ := read(ends[1], reply); string(reply[:n]) != "0 Lock Not Locked: x\n" {
+		t.Errorf("%q", reply[:n])
+	}
+	syscall.Close(ends[1])
 }
