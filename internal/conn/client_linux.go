@@ -92,7 +92,7 @@ func goneFromLoops(carriers []session.Carrier) int {
 
 // woken goes on when something that the client waited for is decided.
 func (c *client) woken() {
-	if !c.gone && !c.ended && !c.blocked { // resume goes on, too
+	if !c.ended && !c.blocked { // resume goes on, too
 		c.goOn()
 	}
 }

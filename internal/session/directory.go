@@ -40,7 +40,7 @@ type peer struct {
 	text    atomic.Pointer[string]  // the address, once somebody has asked for it
 	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
 
-	lingers    atomic.Uint64          // until when nobody waits for its end, by the clock's nanoseconds
+	lingers    atomic.Uint64          // of session 0: until when nobody waits for its client's end, by the clock's nanoseconds
 	registered atomic.Pointer[string] // nil when it is not registered
 	number     uint64                 // of its registration; guarded
 	watchers   map[*Session]struct{}  // to be told of its end; guarded

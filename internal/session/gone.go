@@ -56,10 +56,10 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 	changed := kind == shard.Exclusive && len(t.holders) == 0 // whoever was in the way has ended since
 	known := t.holders[:0]                                    // whose carriers are asked
 	for _, id := range t.holders {
-		if c, lingers := s.hub.carrierOf(id); c == nil {
+		if other := s.hub.streamOf(id); other == nil {
 			changed = true
-		} else if c != st.carrier && !lingers && !slices.Contains(t.there, c) {
-			known, t.carriers = append(known, id), append(t.carriers, c)
+		} else if other != st && s.hub.clock.nanoseconds() >= other.main.peer.lingers.Load() && !slices.Contains(t.there, other.carrier) {
+			known, t.carriers = append(known, id), append(t.carriers, other.carrier)
 		}
 	}
 	gone := slices.Index(t.carriers, t.gone)
@@ -80,8 +80,8 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 	}
 	if !s.postpone(s.hub.cfg.Postpone) {
 		if p := st.postponed; !changed && p != nil && !p.until.IsZero() { // it has had its time
-			if other := s.hub.directory.peer(known[gone]); other != nil {
-				other.lingers.Store(s.hub.clock.nanoseconds() + uint64(lingering))
+			if other := s.hub.streamOf(known[gone]); other != nil {
+				other.main.peer.lingers.Store(s.hub.clock.nanoseconds() + uint64(lingering))
 			}
 		}
 		return false
@@ -96,14 +96,12 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 	return true
 }
 
-// carrierOf returns the carrier of an owner's stream, or nil when that is gone,
-// and whether it has been waited for in vain.
-func (h *Hub) carrierOf(id uint32) (c Carrier, lingers bool) {
+// streamOf returns an owner's stream, or nil when that is gone.
+func (h *Hub) streamOf(id uint32) *Stream {
 	if p := h.directory.peer(id); p != nil {
 		if s := p.session.Load(); s != nil {
-			until := p.lingers.Load()
-			return s.stream.carrier, until > 0 && h.clock.nanoseconds() < until
+			return s.stream
 		}
 	}
-	return nil, false
+	return nil
 }

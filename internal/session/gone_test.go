@@ -348,14 +348,17 @@ func TestNobodyIsKeptByWhoDoesNotEnd(t *testing.T) {
 	})
 }
 
-// Who is gone and does not end delays one request, and not each.
+// Who is gone and does not end delays one request, and not each, however many
+// sessions it has.
 func TestWhoDoesNotEndDelaysOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, network, all := party(2, 100)
 		a, b := all[0], all[1]
 		defer a.Close()
 		defer b.Close()
-		advance(a, "g x\n")
+		advance(a, "hello 2\n1 g x\n")
+		time.Sleep(time.Millisecond) // until the token's time
+		advance(a, "2 g y\n")
 		network.gone[a.carrier] = true
 		for range 2 {
 			if out, next := advance(b, "g x\n"); out != "" || next != Waiting {
@@ -364,7 +367,7 @@ func TestWhoDoesNotEndDelaysOnce(t *testing.T) {
 			time.Sleep(DefaultPostpone)
 			synctest.Wait()
 			for range 3 {
-				if out, next := advance(b, "i x\n"); !strings.HasSuffix(out, "1 Lock Is Locked: x\n") || next != Idle {
+				if out, next := advance(b, "i x\ni y\n"); !strings.HasSuffix(out, "1 Lock Is Locked: x\n1 Lock Is Locked: y\n") || next != Idle {
 					t.Errorf("%q, next is %d", out, next)
 				}
 			}
