@@ -1,6 +1,7 @@
 package session
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -14,14 +15,18 @@ import (
 // are asked whether their clients are gone. If one is, the request is postponed
 // until that one's session has ended.
 
-// maxLook is about how many holders of a shared lock is asked, maxThere about how
-// many of those that are there a turn remembers not to ask again, and maxAsked
-// about how many of those in the way a turn finds out.
+// maxLook is about how many holders of a shared lock is asked, maxThere how many
+// holders of exclusive locks that are there a turn remembers not to ask again, and
+// maxAsked about how many of those in the way it finds out.
 const (
 	maxLook  = 64
 	maxThere = 16
 	maxAsked = 128
 )
+
+// lookSeed is for the hashes by which a turn remembers shared locks. If two locks
+// ever had the same, one would not be looked at.
+var lookSeed = maphash.MakeSeed()
 
 // lingering is for how long nobody waits for the end of one who is gone and has
 // not ended in time: a client that does not read may have closed its side, and
@@ -40,6 +45,12 @@ func (s *Session) othersAreGone(kind shard.Kind, name []byte) bool {
 
 func (s *Session) look(kind shard.Kind, name []byte) bool {
 	st, t := s.stream, s.stream.turn
+	hash := uint64(0)
+	if kind == shard.Shared {
+		if hash = maphash.Bytes(lookSeed, name); hash == t.shared {
+			return false
+		}
+	}
 	if t.asked >= maxAsked {
 		return false
 	}
@@ -58,7 +69,7 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 	for _, id := range t.holders {
 		if other := s.hub.streamOf(id); other == nil {
 			changed = true
-		} else if other != st && s.hub.clock.nanoseconds() >= other.main.peer.lingers.Load() && !slices.Contains(t.there, other.carrier) {
+		} else if other != st && !other.lingers() && !slices.Contains(t.there, other.carrier) {
 			known, t.carriers = append(known, id), append(t.carriers, other.carrier)
 		}
 	}
@@ -70,12 +81,17 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 		}
 		// Who has ended since may have been looked at by another's descriptor.
 		changed = slices.ContainsFunc(known, func(id uint32) bool { return s.hub.directory.peer(id) == nil })
-		if !changed && gone < 0 && len(t.there) < maxThere {
+	}
+	allThere := !changed && gone < 0
+	if allThere {
+		if kind == shard.Shared {
+			t.shared = hash
+		} else if len(t.there) < maxThere {
 			t.there = append(t.there, t.carriers...)
 		}
 	}
 	clear(t.carriers)
-	if !changed && gone < 0 {
+	if allThere {
 		return false
 	}
 	if !s.postpone(s.hub.cfg.Postpone) {
@@ -104,4 +120,10 @@ func (h *Hub) streamOf(id uint32) *Stream {
 		}
 	}
 	return nil
+}
+
+// lingers tells whether the end of a stream's client has been waited for in vain.
+func (st *Stream) lingers() bool {
+	until := st.main.peer.lingers.Load()
+	return until > 0 && st.hub.clock.nanoseconds() < until
 }

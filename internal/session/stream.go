@@ -60,7 +60,8 @@ type Turn struct {
 	asked    int      // holders that have been found out to be in the way
 	holders  []uint32 // for one look
 	carriers []Carrier
-	there    []Carrier // that have been looked at, and whose clients are there
+	there    []Carrier // of holders of exclusive locks that have been looked at and are there
+	shared   uint64    // the hash of the shared lock looked at last whose holders are all there; 0: none
 	gone     Carrier   // whose client is gone, as the last look at such a one has found; nil: none
 }
 
@@ -74,7 +75,7 @@ func (t *Turn) Begin(looks int) {
 // behind another one may have been sent after the look.
 func (t *Turn) Forget() {
 	clear(t.there)
-	t.there = t.there[:0]
+	t.there, t.shared = t.there[:0], 0
 }
 
 // Begin makes a zero stream that of a client at an address.
