@@ -43,6 +43,7 @@ func (s *Session) othersAreGone(kind shard.Kind, name []byte) bool {
 	return s.stream.turn.Looks > 0 && !s.stream.hurried && s.look(kind, name)
 }
 
+//go:noinline
 func (s *Session) look(kind shard.Kind, name []byte) bool {
 	st, t := s.stream, s.stream.turn
 	hash := uint64(0)
