@@ -83,11 +83,21 @@ func goneFromLoops(carriers []session.Carrier) int {
 		fd := int32(-1) // which poll passes over
 		if c, ok := carrier.(*client); ok {
 			fd = c.fd
+			if c.loop.calling.Load() == c && c.transport != Unix {
+				settleSocket(fd)
+			}
 		}
 		fds = append(fds, pollFD{fd: fd, events: pollRDHUP})
 	}
 	poll(fds)
 	return slices.IndexFunc(fds, func(p pollFD) bool { return p.revents != 0 })
+}
+
+// call notes that a system call about the client comes next, for goneFromLoops.
+func (c *client) call() {
+	if l := c.loop; l.calling.Load() != c { // a store costs more
+		l.calling.Store(c)
+	}
 }
 
 // woken goes on when something that the client waited for is decided.
@@ -121,6 +131,7 @@ func (c *client) work() {
 // read takes one turn's worth of input. It does so also while the client waits
 // for a lock: as long as any input is unread, its end comes behind that.
 func (c *client) read() {
+	c.call()
 	n, errno := read(int(c.fd), c.loop.in)
 	switch {
 	case errno == syscall.EINTR:
@@ -304,6 +315,7 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	if len(out) == 0 {
 		return 0, true
 	}
+	c.call()
 	n, errno := write(int(c.fd), out)
 	switch errno {
 	case 0:

@@ -70,7 +70,7 @@ func TestClosedIsClosed(t *testing.T) {
 	if testing.Short() {
 		rounds = 200
 	}
-	for _, loops := range []int{1, 2, 3} {
+	for _, loops := range []int{1, 2, 4} {
 		for _, network := range []string{"tcp", "unix"} {
 			t.Run(fmt.Sprintf("%s/%d", network, loops), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(loops))
@@ -214,4 +214,28 @@ func TestHalfClosedIsNoEvent(t *testing.T) {
 		t.Errorf("%q", reply[:n])
 	}
 	syscall.Close(ends[1])
+}
+
+// While a loop may be within a call about a client's socket, whoever looks at that
+// client knows it: the kernel may have put its end aside.
+func TestCallsAreKnown(t *testing.T) {
+	h := NewServer(testConfig())
+	l := still(t, h, 1)[0]
+	all, ends := clients(t, l, 3)
+	write(ends[1], []byte("g x\n"))
+	all[1].read()
+	if l.calling.Load() != all[1] {
+		t.Error("a read is not known")
+	}
+	l.calling.Store(nil)
+	all[2].send([]byte("1 pong\n"))
+	if l.calling.Load() != all[2] {
+		t.Error("a write is not known")
+	}
+	for _, fd := range ends {
+		syscall.Close(fd)
+	}
+	for h.Connections() > 0 {
+		l.turn()
+	}
 }

@@ -176,6 +176,8 @@ type loop struct {
 	ended   chan struct{}
 	load    int // connections; guarded by roster.mu
 
+	calling atomic.Pointer[client] // whom the last system call is about that takes a socket for itself
+
 	mu     sync.Mutex // guards tasks and closed
 	tasks  []task
 	closed bool // wake is no eventfd of ours any more

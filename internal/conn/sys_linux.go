@@ -66,6 +66,16 @@ func poll(fds []pollFD) {
 		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 }
 
+// settleSocket has the kernel take in what has come for a TCP socket. While another
+// thread is within a call about it, such as the write of a reply that the client
+// has already, packets are put aside until that call returns, also the one that
+// ends the connection, and poll does not tell of it. Asking how much input there is
+// waits for that, which is short, unless the other thread has lost its processor.
+func settleSocket(fd int32) {
+	var input int32
+	syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCINQ, uintptr(unsafe.Pointer(&input)))
+}
+
 func eventfd() (int, error) {
 	fd, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errno != 0 {
