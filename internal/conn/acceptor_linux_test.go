@@ -173,11 +173,11 @@ func TestAcceptsAreBounded(t *testing.T) {
 		there--
 		return -1, syscall.ECONNABORTED // one that has gone again
 	}}
-	d := &acceptor{loop: l, quota: 1, fd: 0}
+	a := &acceptor{loop: l, quota: 1, fd: 0}
 	turns := func(n int) (all []int) {
 		for range n {
 			calls = 0
-			d.work()
+			a.work()
 			all = append(all, calls)
 		}
 		return all

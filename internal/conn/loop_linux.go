@@ -321,9 +321,9 @@ func (l *loop) run() {
 	tasks := l.tasks
 	l.mu.Unlock()
 	// Nobody is to wait for it.
-	for _, d := range l.acceptors {
-		if d != nil {
-			d.end(net.ErrClosed)
+	for _, a := range l.acceptors {
+		if a != nil {
+			a.end(net.ErrClosed)
 		}
 	}
 	if l.asked != nil {
@@ -380,8 +380,8 @@ func (l *loop) turn() bool {
 			}
 		} else if ev.Fd == wakePlace {
 			l.readTasks()
-		} else if d := l.acceptorOf(ev); d != nil {
-			d.work()
+		} else if a := l.acceptorOf(ev); a != nil {
+			a.work()
 			behind = true
 		}
 	}

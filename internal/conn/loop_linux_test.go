@@ -77,19 +77,15 @@ func TestConnectionsThatCannotBeWatched(t *testing.T) {
 func TestNobodyPartsAfterTheCut(t *testing.T) {
 	h := NewServer(testConfig())
 	l := still(t, h, 1)[0]
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(pair[0])
-	l.letIn(pair[1], Unix)
-	c := l.clients[0]
+	all, ends := clients(t, l, 1)
+	c := all[0]
+	defer syscall.Close(ends[0])
 	const some = 1500 // takes more than one turn to release
 	var in []byte
 	for i := range some {
 		in = fmt.Appendf(in, "g %d\n", i)
 	}
-	write(pair[0], in)
+	write(ends[0], in)
 	for c.stream.Held() < some {
 		l.turn()
 	}

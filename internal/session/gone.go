@@ -55,25 +55,8 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 	if t.asked >= maxAsked {
 		return false
 	}
-	if t.holders == nil {
-		t.holders, t.carriers = make([]uint32, 0, maxLook), make([]Carrier, 0, maxLook)
-	}
-	t.holders, t.carriers = t.holders[:0], t.carriers[:0]
-	if kind == shard.Shared {
-		t.holders = s.hub.locks.Ahead(name, t.holders)
-	} else if id := s.hub.locks.Holder(name); id != 0 {
-		t.holders = append(t.holders, id)
-	}
-	t.asked += max(1, len(t.holders))
-	changed := kind == shard.Exclusive && len(t.holders) == 0 // whoever was in the way has ended since
-	known := t.holders[:0]                                    // whose carriers are asked
-	for _, id := range t.holders {
-		if other := s.hub.streamOf(id); other == nil {
-			changed = true
-		} else if other != st && !other.lingers() && !slices.Contains(t.there, other.carrier) {
-			known, t.carriers = append(known, id), append(t.carriers, other.carrier)
-		}
-	}
+	known, changed := s.inTheWay(kind, name)
+	defer clear(t.carriers)
 	gone := slices.Index(t.carriers, t.gone)
 	if !changed && gone < 0 && len(known) > 0 {
 		t.Looks--
@@ -83,20 +66,16 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 		// Who has ended since may have been looked at by another's descriptor.
 		changed = slices.ContainsFunc(known, func(id uint32) bool { return s.hub.directory.peer(id) == nil })
 	}
-	allThere := !changed && gone < 0
-	if allThere {
+	if !changed && gone < 0 { // all are there
 		if kind == shard.Shared {
 			t.shared = hash
 		} else if len(t.there) < maxThere {
 			t.there = append(t.there, t.carriers...)
 		}
-	}
-	clear(t.carriers)
-	if allThere {
 		return false
 	}
 	if !s.postpone(s.hub.cfg.Postpone) {
-		if p := st.postponed; !changed && p != nil && !p.until.IsZero() { // it has had its time
+		if !changed && !st.postponed.until.IsZero() { // it has had its time
 			if other := s.hub.streamOf(known[gone]); other != nil {
 				other.main.peer.lingers.Store(s.hub.clock.nanoseconds() + uint64(lingering))
 			}
@@ -111,6 +90,33 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 		st.post(s) // the time has come already
 	}
 	return true
+}
+
+// inTheWay finds out for look who is in the way of a request, and may be gone: their
+// IDs, and in the same order their carriers in the turn. changed tells that somebody
+// was, and has ended since. What it returns is good until the next one.
+func (s *Session) inTheWay(kind shard.Kind, name []byte) (ids []uint32, changed bool) {
+	t := s.stream.turn
+	if t.holders == nil {
+		t.holders, t.carriers = make([]uint32, 0, maxLook), make([]Carrier, 0, maxLook)
+	}
+	t.holders, t.carriers = t.holders[:0], t.carriers[:0]
+	if kind == shard.Shared {
+		t.holders = s.hub.locks.Ahead(name, t.holders)
+	} else if id := s.hub.locks.Holder(name); id != 0 {
+		t.holders = append(t.holders, id)
+	}
+	t.asked += max(1, len(t.holders))
+	changed = kind == shard.Exclusive && len(t.holders) == 0
+	ids = t.holders[:0]
+	for _, id := range t.holders {
+		if other := s.hub.streamOf(id); other == nil {
+			changed = true
+		} else if other != s.stream && !other.lingers() && !slices.Contains(t.there, other.carrier) {
+			ids, t.carriers = append(ids, id), append(t.carriers, other.carrier)
+		}
+	}
+	return ids, changed
 }
 
 // streamOf returns an owner's stream, or nil when that is gone.
