@@ -118,7 +118,7 @@ func FuzzParseReply(f *testing.F) {
 			}
 		}
 		isEnd(line, "mark")
-		refused(string(line))
+		refused([][]byte{line}, dump)
 	})
 }
 

@@ -130,7 +130,7 @@ func (l *Lock) release(ctx context.Context) error {
 		return err
 	}
 	if err := m.wait(ctx, s); err != nil {
-		return fmt.Errorf("lockd: release %q: %w", l.name, err)
+		return err
 	}
 	err := s.err
 	if err == nil || !errors.Is(err, ErrLost) {
@@ -219,7 +219,7 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 					if _, err := l.connection(ctx); errors.Is(err, ErrLost) {
 						return nil, err
 					}
-					return nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, context.DeadlineExceeded)
+					return nil, fmt.Errorf("lockd: %s %q: %w", v, name, context.DeadlineExceeded)
 				}
 			}
 			until = begun.Add(wait)

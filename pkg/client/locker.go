@@ -399,7 +399,7 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 		sent := err == nil
 		if sent {
 			if err := m.wait(ctx, s); err != nil {
-				return nil, nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, err)
+				return nil, nil, err
 			}
 			if s.err == ErrTooManySessions {
 				m.put(s) // and it asks for no more, see start

@@ -262,10 +262,12 @@ func (m *mux) again(s *session, v *verb, name string) error {
 type arguments struct {
 	n     [3]uint64
 	count int
+
+	lines *lines // where the lines of a reply of many go
 }
 
 func (m *mux) askLocked(s *session, v *verb, a arguments, name string) {
-	s.verb, s.name, s.most = v, name, v.most
+	s.verb, s.name, s.most, s.lines = v, name, v.most, a.lines
 	if v.most == 0 {
 		s.most = int64(a.n[0])
 	}
@@ -308,7 +310,7 @@ func (m *mux) put(s *session) {
 func (m *mux) putLocked(s *session) {
 	refused := s.err == ErrTooManySessions
 	s.state.Store(quiet)
-	s.verb, s.name, s.err, s.granted = nil, "", nil, false
+	s.verb, s.name, s.lines, s.err, s.granted = nil, "", nil, nil, false
 	switch {
 	case s.number == 0:
 	case refused:
@@ -319,10 +321,13 @@ func (m *mux) putLocked(s *session) {
 	}
 }
 
-// wait waits for the answer. If it returns an error, which is the context's,
-// the session is gone: the mux ends the wait on the server, and releases what
-// it was granted all the same.
+// wait waits for the answer. If it returns an error, which is the context's or
+// about the lines that come before, the session is gone: the mux ends the wait on
+// the server, and releases what it was granted all the same.
 func (m *mux) wait(ctx context.Context, s *session) error {
+	if s.lines != nil {
+		return m.waitPassing(ctx, s)
+	}
 	if ctx.Done() == nil {
 		<-s.done
 		return nil
@@ -332,14 +337,59 @@ func (m *mux) wait(ctx context.Context, s *session) error {
 		return nil
 	case <-ctx.Done():
 	}
+	late := s.interrupted(ctx)
 	if m.forsake(s) {
-		return ctx.Err()
+		return late
 	}
 	<-s.done // it was answered at the same moment
 	if s.err == nil && s.verb.undo != nil {
 		m.undo(s)
-		return ctx.Err()
+		return late
 	}
+	return nil
+}
+
+// waitPassing waits for the answer, and passes on the lines that come before it.
+// If the mux ends when some were passed on, that is an error, too: the call must
+// not be repeated.
+func (m *mux) waitPassing(ctx context.Context, s *session) error {
+	lines := s.lines
+	answered, good := false, false
+	defer func() { // also if what the lines are passed to panics
+		switch {
+		case good:
+		case answered:
+			m.put(s)
+		case m.forsake(s):
+			lines.drop()
+		default: // it was answered at the same moment
+			<-s.done
+			m.put(s)
+		}
+	}()
+	for passed := false; !answered; {
+		select {
+		case <-lines.some:
+		case <-s.done:
+			answered = true
+		case <-ctx.Done():
+			return s.interrupted(ctx)
+		}
+		ended := answered && errors.Is(s.err, ErrLost)
+		switch {
+		case ended && passed:
+			return s.err
+		case ended:
+			lines.clear()
+			continue
+		}
+		any, err := lines.passOn()
+		if err != nil {
+			return err
+		}
+		passed = passed || any
+	}
+	good = true
 	return nil
 }
 
@@ -387,7 +437,12 @@ func (m *mux) read() error {
 		if s == nil {
 			return notAsked(line)
 		}
-		switch s.state.Load() {
+		state := s.state.Load()
+		if (state == calling || state == forsaken) && s.lines != nil && hasPrefix(rest, wire.Item) {
+			s.lines.add(rest[len(wire.Item):])
+			continue
+		}
+		switch state {
 		case calling:
 			r, err := parseAnswer(rest, s.verb, s.name, s.most)
 			if err != nil {
