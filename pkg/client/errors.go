@@ -99,6 +99,25 @@ func (e *lostError) Error() string {
 
 func (e *lostError) Unwrap() []error { return []error{ErrLost, e.cause} }
 
+// besides returns err, and another one besides. What err says already is not
+// said twice.
+func besides(err, other error) error {
+	switch {
+	case other == nil:
+		return err
+	case err == nil:
+		return other
+	case strings.Contains(err.Error(), other.Error()):
+		return &besidesError{err, other}
+	}
+	return errors.Join(err, other)
+}
+
+type besidesError struct{ err, other error }
+
+func (e *besidesError) Error() string   { return e.err.Error() }
+func (e *besidesError) Unwrap() []error { return []error{e.err, e.other} }
+
 // unreachable is an ErrUnreachable, and says why in that error's own words.
 type unreachable struct{ error }
 

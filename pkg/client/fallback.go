@@ -258,9 +258,26 @@ func (p *oldPool) acquire(ctx context.Context, m *mux, v *verb, limit int, name 
 	case limit > 0:
 		return nil, ErrNoSharedLimits
 	}
-	c, err := p.take(ctx, m)
+	c, n, err := p.ask(ctx, m, v, name)
 	if err != nil {
 		return nil, err
+	}
+	return &Lock{name: name, number: n, shared: v == getShared, old: p, client: c}, nil
+}
+
+func (p *oldPool) inspect(ctx context.Context, m *mux, v *verb, name string) (int, error) {
+	c, n, err := p.ask(ctx, m, v, name)
+	if err == nil {
+		p.put(c, true)
+	}
+	return int(n), err
+}
+
+// ask takes a client and asks. It keeps it if there is an error.
+func (p *oldPool) ask(ctx context.Context, m *mux, v *verb, name string) (*Client, int64, error) {
+	c, err := p.take(ctx, m)
+	if err != nil {
+		return nil, 0, err
 	}
 	n, err := c.ask(ctx, v, name)
 	if err != nil {
@@ -268,9 +285,9 @@ func (p *oldPool) acquire(ctx context.Context, m *mux, v *verb, limit int, name 
 		if errors.Is(err, ErrLost) && c.answered.Load() {
 			p.drop() // the others are likely to have ended with that one
 		}
-		return nil, err
+		return nil, 0, err
 	}
-	return &Lock{name: name, number: n, shared: v == getShared, old: p, client: c}, nil
+	return c, n, nil
 }
 
 // release releases a lock, by the end of its connection if all else fails.

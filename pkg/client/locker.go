@@ -221,15 +221,15 @@ func (l *Locker) Ready(ctx context.Context) error {
 }
 
 // Missing waits for a connection and tells which features its server is too
-// old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens. It is
-// empty if the server speaks protocol 2. The methods that need one of them
-// return that error.
+// old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook,
+// ErrNoKick. It is empty if the server speaks protocol 2, which may be too old for
+// the last two all the same. The methods that need one of them return that error.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 	m, err := l.connection(ctx)
 	if err != nil || !m.old {
 		return nil, err
 	}
-	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens}, nil
+	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick}, nil
 }
 
 // run keeps one connection up.
@@ -424,6 +424,54 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 			return nil, nil, err
 		}
 	}
+}
+
+// Inspect tells whether anybody, this Locker included, holds the exclusive lock
+// name. The answer may be out of date when it arrives. It waits for a connection,
+// and asks again over the next one, as Acquire does. It works with all servers.
+func (l *Locker) Inspect(ctx context.Context, name string) (bool, error) {
+	n, err := l.inspect(ctx, inspect, name)
+	return n > 0, err
+}
+
+// InspectShared returns how many hold the shared lock name, as Inspect does; lockd
+// for Node.js does not tell and always says 0.
+func (l *Locker) InspectShared(ctx context.Context, name string) (int, error) {
+	return l.inspect(ctx, inspectShared, name)
+}
+
+func (l *Locker) inspect(ctx context.Context, v *verb, name string) (int, error) {
+	name, err := l.check(name)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		m, s, err := l.call(ctx, v, arguments{}, name, true)
+		if err != nil {
+			return 0, err
+		}
+		if s != nil {
+			n, err := int(s.n), s.err
+			m.put(s)
+			return n, err
+		}
+		n, err := l.old.inspect(ctx, m, v, name)
+		if err, again := l.afterOld(ctx, err); !again {
+			return n, err
+		}
+	}
+}
+
+// afterOld tells whether to ask an old server again, after this came of it, and if
+// not, what to return.
+func (l *Locker) afterOld(ctx context.Context, err error) (last error, again bool) {
+	switch {
+	case l.opts.FailFast || !errors.Is(err, ErrLost) || l.old.hopeless():
+		return err, false
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w; waiting for the next one: %w", err, ctx.Err()), false
+	}
+	return nil, true
 }
 
 // check folds a name and refuses what must not be sent.

@@ -82,15 +82,19 @@ func overLookers(t *testing.T, f func(t *testing.T, l looker, answer func(reques
 		l, accept := scriptedLocker(t, client.LockerOptions{})
 		s := accept()
 		f(t, lockerLooker{l}, func(request string, lines []string, last string) {
-			s.expect("1 " + request)
+			got, err := s.r.ReadString('\n')
+			number, ok := strings.CutSuffix(got, " "+request+"\n")
+			if err != nil || !ok {
+				t.Fatalf("server got %q, %v; want %q", got, err, request)
+			}
 			if last == "" {
 				verb, _, _ := strings.Cut(request, " ")
 				last = "0 Invalid Command: " + verb
 			}
 			for _, line := range lines {
-				s.reply("1 - " + line + "\n")
+				s.reply(number + " - " + line + "\n")
 			}
-			s.reply("1 " + last + "\n")
+			s.reply(number + " " + last + "\n")
 		})
 	})
 }
@@ -373,13 +377,25 @@ func TestLookPrefixSlowly(t *testing.T) {
 	s.reply("1 1 End\n")
 	release()
 
-	// The session is free again.
-	go func() {
-		_, err := l.Look(ctx, "x")
-		errs <- err
-	}()
-	s.expect("2 look x")
-	s.reply("2 1 End\n")
+	// Its session is free again: two are enough for two at a time.
+	for range 2 {
+		go func() {
+			_, err := l.Look(ctx, "x")
+			errs <- err
+		}()
+	}
+	var numbers []string
+	for range 2 {
+		request, err := s.r.ReadString('\n')
+		must(t, err)
+		number, _, _ := strings.Cut(request, " look x")
+		numbers = append(numbers, number)
+	}
+	if slices.Sort(numbers); !slices.Equal(numbers, []string{"1", "2"}) {
+		t.Errorf("sessions %q", numbers)
+	}
+	s.reply("1 1 End\n2 1 End\n")
+	must(t, <-errs)
 	must(t, <-errs)
 }
 

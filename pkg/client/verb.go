@@ -61,11 +61,11 @@ const (
 var (
 	get     = &verb{word: wire.Get, most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: exclusive, undo: release}
 	release = &verb{word: wire.Release, most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: exclusive}
-	inspect = &verb{word: wire.Inspect, most: 1, yes: wire.IsLocked, no: wire.NotLocked}
+	inspect = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
 
 	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, deed: "acquire", effect: acquires, space: shared, undo: releaseShared}
 	releaseShared = &verb{word: wire.ReleaseShared, most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: shared}
-	inspectShared = &verb{word: wire.InspectShared, most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
+	inspectShared = &verb{word: wire.InspectShared, deed: "inspect", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
 
 	dump       = &verb{word: wire.Dump}
 	dumpShared = &verb{word: wire.DumpShared}
