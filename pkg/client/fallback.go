@@ -21,6 +21,7 @@ type oldPool struct {
 	most   int
 	period time.Duration // in which a client asks whether the server is there
 	outage time.Duration // after which there is no waiting for a connection
+	news   *news
 
 	mu     sync.Mutex // guards what follows
 	idle   []*Client  // holding nothing
@@ -37,12 +38,13 @@ type oldPool struct {
 	changed chan struct{}        // closes when those that wait have to look again
 }
 
-func newOldPool(o *LockerOptions) *oldPool {
+func newOldPool(o *LockerOptions, to target) *oldPool {
 	return &oldPool{
 		opts:    o.Options,
 		most:    o.OldConnections,
 		period:  max(o.ReadTimeout/2, 0),
 		outage:  o.outage(),
+		news:    newNews(o, to),
 		open:    make(map[*Client]struct{}),
 		trying:  make(map[*Client]struct{}),
 		backoff: newBackoff(o),
@@ -167,8 +169,20 @@ func (p *oldPool) connectLocked() (*Client, error) {
 // failure tells nothing new.
 func (p *oldPool) tried(c *Client, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	defer p.wakeLocked()
+	failed := p.triedLocked(c, err)
+	pause, outage := time.Until(p.next), time.Since(p.down)
+	p.wakeLocked()
+	p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.news.over()
+	case failed:
+		p.news.failed(err, pause, outage)
+	}
+}
+
+// triedLocked tells whether it was a failure that has a pause behind it.
+func (p *oldPool) triedLocked(c *Client, err error) (failed bool) {
 	_, since := p.trying[c]
 	delete(p.trying, c)
 	switch {
@@ -194,7 +208,9 @@ func (p *oldPool) tried(c *Client, err error) {
 		p.failure, p.next = err, time.Now().Add(p.backoff.pause())
 		p.atOnce = 1
 		clear(p.trying)
+		return true
 	}
+	return false
 }
 
 // wakeLocked has those that wait look again.

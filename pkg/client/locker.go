@@ -78,7 +78,11 @@ type LockerOptions struct {
 	MaxOutage time.Duration
 
 	// Logger is told when a connection is made, cannot be made, or is lost, a
-	// line each. Nil means that nobody is.
+	// line each. If it is nil, slog.Default() is told about outages in which calls
+	// would wait in silence: that the server has not been reached for a second,
+	// once a minute as long as that goes on, and when it is over. With FailFast
+	// or MaxOutage nobody is, since the calls' errors say it.
+	// slog.New(slog.DiscardHandler) keeps quiet whatever happens.
 	Logger *slog.Logger
 }
 
@@ -122,9 +126,6 @@ func (o *LockerOptions) complete() error {
 	if o.FailFast {
 		o.MaxOutage = 0
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	return nil
 }
 
@@ -161,6 +162,7 @@ func (o *LockerOptions) outage() time.Duration {
 type Locker struct {
 	opts   LockerOptions
 	target target
+	news   *news
 	old    *oldPool
 
 	muxes []atomic.Pointer[mux] // nil where there is no connection now
@@ -190,10 +192,11 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 	l := &Locker{
 		opts:    opts,
 		target:  to,
+		news:    newNews(&opts, to),
 		muxes:   make([]atomic.Pointer[mux], opts.Connections),
 		changed: make(chan struct{}),
 		down:    time.Now(),
-		old:     newOldPool(&opts),
+		old:     newOldPool(&opts, to),
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range l.muxes {
@@ -234,17 +237,16 @@ func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 
 // run keeps one connection up.
 func (l *Locker) run(i int) {
-	log := l.opts.Logger.With("target", l.target.String())
 	backoff := newBackoff(&l.opts)
 	for {
-		news := "lockd: cannot connect"
 		m, err := l.connect()
-		if err == nil {
+		made := err == nil
+		if made {
 			begun := time.Now()
 			unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
 			l.muxes[i].Store(m)
 			l.tell(nil)
-			log.Info("lockd: connected", "protocol", m.protocol())
+			l.news.connected(m.protocol())
 			m.run(func(cause error) {
 				err = cause
 				l.muxes[i].Store(nil)
@@ -255,7 +257,6 @@ func (l *Locker) run(i int) {
 				l.old.drop()
 			}
 			backoff.stood(time.Since(begun))
-			news = "lockd: connection lost"
 		} else {
 			l.tell(err)
 		}
@@ -263,7 +264,11 @@ func (l *Locker) run(i int) {
 			return
 		}
 		pause := backoff.pause()
-		log.Warn(news, "err", err, "retry_in", pause)
+		if made {
+			l.news.lost(err, pause)
+		} else {
+			l.news.failed(err, pause, l.outage())
+		}
 		select {
 		case <-l.ctx.Done():
 			return
@@ -306,6 +311,16 @@ func (l *Locker) tell(err error) {
 	}
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// outage is for how long there has been no connection.
+func (l *Locker) outage() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down.IsZero() {
+		return 0
+	}
+	return time.Since(l.down)
 }
 
 // connection returns a connection, any of those that stand. If there is none, it
