@@ -49,7 +49,10 @@ type Client struct {
 	// server has replied for the first time, or why it never did. It is called
 	// before Close returns, with no mutex held.
 	tried    func(*Client, error)
-	answered atomic.Bool // the server has replied
+	answered atomic.Bool // the server has replied, and to more than a name
+
+	// note is what oldPool had it register last, behind its name.
+	note string
 
 	connected chan struct{}
 	lost      chan struct{}
@@ -301,7 +304,11 @@ func (c *Client) run(ctx context.Context) {
 	}
 	c.transport = t
 	close(c.connected)
-	<-c.turn
+	if opts := c.opts; opts.Name != "" {
+		c.send(c.newUnwatched(iam, registration(opts.Name, "", opts.MaxLine))) // in the first turn
+	} else {
+		<-c.turn
+	}
 	c.startBeating()
 
 	err = c.readReplies(t)
@@ -375,7 +382,7 @@ func (c *Client) readReplies(t transport) error {
 			undo = c.account(call, r)
 		}
 		c.watch.met()
-		if !c.answered.Load() {
+		if call.verb != iam && !c.answered.Load() {
 			c.answered.Store(true)
 			if c.tried != nil {
 				c.tried(c, nil)

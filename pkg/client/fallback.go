@@ -274,7 +274,7 @@ func (p *oldPool) acquire(ctx context.Context, m *mux, v *verb, limit int, name 
 	case limit > 0:
 		return nil, ErrNoSharedLimits
 	}
-	c, n, err := p.ask(ctx, m, v, name)
+	c, n, err := p.ask(ctx, m, v, name, noteOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -282,20 +282,25 @@ func (p *oldPool) acquire(ctx context.Context, m *mux, v *verb, limit int, name 
 }
 
 func (p *oldPool) inspect(ctx context.Context, m *mux, v *verb, name string) (int, error) {
-	c, n, err := p.ask(ctx, m, v, name)
+	c, n, err := p.ask(ctx, m, v, name, "")
 	if err == nil {
 		p.put(c, true)
 	}
 	return int(n), err
 }
 
-// ask takes a client and asks. It keeps it if there is an error.
-func (p *oldPool) ask(ctx context.Context, m *mux, v *verb, name string) (*Client, int64, error) {
+// ask takes a client, registers the note, and asks. It keeps it if there is an
+// error.
+func (p *oldPool) ask(ctx context.Context, m *mux, v *verb, name, note string) (*Client, int64, error) {
 	c, err := p.take(ctx, m)
 	if err != nil {
 		return nil, 0, err
 	}
-	n, err := c.ask(ctx, v, name)
+	err = c.register(ctx, note)
+	var n int64
+	if err == nil {
+		n, err = c.ask(ctx, v, name)
+	}
 	if err != nil {
 		p.put(c, true) // a Get that was given up is undone, see Client
 		if errors.Is(err, ErrLost) && c.answered.Load() {
@@ -304,6 +309,21 @@ func (p *oldPool) ask(ctx context.Context, m *mux, v *verb, name string) (*Clien
 		return nil, 0, err
 	}
 	return c, n, nil
+}
+
+// register registers a note, unless it is registered already. A server that
+// registers nobody is no failure.
+func (c *Client) register(ctx context.Context, note string) error {
+	if note == c.note {
+		return nil
+	}
+	c.note = "\n" // no note: nobody knows, until the server says so
+	_, err := c.ask(ctx, iam, registration(c.opts.Name, note, c.opts.MaxLine))
+	if ctx.Err() != nil || errors.Is(err, ErrLost) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	c.note = note
+	return nil
 }
 
 // release releases a lock, by the end of its connection if all else fails.

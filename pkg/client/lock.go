@@ -218,7 +218,7 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 	isShared := v.space == shared
 	for {
 		var until time.Time // when the server's wait should be over
-		var a arguments
+		a := arguments{note: noteOf(ctx)}
 		if limit > 0 {
 			a.n[0], a.count = uint64(limit), 1
 		}

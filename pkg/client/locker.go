@@ -37,6 +37,11 @@ type LockerOptions struct {
 	// MaxLine bounds a whole request: a name may be about 45 bytes shorter.
 	Options
 
+	// Anonymous makes the Locker register no name, in place of ProcessName(), so
+	// that the server shows addresses. Notes are shown all the same, see
+	// WithNote. It excludes Name.
+	Anonymous bool
+
 	// Connections is how many connections share the work. Zero means 1, which
 	// is enough for most.
 	Connections int
@@ -87,6 +92,12 @@ type LockerOptions struct {
 }
 
 func (o *LockerOptions) complete() error {
+	switch {
+	case o.Anonymous && o.Name != "":
+		return errors.New("lockd: LockerOptions.Anonymous and Name are both set")
+	case !o.Anonymous && o.Name == "":
+		o.Name = ProcessName()
+	}
 	if o.ReadTimeout == 0 {
 		o.ReadTimeout = defaultLockerTimeout
 	}
@@ -296,7 +307,7 @@ func (l *Locker) connect() (*mux, error) {
 		}
 		return nil, err
 	}
-	return newMux(t, old, l.opts.Sessions, l.opts.ReadTimeout), nil
+	return newMux(t, old, &l.opts), nil
 }
 
 // tell wakes those that wait for a connection.

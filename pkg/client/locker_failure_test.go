@@ -489,6 +489,7 @@ func scriptedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, fu
 	t.Helper()
 	listener := listen(t)
 	opts.Target = listener.Addr().String()
+	opts.Anonymous = opts.Name == ""
 	l := locker(t, opts)
 	return l, func() *script {
 		t.Helper()
@@ -510,6 +511,7 @@ func pipedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, func(
 		conns <- far
 		return near, nil
 	}
+	opts.Anonymous = opts.Name == ""
 	l := locker(t, opts)
 	return l, func() *script {
 		t.Helper()

@@ -39,17 +39,8 @@ func (f *full) dial(context.Context) (net.Conn, error) {
 		return f.refuse(near, far)
 	}
 	f.ends.Store(far, nil)
-	replies := map[string]string{
-		"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
-	}
 	go func() {
-		lineByLine(far, func(line string) string {
-			verb, name, _ := strings.Cut(line, " ")
-			if replies[verb] == "" {
-				return ""
-			}
-			return replies[verb] + name + "\n"
-		})
+		lineByLine(far, oldReply)
 		if f.ends.Delete(far); !first {
 			f.there.Add(-1)
 		}

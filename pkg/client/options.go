@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"time"
@@ -39,6 +40,13 @@ type Options struct {
 	// Target is a ws:// address, the WebSocket handshake is made over the
 	// connection; else it carries lines.
 	Dial func(ctx context.Context) (net.Conn, error)
+
+	// Name is what the server shows to those who ask who holds a lock, and who
+	// waits for one; it is registered right after connecting. Several clients may
+	// have the same. A server that is told to register nobody is no failure. It
+	// is a name as those of locks are, of at most 255 bytes. Empty means none; a
+	// Locker then takes ProcessName(), unless it is to be Anonymous.
+	Name string
 
 	// ConnectTimeout bounds connecting, a WebSocket's handshake included.
 	// Zero means 5 seconds, a negative value no bound.
@@ -89,6 +97,14 @@ func (o Options) withDefaults() (Options, target, error) {
 	if o.ReadTimeout == 0 {
 		o.ReadTimeout = defaultReadTimeout
 	}
+	name, err := fold(o.Name)
+	switch {
+	case err != nil:
+		return o, target{}, errors.New("lockd: Options.Name contains a line break")
+	case len(name) > maxName:
+		return o, target{}, fmt.Errorf("lockd: Options.Name is longer than %d bytes", maxName)
+	}
+	o.Name = name
 	switch {
 	case o.MaxLine == 0:
 		o.MaxLine = defaultMaxLine

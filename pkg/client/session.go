@@ -20,6 +20,11 @@ type session struct {
 
 	lines *lines // what comes before the answer; nil: nothing does
 
+	// asides are the replies that come before the answer and that nobody waits
+	// for: of registering the session's note, and of taking that back. Those who
+	// ask add to it, and the goroutine that reads takes away.
+	asides atomic.Int32
+
 	// The answer. For the caller once done has a value, for which it has room.
 	n    int64
 	err  error
@@ -28,6 +33,8 @@ type session struct {
 	// What becomes of an abandoned call. Guarded by the mux's mutex.
 	stage   stage
 	granted bool // there is something to release
+
+	noted bool // it has registered a note; guarded by the mux's mutex
 }
 
 // interrupted returns the error of a call that its context has ended.
