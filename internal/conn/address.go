@@ -18,7 +18,16 @@ func address(c net.Conn, t Transport) session.Address {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return ipAddress(a.AddrPort())
 	}
-	return localAddress(t)
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+		c = w.NetConn()
+	}
+	var p session.Process
+	if u, ok := c.(*net.UnixConn); ok {
+		if raw, err := u.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { p = processOf(int(fd)) })
+		}
+	}
+	return localAddress(t, p)
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on
@@ -27,10 +36,11 @@ func ipAddress(a netip.AddrPort) session.Address {
 	return session.Address{IP: netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}
 }
 
-// localAddress stands for the next client of a transport without addresses.
-func localAddress(t Transport) session.Address {
+// localAddress stands for the next client of a transport without addresses,
+// which is a process, if that is known.
+func localAddress(t Transport, p session.Process) session.Address {
 	if t == WebSocket {
 		t = Unix
 	}
-	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10)}
+	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10), Process: p}
 }

@@ -88,6 +88,10 @@ func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 // Address returns what stands for the client in replies.
 func (st *Stream) Address() string { return st.main.peer.addr() }
 
+// Process returns which process the client is, if it has connected to a unix
+// socket and the system tells; else nil.
+func (st *Stream) Process() Process { return st.main.peer.process() }
+
 // Held returns how many locks the client's session 0 holds, of both kinds.
 func (st *Stream) Held() int { return st.main.owner.Held() }
 
