@@ -293,7 +293,7 @@ func (d *daemon) seek(want string) string {
 
 func TestSignalDrains(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		d := start(t, nil, "-t", anyPort, "--admin", anyPort, "--drain-timeout", "1h")
 		idle := dial(t, "tcp", d.addr("tcp"))
 		idle.ask("i a", "0 Lock Not Locked: a")

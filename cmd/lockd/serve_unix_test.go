@@ -140,12 +140,41 @@ func TestLogReaderStalls(t *testing.T) {
 	}
 }
 
+// TestHangupStopsNothing: it comes from those who want files read again, and
+// from terminals that are closed. Not even one while the server drains counts as
+// the second signal.
+func TestHangupStopsNothing(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--drain-timeout", "1h")
+	holder := dial(t, "tcp", d.addr("tcp"))
+	holder.ask("g a", "1 Lock Get Success: a")
+	for range 2 {
+		d.cmd.Process.Signal(syscall.SIGHUP)
+		if line := d.line(); !strings.Contains(line, `level=INFO msg="there is nothing to read again: going on" signal=hangup`) {
+			t.Errorf("log line %q", line)
+		}
+	}
+	holder.ask("g a", "1 Lock Get Success: a")
+	dial(t, "tcp", d.addr("tcp")).ask("g a", "0 Lock Get Failure: a")
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	d.seek("waiting for clients")
+	for range 3 {
+		d.cmd.Process.Signal(syscall.SIGHUP)
+		holder.ask("g a", "1 Lock Get Success: a")
+	}
+	holder.ask("r a", "1 Lock Release Success: a")
+	holder.ended()
+	if code, log := d.wait(); code != 0 || strings.Contains(log, "cutting") || !strings.Contains(log, "stopped") {
+		t.Errorf("exit code %d, log %q", code, log)
+	}
+}
+
 func TestServeKeepsIgnoredHangups(t *testing.T) {
 	t.Parallel()
 	d := startWith(t, exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "-", binary, "-t", anyPort, "--admin", "off"))
 	d.cmd.Process.Signal(syscall.SIGHUP)
 	dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
-	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "signal=terminated") {
+	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "signal=terminated") || strings.Contains(log, "hangup") {
 		t.Errorf("exit code %d, log %q", code, log)
 	}
 }
