@@ -38,7 +38,8 @@ type serveCmd struct {
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
 	DrainTimeout    time.Duration `placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
-	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Write the process's number and the port, a line each. Refuses to start when another live server has it."`
+	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
+	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
 	Verbose         bool          `short:"v" group:"Running" help:"Log connections, too."`
 }
@@ -101,7 +102,7 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
-	var pid pidFile
+	var pid *pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
 			return err
@@ -112,7 +113,7 @@ func (c *serveCmd) Run() error {
 		return flagError(err)
 	}
 	if c.PidFile != "" {
-		if err := pid.write(port(s.Addrs())); err != nil {
+		if err := pid.write(c.PidFileFormat, port(s.Addrs())); err != nil {
 			now, stop := context.WithCancel(context.Background())
 			stop()
 			s.Shutdown(now) // for its sockets to go
