@@ -3,73 +3,20 @@ package conn
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nylen/lockd/internal/session"
 )
-
-// logLines is a log whose lines tests wait for.
-type logLines struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, string(p))
-	return len(p), nil
-}
-
-// with returns the lines with a text.
-func (l *logLines) with(text string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.lines {
-		if strings.Contains(line, text) {
-			found = append(found, line)
-		}
-	}
-	return found
-}
-
-// await waits until there are n lines with a text.
-func (l *logLines) await(t *testing.T, text string, n int) []string {
-	t.Helper()
-	for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
-		if found := l.with(text); len(found) >= n {
-			return found
-		}
-	}
-	t.Fatalf("no %d lines with %q in %q", n, text, l.with(""))
-	return nil
-}
-
-// logTo has a server log everything, as JSON.
-func logTo(cfg *Config) *logLines {
-	lines := new(logLines)
-	cfg.Logger = slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return lines
-}
-
-func drainNow(h *Server) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	h.Drain(ctx)
-}
 
 // connectFromChild makes this program, run again, a client.
 const connectFromChild = "LOCKD_TEST_CONNECT"
@@ -98,19 +45,10 @@ func TestProcessOfUnixSocket(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("no credentials here, or not all of them")
 	}
-	for _, own := range []bool{true, false} {
+	for _, loops := range []bool{true, false} {
 		cfg := testConfig()
 		log := logTo(&cfg)
-		h := NewServer(cfg)
-		path := filepath.Join(t.TempDir(), "s")
-		inner, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := NewListener(inner, cfg.Logger)
-		l.own = own
-		served := make(chan error, 1)
-		go func() { served <- h.Serve(l) }()
+		path, end := serveUnix(t, NewServer(cfg), loops)
 
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), connectFromChild+"="+path)
@@ -143,9 +81,7 @@ func TestProcessOfUnixSocket(t *testing.T) {
 		stdin.Close()
 		child.Wait()
 		check(log.await(t, `"msg":"disconnected"`, 1)[0]) // though it is gone
-		l.Close()
-		<-served
-		drainNow(h)
+		end()
 	}
 }
 
