@@ -646,6 +646,8 @@ func TestRunTakesNoLateReply(t *testing.T) {
 			switch verb, name, _ := strings.Cut(line, " "); verb {
 			case "i":
 				return "0 Lock Not Locked: " + name + "\n", false
+			case "iam":
+				return "1 ok\n", false
 			case "hello":
 				late = "2 lockd 0.1.0\n"
 			case "g":
@@ -754,6 +756,8 @@ func oldServer(t *testing.T, eol string) string {
 			case verb == "r" && h == c:
 				delete(holder, name)
 				fmt.Fprintf(c, "1 Lock Release Success: %s\n", name)
+			case verb == "iam":
+				io.WriteString(c, "1 ok\n")
 			case verb == "sg":
 				fmt.Fprintf(c, "1 Shared Lock Get Success: %s\n", name)
 			case verb == "sr":
@@ -806,8 +810,8 @@ func runWithAnOldServer(t *testing.T, addr string) {
 	patient.ends2("hi\n")
 }
 
-// modern speaks of protocol 2 what lockd run needs, and leaves the rest to
-// answer.
+// modern speaks of protocol 2 what lockd run needs, knows no newer requests, and
+// leaves the rest to answer.
 func modern(answer func(request string) (reply string)) func() func(string) (string, bool) {
 	return func() func(string) (string, bool) {
 		return func(line string) (string, bool) {
@@ -818,6 +822,12 @@ func modern(answer func(request string) (reply string)) func() func(string) (str
 				return "1 pong\n", false
 			case "hello":
 				return "2 lockd test\n", false
+			}
+			switch words := strings.Fields(line); words[1] {
+			case "iam":
+				return words[0] + " 1 ok\n", false
+			case "look":
+				return words[0] + " 0 Invalid Command: look\n", false
 			}
 			return answer(line), false
 		}
@@ -911,6 +921,8 @@ func TestRunPollsOn(t *testing.T) {
 					slow = false
 				}
 				return "0 Lock Not Locked: " + name + "\n", false
+			case verb == "iam":
+				return "1 ok\n", false
 			case verb == "r":
 				return "1 Lock Release Success: " + name + "\n", false
 			case verb != "g":
