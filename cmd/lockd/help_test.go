@@ -63,7 +63,7 @@ Try it, with lockd running in another terminal:
 			t.Errorf("%s: $LOCKD_SERVER in %s", command, first)
 		}
 		for _, name := range []string{"$LOCKD_NAME", "$LOCKD_TOKEN", "$LOCKD_SHARED", "$LOCKD_WAIT", "$LOCKD_JSON", "$LOCKD_EMPTY_NAME", "$LOCKD_RATE"} {
-			if strings.Contains(first, name) {
+			if strings.Contains(first, name+")") {
 				t.Errorf("%s: the environment sets %s", command, name)
 			}
 		}

@@ -452,17 +452,6 @@ func TestRunWhenTheServerIsKilled(t *testing.T) {
 			r.ends(128 + 9)
 		})
 	}
-	t.Run("while waiting", func(t *testing.T) {
-		t.Parallel()
-		d := serveForRun(t)
-		c := dial(t, "tcp", d.addr("tcp"))
-		c.ask("g name", "1 Lock Get Success: name")
-		r := begin(t, d, "name", "--", "echo", "wrong")
-		await(t, func() bool { return strings.Contains(stats(c), "command_gw: 1\n") })
-		d.stop(syscall.SIGKILL)
-		r.ends(69)
-		r.complains("connection lost")
-	})
 }
 
 // stats reads the counters up to the one of waits, which has to be there.
@@ -732,13 +721,33 @@ func TestRunIsRefused(t *testing.T) {
 // oldServer speaks of protocol 1 what lockd run needs, and is silent on the
 // rest. glockd ends one of its lines with \r\n.
 func oldServer(t *testing.T, eol string) string {
-	listener, err := net.Listen("tcp", anyPort)
+	addr := free(t)
+	oldServerAt(t, addr, eol)
+	return addr
+}
+
+// oldServerAt gives it an address, and locks that somebody else holds. To stop it
+// ends its connections, too.
+func oldServerAt(t *testing.T, addr, eol string, held ...string) (stop func()) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() })
 	var mu sync.Mutex
+	var conns []net.Conn
+	stop = func() {
+		listener.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+	t.Cleanup(stop)
 	holder := make(map[string]net.Conn)
+	for _, name := range held {
+		holder[name], _ = net.Pipe()
+	}
 	serve := func(c net.Conn) {
 		for in := bufio.NewScanner(c); in.Scan(); {
 			verb, name, _ := strings.Cut(in.Text(), " ")
@@ -773,10 +782,13 @@ func oldServer(t *testing.T, eol string) string {
 			if err != nil {
 				return
 			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
 			go serve(c)
 		}
 	}()
-	return listener.Addr().String()
+	return stop
 }
 
 func TestRunWithAnOldServer(t *testing.T) {
