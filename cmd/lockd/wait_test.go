@@ -36,8 +36,15 @@ func serveAt(t *testing.T, addr string) *daemon {
 
 // log is what a lockd run says, which can be read while it says it.
 type log struct {
-	mu  sync.Mutex
-	all bytes.Buffer
+	mu    sync.Mutex
+	all   bytes.Buffer
+	ended chan struct{}
+}
+
+// whole returns all of it, when the command has ended.
+func (l *log) whole() string {
+	<-l.ended
+	return l.String()
 }
 
 func (l *log) Write(p []byte) (int, error) {
@@ -59,10 +66,9 @@ func logged(t *testing.T, server string, args ...string) (*runner, *log) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := new(log)
-	copied := make(chan struct{})
+	l := &log{ended: make(chan struct{})}
 	go func() {
-		defer close(copied)
+		defer close(l.ended)
 		io.Copy(l, r)
 		r.Close()
 	}()
@@ -70,7 +76,7 @@ func logged(t *testing.T, server string, args ...string) (*runner, *log) {
 	w.Close()
 	t.Cleanup(func() {
 		run.cmd.Process.Kill()
-		<-copied
+		<-l.ended
 	})
 	return run, l
 }
@@ -151,7 +157,7 @@ func TestRunWaitsThroughARestart(t *testing.T) {
 				dial(t, "tcp", addr).ask(ask, want)
 				io.WriteString(r.in, "go\n")
 				r.ends(0)
-				if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "lockd: "+addr+" is back, after ") {
+				if got := log.whole(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "lockd: "+addr+" is back, after ") {
 					t.Errorf("stderr %q", got)
 				}
 			})
@@ -242,7 +248,7 @@ func TestRunWaitsThroughARestartOfAnOldServer(t *testing.T) {
 	await(t, func() bool { return strings.Contains(log.String(), "; waiting for it, and then for \"name\"\n") })
 	oldServerAt(t, addr, "\r\n")
 	r.ends2("hi\n")
-	if !strings.Contains(log.String(), addr+" is back, after ") {
+	if !strings.Contains(log.whole(), addr+" is back, after ") {
 		t.Errorf("stderr %q", log.String())
 	}
 }
@@ -269,7 +275,7 @@ func TestRunDoesNotWaitForTheServerForEver(t *testing.T) {
 			queued(t, addr, "name", 1)
 			d.stop(syscall.SIGKILL)
 			r.ends(69)
-			if want := "lockd: cannot reach " + addr + ": " + test.want + "\n"; !strings.HasSuffix(log.String(), want) {
+			if want := "lockd: cannot reach " + addr + ": " + test.want + "\n"; !strings.HasSuffix(log.whole(), want) {
 				t.Errorf("stderr %q, want %q at its end", log.String(), want)
 			}
 		})
@@ -279,7 +285,7 @@ func TestRunDoesNotWaitForTheServerForEver(t *testing.T) {
 		addr := free(t)
 		r, log := logged(t, addr, "name", "--wait", "0", "--wait-for-server", "500ms", "--", "echo", "wrong")
 		r.ends(69)
-		if want := "lockd: cannot reach " + addr + ": connection refused; waited 500ms for it\n"; log.String() != want {
+		if want := "lockd: cannot reach " + addr + ": connection refused; waited 500ms for it\n"; log.whole() != want {
 			t.Errorf("stderr %q, want %q", log.String(), want)
 		}
 	})
@@ -298,7 +304,7 @@ func TestRunDoesNotWaitForTheServerForEver(t *testing.T) {
 		})
 		r, log := logged(t, mute, "name", "--wait-for-server", "300ms", "--", "echo", "wrong")
 		r.ends(69)
-		if want := "lockd: " + mute + ": no answer within 300ms; waited 300ms for it\n"; log.String() != want {
+		if want := "lockd: " + mute + ": no answer within 300ms; waited 300ms for it\n"; log.whole() != want {
 			t.Errorf("stderr %q, want %q", log.String(), want)
 		}
 	})
