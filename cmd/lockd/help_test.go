@@ -18,7 +18,7 @@ Try it, with lockd running in another terminal:
 
     printf 'g foo\nq\n' | nc -N 127.0.0.1 9999
 `,
-		"serve": "--drain-timeout", "run": "--kill-after", "inspect": "nobody does", "dump": "holders", "who": "clients",
+		"serve": "--drain-timeout", "run": "--kill-after", "inspect": "neither is", "dump": "NAME*", "kick": "--yes", "who": "clients",
 		"stats": "--json", "ping": "rtt_ms", "bench": "redis://", "help": "[<command>]", "version": "version",
 	}
 	_, overview, _ := run("help")

@@ -8,11 +8,6 @@ import (
 	"unicode/utf8"
 )
 
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
 // canRedraw tells whether what a terminal shows can be replaced, which takes
 // more than one on which lines just follow each other.
 func canRedraw(f *os.File) bool { return isTerminal(f) && os.Getenv("TERM") != "dumb" }

@@ -8,6 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// isTerminal tells whether a file is one, which /dev/null is not.
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
+
 // terminalSize returns how many columns and rows a terminal has, or a guess.
 func terminalSize(f *os.File) (columns, rows int) {
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)

@@ -210,7 +210,7 @@ func (n *waitNews) say(ctx context.Context) said {
 		why := n.w.explain(cause)
 		s.texts = []string{"lockd: " + why + "; waiting for it, and then for " + name, "lockd: " + why + "; waiting for it"}
 		if n.terminal {
-			s.texts = []string{"lockd: " + why + "; waiting for it, for " + ago(time.Since(since))}
+			s.texts = []string{"lockd: " + why + "; waiting for it, " + ago(time.Since(since)) + " so far"}
 		}
 	case forRate:
 		s.texts = []string{fmt.Sprintf("lockd: waiting for the rate of %s, which opens in %s", name, ago(time.Until(opens)+time.Second-1))}
