@@ -61,6 +61,17 @@ so that a store can refuse who comes late. It runs in a process group of its
 own, to which TERM, INT, HUP, QUIT, USR1, USR2, TSTP, CONT and WINCH are
 forwarded. On a terminal that group gets the terminal while the command runs.
 
+While it waits, stderr tells for whom: who holds the lock, since when, and how
+many wait before. On a terminal that is one line, which goes away, in a log a
+line now and then. (lockd inspect NAME tells more.) Others see this process as
+USER@HOST PID COMMAND, or --name in place of COMMAND; no arguments.
+
+Who waits holds nothing, so a restart of the server takes nothing away: lockd
+run connects again, and waits on at the end of the line. --wait is the time over
+all, from when the server was reached first. A server that is not there at the
+start is an error at once, unless --wait-for-server says for how long it may be
+away.
+
 The lock is released when the command ends. What it leaves running in the
 background is left alone, and goes on without the lock.
 
@@ -77,7 +88,8 @@ Exit codes:
 	128+N    signal N ended the command
 	1 or -E  the lock, or the rate, was not to be had in time
 	2        wrong usage
-	69       the server cannot be reached, refused, or was lost before the start
+	69       the server cannot be reached, refused, or was away when the time
+	         of --wait or --wait-for-server was up
 	126      the command cannot be executed
 	127      the command was not found
 

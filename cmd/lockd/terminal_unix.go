@@ -22,3 +22,9 @@ func terminalSize(f *os.File) (columns, rows int) {
 	}
 	return int(size.Col), int(size.Row)
 }
+
+// inForeground tells whether this process is, among those that share a terminal.
+func inForeground(f *os.File) bool {
+	group, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp() // else it is not the terminal of a shell
+}

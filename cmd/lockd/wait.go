@@ -27,6 +27,7 @@ type waiting struct {
 	locker *client.Locker
 	begun  time.Time
 	until  time.Time // when --wait is over; zero until the server was reached
+	gone   time.Time // since when the server gives no answers; zero if it does
 	news   *waitNews
 }
 
@@ -69,35 +70,37 @@ func (c *runCmd) acquire(l *client.Locker) (*client.Lock, error) {
 }
 
 // comeBack waits until there is a connection again, or for the first time, if
-// that may be.
+// that may be. Whether the server answers is found out by the next attempt.
 func (w *waiting) comeBack(cause error) error {
-	begun, end, waited := time.Now(), time.Now().Add(forever), ""
-	if w.until.IsZero() {
-		begun = w.begun
-	} else if w.Wait != nil {
+	first := w.until.IsZero()
+	if first && w.ServerPatience == nil { // a wrong address is told at once
+		return errAway{cause, first, ""}
+	}
+	if w.gone.IsZero() {
+		w.gone = time.Now()
+		if first {
+			w.gone = w.begun
+		}
+	}
+	end, waited := time.Now().Add(forever), ""
+	if !first && w.Wait != nil {
 		end, waited = w.until, fmt.Sprintf("; waited %v for %s", *w.Wait, quote(w.name))
 	}
-	if d := w.ServerPatience; d != nil {
-		if at := begun.Add(*d); at.Before(end) {
-			end, waited = at, fmt.Sprintf("; waited %v for it", *d)
-		}
-	} else if w.until.IsZero() { // a wrong address is told at once
-		return errAway{cause, true, ""}
+	if d := w.ServerPatience; d != nil && w.gone.Add(*d).Before(end) {
+		end, waited = w.gone.Add(*d), fmt.Sprintf("; waited %v for it", *d)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), end) // for the first attempt, which is waited for
 	defer cancel()
-	for {
-		err := w.locker.Ready(ctx)
-		switch {
-		case !errors.Is(err, client.ErrLost):
-			w.news.back()
-			return nil
-		case !time.Now().Before(end):
-			return errAway{err, w.until.IsZero(), waited}
-		}
-		w.news.away(errAway{err, w.until.IsZero(), ""}, begun)
+	for time.Now().Before(end) {
+		w.news.away(errAway{cause, first, ""}, w.gone)
 		time.Sleep(min(retryAfter, time.Until(end)))
+		err := w.locker.Ready(ctx)
+		if !errors.Is(err, client.ErrLost) {
+			return nil
+		}
+		cause = err
 	}
+	return errAway{cause, first, waited}
 }
 
 // attempt gets all that the command needs over a connection that stands. An
@@ -112,6 +115,10 @@ func (w *waiting) attempt() (*client.Lock, error) {
 	}
 	// What is free is had however little time there is.
 	lock, err := w.try()
+	if err == nil || errors.Is(err, client.ErrNotAcquired) {
+		w.gone = time.Time{}
+		w.news.answered()
+	}
 	if errors.Is(err, client.ErrNotAcquired) && time.Now().Before(w.until) {
 		w.news.lock()
 		if old {

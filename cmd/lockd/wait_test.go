@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -287,6 +288,34 @@ func TestRunDoesNotWaitForTheServerForEver(t *testing.T) {
 		r.ends(69)
 		if want := "lockd: cannot reach " + addr + ": connection refused; waited 500ms for it\n"; log.whole() != want {
 			t.Errorf("stderr %q, want %q", log.String(), want)
+		}
+	})
+	t.Run("of one that ends connections", func(t *testing.T) {
+		t.Parallel()
+		var asked atomic.Int32
+		greet := modern(func(string) string { return "" })
+		rude := script(t, func() func(string) (string, bool) {
+			answer := greet()
+			return func(line string) (string, bool) {
+				if strings.HasSuffix(line, " g name") {
+					asked.Add(1)
+					return "", true
+				}
+				return answer(line)
+			}
+		})
+		r, log := logged(t, rude, "name", "--wait-for-server", "2s", "--", "echo", "wrong")
+		r.ends(69)
+		for _, want := range []string{
+			"lockd: " + rude + ": connection lost: the server closed the connection; waiting for it, and then for \"name\"\n",
+			"lockd: " + rude + ": connection lost: the server closed the connection; waited 2s for it\n",
+		} {
+			if !strings.Contains(log.whole(), want) {
+				t.Errorf("stderr %q, want %q", log.whole(), want)
+			}
+		}
+		if n := asked.Load(); n < 2 || n > 20 {
+			t.Errorf("asked %d times in 2 s", n)
 		}
 	})
 	t.Run("at the start, in time", func(t *testing.T) {

@@ -100,7 +100,8 @@ func (n *waitNews) away(cause error, since time.Time) {
 	n.set(func() { n.what, n.cause, n.since = forServer, cause, since })
 }
 
-func (n *waitNews) back() { n.set(func() { n.what, n.returned = forNothing, time.Now() }) }
+// answered notes that the server is there.
+func (n *waitNews) answered() { n.set(func() { n.what, n.returned = forNothing, time.Now() }) }
 
 func (n *waitNews) run(ctx context.Context) {
 	defer close(n.ended)
@@ -128,6 +129,10 @@ func (n *waitNews) redraw(ctx context.Context) {
 		case <-next.C:
 		}
 		begun := time.Now()
+		if !inForeground(os.Stderr) { // the line belongs to others now
+			next.Reset(newsEvery)
+			continue
+		}
 		n.sayBack(&away)
 		if s := n.say(ctx); len(s.texts) > 0 && ctx.Err() == nil {
 			columns, _ := terminalSize(os.Stderr)
