@@ -42,9 +42,10 @@ func (c *Client) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry,
 	return stream(func(each func(Entry) error) error { return c.look(ctx, lookAll, prefix, each) })
 }
 
-// Kick ends the client with that address, which is an Entry's or a Peer's:
-// IP:PORT, unix:N, or one of many sessions, IP:PORT#S. It is disconnected, and what
-// it held is free when Kick returns. Who has a Locker there connects again.
+// Kick ends the client with that address, which is an Entry's or a Peer's. It is
+// disconnected, and all that it held is free when Kick returns. A session, IP:PORT#S,
+// may take its whole connection with it. A Locker on the other side connects again
+// by itself, without its locks.
 //
 // It returns ErrNoSuchClient if there is none (any more), ErrNotAllowed, and
 // ErrNoKick if the server is too old.
@@ -127,9 +128,10 @@ func (l *Locker) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry,
 	return stream(func(each func(Entry) error) error { return l.look(ctx, lookAll, prefix, each) })
 }
 
-// Kick ends the client with that address, which is an Entry's or a Peer's:
-// IP:PORT, unix:N, or one of many sessions, IP:PORT#S. It is disconnected, and what
-// it held is free when Kick returns. Who has a Locker there connects again.
+// Kick ends the client with that address, which is an Entry's or a Peer's. It is
+// disconnected, and all that it held is free when Kick returns. A session, IP:PORT#S,
+// may take its whole connection with it. A Locker on the other side connects again
+// by itself, without its locks.
 //
 // It returns ErrNoSuchClient if there is none (any more), ErrNotAllowed, and
 // ErrNoKick if the server is too old. If the connection is lost on the way, the
