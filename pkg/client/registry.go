@@ -12,7 +12,7 @@ type Peer struct {
 	// over a unix socket.
 	Addr string
 
-	// Name is the name under which it registered with SetName. It need not be
+	// Name is the name under which it registered. It need not be
 	// the only one to use that name.
 	Name string
 }
