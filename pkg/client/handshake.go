@@ -23,6 +23,12 @@ import (
 // The hello goes out while the server may be writing replies to what came
 // before it; neither end waits for the other, see unblocked.
 func negotiate(ctx context.Context, t transport) (old bool, err error) {
+	return handshake(ctx, t, true)
+}
+
+// handshake is negotiate, or the same without the hello: then it tells how old
+// the server is, and goes on in protocol 1.
+func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {
 		if !stop() {
@@ -54,8 +60,10 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	if err := t.send(request{verb: ping.word, mark: mark}); err != nil {
 		return false, err
 	}
-	if err := t.send(request{verb: hello.word, name: "2"}); err != nil {
-		return false, err
+	if upgrade {
+		if err := t.send(request{verb: hello.word, name: "2"}); err != nil {
+			return false, err
+		}
 	}
 	line, err = t.readLine()
 	if err != nil {
@@ -74,6 +82,9 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	}
 	if !isEnd(line, mark) {
 		return false, notReply(line, inspect)
+	}
+	if !upgrade {
+		return false, nil
 	}
 	if line, err = t.readLine(); err != nil {
 		return false, err
