@@ -33,6 +33,7 @@ const (
 	endsWait                        // may be sent while the session waits
 	bare                            // nothing may follow its numbers
 	lists                           // its reply has any number of lines
+	maybeNothing                    // and in protocol 1 it may have none at all
 )
 
 // A role is what a client may be there for.

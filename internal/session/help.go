@@ -12,6 +12,7 @@ type Verb struct {
 
 	Old      bool // every server that speaks protocol 1 knows it
 	Lists    bool // its reply has any number of lines
+	Silent   bool // and in protocol 1 it may have none at all
 	Sessions bool // there is no such verb in protocol 1
 }
 
@@ -40,7 +41,8 @@ func Verbs() (all []Verb) {
 		c := &commands[i]
 		v := Verb{
 			Word: c.verb, Rest: c.rest, Help: c.help, Roles: c.roles.String(),
-			Old: c.flags&alwaysListed != 0, Lists: c.flags&lists != 0, Sessions: c.flags&onlySessions != 0,
+			Old: c.flags&alwaysListed != 0, Lists: c.flags&lists != 0,
+			Silent: c.flags&maybeNothing != 0, Sessions: c.flags&onlySessions != 0,
 		}
 		for _, a := range c.args {
 			arg := Arg{Word: a.word, Least: a.least, Most: a.most}
