@@ -104,7 +104,7 @@ func (e *rawEditor) setPrompt(s string)          { e.t.SetPrompt(s) }
 func (e *rawEditor) interrupts() <-chan struct{} { return e.keys.interrupts }
 
 func (e *rawEditor) width() int {
-	width, _, err := term.GetSize(int(os.Stdout.Fd()))
+	width, _, err := term.GetSize(stdout.fd())
 	if err != nil || width < 1 {
 		return 80
 	}
@@ -112,7 +112,7 @@ func (e *rawEditor) width() int {
 }
 
 func (e *rawEditor) resize() {
-	if width, height, err := term.GetSize(int(os.Stdout.Fd())); err == nil && width > 0 {
+	if width, height, err := term.GetSize(stdout.fd()); err == nil && width > 0 {
 		e.t.SetSize(width, height)
 	}
 }

@@ -55,7 +55,7 @@ func (c *shellCmd) Run() error {
 	for _, v := range session.Verbs() {
 		c.verbs[v.Word] = v
 	}
-	if isTerminal(os.Stdin) && isTerminal(os.Stdout) {
+	if isTerminal(os.Stdin) && term.IsTerminal(stdout.fd()) {
 		c.prompt()
 	} else {
 		c.script(os.Stdin)
@@ -67,6 +67,3 @@ func (c *shellCmd) Run() error {
 func (c *shellCmd) dial(ctx context.Context, newest int, patience time.Duration) (*client.Conn, error) {
 	return client.Dial(ctx, client.Options{Target: string(c.Server), ConnectTimeout: patience}, newest)
 }
-
-// isTerminal tells whether there is a person at a file.
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
