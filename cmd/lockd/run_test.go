@@ -49,10 +49,18 @@ func beginAt(t *testing.T, server string, args ...string) *runner {
 // beginTo gives it a stderr of its own, if not nil.
 func beginTo(t *testing.T, stderr *os.File, server string, args ...string) *runner {
 	t.Helper()
-	r := &runner{t: t, cmd: exec.Command(binary, append([]string{"run", "-s", server}, args...)...)}
-	r.cmd.Stderr = &r.err
+	cmd := exec.Command(binary, append([]string{"run", "-s", server}, args...)...)
 	if stderr != nil {
-		r.cmd.Stderr = stderr
+		cmd.Stderr = stderr
+	}
+	return beginCommand(t, cmd)
+}
+
+func beginCommand(t *testing.T, cmd *exec.Cmd) *runner {
+	t.Helper()
+	r := &runner{t: t, cmd: cmd}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &r.err
 	}
 	// What a command leaves behind may hold stderr open.
 	r.cmd.WaitDelay = time.Second
