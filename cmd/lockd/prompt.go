@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -226,7 +227,7 @@ func (p *prompt) settle() {
 // lostLocked says that the connection is lost, and what with it.
 func (p *prompt) lostLocked() {
 	why := plainly(p.link.err, p.ConnectTimeout)
-	if errors.Is(p.link.err, client.ErrClosed) {
+	if errors.Is(p.link.err, net.ErrClosed) { // by the second Ctrl-C
 		why = errors.New("given up")
 	}
 	text := fmt.Sprintf("connection lost: %v", why)

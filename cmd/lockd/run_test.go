@@ -747,7 +747,7 @@ func oldServer(t *testing.T, eol string) string {
 	holder := make(map[string]net.Conn)
 	serve := func(c net.Conn) {
 		for in := bufio.NewScanner(c); in.Scan(); {
-			verb, name, _ := strings.Cut(in.Text(), " ")
+			verb, name, _ := strings.Cut(strings.TrimRight(in.Text(), " "), " ")
 			mu.Lock()
 			switch h := holder[name]; {
 			case verb == "i" && h == nil:

@@ -42,9 +42,8 @@ func openTerminalWith(t *testing.T, env []string, args ...string) *terminal {
 	if err != nil {
 		t.Skip(err)
 	}
-	// Open until the end: else what was written last may be gone with the
-	// program that wrote it.
-	t.Cleanup(func() { s.Close() })
+	// It stays open until the end: else what was written last may be gone with
+	// the program that wrote it.
 	term := &terminal{t, m, bufio.NewReader(m), exec.Command(args[0], args[1:]...)}
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = s, s, s
 	term.cmd.Env = append(os.Environ(), env...)
@@ -52,9 +51,10 @@ func openTerminalWith(t *testing.T, env []string, args ...string) *terminal {
 	if err := term.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(patience, func() { m.Close(); term.cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { term.cmd.Process.Kill(); s.Close() })
 	t.Cleanup(func() {
 		timer.Stop()
+		s.Close()
 		m.Close()
 		term.cmd.Process.Kill()
 		term.cmd.Wait()
@@ -65,6 +65,12 @@ func openTerminalWith(t *testing.T, env []string, args ...string) *terminal {
 // shows reads until a line contains a text.
 func (term *terminal) shows(want string) {
 	term.t.Helper()
+	term.until(want)
+}
+
+// until returns what is shown up to a text.
+func (term *terminal) until(want string) string {
+	term.t.Helper()
 	var all strings.Builder
 	for {
 		b, err := term.out.ReadByte()
@@ -73,7 +79,7 @@ func (term *terminal) shows(want string) {
 		}
 		all.WriteByte(b)
 		if strings.HasSuffix(all.String(), want) {
-			return
+			return all.String()
 		}
 	}
 }
