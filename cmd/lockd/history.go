@@ -116,10 +116,13 @@ func (h *history) remember(line string) bool {
 }
 
 // secret tells whether there is a token in a line, perhaps one that was not
-// typed quite right.
+// typed quite right, or behind a session's number.
 func secret(line string) bool {
 	words := strings.Fields(strings.ToLower(line))
-	return slices.Contains(words[:min(2, len(words))], wire.Auth)
+	if len(words) > 1 && strings.Trim(words[0], "0123456789") == "" {
+		words = words[1:]
+	}
+	return len(words) > 0 && words[0] == wire.Auth
 }
 
 // Add implements term.History.

@@ -42,7 +42,7 @@ printed, as on a full disk. The help of a command has its own codes.
 
 Try it, with lockd running in another terminal:
 
-	printf 'g foo\nq\n' | nc -N 127.0.0.1 9999`
+	lockd shell`
 
 type versionCmd struct{}
 

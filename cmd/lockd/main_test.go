@@ -563,7 +563,7 @@ func TestVersionAndHelp(t *testing.T) {
 		if args[0] == "--help" && !strings.Contains(out, `
 Try it, with lockd running in another terminal:
 
-    printf 'g foo\nq\n' | nc -N 127.0.0.1 9999
+    lockd shell
 `) {
 			t.Errorf("%v: %q", args, out)
 		}

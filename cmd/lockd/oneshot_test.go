@@ -219,7 +219,7 @@ func version(t *testing.T) string {
 func TestHelpOfCommands(t *testing.T) {
 	t.Parallel()
 	for command, want := range map[string]string{
-		"run": "--kill-after", "inspect": "nobody does", "dump": "holders", "who": "clients", "stats": "--json", "ping": "rtt_ms",
+		"run": "--kill-after", "inspect": "nobody does", "dump": "holders", "who": "clients", "stats": "--json", "ping": "rtt_ms", "shell": "was no request",
 	} {
 		code, out, _ := run(command, "--help")
 		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "$LOCKD_SERVER") {

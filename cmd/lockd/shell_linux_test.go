@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // shell is a lockd shell at a terminal.
@@ -483,5 +485,77 @@ func TestShellCannotConnect(t *testing.T) {
 	term.cmd.Wait()
 	if code := term.cmd.ProcessState.ExitCode(); code != 69 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestShellCannotPrint: what cannot be printed ends the script, which reads no
+// further.
+func TestShellCannotPrint(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	cmd := exec.Command(binary, "shell", "-s", d.addr("tcp"))
+	cmd.Stdout = full
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	io.WriteString(in, "ping\n")
+	cmd.Wait() // the input is open until then
+	want := "lockd: cannot write the output: no space left on device\n"
+	if code := cmd.ProcessState.ExitCode(); code != 74 || errs.String() != want {
+		t.Errorf("%v, stderr %q, want exit code 74, %q", cmd.ProcessState, errs.String(), want)
+	}
+}
+
+// TestShellReadme types what the README types.
+func TestShellReadme(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, dialogue, _ := strings.Cut(string(text), "<!-- shell -->\n```\n$ lockd shell\n")
+	dialogue, after, ok := strings.Cut(dialogue, "```\n")
+	if !ok {
+		t.Fatal("there is none")
+	}
+	term := openTerminalWith(t, []string{"TERM=xterm", "NO_COLOR=1", "LOCKD_SERVER=tcp://" + d.addr("tcp"), "XDG_STATE_HOME=" + t.TempDir()},
+		binary, "shell")
+	typed := regexp.MustCompile(`(?m)^127\.0\.0\.1:9999> (.*)\n`).FindAllStringSubmatch(dialogue, -1)
+	got := ""
+	for _, m := range typed {
+		got += term.until(d.addr("tcp") + "> ")
+		io.WriteString(term, m[1]+"\r")
+	}
+	got += term.until("1 lock is released: nightly\r\n")
+	same := func(s string) string {
+		s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), d.addr("tcp"), "127.0.0.1:9999")
+		s = regexp.MustCompile(`nightly: 127\.0\.0\.1:\d+`).ReplaceAllString(s, "nightly: ADDR")
+		return shellTime.ReplaceAllString(shellToken.ReplaceAllString(s, "TOKEN "), "TIME")
+	}
+	if same(got) != same(dialogue) || len(typed) != 4 {
+		t.Errorf("%d lines are typed; the shell shows\n%s\nthe README\n%s", len(typed), same(got), same(dialogue))
+	}
+
+	m := regexp.MustCompile(`(?m)^    \$ printf '(.*)' \| lockd shell\n((?:    .*\n)+)`).FindStringSubmatch(after)
+	if m == nil {
+		t.Fatal("there is no script")
+	}
+	code, stdout, stderr := plays(t, d.addr("tcp"), strings.ReplaceAll(m[1], `\n`, "\n"))
+	if want := strings.ReplaceAll("\n"+m[2], "\n    ", "\n")[1:]; code != 0 || stdout != want || stderr != "" {
+		t.Errorf("exit code %d, %q, %q, want %q", code, stdout, stderr, want)
 	}
 }
