@@ -11,7 +11,7 @@ import (
 type link struct {
 	*client.Conn
 	parts chan part     // of the lines that came; closed at the end of the connection
-	ended chan struct{} // closed then, too
+	ended chan struct{} // closed before that
 	err   error         // why, from then on
 	quit  chan struct{} // closed when nobody wants what still comes
 }
@@ -43,8 +43,8 @@ func newLink(c *client.Conn, lost func(*link)) *link {
 			}
 			begin = end
 		}
-		close(l.parts)
 		close(l.ended)
+		close(l.parts) // who is told of the end by this one finds that it has ended
 		lost(l)
 	}()
 	return l
