@@ -18,11 +18,9 @@ import (
 // are.
 
 const (
-	askedNames    = 1000            // how many names the server is asked for at most
-	shownNames    = 60              // how many of them are shown
-	completeFor   = 1 * time.Second // how long that may take
-	lookAllVerb   = "look*"
-	lookAllFields = "\t"
+	askedNames  = 1000        // how many names the server is asked for at most
+	shownNames  = 60          // how many of them are shown
+	completeFor = time.Second // how long that may take
 )
 
 // complete implements completer.
@@ -173,7 +171,7 @@ func (p *prompt) look(prefix string) (names []string, cut bool) {
 			return nil, false
 		}
 	}
-	isMark, err := c.SendMarked(lookAllVerb + " " + prefix)
+	isMark, err := c.SendMarked(wire.LookAll + " " + prefix)
 	if err != nil {
 		return nil, false
 	}
@@ -190,7 +188,7 @@ func (p *prompt) look(prefix string) (names []string, cut bool) {
 		if end && isMark(part) {
 			return names, false
 		}
-		name, _, ok := strings.Cut(string(part), lookAllFields)
+		name, _, ok := strings.Cut(string(part), "\t")
 		if ok && strings.HasPrefix(name, prefix) && (len(names) == 0 || names[len(names)-1] != name) {
 			names = append(names, name)
 		}

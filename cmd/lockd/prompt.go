@@ -411,7 +411,7 @@ func (d *dialogue) explain() {
 	}
 	switch {
 	case known && d.last == "0 "+wire.InvalidArgument+d.verb:
-		d.say("usage: " + v.Usage() + bounds(v))
+		d.say("usage: " + v.Usage() + limitsOf(v))
 	case silent && v.Silent:
 		d.say("no line: there is none  " + d.time())
 	case !silent && d.last != "0 "+wire.InvalidCommand+d.verb:
@@ -437,7 +437,7 @@ func (p *prompt) dim(text string) string {
 // help explains a verb, or lists them.
 func (p *prompt) help(verb string) {
 	if v, ok := p.verbs[verb]; ok {
-		p.say(v.Usage() + ": " + v.Help + bounds(v) + "\nwho may: " + v.Roles + "; docs/protocol.md has its replies")
+		p.say(v.Usage() + ": " + v.Help + limitsOf(v) + "\nwho may: " + v.Roles + "; docs/protocol.md has its replies")
 		return
 	}
 	for _, w := range ownWords {
@@ -469,8 +469,8 @@ func usageWidth(verbs []session.Verb) (width int) {
 	return width
 }
 
-// bounds are those of a verb's numbers, on lines of their own.
-func bounds(v session.Verb) string {
+// limitsOf are those of a verb's numbers, on lines of their own.
+func limitsOf(v session.Verb) string {
 	var out strings.Builder
 	for _, a := range v.Args {
 		switch {

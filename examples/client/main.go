@@ -8,7 +8,9 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"time"
@@ -16,18 +18,48 @@ import (
 	"github.com/nylen/lockd/pkg/client"
 )
 
+const usage = `usage: client [TARGET [LOCK [TIME]]]
+
+Takes a lock, works for a while and gives it back.
+
+  TARGET  the server: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH
+          (default ` + client.DefaultTarget + `)
+  LOCK    the name of the lock (default example)
+  TIME    how long to work, such as 10s (default 3s)
+`
+
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	flags := flag.NewFlagSet("client", flag.ContinueOnError)
+	parse(flags, os.Args[1:], usage)
+	if flags.NArg() > 3 {
+		fmt.Fprintln(os.Stderr, "client: too many arguments (see client --help)")
+		os.Exit(2)
+	}
+	if err := run(flags.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "client:", err)
 		os.Exit(1)
+	}
+}
+
+// parse reads the command line. Help that was asked for goes to stdout.
+func parse(flags *flag.FlagSet, args []string, usage string) {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v (see %[1]s --help)\n", flags.Name(), err)
+		os.Exit(2)
 	}
 }
 
 func run(args []string) error {
 	target, lock, length := client.DefaultTarget, "example", 3*time.Second
 	switch len(args) {
-	default:
-		return errors.New("usage: client [TARGET [LOCK [HOW LONG TO WORK]]]")
 	case 3:
 		var err error
 		if length, err = time.ParseDuration(args[2]); err != nil {

@@ -272,7 +272,7 @@ func (l *loop) peerAddress(t Transport) session.Address {
 	switch l.peer.Addr.Family {
 	case syscall.AF_INET:
 		a := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
-		return session.Address{IP: netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port))}
+		return ipAddress(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port)))
 	case syscall.AF_INET6:
 		a := (*syscall.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
 		ip := netip.AddrFrom16(a.Addr)
@@ -281,7 +281,9 @@ func (l *loop) peerAddress(t Transport) session.Address {
 		}
 		return ipAddress(netip.AddrPortFrom(ip, port(&a.Port)))
 	}
-	return localAddress(t)
+	a := numberedAddress(t)
+	a.Local = true
+	return a
 }
 
 // zones are the names of interfaces, which link-local addresses are of. To look

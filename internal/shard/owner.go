@@ -11,6 +11,12 @@ type Owner struct {
 	// the same.
 	ID uint32
 
+	// Now is the time of the owner's next request, in milliseconds on the clock
+	// of Expire: by it those who look are told since when somebody, the owner or
+	// another one whom the request serves, holds a lock or waits. It may be the
+	// same for a few requests in a row.
+	Now uint64
+
 	// The first of what this owner holds in each shard, so that its locks can
 	// be released without looking at anybody else's. Made when the first lock
 	// is; element i is guarded by shard i's mutex.
@@ -35,3 +41,21 @@ func (o *Owner) Waits() bool { return o.waiter != 0 }
 
 // Held returns how many locks the owner holds, of both kinds.
 func (o *Owner) Held() int { return o.held }
+
+// since is when a hold or a wait began, in ticks of the clock of Expire, so that
+// it has room beside it: it comes round after 2.1 years.
+type since uint32
+
+// tickBits makes a tick of milliseconds.
+const tickBits = 4
+
+func sinceNow(ms uint64) since { return since(ms >> tickBits) }
+
+// age returns how long ago that was, in milliseconds, at a time in nanoseconds.
+func (s since) age(now uint64) uint64 {
+	ticks := since(now/msNanos>>tickBits) - s
+	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
+		return 0
+	}
+	return uint64(ticks) << tickBits
+}
