@@ -398,6 +398,73 @@ func TestShellCompletes(t *testing.T) {
 	s.shows("\r\n" + s.prompt)
 }
 
+// TestShellCompletesWithTheServer: what somebody holds or waits for.
+func TestShellCompletesWithTheServer(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	d := start(t, nil, "-t", anyPort, "--unix", dir+"/s", "-w", anyPort, "--admin", "off")
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("g nightly report", "1 Lock Get Success: nightly report")
+	c.ask("sg nightly pool", "1 Shared Lock Get Success: nightly pool")
+	for _, server := range []string{d.addr("tcp"), "unix://" + dir + "/s", "ws://" + d.addr("websocket")} {
+		s := openShell(t, server)
+		s.types("look  ni\t")
+		s.shows("ghtly ")
+		s.types("re\t\r")
+		s.shows("\r\n- nightly report\texclusive\theld\t")
+		s.shows("1 End  (")
+		s.shows(s.prompt)
+	}
+}
+
+// TestShellAuthenticates: the token that the server took goes to each connection
+// that follows, that for names included. And it is not known to the history.
+func TestShellAuthenticates(t *testing.T) {
+	t.Parallel()
+	server := script(t, func() func(string) (string, bool) {
+		prefix, known := "", false
+		return func(line string) (string, bool) {
+			switch verb, rest, _ := strings.Cut(strings.TrimPrefix(line, prefix), " "); {
+			case verb == "ping":
+				return prefix + "1 pong\n", false
+			case verb == "hello":
+				prefix = "0 "
+				return "2 lockd test\n", false
+			case verb == "auth" && rest != "secret":
+				return prefix + "0 Auth Failed\n", false
+			case verb == "auth":
+				known = true
+				return prefix + "1 ok\n", false
+			case !known:
+				return prefix + "0 Not Authenticated\n", false
+			case verb == "i":
+				return prefix + "0 Lock Not Locked: " + rest + "\n", false
+			case verb == "look*":
+				return "name\texclusive\theld\t10\t7\t127.0.0.1:1\tx\n1 End\n", false
+			}
+			return "", true
+		}
+	})
+	s := openShell(t, server)
+	s.asks("i a", "0 Not Authenticated  TIME\n")
+	s.asks("auth wrong", "0 Auth Failed  TIME\n")
+	s.asks("auth secret", "1 ok  TIME\n")
+	s.types("i na\t")
+	s.shows("me")
+	s.types("\r")
+	s.replies("\n0 Lock Not Locked: name  TIME\n")
+	s.asks("reconnect", "connected again; nothing is held\n1 ok  TIME\n")
+	s.asks("i a", "0 Lock Not Locked: a  TIME\n")
+	text, err := os.ReadFile(filepath.Join(s.state, "lockd", "history"))
+	if err != nil || strings.Contains(string(text), "secret") {
+		t.Errorf("the history is %q, %v", text, err)
+	}
+	code, stdout, stderr := plays(t, server, "i a\nauth secret\ni a\nping\n")
+	if code != 0 || stdout != "0 Not Authenticated\n1 ok\n0 Lock Not Locked: a\n1 pong\n" {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
+
 // TestShellCompletesWithAnOldServer: which has no names to tell.
 func TestShellCompletesWithAnOldServer(t *testing.T) {
 	t.Parallel()

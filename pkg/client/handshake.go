@@ -20,6 +20,9 @@ import (
 // glockd would lose the inspection (see lineTransport.send), and with WebSocket
 // the pong. It gives itself away by the answer to another one, alone, before.
 //
+// A server that asks who one is refuses inspections until it knows, and answers
+// the rest to anybody.
+//
 // The hello goes out while the server may be writing replies to what came
 // before it; neither end waits for the other, see unblocked.
 func negotiate(ctx context.Context, t transport) (old bool, err error) {
@@ -50,6 +53,7 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 	switch {
 	case err != nil:
 		return false, err
+	case string(line) == notAuthenticated: // it knows all that comes now
 	case r.err != nil:
 		return false, r.err
 	case t.endedCRLF():
@@ -80,7 +84,7 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 	if line, err = t.readLine(); err != nil {
 		return false, err
 	}
-	if !isEnd(line, mark) {
+	if !isEnd(line, mark) && string(line) != notAuthenticated {
 		return false, notReply(line, inspect)
 	}
 	if !upgrade {
