@@ -35,12 +35,12 @@ func (p *prompt) complete(line string, at int) (string, int) {
 		return p.choose(head, word, tail, p.words(word, false), false, "")
 	case known:
 		for range v.Args {
-			word, more, ok := strings.Cut(strings.TrimLeft(rest, " "), " ")
+			_, name, ok := strings.Cut(strings.TrimLeft(rest, " "), " ")
 			if !ok {
 				p.say(v.Usage() + ": " + v.Help)
 				return line, at
 			}
-			_, rest = word, more
+			rest = name
 		}
 		if v.Rest != "NAME" && v.Rest != "[NAME]" && v.Rest != "PREFIX" {
 			p.say(v.Usage() + ": " + v.Help)
