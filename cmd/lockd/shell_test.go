@@ -74,6 +74,11 @@ func TestShellScriptsOnOldServers(t *testing.T) {
 		if code != 1 || stdout != want || stderr != wantErr {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", name, code, stdout, stderr)
 		}
+		code, stdout, stderr = plays(t, oldServer(t, eol), strings.Repeat("g a\nr a\n", 200))
+		want = strings.Repeat("1 Lock Get Success: a\n1 Lock Release Success: a\n", 200)
+		if code != 0 || stdout != want || stderr != "" {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", name, code, stdout, stderr)
+		}
 	}
 }
 
