@@ -20,6 +20,8 @@ type editor interface {
 	io.Writer
 	// readLine returns the next line, or io.EOF for Ctrl-D.
 	readLine() (string, error)
+	// readSecret is the same for what must not be seen.
+	readSecret(prompt string) (string, error)
 	setPrompt(string)
 	// interrupts has a value when Ctrl-C was typed while no line was read.
 	interrupts() <-chan struct{}
@@ -89,11 +91,17 @@ func (e *rawEditor) Write(p []byte) (int, error) {
 	return e.t.Write(p)
 }
 
-func (e *rawEditor) readLine() (string, error) {
+func (e *rawEditor) readLine() (string, error) { return e.read(e.t.ReadLine) }
+
+func (e *rawEditor) readSecret(prompt string) (string, error) {
+	return e.read(func() (string, error) { return e.t.ReadPassword(prompt) })
+}
+
+func (e *rawEditor) read(read func() (string, error)) (string, error) {
 	e.keys.editing(true)
 	defer e.keys.editing(false)
 	e.resize() // some systems do not tell
-	line, err := e.t.ReadLine()
+	line, err := read()
 	if err != nil {
 		e.ended.Store(true)
 	}
@@ -290,6 +298,13 @@ func (e *plainEditor) readLine() (string, error) {
 		return "", io.EOF
 	}
 	return strings.TrimSuffix(line, "\n"), nil
+}
+
+func (e *plainEditor) readSecret(prompt string) (string, error) {
+	io.WriteString(stdout, prompt)
+	secret, err := term.ReadPassword(int(os.Stdin.Fd()))
+	io.WriteString(stdout, "\n")
+	return string(secret), err
 }
 
 func (e *plainEditor) ask(is bool) {

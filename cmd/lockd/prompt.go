@@ -119,13 +119,25 @@ func (p *prompt) do(line string) bool {
 		return false
 	case verb == "reconnect" && rest == "":
 		p.reconnect()
-	default:
-		if l := p.connected(); l != nil {
-			p.request(l, line, verb)
+	case verb == wire.Auth && rest == "":
+		token, err := p.ed.readSecret("token: ")
+		if err != nil {
+			p.say("")
+			return false
 		}
-		p.settle()
+		p.ask(wire.Auth+" "+token, verb)
+	default:
+		p.ask(line, verb)
 	}
 	return true
+}
+
+// ask sends a request and shows its reply, if there is or can be a connection.
+func (p *prompt) ask(line, verb string) {
+	if l := p.connected(); l != nil {
+		p.request(l, line, verb)
+	}
+	p.settle()
 }
 
 // connect makes a connection.
@@ -459,7 +471,7 @@ func (p *prompt) help(verb string) {
 	for _, w := range ownWords {
 		p.say(fmt.Sprintf("  %-*s  %s", width, w.usage, w.help))
 	}
-	p.say("Tab completes verbs and names, Ctrl-C ends a wait.")
+	p.say("Tab completes verbs and names, Ctrl-C ends a wait, auth alone asks for the token.")
 }
 
 func usageWidth(verbs []session.Verb) (width int) {

@@ -22,7 +22,7 @@ func (*shellCmd) Help() string {
 	return `On a terminal it asks for requests, and shows the replies as the server sends them. Tab completes verbs,
 and names that somebody holds or waits for; "help" lists the verbs. Ctrl-C ends a wait; Ctrl-D or "quit" ends the
 shell, and with it all that it holds. Lines are kept in $XDG_STATE_HOME/lockd/history (~/.local/state), but none
-with a token.
+with a token, for which "auth" alone asks unseen.
 
 	$ lockd shell
 	127.0.0.1:9999> gw 5000 nightly

@@ -448,7 +448,10 @@ func TestShellAuthenticates(t *testing.T) {
 	s := openShell(t, server)
 	s.asks("i a", "0 Not Authenticated  TIME\n")
 	s.asks("auth wrong", "0 Auth Failed  TIME\n")
-	s.asks("auth secret", "1 ok  TIME\n")
+	s.types("auth\r")
+	s.shows("auth\r\ntoken: ")
+	s.types("secret\r")
+	s.replies("\n1 ok  TIME\n") // and nothing of the token
 	s.types("i na\t")
 	s.shows("me")
 	s.types("\r")
@@ -530,6 +533,11 @@ func TestShellOnADumbTerminal(t *testing.T) {
 	all += term.until(" ms)\r\n" + prompt)
 	io.WriteString(term, "i fo\x03")
 	all += term.until("\r\n" + prompt)
+	io.WriteString(term, "auth\n")
+	all += term.until("token: ")
+	await(t, func() bool { return !term.echoes() })
+	io.WriteString(term, "secret\n")
+	all += term.until(" ms)\r\n" + prompt)
 	io.WriteString(term, "gw 60000 held\n")
 	await(t, func() bool { return strings.Contains(stats(holder), "command_gw: 1\n") })
 	io.WriteString(term, "\x03")
@@ -539,7 +547,7 @@ func TestShellOnADumbTerminal(t *testing.T) {
 	all += term.until("1 lock is lost: foo\r\nnot connected> ")
 	io.WriteString(term, "\x04")
 	term.cmd.Wait()
-	if code := term.cmd.ProcessState.ExitCode(); code != 0 || strings.Contains(all, "\x1b") {
+	if code := term.cmd.ProcessState.ExitCode(); code != 0 || strings.Contains(all, "\x1b") || strings.Contains(all, "secret") {
 		t.Errorf("exit code %d, %q", code, all)
 	}
 }

@@ -83,3 +83,13 @@ func (term *terminal) until(want string) string {
 		}
 	}
 }
+
+// echoes tells whether what is typed is shown by the kernel.
+func (term *terminal) echoes() bool {
+	term.t.Helper()
+	var modes syscall.Termios
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, term.Fd(), syscall.TCGETS, uintptr(unsafe.Pointer(&modes))); errno != 0 {
+		term.t.Fatal(errno)
+	}
+	return modes.Lflag&syscall.ECHO != 0
+}
