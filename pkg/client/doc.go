@@ -117,4 +117,9 @@
 // With a server that speaks protocol 1 only, TryAcquire works, and so does
 // TryAcquireShared without a limit, each lock taking a connection of its own,
 // of which the Locker asks for a sign of life as of any other. The rest returns errors that are [ErrUnsupported] and name what is missing.
+//
+// # Bare connections
+//
+// A [Conn] carries requests and replies as they are, for programs that show
+// people the protocol, as `lockd shell` does.
 package client
