@@ -138,8 +138,3 @@ func (l *progressLine) clear() {
 		fmt.Fprint(l.to, "\r\x1b[K")
 	}
 }
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -293,7 +292,7 @@ func (d *daemon) seek(want string) string {
 
 func TestSignalDrains(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		d := start(t, nil, "-t", anyPort, "--admin", anyPort, "--drain-timeout", "1h")
 		idle := dial(t, "tcp", d.addr("tcp"))
 		idle.ask("i a", "0 Lock Not Locked: a")
@@ -368,8 +367,27 @@ func TestPidFile(t *testing.T) {
 	if code, _ := d.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the pid file is left: %v", err)
+	if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestPidFileFormat: with one line, kill $(cat FILE) reaches the server alone.
+func TestPidFileFormat(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(short(t), "pid")
+	for _, c := range []struct{ format, want string }{{"pid", "%d\n"}, {"glockd", "%d\n%s\n"}} {
+		d := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path, "--pid-file-format", c.format)
+		_, port, _ := net.SplitHostPort(d.addr("tcp"))
+		want := fmt.Sprintf(c.want, []any{d.cmd.Process.Pid, port}[:strings.Count(c.want, "%")]...)
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s: the pid file is %q, %v, want %q", c.format, got, err, want)
+		}
+		d.stop(syscall.SIGKILL) // the next one takes over what either has left
+	}
+	code, _, stderr := run("-p", path, "--pid-file-format", "two")
+	if code != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "glockd") {
+		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }
 
@@ -391,6 +409,7 @@ func TestPidFileIsNobodyElses(t *testing.T) {
 	os.Remove(path)
 	first := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
 	os.Remove(path)
+	os.Remove(path + ".lock")
 	second := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
 	first.stop(syscall.SIGTERM)
 	if got, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(got), fmt.Sprint(second.cmd.Process.Pid)) {

@@ -49,10 +49,18 @@ func beginAt(t *testing.T, server string, args ...string) *runner {
 // beginTo gives it a stderr of its own, if not nil.
 func beginTo(t *testing.T, stderr *os.File, server string, args ...string) *runner {
 	t.Helper()
-	r := &runner{t: t, cmd: exec.Command(binary, append([]string{"run", "-s", server}, args...)...)}
-	r.cmd.Stderr = &r.err
+	cmd := exec.Command(binary, append([]string{"run", "-s", server}, args...)...)
 	if stderr != nil {
-		r.cmd.Stderr = stderr
+		cmd.Stderr = stderr
+	}
+	return beginCommand(t, cmd)
+}
+
+func beginCommand(t *testing.T, cmd *exec.Cmd) *runner {
+	t.Helper()
+	r := &runner{t: t, cmd: cmd}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &r.err
 	}
 	// What a command leaves behind may hold stderr open.
 	r.cmd.WaitDelay = time.Second
@@ -728,7 +736,8 @@ func TestRunIsRefused(t *testing.T) {
 }
 
 // oldServer speaks of protocol 1 what lockd run needs, and is silent on the
-// rest. glockd ends one of its lines with \r\n.
+// rest. glockd ends one of its lines with \r\n, and loses what it has read behind
+// a request.
 func oldServer(t *testing.T, eol string) string {
 	listener, err := net.Listen("tcp", anyPort)
 	if err != nil {
@@ -738,8 +747,15 @@ func oldServer(t *testing.T, eol string) string {
 	var mu sync.Mutex
 	holder := make(map[string]net.Conn)
 	serve := func(c net.Conn) {
-		for in := bufio.NewScanner(c); in.Scan(); {
-			verb, name, _ := strings.Cut(in.Text(), " ")
+		for in := bufio.NewReader(c); ; {
+			if eol == "\r\n" {
+				in = bufio.NewReaderSize(c, 4096)
+			}
+			line, err := in.ReadString('\n')
+			if err != nil {
+				break
+			}
+			verb, name, _ := strings.Cut(strings.TrimRight(line, " \n"), " ")
 			mu.Lock()
 			switch h := holder[name]; {
 			case verb == "i" && h == nil:

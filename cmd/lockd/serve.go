@@ -38,8 +38,9 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
-	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM, SIGINT or SIGHUP, how long clients that hold locks may take to release them (${default})."`
-	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Write the process's number and the port, a line each. Refuses to start when another live server has it."`
+	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
+	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
+	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
 	Verbose         bool          `short:"v" group:"Running" help:"Log connections, too."`
 }
@@ -81,8 +82,9 @@ func (c *serveCmd) Run() error {
 	// From here on: a signal that comes while starting must not be lost.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	hangups := make(chan os.Signal, 1)
 	if !signal.Ignored(syscall.SIGHUP) { // nohup
-		signal.Notify(signals, syscall.SIGHUP)
+		signal.Notify(hangups, syscall.SIGHUP)
 	}
 
 	log, queue := c.logger()
@@ -93,7 +95,7 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
-	var pid pidFile
+	var pid *pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
 			return err
@@ -104,7 +106,7 @@ func (c *serveCmd) Run() error {
 		return flagError(err)
 	}
 	if c.PidFile != "" {
-		if err := pid.write(port(s.Addrs())); err != nil {
+		if err := pid.write(c.PidFileFormat, port(s.Addrs())); err != nil {
 			now, stop := context.WithCancel(context.Background())
 			stop()
 			s.Shutdown(now) // for its sockets to go
@@ -113,7 +115,7 @@ func (c *serveCmd) Run() error {
 	}
 	announce(log, s.Addrs())
 
-	got := <-signals
+	got := untilStopped(log, signals, hangups)
 	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
 	ctx, stop := context.WithTimeoutCause(context.Background(), c.DrainTimeout, errors.New("drain timeout"))
 	defer stop()
@@ -125,6 +127,20 @@ func (c *serveCmd) Run() error {
 	s.Shutdown(ctx)
 	log.Info("stopped")
 	return nil
+}
+
+// untilStopped returns the signal that asks the server to stop. A hangup does not:
+// logrotate and `systemctl reload` send it out of habit, to have files read again,
+// and so does a terminal that is closed. To stop would free every lock.
+func untilStopped(log *slog.Logger, signals, hangups <-chan os.Signal) os.Signal {
+	for {
+		select {
+		case got := <-signals:
+			return got
+		case got := <-hangups:
+			log.Info("there is nothing to read again: going on", "signal", got)
+		}
+	}
 }
 
 // flagError names the flag whose option an error of the server is about.

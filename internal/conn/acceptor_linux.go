@@ -235,7 +235,7 @@ func (l *loop) letIn(fd int, t Transport) {
 		closeSocket(fd)
 		return
 	}
-	m := task{fd: fd, transport: t, addr: l.peerAddress(t)}
+	m := task{fd: fd, transport: t, addr: l.peerAddress(fd, t)}
 	if to == l {
 		l.take(m)
 	} else {
@@ -263,8 +263,9 @@ func (l *loop) turnAway(fd int, t Transport) {
 	c.beginParting()
 }
 
-// peerAddress returns what stands for the client that was accepted last.
-func (l *loop) peerAddress(t Transport) session.Address {
+// peerAddress returns what stands for the client that was accepted last, by its
+// descriptor.
+func (l *loop) peerAddress(fd int, t Transport) session.Address {
 	port := func(p *uint16) uint16 {
 		b := (*[2]byte)(unsafe.Pointer(p))
 		return uint16(b[0])<<8 | uint16(b[1])
@@ -281,9 +282,7 @@ func (l *loop) peerAddress(t Transport) session.Address {
 		}
 		return ipAddress(netip.AddrPortFrom(ip, port(&a.Port)))
 	}
-	a := numberedAddress(t)
-	a.Local = true
-	return a
+	return numberedAddress(t, processOf(fd), true)
 }
 
 // zones are the names of interfaces, which link-local addresses are of. To look

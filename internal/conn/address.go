@@ -15,15 +15,24 @@ var localNames [Transports]atomic.Uint64
 // address returns what stands for a client in replies: IP:PORT, or the
 // transport's name and a number where there is no such thing.
 func address(c net.Conn, t Transport) session.Address {
-	a := c.RemoteAddr()
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return ipAddress(tcp.AddrPort())
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return ipAddress(a.AddrPort())
 	}
-	numbered := numberedAddress(t)
-	_, unix := a.(*net.UnixAddr)
-	_, pipe := c.(*pipeEnd)
-	numbered.Local = unix || pipe
-	return numbered
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+		c = w.NetConn()
+	}
+	var p session.Process
+	local := false
+	switch c := c.(type) {
+	case *net.UnixConn:
+		local = true
+		if raw, err := c.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { p = processOf(int(fd)) })
+		}
+	case *pipeEnd:
+		local = true
+	}
+	return numberedAddress(t, p, local)
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on
@@ -33,10 +42,11 @@ func ipAddress(a netip.AddrPort) session.Address {
 	return session.Address{IP: netip.AddrPortFrom(ip, a.Port()), Local: ip.IsLoopback()}
 }
 
-// numberedAddress stands for the next client of a transport without addresses.
-func numberedAddress(t Transport) session.Address {
+// numberedAddress stands for the next client of a transport without addresses,
+// which is a process, if that is known.
+func numberedAddress(t Transport, p session.Process, local bool) session.Address {
 	if t == WebSocket {
 		t = Unix
 	}
-	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10)}
+	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10), Process: p, Local: local}
 }

@@ -273,12 +273,11 @@ func (c *client) block(blocked bool) {
 }
 
 // unwatched ends a connection that epoll does not take, which has a limit of its
-// own. As many may come as connect, and the log tells of one a second.
+// own.
 func (c *client) unwatched(err error) {
 	l := c.loop
-	if now := time.Now(); now.Sub(l.told) >= tellEvery {
-		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
-		l.told = now
+	if n := l.unwatched.now(); n > 0 {
+		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err, "failures", n)
 	}
 	c.end(false)
 }

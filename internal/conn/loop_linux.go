@@ -191,7 +191,7 @@ type loop struct {
 	acceptors  []*acceptor // by place; nil: free
 	asked      *rounds     // to catch up; nil: not asked
 	askedTurns int         // since then
-	told       time.Time   // when the log last said that a connection cannot be watched
+	unwatched  rarely
 	zones      zones
 	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
 	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4

@@ -38,7 +38,7 @@ type page [1 << pageBits]atomic.Pointer[peer]
 type peer struct {
 	id      uint32
 	ip      netip.AddrPort
-	text    atomic.Pointer[string]  // the address, once somebody has asked for it
+	label   atomic.Pointer[label]   // of the address, once somebody has asked for it
 	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
 
 	lingers    atomic.Uint64          // of session 0: until when nobody waits for its client's end, by the clock's nanoseconds
@@ -47,23 +47,22 @@ type peer struct {
 	watchers   map[*Session]struct{}  // to be told of its end; guarded
 }
 
-// An Address stands for a client in replies: IP:PORT, or a name where there is
-// no such thing.
-type Address struct {
-	IP    netip.AddrPort
-	Name  string
-	Local bool // the client is on this machine: it came over a unix socket, or from a loopback address
-}
-
 // addr returns the address as text, which is made when somebody asks for it.
 func (p *peer) addr() string {
-	text := p.text.Load()
-	if text == nil {
-		made := p.ip.String()
-		text = &made
-		p.text.Store(text)
+	l := p.label.Load()
+	if l == nil {
+		l = &label{text: p.ip.String()}
+		p.label.Store(l)
 	}
-	return *text
+	return l.text
+}
+
+// process returns who has connected to a unix socket, or nil.
+func (p *peer) process() Process {
+	if l := p.label.Load(); l != nil {
+		return l.process
+	}
+	return nil
 }
 
 // name returns the name of a session, see appendName.
@@ -119,7 +118,7 @@ func (d *directory) add(addr Address, s *Session) *peer {
 	p := &peer{ip: addr.IP}
 	p.session.Store(s)
 	if addr.Name != "" {
-		p.text.Store(&addr.Name)
+		p.label.Store(&label{addr.Name, addr.Process})
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -173,7 +172,7 @@ func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, mor
 			continue
 		}
 		// Most addresses have never been asked for as text.
-		if text := p.text.Load(); text != nil && *text == addr || text == nil && p.ip == ip {
+		if l := p.label.Load(); l != nil && l.text == addr || l == nil && p.ip == ip {
 			return p, true
 		}
 	}

@@ -50,6 +50,9 @@ func appendLook(out, name []byte, item shard.Item, owner *peer) []byte {
 	if owner != nil {
 		out = append(append(out, '\t'), owner.addr()...)
 		out = owner.appendName(append(out, '\t'))
+		if p := owner.process(); p != nil {
+			out = AppendProcess(append(out, '\t'), p)
+		}
 	}
 	return append(out, '\n')
 }

@@ -100,8 +100,19 @@ func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 // Address returns what stands for the client in replies.
 func (st *Stream) Address() string { return st.main.peer.addr() }
 
-// Held returns how many locks the client's session 0 holds, of both kinds.
-func (st *Stream) Held() int { return st.main.owner.Held() }
+// Process returns which process the client is, if it has connected to a unix
+// socket and the system tells; else nil.
+func (st *Stream) Process() Process { return st.main.peer.process() }
+
+// Held returns how many locks the client's sessions hold, of both kinds. It goes
+// over all of them.
+func (st *Stream) Held() int {
+	n := st.main.owner.Held()
+	for _, s := range st.sessions {
+		n += s.owner.Held()
+	}
+	return n
+}
 
 // Next is what a carrier does after Advance.
 type Next uint8

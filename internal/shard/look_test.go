@@ -29,7 +29,7 @@ func rowsOf(p *Piece) (all []string) {
 func owners(n int) []*Owner {
 	all := make([]*Owner, n+1)
 	for i := range all {
-		all[i] = &Owner{ID: uint32(i), Now: uint64(i)}
+		all[i] = &Owner{ID: uint32(i), Now: Moment(i)}
 	}
 	return all
 }
@@ -88,7 +88,7 @@ func TestAges(t *testing.T) {
 	set := New(1, Config{Notify: func(uint32) {}})
 	o := owners(4)
 	at := func(i int, ms uint64) *Owner {
-		o[i].Now = ms
+		o[i].Now = MomentOf(ms)
 		return o[i]
 	}
 	const min = 60_000

@@ -80,8 +80,8 @@ type Verdict struct {
 // Take takes units, at most the rate's limit, of the rate called name, if as
 // many are open. now is in nanoseconds; of callers at the same time, one that
 // is overtaken counts with the time of the other. A rate that changes applies
-// at once: what was taken before counts, but never as more than a whole
-// window.
+// at once, also if the units are refused: what was taken before counts, but never
+// as more than a whole window. To take no units is a question, and changes nothing.
 func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
 	s, hash := t.lock(name)
 	v := s.takeLocked(hash, name, r, units, now)
@@ -140,21 +140,21 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 	now = s.notBeforeLocked(now)
 	ref := s.findLimiterLocked(hash, name)
 	owed := s.debtLocked(ref, r, now)
+	open := r.open(owed)
+	if units == 0 { // a question
+		return Verdict{Outcome: Acquired, Open: open}
+	}
 	if owed.ns == r.Window {
 		// The window was longer: what it was is forgotten, or it would still be
 		// too long when the units are said to be open.
 		s.limiters.at(ref).setFull(now, owed)
 	}
-	open := r.open(owed)
 	after := r.add(owed, r.cost(units))
 	if open < units {
 		if after.part > 0 {
 			after.ns++
 		}
 		return Verdict{Outcome: Refused, Open: open, Retry: after.ns - r.Window}
-	}
-	if units == 0 {
-		return Verdict{Outcome: Acquired, Open: open}
 	}
 	if ref == 0 {
 		s.sweepLocked(now, 2)

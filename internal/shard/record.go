@@ -11,7 +11,8 @@ const (
 	orphaned // released because the owner is gone
 	letGo    // released with all else that the owner holds
 	outcomes // the first Outcome of a request or a wait; the others follow
-	events   = outcomes + event(Waiting) + 1
+	again    = outcomes + event(Waiting) + 1 // an Acquired that changes nothing: held before
+	events   = again + 1
 )
 
 func (out Outcome) event() event { return outcomes + event(out) }

@@ -132,4 +132,9 @@
 // shared locks without a limit, each lock taking a connection of its own, of which
 // the Locker asks for a sign of life as of any other; Inspect and InspectShared do,
 // too. The rest returns errors that are [ErrUnsupported] and name what is missing.
+//
+// # Bare connections
+//
+// A [Conn] carries requests and replies as they are, for programs that show
+// people the protocol, as `lockd shell` does.
 package client

@@ -70,7 +70,7 @@ const (
 
 // A Process is what the system said about the other end of a unix socket.
 type Process struct {
-	PID     int
+	PID     int // 0 if the server cannot see the process
 	UID     int
 	Program string // empty if the server could not tell
 }
@@ -79,22 +79,35 @@ type Process struct {
 // that came over a unix socket, on systems that know.
 func (e Entry) Process() (p Process, ok bool) {
 	for _, field := range e.More {
-		pid, rest, _ := strings.Cut(field, " ")
-		uid, rest, _ := strings.Cut(rest, " ")
-		pid, isPID := strings.CutPrefix(pid, "pid=")
-		uid, isUID := strings.CutPrefix(uid, "uid=")
-		if !isPID || !isUID {
-			continue
-		}
-		var errs [2]error
-		p.PID, errs[0] = strconv.Atoi(pid)
-		p.UID, errs[1] = strconv.Atoi(uid)
-		if errs[0] == nil && errs[1] == nil {
-			p.Program, _ = strings.CutPrefix(rest, "program=")
-			return p, true
+		if p, ok = parseProcess(field); ok {
+			break
 		}
 	}
-	return Process{}, false
+	return p, ok
+}
+
+// parseProcess reads `pid=N uid=N program=NAME`, of which all but the uid may be
+// left out.
+func parseProcess(field string) (p Process, ok bool) {
+	number := func(key string, to *int) bool {
+		word, rest, _ := strings.Cut(field, " ")
+		digits, is := strings.CutPrefix(word, key)
+		n, err := strconv.ParseUint(digits, 10, 32)
+		if !is || err != nil {
+			return false
+		}
+		*to, field = int(n), rest
+		return true
+	}
+	number("pid=", &p.PID)
+	if !number("uid=", &p.UID) {
+		return Process{}, false
+	}
+	p.Program = strings.TrimPrefix(field, "program=")
+	if plain, err := strconv.Unquote(p.Program); err == nil {
+		p.Program = plain
+	}
+	return p, true
 }
 
 // isEntry tells whether a line of protocol 1 is one of a look. The lines that end

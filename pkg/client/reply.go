@@ -14,6 +14,7 @@ var (
 	disabled           = strings.TrimSuffix(wire.Disabled, "\n")
 	tooManySessions    = strings.TrimSuffix(wire.TooManySessions, "\n")
 	lineTooLong        = strings.TrimSuffix(wire.LineTooLong, "\n")
+	notAuthenticated   = strings.TrimSuffix(wire.NotAuthenticated, "\n")
 )
 
 // The texts of replies that say yes, without their number.
