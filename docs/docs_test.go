@@ -350,7 +350,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
 	"pkg/client":        {"internal/wire"},
-	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/load", "internal/lockfile", "internal/wire"},
+	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:

@@ -169,10 +169,10 @@ func (c *dumpCmd) show(entries []client.Entry, looked bool) {
 		writeDocument(stdout, entries, looked)
 	case !c.Watch:
 		c.table(stdout, entries)
-	case canRedraw(os.Stdout):
+	case canRedraw(stdout.fd()):
 		var b strings.Builder
 		c.table(&b, entries)
-		columns, rows := terminalSize(os.Stdout)
+		columns, rows := terminalSize(stdout.fd())
 		fmt.Fprint(stdout, screen(fmt.Sprintf("%s  %s  every %v, ends with Ctrl-C", c.Server,
 			time.Now().Format(time.TimeOnly), c.Every), b.String(), columns, rows))
 	default:

@@ -16,10 +16,10 @@ func TestHelp(t *testing.T) {
 		"": `
 Try it, with lockd running in another terminal:
 
-    printf 'g foo\nq\n' | nc -N 127.0.0.1 9999
+    lockd shell
 `,
 		"serve": "--drain-timeout", "run": "--kill-after", "inspect": "neither is", "dump": "NAME*", "kick": "--yes", "who": "clients",
-		"stats": "--json", "ping": "rtt_ms", "bench": "redis://", "help": "[<command>]", "version": "version",
+		"stats": "--json", "ping": "rtt_ms", "bench": "redis://", "shell": "was no request", "help": "[<command>]", "version": "version",
 	}
 	_, overview, _ := run("help")
 	commands := []string{""}

@@ -22,6 +22,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
 	Bench   benchCmd   `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
 	Run     runCmd     `cmd:"" help:"Run a command while holding a lock."`
+	Shell   shellCmd   `cmd:"" help:"Type requests at a prompt, or send those of a script."`
 	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
 	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
 	Kick    kickCmd    `cmd:"" help:"End a client, so that what it holds is free."`
@@ -45,7 +46,7 @@ A TIME is 30s, 5m, 1h30m, 100ms or a number of seconds, 30 or 0.5.
 
 Try it, with lockd running in another terminal:
 
-	printf 'g foo\nq\n' | nc -N 127.0.0.1 9999`
+	lockd shell`
 
 // helpCmd is another spelling of --help, see spelled.
 type helpCmd struct {

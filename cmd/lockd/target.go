@@ -16,6 +16,7 @@ import (
 // Exit codes beside a command's own. 2 is kong's for a wrong command line.
 const (
 	exitFree        = 1   // inspect: nobody holds the lock
+	exitNoRequest   = 1   // shell: a line of the script was none
 	exitUnavailable = 69  // EX_UNAVAILABLE of sysexits.h
 	exitOutput      = 74  // EX_IOERR: what was to be printed could not be
 	exitCannotRun   = 126 // as shells have it

@@ -6,11 +6,22 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // canRedraw tells whether what a terminal shows can be replaced, which takes
 // more than one on which lines just follow each other.
-func canRedraw(f *os.File) bool { return isTerminal(f) && os.Getenv("TERM") != "dumb" }
+func canRedraw(fd int) bool { return term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" }
+
+// terminalSize returns how many columns and rows a terminal has, or a guess.
+func terminalSize(fd int) (columns, rows int) {
+	columns, rows, err := term.GetSize(fd)
+	if err != nil || columns == 0 || rows == 0 {
+		return 80, 24
+	}
+	return columns, rows
+}
 
 // A statusLine is a terminal's last line, which is written over until it is
 // cleared. The cursor stays at its beginning, so that what the terminal shows

@@ -59,7 +59,7 @@ const (
 
 func newWaitNews(w *waiting) *waitNews {
 	n := &waitNews{
-		w: w, terminal: canRedraw(os.Stderr), self: w.registered(),
+		w: w, terminal: canRedraw(int(os.Stderr.Fd())), self: w.registered(),
 		out:   newLineQueue(os.Stderr, func(io.Writer, int64) {}),
 		ended: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
@@ -129,13 +129,13 @@ func (n *waitNews) redraw(ctx context.Context) {
 		case <-next.C:
 		}
 		begun := time.Now()
-		if !inForeground(os.Stderr) { // the line belongs to others now
+		if !inForeground(int(os.Stderr.Fd())) { // the line belongs to others now
 			next.Reset(newsEvery)
 			continue
 		}
 		n.sayBack(&away)
 		if s := n.say(ctx); len(s.texts) > 0 && ctx.Err() == nil {
-			columns, _ := terminalSize(os.Stderr)
+			columns, _ := terminalSize(int(os.Stderr.Fd()))
 			n.line.show(firstThatFits(s.texts, columns-1))
 			away = s.what == forServer
 		}

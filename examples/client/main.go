@@ -77,7 +77,7 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
-	c, err := client.New(client.Options{Target: target})
+	c, err := client.New(client.Options{Target: target, Name: client.ProcessName()})
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,11 @@ func run(args []string) error {
 
 	switch err := c.Get(ctx, lock); {
 	case errors.Is(err, client.ErrNotAcquired):
-		holder, held, err := c.Dump(ctx, lock)
+		holder, err := holderOf(ctx, c, lock)
 		switch {
 		case err != nil:
 			fmt.Printf("%q is locked, and who holds it cannot be told: %v\n", lock, err)
-		case !held:
+		case holder == "":
 			fmt.Printf("%q was locked, and is free again by now\n", lock)
 		default:
 			fmt.Printf("%q is locked by %s\n", lock, holder)
@@ -121,4 +121,19 @@ func run(args []string) error {
 	}
 	fmt.Printf("released %q\n", lock)
 	return nil
+}
+
+// holderOf says who holds the lock and for how long, or nothing if nobody does.
+func holderOf(ctx context.Context, c *client.Client, lock string) (string, error) {
+	entries, err := c.Look(ctx, lock)
+	if errors.Is(err, client.ErrNoLook) { // a server that tells no more than its name
+		holder, _, err := c.Dump(ctx, lock)
+		return holder, err
+	}
+	for _, e := range entries {
+		if e.Kind == client.KindExclusive && e.State != client.StateWaits {
+			return fmt.Sprintf("%s, %s, for %v", e.Registered, e.Addr, e.Since), nil
+		}
+	}
+	return "", err
 }

@@ -21,6 +21,7 @@ var (
 	acquire  = desc("acquire_total", "Requests for locks, by what became of them.", "kind", "result")
 	held     = desc("locks_held", "Names of locks that are held now.", "kind")
 	holders  = desc("shared_holders", "Holds of shared locks now: each lock counts once for each of its holders.")
+	released = desc("released_total", "Holds that their owners have let go, one by one or with a bye.", "kind")
 	orphans  = desc("orphans_total", "Holds released because their connection ended without a release or a bye.", "kind")
 	open     = desc("connections", "Connections that are open now.", "transport")
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
@@ -52,7 +53,7 @@ func New(version, revision string, conns func() conn.Stats, sessions func() sess
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		commands, invalid, acquire, held, holders, orphans, open, accepted, rejected, bytes, build,
+		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
 		waiters, waits, waitTime, rates, limiters, sessions,
 	} {
 		ch <- d
@@ -74,8 +75,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(invalid, st.Invalid)
 	for kind := range shard.Kinds {
 		for outcome := range shard.Outcomes {
-			counter(acquire, st.Locks.Acquire[kind][outcome], kind.String(), outcome.String())
+			n := st.Locks.Acquire[kind][outcome]
+			if outcome == shard.Acquired {
+				n -= st.Locks.Again[kind]
+			}
+			counter(acquire, n, kind.String(), outcome.String())
 		}
+		counter(acquire, st.Locks.Again[kind], kind.String(), "again")
+		counter(released, st.Locks.Release[kind]+st.Locks.LetGo[kind], kind.String())
 		counter(orphans, st.Locks.Orphans[kind], kind.String())
 		gauge(held, st.Locks.Locks[kind], kind.String())
 	}

@@ -36,7 +36,7 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [72]byte // to whole cache lines, and one between neighbours
+	_ [112]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -133,6 +133,7 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 		e := s.exclusive.at(ref)
 		switch {
 		case e.owner == o.ID:
+			s.recordLocked(Exclusive, again)
 			return Grant{Token: e.token()}, Acquired
 		case due == 0:
 			return Grant{}, Refused
@@ -214,6 +215,7 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 	if lock != 0 {
 		l := s.shared.at(lock)
 		if s.findHoldLocked(lock, o.ID) != 0 {
+			s.recordLocked(Shared, again)
 			return Grant{Count: int(l.count)}, Acquired
 		}
 		if limit != noLimit && (l.queue != 0 || l.count >= limit) {

@@ -227,10 +227,12 @@ func (c *Client) doMany(ctx context.Context, call *call) error {
 		if lines.pass == nil {
 			continue
 		}
-		if _, err := lines.passOn(); errors.Is(err, ErrReplyTooLong) {
-			<-c.lost
+		err := lines.passOn(lines.pass)
+		if errors.Is(err, ErrReplyTooLong) {
+			<-c.lost // which says so
 			return c.Err()
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 	}

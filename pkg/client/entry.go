@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // An Entry is one line of what the server knows about a name: somebody who holds
@@ -49,9 +51,9 @@ type Entry struct {
 type Kind string
 
 const (
-	KindExclusive Kind = "exclusive"
-	KindShared    Kind = "shared"
-	KindRate      Kind = "rate"
+	KindExclusive Kind = wire.Exclusive
+	KindShared    Kind = wire.Shared
+	KindRate      Kind = wire.Rate
 )
 
 // A State is what an Entry says about a lock or a rate. A newer server may know
@@ -59,11 +61,11 @@ const (
 type State string
 
 const (
-	StateHeld    State = "held"    // by a client that is connected
-	StateKept    State = "kept"    // by one that has no connection now, and may come back
-	StateWaits   State = "waits"   // in the queue
-	StateLimited State = "limited" // no unit of a rate is open
-	StateOpen    State = "open"    // some are
+	StateHeld    State = wire.Held    // by a client that is connected
+	StateKept    State = "kept"       // by one that has no connection now, and may come back
+	StateWaits   State = wire.Waits   // in the queue
+	StateLimited State = wire.Limited // no unit of a rate is open
+	StateOpen    State = wire.Open    // some are
 )
 
 // A Process is what the system said about the other end of a unix socket.

@@ -76,8 +76,8 @@ var (
 	// connections is reached.
 	ErrTooManyConnections = errors.New("lockd: server has too many connections")
 
-	// ErrReplyTooLong: a list was longer than Options.MaxReply. It is the cause of
-	// a Client's ErrLost; a Locker goes on.
+	// ErrReplyTooLong, as the cause of an ErrLost: a list was longer than
+	// Options.MaxReply. Locker.Look returns it alone, for nothing is lost.
 	ErrReplyTooLong = errors.New("lockd: reply is too long")
 
 	// ErrProtocol, as the cause of an ErrLost: the server sent what no request

@@ -193,17 +193,17 @@ func TestServerNames(t *testing.T) {
 		named.Name = "web 1"
 		l := locker(t, client.LockerOptions{Options: named})
 		err := l.Do(client.WithNote(ctx, "order 17"), "x", func(context.Context, *client.Lock) error {
-			holder, held, err := c.Dump(ctx, "x")
-			if err != nil || !held || holder != "web 1 order 17" {
-				t.Error(holder, held, err)
+			entries, err := c.Look(ctx, "x")
+			if err != nil || len(entries) != 1 || entries[0].Registered != "web 1 order 17" {
+				t.Error(entries, err)
 			}
 			return nil
 		})
 		must(t, err)
 		must(t, l.Do(ctx, "x", func(context.Context, *client.Lock) error {
-			holder, held, err := c.Dump(ctx, "x")
-			if err != nil || !held || strings.Contains(holder, "order") {
-				t.Error(holder, held, err)
+			entries, err := l.Look(ctx, "x")
+			if err != nil || len(entries) != 1 || !strings.HasPrefix(entries[0].Registered, "web 1#") {
+				t.Error(entries, err)
 			}
 			return nil
 		}))

@@ -79,11 +79,11 @@ func (l *lines) drop() {
 
 func (l *lines) dropLocked() { l.chunks, l.dropped = nil, true }
 
-// clear forgets what was not taken: it is going to come again.
+// clear forgets what was not taken: all of it is going to come again.
 func (l *lines) clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.chunks, l.size = nil, 0
+	l.chunks, l.size, l.dropped = nil, 0, false
 }
 
 func tooLong(room int) error { return fmt.Errorf("%w: more than %d bytes", ErrReplyTooLong, room) }
@@ -102,15 +102,17 @@ func (l *lines) take() ([][]byte, error) {
 }
 
 // passOn passes on the lines that are here, and stops at the first error.
-func (l *lines) passOn() (any bool, err error) {
+func (l *lines) passOn(pass func([]byte) error) error {
 	chunks, err := l.take()
+	if err != nil {
+		return err
+	}
 	for _, chunk := range chunks {
 		for line := range bytes.Lines(chunk) {
-			any = true
-			if err := l.pass(line[:len(line)-1]); err != nil {
-				return any, err
+			if err := pass(line[:len(line)-1]); err != nil {
+				return err
 			}
 		}
 	}
-	return any, err
+	return nil
 }

@@ -14,7 +14,15 @@ import (
 // It returns ErrNoLook if the server is too old, ErrNotAllowed if it does not
 // tell this client, and ErrDisabled if it tells nobody.
 func (c *Client) Look(ctx context.Context, name string) ([]Entry, error) {
-	return collect(func(each func(Entry) error) error { return c.look(ctx, look, name, each) })
+	var all []Entry
+	err := c.look(ctx, look, name, func(e Entry) error {
+		all = append(all, e)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // LookPrefix is Look for all names that begin with prefix, in no order; with an
@@ -36,15 +44,16 @@ func (c *Client) Look(ctx context.Context, name string) ([]Entry, error) {
 // loop that is slow: what has come and was not passed on is kept, up to
 // Options.MaxReply; past that the connection is given up because of
 // ErrReplyTooLong. When the loop ends early or ctx does, the rest of the list
-// still comes, and goes nowhere, before the client's next request is sent; so
-// does one that the loop makes.
+// still comes, and goes nowhere, before the client's next request is sent. So a
+// request that the loop makes waits for the end of the list.
 func (c *Client) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 	return stream(func(each func(Entry) error) error { return c.look(ctx, lookAll, prefix, each) })
 }
 
-// Kick ends the client with that address, which is an Entry's or a Peer's:
-// IP:PORT, unix:N, or one of many sessions, IP:PORT#S. It is disconnected, and what
-// it held is free when Kick returns. Who has a Locker there connects again.
+// Kick ends the client with that address, which is an Entry's or a Peer's. It is
+// disconnected, and all that it held is free when Kick returns. A session, IP:PORT#S,
+// may take its whole connection with it. A Locker on the other side connects again
+// by itself, without its locks.
 //
 // It returns ErrNoSuchClient if there is none (any more), ErrNotAllowed, and
 // ErrNoKick if the server is too old.
@@ -69,7 +78,11 @@ func (c *Client) look(ctx context.Context, v *verb, name string, each func(Entry
 	answer := ErrNoLook // a server says nothing to what it does not know
 	_, err := c.askMany(ctx, v, name, func(line []byte) error {
 		if isEntry(line) {
-			return passEntry(line, each)
+			e, err := parseEntry(string(line))
+			if err != nil {
+				return err
+			}
+			return each(e)
 		}
 		answer = answerOf(line, v, "")
 		return nil
@@ -100,7 +113,33 @@ func answerOf(line []byte, v *verb, name string) error {
 // returns ErrNoLook if the server is too old, ErrNotAllowed if it does not tell
 // this client, and ErrDisabled if it tells nobody.
 func (l *Locker) Look(ctx context.Context, name string) ([]Entry, error) {
-	return collect(func(each func(Entry) error) error { return l.look(ctx, look, name, each) })
+	name, err := l.check(name)
+	if err != nil {
+		return nil, err
+	}
+	lines := newLines(l.opts.MaxReply, nil)
+	m, s, err := l.call(ctx, look, arguments{lines: lines}, name, true)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		return nil, ErrNoLook
+	}
+	err = s.err
+	m.put(s)
+	if err != nil {
+		return nil, err
+	}
+	var all []Entry
+	err = lines.passOn(func(line []byte) error {
+		e, err := parseEntry(string(line))
+		all = append(all, e)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // LookPrefix is Look for all names that begin with prefix, in no order; with an
@@ -118,18 +157,38 @@ func (l *Locker) Look(ctx context.Context, name string) ([]Entry, error) {
 // As of all names, the blanks at a prefix's ends are dropped: "order " also finds
 // "orders".
 //
-// Entries are passed on as they come, so a list may be long. Nobody waits for a
-// loop that is slow, least of all the other goroutines' replies: what has come
-// and was not passed on is kept, up to Options.MaxReply; past that the loop gets
-// ErrReplyTooLong, and the connection stands. The loop may use the Locker. If the
-// connection is lost when entries were passed on, it gets an ErrLost.
+// A long list would keep the answers to all other goroutines waiting. So it comes
+// over a connection of its own, which is made when there is one for locks and ends
+// with the loop. If it cannot be made, or is lost, the error is an ErrLost, and
+// locks are not concerned. Entries are passed on as they come; what has come and
+// was not passed on, since the loop is slow, is kept, up to Options.MaxReply, past
+// which the error is an ErrReplyTooLong. The loop may use the Locker.
 func (l *Locker) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
-	return stream(func(each func(Entry) error) error { return l.look(ctx, lookAll, prefix, each) })
+	return stream(func(each func(Entry) error) error {
+		m, err := l.connection(ctx)
+		switch {
+		case err != nil:
+			return err
+		case m.old:
+			return ErrNoLook
+		}
+		opts := l.opts.Options
+		opts.Name = "" // it holds nothing
+		c, err := New(opts)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		unhook := context.AfterFunc(l.ctx, func() { c.end(ErrClosed) })
+		defer unhook()
+		return c.look(ctx, lookAll, prefix, each)
+	})
 }
 
-// Kick ends the client with that address, which is an Entry's or a Peer's:
-// IP:PORT, unix:N, or one of many sessions, IP:PORT#S. It is disconnected, and what
-// it held is free when Kick returns. Who has a Locker there connects again.
+// Kick ends the client with that address, which is an Entry's or a Peer's. It is
+// disconnected, and all that it held is free when Kick returns. A session, IP:PORT#S,
+// may take its whole connection with it. A Locker on the other side connects again
+// by itself, without its locks.
 //
 // It returns ErrNoSuchClient if there is none (any more), ErrNotAllowed, and
 // ErrNoKick if the server is too old. If the connection is lost on the way, the
@@ -149,46 +208,6 @@ func (l *Locker) Kick(ctx context.Context, addr string) error {
 	err = s.err
 	m.put(s)
 	return err
-}
-
-// look asks, and passes on what there is.
-func (l *Locker) look(ctx context.Context, v *verb, name string, each func(Entry) error) error {
-	name, err := l.check(name)
-	if err != nil {
-		return err
-	}
-	a := arguments{lines: newLines(l.opts.MaxReply, func(line []byte) error { return passEntry(line, each) })}
-	m, s, err := l.call(ctx, v, a, name, true)
-	switch {
-	case err != nil:
-		return err
-	case s == nil:
-		return ErrNoLook
-	}
-	err = s.err
-	m.put(s)
-	return err
-}
-
-func passEntry(line []byte, each func(Entry) error) error {
-	e, err := parseEntry(string(line))
-	if err != nil {
-		return err
-	}
-	return each(e)
-}
-
-// collect returns all that a look passes on.
-func collect(look func(each func(Entry) error) error) ([]Entry, error) {
-	var all []Entry
-	err := look(func(e Entry) error {
-		all = append(all, e)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
 }
 
 // stream makes a look what a loop can go over.

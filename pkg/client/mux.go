@@ -293,6 +293,9 @@ type arguments struct {
 
 func (m *mux) askLocked(s *session, v *verb, a arguments, name string) {
 	s.verb, s.name, s.most, s.lines = v, name, v.most, a.lines
+	if s.lines != nil {
+		s.lines.clear() // they may have been another mux's
+	}
 	if v.most == 0 {
 		s.most = int64(a.n[0])
 	}
@@ -349,13 +352,10 @@ func (m *mux) putLocked(s *session) {
 	}
 }
 
-// wait waits for the answer. If it returns an error, which is the context's or
-// about the lines that come before, the session is gone: the mux ends the wait on
-// the server, and releases what it was granted all the same.
+// wait waits for the answer. If it returns an error, which is the context's,
+// the session is gone: the mux ends the wait on the server, and releases what
+// it was granted all the same.
 func (m *mux) wait(ctx context.Context, s *session) error {
-	if s.lines != nil {
-		return m.waitPassing(ctx, s)
-	}
 	if ctx.Done() == nil {
 		<-s.done
 		return nil
@@ -377,50 +377,6 @@ func (m *mux) wait(ctx context.Context, s *session) error {
 	return nil
 }
 
-// waitPassing waits for the answer, and passes on the lines that come before it.
-// If the mux ends when some were passed on, that is an error, too: the call must
-// not be repeated.
-func (m *mux) waitPassing(ctx context.Context, s *session) error {
-	lines := s.lines
-	answered, good := false, false
-	defer func() { // also if what the lines are passed to panics
-		switch {
-		case good:
-		case answered:
-			m.put(s)
-		case m.forsake(s):
-			lines.drop()
-		default: // it was answered at the same moment
-			<-s.done
-			m.put(s)
-		}
-	}()
-	for passed := false; !answered; {
-		select {
-		case <-lines.some:
-		case <-s.done:
-			answered = true
-		case <-ctx.Done():
-			return s.interrupted(ctx)
-		}
-		ended := answered && errors.Is(s.err, ErrLost)
-		switch {
-		case ended && passed:
-			return s.err
-		case ended:
-			lines.clear()
-			continue
-		}
-		any, err := lines.passOn()
-		if err != nil {
-			return err
-		}
-		passed = passed || any
-	}
-	good = true
-	return nil
-}
-
 // forsake leaves a call to the mux, unless it is answered.
 func (m *mux) forsake(s *session) bool {
 	m.mu.Lock()
@@ -429,6 +385,9 @@ func (m *mux) forsake(s *session) bool {
 		return false
 	}
 	s.stage = toCall
+	if s.lines != nil {
+		s.lines.drop()
+	}
 	if s.verb.waits {
 		m.appendLocked(s, cancel, arguments{}, "")
 	}

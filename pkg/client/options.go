@@ -71,13 +71,12 @@ type Options struct {
 	MaxLine int
 
 	// MaxReply is the longest reply of many lines to take, in bytes: the lists
-	// of DumpAll, DumpAllShared, Clients and their like, and Stats. Of Look and
-	// LookPrefix, whose entries are passed on as they come, it is how much may
-	// have come that was not passed on. When it is exceeded, a Client gives up
-	// the connection because of ErrReplyTooLong; a Locker's loop gets that
-	// error, and its connection stands. What is made of a list may take several
-	// times its length. Zero means 1 GiB, room for 16 million locks with lines
-	// of 64 bytes, and 256 MiB on 32-bit systems.
+	// of DumpAll, DumpAllShared, Clients and their like, and Stats. Of LookPrefix,
+	// whose entries are passed on as they come, it is how much may have come
+	// that was not passed on. When it is exceeded, the connection is given up
+	// because of ErrReplyTooLong; but not that of a Locker's locks. What is made
+	// of a list may take several times its length. Zero means 1 GiB, room for 16
+	// million locks with lines of 64 bytes, and 256 MiB on 32-bit systems.
 	MaxReply int
 }
 

@@ -14,6 +14,7 @@ var (
 	disabled           = strings.TrimSuffix(wire.Disabled, "\n")
 	tooManySessions    = strings.TrimSuffix(wire.TooManySessions, "\n")
 	lineTooLong        = strings.TrimSuffix(wire.LineTooLong, "\n")
+	notAuthenticated   = strings.TrimSuffix(wire.NotAuthenticated, "\n")
 )
 
 // The texts of replies that say yes, without their number.
@@ -21,6 +22,7 @@ var (
 	okText   = yesText(wire.OK)
 	pongText = yesText(wire.Pong)
 	byeText  = yesText(wire.Bye)
+	endText  = yesText(wire.End)
 )
 
 func yesText(line string) string { return strings.TrimSuffix(strings.TrimPrefix(line, "1 "), "\n") }
@@ -108,7 +110,7 @@ func refusal(line []byte, v *verb) error {
 		return ErrTooManyLocks
 	case hasPrefix(text, wire.TooManyWaiters):
 		return ErrTooManyWaiters
-	case hasPrefix(text, notAllowed):
+	case hasPrefix(text, wire.NotAllowed):
 		return ErrNotAllowed
 	case v.missing != nil && hasPrefix(text, wire.InvalidCommand):
 		return v.missing
@@ -142,7 +144,7 @@ func refused(chunks [][]byte, v *verb) error {
 	switch {
 	case len(more) > 0 || !hasPrefix(line, "0 "):
 		return nil
-	case string(line) == "0 "+notAllowed+v.word || !bytes.Contains(line, []byte(": ")):
+	case string(line) == "0 "+wire.NotAllowed+v.word || !bytes.Contains(line, []byte(": ")):
 		return refusal(line, v)
 	}
 	return nil

@@ -79,20 +79,9 @@ var (
 // Those that list and end clients. Their lines come before the last one of the
 // reply, which is the one that is described here.
 var (
-	look    = &verb{word: lookWord, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
-	lookAll = &verb{word: lookAllWord, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
-	kick    = &verb{word: kickWord, most: 1, yes: kicked, no: noSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
-)
-
-// What the wire says about them.
-const (
-	lookWord     = "look"
-	lookAllWord  = "look*"
-	kickWord     = "kick"
-	endText      = "End"
-	kicked       = "Kicked: "
-	noSuchClient = "No Such Client: "
-	notAllowed   = "Not Allowed: "
+	look    = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	lookAll = &verb{word: wire.LookAll, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	kick    = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
 )
 
 // Those of protocol 2, which only a mux speaks.
