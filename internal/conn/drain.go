@@ -49,7 +49,7 @@ const namedLeft = 10
 // who hold most, each by address and name, unless nobody is left.
 func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) {
 	n := s.Connections()
-	if n == 0 {
+	if n == 0 || !s.cfg.Logger.Enabled(context.Background(), level) {
 		return
 	}
 	log := func(msg string, attrs ...any) { s.cfg.Logger.Log(context.Background(), level, msg, attrs...) }
@@ -93,13 +93,21 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Unlock()
 	s.drainLoops()
 
+	var told sync.WaitGroup // nothing is logged once it returns
+	told.Add(2)
 	waiting := time.AfterFunc(4*drainGrace, func() {
+		defer told.Done()
 		s.logLeft(slog.LevelInfo, "waiting for clients to release their locks", "waiting for a client", "waiting for more clients")
 	})
-	defer waiting.Stop()
+	endWaiting := sync.OnceFunc(func() {
+		if waiting.Stop() {
+			told.Done()
+		}
+	})
 	var cut atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
-		waiting.Stop()
+		defer told.Done()
+		endWaiting()
 		s.logLeft(slog.LevelWarn, "cutting clients off", "cutting a client off", "cutting more clients off",
 			"reason", context.Cause(ctx).Error())
 		s.mu.Lock()
@@ -115,7 +123,11 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.gone.Wait()
 	}
 	s.mu.Unlock()
-	stop()
+	endWaiting()
+	if stop() {
+		told.Done()
+	}
+	told.Wait()
 	s.ended.Do(func() {
 		s.endLoops()
 		s.hub.Close()
