@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 )
 
 // state returns the letter of /proc, 0 for a process that is gone.
@@ -110,65 +108,6 @@ func TestRunKeepsIgnoredSignals(t *testing.T) {
 		"sh", "-c", `kill -HUP $PPID; kill -HUP $$; echo alive`)
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "alive\n" {
 		t.Errorf("%q, %v", out, err)
-	}
-}
-
-// terminal is the other end of a pseudo terminal on which a shell runs
-// lockd run.
-type terminal struct {
-	t *testing.T
-	*os.File
-	out *bufio.Reader
-	cmd *exec.Cmd
-}
-
-func openTerminal(t *testing.T, args ...string) *terminal {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	var n, zero uint32
-	for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &zero, syscall.TIOCGPTN: &n} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, m.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
-			t.Skip(errno)
-		}
-	}
-	s, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer s.Close()
-	term := &terminal{t, m, bufio.NewReader(m), exec.Command(args[0], args[1:]...)}
-	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = s, s, s
-	term.cmd.Env = append(os.Environ(), "TERM=dumb", "PS1=prompt> ", "INPUTRC=/dev/null")
-	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := term.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(patience, func() { m.Close(); term.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		timer.Stop()
-		m.Close()
-		term.cmd.Process.Kill()
-		term.cmd.Wait()
-	})
-	return term
-}
-
-// shows reads until a line contains a text.
-func (term *terminal) shows(want string) {
-	term.t.Helper()
-	var all strings.Builder
-	for {
-		b, err := term.out.ReadByte()
-		if err != nil {
-			term.t.Fatalf("the terminal shows %q, %v, want %q", all.String(), err, want)
-		}
-		all.WriteByte(b)
-		if strings.HasSuffix(all.String(), want) {
-			return
-		}
 	}
 }
 

@@ -254,7 +254,7 @@ func TestSaysOnceThatItIsFull(t *testing.T) {
 // beginBench starts lockd bench for an hour.
 func beginBench(t *testing.T, server string) (*exec.Cmd, *strings.Builder) {
 	t.Helper()
-	cmd := exec.Command(binary, "bench", server, "-c", "2", "-d", "1h")
+	cmd := exec.Command(binary, "bench", "-s", server, "-c", "2", "-d", "1h")
 	var out strings.Builder
 	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {
@@ -283,8 +283,8 @@ func TestBenchWithoutReplies(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "off")
 	target := "redis://" + d.addr("tcp")
-	code, stdout, stderr := run("bench", target, "-c", "2", "-d", "10ms")
-	if code != 1 || stdout != "" || stderr != "lockd: "+target+" replied to nothing for 5s: is it a redis server?\n" {
+	code, stdout, stderr := run("bench", "-s", target, "-c", "2", "-d", "10ms")
+	if code != 69 || stdout != "" || stderr != "lockd: "+target+" replied to nothing for 5s: is it a redis server?\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

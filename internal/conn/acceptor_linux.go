@@ -273,7 +273,7 @@ func (l *loop) peerAddress(fd int, t Transport) session.Address {
 	switch l.peer.Addr.Family {
 	case syscall.AF_INET:
 		a := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
-		return session.Address{IP: netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port))}
+		return ipAddress(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port)))
 	case syscall.AF_INET6:
 		a := (*syscall.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
 		ip := netip.AddrFrom16(a.Addr)
@@ -282,7 +282,7 @@ func (l *loop) peerAddress(fd int, t Transport) session.Address {
 		}
 		return ipAddress(netip.AddrPortFrom(ip, port(&a.Port)))
 	}
-	return localAddress(t, processOf(fd))
+	return numberedAddress(t, processOf(fd), true)
 }
 
 // zones are the names of interfaces, which link-local addresses are of. To look

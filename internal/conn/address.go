@@ -22,25 +22,31 @@ func address(c net.Conn, t Transport) session.Address {
 		c = w.NetConn()
 	}
 	var p session.Process
-	if u, ok := c.(*net.UnixConn); ok {
-		if raw, err := u.SyscallConn(); err == nil {
+	local := false
+	switch c := c.(type) {
+	case *net.UnixConn:
+		local = true
+		if raw, err := c.SyscallConn(); err == nil {
 			raw.Control(func(fd uintptr) { p = processOf(int(fd)) })
 		}
+	case *pipeEnd:
+		local = true
 	}
-	return localAddress(t, p)
+	return numberedAddress(t, p, local)
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on
 // a socket that takes both kinds.
 func ipAddress(a netip.AddrPort) session.Address {
-	return session.Address{IP: netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}
+	ip := a.Addr().Unmap()
+	return session.Address{IP: netip.AddrPortFrom(ip, a.Port()), Local: ip.IsLoopback()}
 }
 
-// localAddress stands for the next client of a transport without addresses,
+// numberedAddress stands for the next client of a transport without addresses,
 // which is a process, if that is known.
-func localAddress(t Transport, p session.Process) session.Address {
+func numberedAddress(t Transport, p session.Process, local bool) session.Address {
 	if t == WebSocket {
 		t = Unix
 	}
-	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10), Process: p}
+	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10), Process: p, Local: local}
 }

@@ -93,6 +93,21 @@ func goneFromLoops(carriers []session.Carrier) int {
 	return slices.IndexFunc(fds, func(p pollFD) bool { return p.revents != 0 })
 }
 
+// kick ends the connection, whatever the client does.
+func (c *client) kick() {
+	if c.frames != nil && !c.ended && !c.blocked {
+		c.send(c.frames.kicked(nil))
+	}
+	c.end(true)
+}
+
+// kickFromLoop ends a client, which may have ended already.
+func kickFromLoop(carrier session.Carrier) {
+	if c, ok := carrier.(*client); ok {
+		c.loop.post(task{what: kickClient, client: c})
+	}
+}
+
 // call notes that a system call about the client comes next, for goneFromLoops.
 func (c *client) call() {
 	if l := c.loop; l.calling.Load() != c { // a store costs more

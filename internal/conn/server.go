@@ -65,6 +65,16 @@ func (s *Server) logDisconnected(st *session.Stream) {
 	}
 }
 
+// Kick implements session.Network.
+func (s *Server) Kick(c session.Carrier, k session.Kick) {
+	s.cfg.Logger.Info("kicked", "client", k.Client, "name", k.Name, "by", k.By, "by-name", k.ByName)
+	if l, ok := c.(*link); ok {
+		l.kick()
+	} else {
+		kickFromLoop(c)
+	}
+}
+
 // looksEach is how many times the streams of one goroutine may ask whether
 // others' clients are gone while it serves each of them once: a look takes a
 // system call, some hundredth of what a turn that has as many refusals does.

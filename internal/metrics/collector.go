@@ -4,7 +4,6 @@ package metrics
 
 import (
 	"runtime"
-	"runtime/debug"
 
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
@@ -45,10 +44,10 @@ type Collector struct {
 	revision string
 }
 
-// New returns a collector for a server of some version, whose counters the two
-// functions return.
-func New(version string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
-	return &Collector{conns, sessions, version, revision()}
+// New returns a collector for a server of some version and revision, whose
+// counters the two functions return.
+func New(version, revision string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
+	return &Collector{conns, sessions, version, revision}
 }
 
 // Describe implements prometheus.Collector.
@@ -117,16 +116,4 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	gauge(build, 1, c.version, c.revision, runtime.Version())
-}
-
-// revision returns the commit that the program was built from, if it is known.
-func revision() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return "unknown"
 }

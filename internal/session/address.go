@@ -11,6 +11,7 @@ type Address struct {
 	IP      netip.AddrPort
 	Name    string
 	Process Process // at the other end of a unix socket; nil: nobody knows
+	Local   bool    // the client is on this machine: it came over a unix socket, or from a loopback address
 }
 
 // A Process is one that has connected to a unix socket, as the system knows it.

@@ -3,6 +3,7 @@ package session
 import (
 	"net/netip"
 	"sort"
+	"strconv"
 	"sync"
 	"sync/atomic"
 )
@@ -64,13 +65,26 @@ func (p *peer) process() Process {
 	return nil
 }
 
-// name returns the name of a session, which is its address until it registers
-// one.
+// name returns the name of a session, see appendName.
 func (p *peer) name() string {
 	if name := p.registered.Load(); name != nil {
 		return *name
 	}
-	return p.addr()
+	return string(p.appendName(nil))
+}
+
+// appendName appends the name of a session: the one that it has registered, else
+// that of session 0 with its number, else its address.
+func (p *peer) appendName(out []byte) []byte {
+	if name := p.registered.Load(); name != nil {
+		return append(out, *name...)
+	}
+	if s := p.session.Load(); s != nil && s.number != 0 {
+		if name := s.stream.main.peer.registered.Load(); name != nil {
+			return strconv.AppendUint(append(append(out, *name...), '#'), uint64(s.number), 10)
+		}
+	}
+	return append(out, p.addr()...)
 }
 
 // registration is a line of `who`.
@@ -141,6 +155,29 @@ func (d *directory) peer(id uint32) *peer {
 // there tells whether p, which may be nil, is somebody whose session has not
 // ended.
 func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id).Load() == p }
+
+// find looks in a page for who has an address, given as text and, if it is one,
+// as that, and tells whether there are more pages behind it.
+func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, more bool) {
+	if page >= len(d.pages) {
+		return nil, false
+	}
+	places := d.pages[page].Load()
+	if places == nil {
+		return nil, false
+	}
+	for i := range places {
+		p := places[i].Load()
+		if p == nil {
+			continue
+		}
+		// Most addresses have never been asked for as text.
+		if l := p.label.Load(); l != nil && l.text == addr || l == nil && p.ip == ip {
+			return p, true
+		}
+	}
+	return nil, true
+}
 
 // remove forgets a session that holds nothing any more.
 func (d *directory) remove(p *peer) {

@@ -393,7 +393,7 @@ func testModel(t *testing.T, names *rapid.Generator[string]) {
 
 func inUse[T any](s *slab[T]) (n int) {
 	for _, c := range s.chunks {
-		if c != nil {
+		if c.page != nil {
 			n += chunkItems - int(c.nfree)
 		}
 	}

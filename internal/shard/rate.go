@@ -12,7 +12,20 @@ type limiter struct {
 	// part of the next one, in 1/LIMIT. So nothing is ever rounded.
 	full [2]uint32
 	part uint32
+	// The rate of whoever took last, for those who look: its window in
+	// milliseconds.
+	limit, window uint32
 }
+
+func (l *limiter) rate() Rate { return Rate{l.limit, uint64(l.window) * msNanos} }
+
+// setRate notes the rate of who takes.
+func (l *limiter) setRate(r Rate) {
+	l.limit, l.window = r.Limit, uint32((r.Window+msNanos-1)/msNanos)
+}
+
+// msNanos is a millisecond.
+const msNanos = 1e6
 
 func (l *limiter) fullAt() uint64 { return uint64(l.full[1])<<32 | uint64(l.full[0]) }
 
@@ -154,6 +167,7 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 		s.set.limiters.Add(1)
 	}
 	s.limiters.at(ref).setFull(now, after)
+	s.limiters.at(ref).setRate(r)
 	return Verdict{Outcome: Acquired, Open: open}
 }
 

@@ -26,10 +26,7 @@ const rates = Kinds
 // hand, and before a hold that ends is taken apart. How much there is now is no
 // event, since the slabs know.
 //
-// Nothing has a time here: the table has no clock, and nothing shows one yet.
-// When it is to be seen since when a lock is held, the time comes in with the
-// request, as with Take. An event loop reads the clock once a turn, which is
-// exact enough for that.
+// The time of what happens is that of the owner whose request it was, see Owner.
 func (s *Shard) recordLocked(k Kind, e event) { s.counts[k][e]++ }
 
 func (s *Shard) recordRequestLocked(k Kind, out Outcome, plain bool) {

@@ -118,7 +118,7 @@ func FuzzParseReply(f *testing.F) {
 			}
 		}
 		isEnd(line, "mark")
-		refused(string(line))
+		refused([][]byte{line}, dump)
 	})
 }
 
@@ -193,7 +193,7 @@ func TestPumpClose(t *testing.T) {
 // TestMuxEndsRested: of the sessions that a mux ends, nothing stays but their
 // numbers, which are used again.
 func TestMuxEndsRested(t *testing.T) {
-	m := newMux(nil, false, 1000, 0)
+	m := newMux(nil, false, &LockerOptions{Sessions: 1000})
 	m.mu.Lock()
 	for range 1000 {
 		m.addLocked()
@@ -232,6 +232,24 @@ func TestMuxEndsRested(t *testing.T) {
 	}
 }
 
+// TestMuxForsakenLines: what nobody waits for any more is not kept.
+func TestMuxForsakenLines(t *testing.T) {
+	m := newMux(nil, false, &LockerOptions{Sessions: 10})
+	lines := newLines(100, nil)
+	s, err := m.start(look, arguments{lines: lines}, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines.add([]byte("before"))
+	if !m.forsake(s) {
+		t.Fatal("it was answered")
+	}
+	lines.add([]byte("after"))
+	if len(lines.chunks) > 0 {
+		t.Errorf("kept %q", lines.chunks)
+	}
+}
+
 func TestSessionTable(t *testing.T) {
 	var d sessionTable
 	n := 3*len(page{}) + 1
@@ -264,7 +282,7 @@ func TestSessionTable(t *testing.T) {
 // the old one.
 func TestMuxLostFirst(t *testing.T) {
 	near, far := net.Pipe()
-	m := newMux(newLineTransport(near, forMux), false, 10, 0)
+	m := newMux(newLineTransport(near, forMux), false, &LockerOptions{Sessions: 10})
 	go io.Copy(io.Discard, far)
 	s, err := m.start(getWait, arguments{}, "x")
 	if err != nil {
