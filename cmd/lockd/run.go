@@ -8,13 +8,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/signal"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/nylen/lockd/internal/command"
 	"github.com/nylen/lockd/internal/wire"
 	"github.com/nylen/lockd/pkg/client"
 )
@@ -124,20 +122,14 @@ func (e errConflict) Error() string { return string(e) }
 
 // Run does it all. It ends the process itself.
 func (c *runCmd) Run() error {
+	caller := command.Inherit()
 	survivePipes()
 	c.stderr = newLineQueue(os.Stderr, func(io.Writer, int64) {})
 	path, err := lookup(c.command[0])
 	if err != nil { // before waiting for hours
 		c.cannotStart("", err)
 	}
-	quit := make(chan os.Signal, 1) // while there is no command: for Go's stack traces nobody asked
-	if !signal.Ignored(syscall.SIGQUIT) {
-		signal.Notify(quit, syscall.SIGQUIT)
-	}
-	go func() {
-		<-quit
-		exit(exitSignal + int(syscall.SIGQUIT))
-	}()
+	stop := caller.ExitOnSignal(exit)
 	locker, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{
 			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine,
@@ -168,30 +160,24 @@ func (c *runCmd) Run() error {
 		fail(code, c.explain(err))
 	}
 
-	signals := make(chan os.Signal, 64)
-	for _, s := range forwarded {
-		if !signal.Ignored(s) { // nohup
-			signal.Notify(signals, s)
-		}
-	}
-	signal.Stop(quit)
 	select {
 	case <-lock.Lost():
 		fail(exitUnavailable, c.explain(lock.Err()))
 	default:
 	}
-	// The kernel kills the command when the thread ends that started it.
-	runtime.LockOSThread()
-	p, err := start(path, c.command, c.environment(lock.Token()))
+	stop()
+	cmd, err := command.Start(caller, command.Spec{
+		Path: path, Args: c.command, Env: c.environment(lock.Token()), Warn: c.warn,
+	})
 	if err != nil {
 		release(lock)
 		c.cannotStart(path, err)
 	}
-	code := c.supervise(lock, p, signals)
-	p.restore()
+	c.supervise(lock, cmd)
 	release(lock)
 	c.stderr.flush()
-	exit(code)
+	cmd.Interrupted(caller)
+	exit(cmd.Code())
 	return nil
 }
 
@@ -365,32 +351,79 @@ func release(lock *client.Lock) {
 	lock.Release(ctx)
 }
 
-// supervise stays with the command to its end and returns its exit code.
-func (c *runCmd) supervise(lock *client.Lock, p *process, signals <-chan os.Signal) int {
+// supervise stays with the command to its end and, when the lock is lost, to
+// that of all that it started and that can be ended.
+func (c *runCmd) supervise(lock *client.Lock, cmd *command.Command) {
 	lost := lock.Lost()
-	var kill <-chan time.Time
+	var kill, look <-chan time.Time
+	var again pause
 	for {
 		select {
-		case s := <-signals:
-			p.forward(s)
+		case s := <-cmd.Signals():
+			c.warnOf(cmd.Forward(s))
 		case <-lost:
 			lost = nil
-			p.terminate()
 			c.warn(fmt.Sprintf("lost the lock %s (%v): ending the command, with KILL in %v", quote(c.name), c.why(lock.Err()), c.KillAfter))
+			c.warnOf(cmd.Terminate())
 			kill = time.After(c.KillAfter)
 		case <-kill:
-			kill = nil
-			p.kill()
-		case <-p.changed:
-			code, ended := p.poll()
-			if !ended {
-				continue
+			err := cmd.Kill()
+			if again == 0 {
+				c.warnOf(err)
+			} else if left := cmd.Left(); len(left) > 0 {
+				c.warn(fmt.Sprintf("still running without the lock %s, in spite of KILL: %s", quote(c.name), processes(left)))
+				if cmd.Poll() {
+					return // its exit code is known, and more cannot be done
+				}
 			}
-			if lost == nil {
-				p.endGroup(kill)
-			}
-			return code
+			kill = time.After(again.next())
+		case <-cmd.Changed():
+		case <-look:
 		}
+		switch {
+		case !cmd.Poll():
+		case lost != nil || len(cmd.Left()) == 0:
+			return
+		default:
+			look = time.After(50 * time.Millisecond)
+		}
+	}
+}
+
+// A pause is how long to wait before it is said again that the command runs
+// on: at first only as long as it takes to be killed, then longer each time.
+type pause time.Duration
+
+func (p *pause) next() time.Duration {
+	switch *p {
+	case 0:
+		*p = pause(time.Second)
+	case pause(time.Second):
+		*p = pause(10 * time.Second)
+	default:
+		*p = min(2**p, pause(5*time.Minute))
+	}
+	return time.Duration(*p)
+}
+
+// processes lists some.
+func processes(pids []int) string {
+	text := "process"
+	if len(pids) > 1 {
+		text = "processes"
+	}
+	for i, pid := range pids {
+		if i == 10 {
+			return fmt.Sprintf("%s and %d more", text, len(pids)-i)
+		}
+		text += " " + strconv.Itoa(pid)
+	}
+	return text
+}
+
+func (c *runCmd) warnOf(err error) {
+	if err != nil {
+		c.warn(err.Error())
 	}
 }
 

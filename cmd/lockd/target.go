@@ -20,7 +20,6 @@ const (
 	exitOutput      = 74  // EX_IOERR: what was to be printed could not be
 	exitCannotRun   = 126 // as shells have it
 	exitNotFound    = 127
-	exitSignal      = 128 // plus the signal's number
 )
 
 // remote is how a command finds its server.
