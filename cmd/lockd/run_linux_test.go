@@ -1,18 +1,15 @@
 package main_test
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 )
 
 // state returns the letter of /proc, 0 for a process that is gone.
@@ -100,138 +97,4 @@ func TestRunStopsAndContinues(t *testing.T) {
 	io.WriteString(r.in, "on\n")
 	r.says("on")
 	r.ends(0)
-}
-
-func TestRunKeepsIgnoredSignals(t *testing.T) {
-	t.Parallel()
-	d := serveForRun(t)
-	// As nohup does.
-	cmd := exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "-", binary, "run", "-s", d.addr("tcp"), "name", "--",
-		"sh", "-c", `kill -HUP $PPID; kill -HUP $$; echo alive`)
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "alive\n" {
-		t.Errorf("%q, %v", out, err)
-	}
-}
-
-// terminal is the other end of a pseudo terminal on which a shell runs
-// lockd run.
-type terminal struct {
-	t *testing.T
-	*os.File
-	out *bufio.Reader
-	cmd *exec.Cmd
-}
-
-func openTerminal(t *testing.T, args ...string) *terminal {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	var n, zero uint32
-	for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &zero, syscall.TIOCGPTN: &n} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, m.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
-			t.Skip(errno)
-		}
-	}
-	s, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer s.Close()
-	term := &terminal{t, m, bufio.NewReader(m), exec.Command(args[0], args[1:]...)}
-	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = s, s, s
-	term.cmd.Env = append(os.Environ(), "TERM=dumb", "PS1=prompt> ", "INPUTRC=/dev/null")
-	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := term.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(patience, func() { m.Close(); term.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		timer.Stop()
-		m.Close()
-		term.cmd.Process.Kill()
-		term.cmd.Wait()
-	})
-	return term
-}
-
-// shows reads until a line contains a text.
-func (term *terminal) shows(want string) {
-	term.t.Helper()
-	var all strings.Builder
-	for {
-		b, err := term.out.ReadByte()
-		if err != nil {
-			term.t.Fatalf("the terminal shows %q, %v, want %q", all.String(), err, want)
-		}
-		all.WriteByte(b)
-		if strings.HasSuffix(all.String(), want) {
-			return
-		}
-	}
-}
-
-func TestRunOnATerminal(t *testing.T) {
-	t.Parallel()
-	d := serveForRun(t)
-	run := binary + " run -s " + d.addr("tcp") + " name -- "
-	t.Run("reads it, and gives it back", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "sh", "-c", run+`sh -c 'echo ready; read a; echo "<$a>"'; echo code $?; read b; echo "[$b]"`)
-		term.shows("ready\r\n")
-		io.WriteString(term, "one\n")
-		term.shows("<one>\r\n")
-		term.shows("code 0\r\n")
-		io.WriteString(term, "two\n")
-		term.shows("[two]\r\n")
-	})
-	t.Run("reads it late, with the output elsewhere", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` other -- sh -c 'echo ready; read a; echo "<$a>"' | cat; read b; echo "[$b]"`)
-		term.shows("ready\r\n")
-		io.WriteString(term, "one\n")
-		term.shows("<one>\r\n")
-		io.WriteString(term, "two\n")
-		term.shows("[two]\r\n")
-	})
-	t.Run("says that it waits", func(t *testing.T) {
-		t.Parallel()
-		dial(t, "tcp", d.addr("tcp")).ask("g held", "1 Lock Get Success: held")
-		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` held -- true`)
-		term.shows("lockd: waiting for \"held\"\r\n")
-	})
-	t.Run("Ctrl-C", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "sh", "-c", `trap : INT; `+binary+" run -s "+d.addr("tcp")+` third -- sh -c 'echo ready; exec sleep 1000'; echo code $?`)
-		term.shows("ready\r\n")
-		io.WriteString(term, "\x03")
-		term.shows("code 130\r\n")
-	})
-	t.Run("Ctrl-Z and fg", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "bash", "--norc", "--noprofile", "-i")
-		for _, script := range []string{
-			`sh -c 'echo rea""dy; read a; echo "<$a>"'`,
-			`sh -c 'echo rea""dy; read a; echo "<$a>"' | cat`,
-		} {
-			term.shows("prompt> ")
-			fmt.Fprintf(term, "%s run -s %s fourth -- %s\n", binary, d.addr("tcp"), script)
-			term.shows("ready\r\n")
-			io.WriteString(term, "\x1a")
-			term.shows("Stopped")
-			term.shows("prompt> ")
-			dial(t, "tcp", d.addr("tcp")).ask("i fourth", "1 Lock Is Locked: fourth")
-			io.WriteString(term, "echo in''side\n")
-			term.shows("inside\r\n")
-			term.shows("prompt> ")
-			io.WriteString(term, "fg\n")
-			term.shows("\r\n")
-			io.WriteString(term, "one\n")
-			term.shows("<one>\r\n")
-			term.shows("prompt> ")
-			io.WriteString(term, "echo ba''ck $?\n")
-			term.shows("back 0\r\n")
-		}
-	})
 }
