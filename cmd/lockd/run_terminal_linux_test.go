@@ -32,10 +32,20 @@ func openTerminal(t *testing.T, args ...string) *terminal {
 		t.Skip(err)
 	}
 	var n, zero uint32
-	for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &zero, syscall.TIOCGPTN: &n} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, m.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
-			t.Skip(errno)
+	// Not by Fd, after which Close would not end a Read.
+	conn, err := m.SyscallConn()
+	if err != nil {
+		t.Skip(err)
+	}
+	conn.Control(func(fd uintptr) {
+		for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &zero, syscall.TIOCGPTN: &n} {
+			if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(arg))); errno != 0 {
+				err = errno
+			}
 		}
+	})
+	if err != nil {
+		t.Skip(err)
 	}
 	s, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
