@@ -368,14 +368,17 @@ func (c *runCmd) supervise(lock *client.Lock, cmd *command.Command) {
 			kill = time.After(c.KillAfter)
 		case <-kill:
 			err := cmd.Kill()
-			if again == 0 {
-				c.warnOf(err)
-			} else if left := cmd.Left(); len(left) > 0 {
-				c.warn(fmt.Sprintf("still running without the lock %s, in spite of KILL: %s", quote(c.name), processes(left)))
+			if err == nil && again == 0 {
+				kill = time.After(again.next()) // it takes a moment
+				break
+			}
+			if left := cmd.Left(); len(left) > 0 {
+				c.warn(fmt.Sprintf("still running without the lock %s: %s (%s)", quote(c.name), processes(left), outcome(err)))
 				if cmd.Poll() {
 					return // its exit code is known, and more cannot be done
 				}
 			}
+			again = max(again, pause(time.Second))
 			kill = time.After(again.next())
 		case <-cmd.Changed():
 		case <-look:
@@ -404,6 +407,14 @@ func (p *pause) next() time.Duration {
 		*p = min(2**p, pause(5*time.Minute))
 	}
 	return time.Duration(*p)
+}
+
+// outcome says what became of a KILL, some time ago or now.
+func outcome(err error) string {
+	if e := new(command.SignalError); errors.As(err, &e) {
+		return "KILL: " + e.Err.Error()
+	}
+	return "KILL has not ended it"
 }
 
 // processes lists some.
