@@ -56,7 +56,13 @@ The command gets LOCKD_NAME and, with an exclusive lock, LOCKD_TOKEN in its
 environment. That is the fencing token: a number that grows with every grant,
 so that a store can refuse who comes late. It runs in a process group of its
 own, to which TERM, INT, HUP, QUIT, USR1, USR2, TSTP, CONT and WINCH are
-forwarded. On a terminal that group gets the terminal while the command runs.
+forwarded; the first four wake it if it is stopped. It starts with the signals
+ignored and blocked that lockd run was started with (on other systems than
+Linux, of what is ignored only HUP and INT).
+
+On a terminal that group gets the terminal while the command runs, or when it
+first asks for it. Ctrl-Z stops lockd run, too. If Ctrl-C ends the command, the
+caller gets it as well, so that a script does not go on.
 
 The lock is released when the command ends. What it leaves running in the
 background is left alone, and goes on without the lock.
@@ -64,12 +70,14 @@ background is left alone, and goes on without the lock.
 When the lock is lost, because the server is gone or does not answer, the
 process group gets TERM and, what is left of it after --kill-after, KILL. When
 lockd run itself is killed with -9, its lock is free at once; on Linux the
-command is then killed, too, but not what the command started.
+command is then killed, too, but not what the command started. Neither works
+with a command that runs as another user, as sudo does: then lockd run says that
+the command goes on without the lock, and with which process, until it ends.
 
 Exit codes:
 
 	N        of the command
-	128+N    signal N ended the command
+	128+N    signal N ended the command (Ctrl-C ends lockd run by SIGINT)
 	1 or -E  the lock, or the rate, was not to be had in time
 	2        wrong usage
 	69       the server cannot be reached, refused, or was lost before the start
