@@ -279,4 +279,24 @@ func TestRunHasTheTerminal(t *testing.T) {
 		io.WriteString(term, "one\n")
 		term.shows("<one>\r\n")
 	})
+	t.Run("in the background for good", func(t *testing.T) {
+		t.Parallel()
+		term := openTerminal(t, "bash", "--norc", "--noprofile", "-i")
+		term.shows("prompt> ")
+		// No job of the shell's, so nobody would continue it.
+		fmt.Fprintln(term, "("+run+`background -- sh -c 'echo p""id $$ $PPID e""nd; read a </dev/tty' &)`)
+		term.shows("pid ")
+		var command, lockd int
+		text := term.shows(" end\r\n")
+		if n, _ := fmt.Sscan(text, &command, &lockd); n != 2 {
+			t.Fatalf("the command says %q", text)
+		}
+		term.shows("lockd: the command is stopped: it asks for the terminal")
+		if got := state(lockd); got == 'T' || state(command) != 'T' {
+			t.Errorf("lockd is in state %c, the command in %c", got, state(command))
+		}
+		syscall.Kill(lockd, syscall.SIGTERM)
+		dial(t, "tcp", d.addr("tcp")).ask("gw 30000 background", "1 Lock Get Success: background")
+		await(t, func() bool { return state(command) == 0 && state(lockd) == 0 })
+	})
 }
