@@ -2,7 +2,7 @@
 
 GO       ?= go
 ARGS     ?=
-INSTALL  ?= 1
+INSTALL  ?= 0
 FUZZTIME ?= 200000x
 TESTFLAGS ?=
 TIMEOUT  ?= 5m
@@ -36,7 +36,7 @@ run: build ## build lockd and serve on 127.0.0.1:9999 (ARGS='-t 9999 -v' passes 
 build: ## build bin/lockd
 	@$(GO) build -o bin/lockd ./cmd/lockd
 
-test: ## go vet and all tests (INSTALL=0: do not get promtool and Chromium for some of them)
+test: ## go vet and all tests (INSTALL=1 first gets promtool and Chromium, which some of them use)
 	@tools/testdeps.sh $(INSTALL)
 	@$(GO) vet ./...
 	@$(MAKE) --no-print-directory noloop nested

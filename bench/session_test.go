@@ -24,9 +24,10 @@ func newHub() *session.Hub {
 // nowhere is a network without connections.
 type nowhere struct{}
 
-func (nowhere) Connections() int           { return 0 }
-func (nowhere) CatchUp(func()) bool        { return false }
-func (nowhere) Gone([]session.Carrier) int { return -1 }
+func (nowhere) Connections() int                   { return 0 }
+func (nowhere) CatchUp(func()) bool                { return false }
+func (nowhere) Gone([]session.Carrier) int         { return -1 }
+func (nowhere) Kick(session.Carrier, session.Kick) {}
 
 func newStream(h *session.Hub, addr string) *session.Stream {
 	st := new(session.Stream)

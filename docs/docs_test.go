@@ -351,7 +351,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
 	"pkg/client":        {"internal/wire"},
-	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/wire"},
+	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -514,6 +514,58 @@ func TestMake(t *testing.T) {
 	}
 }
 
+// TestInstallsNothing: what tests lack is told in a line each, and got only if
+// that is asked for.
+func TestInstallsNothing(t *testing.T) {
+	if _, err := os.Stat("/bin/sh"); err != nil {
+		t.Skip(err)
+	}
+	for _, file := range []struct{ name, line string }{
+		{"Makefile", "\nINSTALL  ?= 0\n"}, {"Makefile", "\t@tools/testdeps.sh $(INSTALL)\n"}, {".ci/run", "\nstep make test TESTFLAGS=-count=1 INSTALL=1\n"},
+	} {
+		if !strings.Contains(read(t, file.name), file.line) {
+			t.Errorf("%s has no line %q", file.name, file.line)
+		}
+	}
+	// All that the script may use, and an apt-get that tells that it was called.
+	folder := t.TempDir()
+	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv"} {
+		program, err := exec.LookPath(name)
+		if err != nil {
+			t.Skip(err)
+		}
+		if err := os.Symlink(program, filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called := filepath.Join(folder, "called")
+	for _, name := range []string{"apt-get", "dpkg-deb"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("#!/bin/sh\n>"+called+"\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tools := filepath.Join(t.TempDir(), "tools") // not the repository's, which may have a promtool
+	if err := os.MkdirAll(tools, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(tools, "testdeps.sh")
+	if err := os.WriteFile(script, []byte(read(t, "tools/testdeps.sh")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, install := range []string{"0", "1"} {
+		cmd := exec.Command("/bin/sh", script, install)
+		cmd.Env = []string{"PATH=" + folder}
+		out, err := cmd.CombinedOutput()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if err != nil || len(lines) != 2 || !strings.Contains(lines[0], "promtool") || !strings.Contains(lines[1], "Chromium") {
+			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
+		}
+		if _, err := os.Stat(called); (err == nil) != (install == "1") {
+			t.Errorf("INSTALL=%s: apt-get was called: %v", install, err == nil)
+		}
+	}
+}
+
 // TestExamples plays the conversations in the documents, `A> request`,
 // `A< reply` and `A| what happens to the connection`, against a server, each
 // against a new one.
@@ -533,6 +585,7 @@ func TestExamples(t *testing.T) {
 var (
 	fencingToken = regexp.MustCompile(`\b1\d{15}\b`)
 	retryTime    = regexp.MustCompile(`Rate Limited \d+ ms`)
+	since        = regexp.MustCompile(`\t(held|open)\t\d+\t`)
 )
 
 // alike tells whether a reply is the one in the document. Tokens and times are
@@ -552,7 +605,8 @@ func alike(got, want string, tokens map[string]string) bool {
 		tokens[w] = gots[i]
 	}
 	same := func(s string) string {
-		return retryTime.ReplaceAllString(fencingToken.ReplaceAllString(s, "TOKEN"), "Rate Limited RETRY ms")
+		s = retryTime.ReplaceAllString(fencingToken.ReplaceAllString(s, "TOKEN"), "Rate Limited RETRY ms")
+		return since.ReplaceAllString(s, "\t$1\tSINCE\t")
 	}
 	return same(got) == same(want)
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Gets the programs that some tests use and that are not there, where that is
-# possible without asking anybody; for each of the others it says in one line
-# what is skipped. It never fails: the tests skip what they have no program for.
+# Says of each program that some tests use, and that is not there, in one line
+# what is skipped without it. Given 1, it first gets those that it can get
+# without asking anybody. It never fails: the tests skip what they have no
+# program for.
 #
 # promtool is taken out of Debian's package prometheus and put into bin/tools,
 # without installing it, which would start a service. Chromium is installed,
@@ -42,12 +43,15 @@ get_chromium() {
 	apt install -y --no-install-recommends chromium && have chromium
 }
 
-why="INSTALL=0"
-if [ "$1" != 0 ]; then
-	why="and it could not be got"
+if [ "$1" = 1 ]; then
+	why="could not be got"
+else
+	why="is not installed (make test INSTALL=1 gets it where it can)"
+	get_promtool() { return 1; }
+	get_chromium() { return 1; }
 fi
-have promtool || { [ "$1" != 0 ] && get_promtool; } ||
-	echo "skipping the check of the metrics' text: promtool (Debian's package prometheus) is not installed, $why"
-have chromium || have chromium-browser || have google-chrome || { [ "$1" != 0 ] && get_chromium; } ||
-	echo "skipping the tests in a browser: Chromium is not installed, $why"
+have promtool || get_promtool ||
+	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
+have chromium || have chromium-browser || have google-chrome || get_chromium ||
+	echo "skipping the test in a browser: Chromium $why"
 exit 0

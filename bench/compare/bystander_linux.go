@@ -123,7 +123,7 @@ func (c *compare) bystander(number int, b *bystander) error {
 func (c *compare) startProbe(target string) (end func() (load.Report, error), err error) {
 	const warmup = 300 * time.Millisecond
 	args := []string{
-		"-c", c.cores[1], filepath.Join(c.dir, "lockd"), "bench", target, "--json", "--threads", "1", "-c", strconv.Itoa(bystanderConnections),
+		"-c", c.cores[1], filepath.Join(c.dir, "lockd"), "bench", "-s", target, "--json", "--threads", "1", "-c", strconv.Itoa(bystanderConnections),
 		"--rate", strconv.Itoa(bystanderRate), "-d", "10m", "--warmup", warmup.String(),
 	}
 	if c.realtime() {

@@ -270,7 +270,7 @@ func (c *compare) measureOnce(s *server, sh shape, rate float64) (r load.Report,
 	defer s.pause()
 	before, beforeAll := ownTicks(s.pid()), allTicks()
 	args := []string{
-		"-c", c.cores[1], filepath.Join(c.dir, "lockd"), "bench", s.target(), "--json", "--threads", "1",
+		"-c", c.cores[1], filepath.Join(c.dir, "lockd"), "bench", "-s", s.target(), "--json", "--threads", "1",
 		"-c", strconv.Itoa(sh.connections), "-P", strconv.Itoa(sh.pipeline), "--mix", string(sh.mix),
 		"-d", c.duration.String(), "--warmup", c.warmup.String(), "--server-pid", strconv.Itoa(s.pid()),
 		"--rate", strconv.FormatFloat(rate, 'f', -1, 64),

@@ -4,11 +4,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -22,11 +22,13 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
 	Bench   benchCmd   `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
 	Run     runCmd     `cmd:"" help:"Run a command while holding a lock."`
+	Shell   shellCmd   `cmd:"" help:"Type requests at a prompt, or send those of a script."`
 	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held."`
 	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
 	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
+	Help    helpCmd    `cmd:"" help:"Print this, or the help of a command."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }
 
@@ -39,53 +41,32 @@ limits its concurrency with them.
 Exit code 2 means a wrong command line, and 74 that something could not be
 printed, as on a full disk. The help of a command has its own codes.
 
+A TIME is 30s, 5m, 1h30m, 100ms or a number of seconds, 30 or 0.5.
+
 Try it, with lockd running in another terminal:
 
-	printf 'g foo\nq\n' | nc -N 127.0.0.1 9999`
+	lockd shell`
+
+// helpCmd is another spelling of --help, see spelled.
+type helpCmd struct {
+	Command string `arg:"" optional:"" help:"The command."`
+}
 
 type versionCmd struct{}
 
 func (versionCmd) Run() error {
-	fmt.Fprintf(stdout, "lockd %s (%s)\n", server.Version, build())
+	fmt.Fprintf(stdout, "lockd %s (%s, revision %s)\n", server.Version, runtime.Version(), cmp.Or(server.Revision(), "unknown"))
 	return nil
-}
-
-// build tells what the program was made with and, if that is known, of.
-func build() string {
-	settings := make(map[string]string)
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			settings[s.Key] = s.Value
-		}
-	}
-	text := runtime.Version()
-	if revision := settings["vcs.revision"]; revision != "" {
-		text += ", revision " + revision
-	}
-	if settings["vcs.modified"] == "true" {
-		text += ", modified"
-	}
-	return text
 }
 
 func main() {
 	forgetEmpty()
-	args := os.Args[1:]
-	if slices.Equal(args, []string{"--version"}) {
-		args = []string{"version"}
-	}
+	args := spelled(os.Args[1:])
 	if err := checkGlockdFlags(args); err != nil {
 		fail(2, err.Error()+" (see lockd --help)")
 	}
 	var c cli
-	parser := kong.Must(&c,
-		kong.Name("lockd"),
-		kong.Description(description),
-		kong.DefaultEnvars("LOCKD"),
-		kong.Help(help),
-		kong.Exit(exit),
-	)
-	ctx, err := parser.Parse(args)
+	ctx, err := parser(&c).Parse(args)
 	if wrong := new(kong.ParseError); errors.As(err, &wrong) {
 		misuse(args, wrong.Context, err)
 	} else if err != nil {
@@ -97,6 +78,28 @@ func main() {
 		fail(1, err.Error())
 	}
 	exit(0)
+}
+
+func parser(c *cli) *kong.Kong {
+	return kong.Must(c, append(numeric(),
+		kong.Name("lockd"),
+		kong.Description(description),
+		kong.DefaultEnvars("LOCKD"),
+		kong.Help(help),
+		kong.Exit(exit),
+	)...)
+}
+
+// spelled returns the arguments with what has two spellings in the one that
+// kong knows.
+func spelled(args []string) []string {
+	switch {
+	case slices.Equal(args, []string{"--version"}):
+		return []string{"version"}
+	case slices.Equal(args, []string{"help"}), len(args) == 2 && args[0] == "help" && !strings.HasPrefix(args[1], "-"):
+		return append(args[1:], "--help")
+	}
+	return args
 }
 
 // forgetEmpty unsets our environment variables that are empty, which is how

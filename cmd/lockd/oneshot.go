@@ -27,14 +27,6 @@ type oneshot struct {
 	JSON    bool          `env:"-" help:"Print one JSON document."`
 }
 
-// Validate is called by kong.
-func (o *oneshot) Validate() error {
-	if o.Timeout <= 0 {
-		return errors.New("--timeout: must be above 0")
-	}
-	return o.remote.Validate()
-}
-
 // do asks the server. What goes wrong ends the process.
 func (o *oneshot) do(ask func(ctx context.Context, c *client.Client) error) error {
 	c, err := client.New(client.Options{
@@ -81,9 +73,7 @@ func rawAll(names []string) (all []string) {
 // print prints the answer: the document, or a table of rows.
 func (o *oneshot) print(document any, rows [][]string) error {
 	if o.JSON {
-		e := json.NewEncoder(stdout)
-		e.SetEscapeHTML(false)
-		return e.Encode(document)
+		return printJSON(document)
 	}
 	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	for _, row := range rows {
@@ -93,6 +83,13 @@ func (o *oneshot) print(document any, rows [][]string) error {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return w.Flush()
+}
+
+// printJSON prints a document in one line.
+func printJSON(document any) error {
+	e := json.NewEncoder(stdout)
+	e.SetEscapeHTML(false)
+	return e.Encode(document)
 }
 
 // plain spells a name for a table: as it is, or in quotes with escapes if
@@ -108,6 +105,7 @@ func plain(name string) string {
 
 type inspectCmd struct {
 	oneshot
+	emptyName
 	Name lockName `arg:"" help:"The lock."`
 }
 
@@ -160,6 +158,7 @@ func (c *inspectCmd) Run() error {
 
 type dumpCmd struct {
 	oneshot
+	emptyName
 	Name *lockName `arg:"" optional:"" help:"List the holders of this lock only."`
 }
 

@@ -53,7 +53,7 @@ func TestOneShotCommands(t *testing.T) {
 			json string
 		}{
 			{[]string{"inspect", "caf\u00e9 \u65e5"}, 0, "held\n", `{"name":"caf\u00e9 \u65e5","held":true,"shared":0}`},
-			{[]string{"inspect", ""}, 0, "held\n", `{"name":"","held":true,"shared":0}`},
+			{[]string{"inspect", "", "--empty-name"}, 0, "held\n", `{"name":"","held":true,"shared":0}`},
 			{[]string{"inspect", "pool"}, 0, "free, shared lock held by 2\n", `{"name":"pool","held":false,"shared":2}`},
 			{[]string{"inspect", "none"}, 1, "free\n", `{"name":"none","held":false,"shared":0}`},
 			{[]string{"who"}, 0, "ADDR NAME\n" + other.LocalAddr().String() + " worker 7\n",
@@ -65,7 +65,7 @@ func TestOneShotCommands(t *testing.T) {
 					`{"name":"caf\u00e9 \u65e5","holder":"` + me + `"}],"shared":[{"name":"pool","holders":["` + me + `","worker 7"]}]}`},
 			{[]string{"dump", "pool"}, 0, "NAME KIND HOLDER\npool shared " + me + "\npool shared worker 7\n",
 				`{"exclusive":[],"shared":[{"name":"pool","holders":["` + me + `","worker 7"]}]}`},
-			{[]string{"dump", ""}, 0, "NAME KIND HOLDER\n\"\" exclusive " + me + "\n",
+			{[]string{"dump", "--empty-name", ""}, 0, "NAME KIND HOLDER\n\"\" exclusive " + me + "\n",
 				`{"exclusive":[{"name":"","holder":"` + me + `"}],"shared":[]}`},
 			{[]string{"dump", "none"}, 0, "NAME KIND HOLDER\n", `{"exclusive":[],"shared":[]}`},
 		} {
@@ -144,6 +144,10 @@ func TestOneShotFails(t *testing.T) {
 		{2, "--server: \"http://x\": want tcp://", []string{"ping", "-s", "http://x"}},
 		{2, "--server: must not be empty (see lockd ping --help)", []string{"ping", "-s", ""}},
 		{2, "--timeout: must be above 0", []string{"stats", "--timeout", "0s"}},
+		{2, "--timeout: lacks its value: --timeout=TIME (see lockd ping --help)", []string{"ping", "--timeout"}},
+		{2, "--server: lacks its value: --server=TARGET", []string{"ping", "-s", "--json"}},
+		{2, `<name>: is empty, as a variable that is not set would be; for the lock with the empty name, write --empty-name ""`, []string{"inspect", ""}},
+		{2, `--empty-name ""`, []string{"dump", " "}},
 		{2, "unexpected argument foo", []string{"stats", "foo"}},
 		{2, "name", []string{"inspect"}},
 		{2, "--connect-timeout", []string{"ping", "--connect-timeout", "0"}},
@@ -213,27 +217,4 @@ func version(t *testing.T) string {
 	t.Helper()
 	_, out, _ := run("version")
 	return strings.Fields(out)[1]
-}
-
-// TestHelpOfCommands: as readable as that of serve.
-func TestHelpOfCommands(t *testing.T) {
-	t.Parallel()
-	for command, want := range map[string]string{
-		"run": "--kill-after", "inspect": "nobody does", "dump": "holders", "who": "clients", "stats": "--json", "ping": "rtt_ms",
-	} {
-		code, out, _ := run(command, "--help")
-		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "$LOCKD_SERVER") {
-			t.Errorf("%s: exit code %d, %q", command, code, out)
-		}
-		for _, name := range []string{"$LOCKD_NAME", "$LOCKD_TOKEN", "$LOCKD_SHARED", "$LOCKD_WAIT", "$LOCKD_JSON"} {
-			if strings.Contains(out, name) {
-				t.Errorf("%s: the environment sets %s", command, name)
-			}
-		}
-		for line := range strings.Lines(out) {
-			if len(line) > 100 {
-				t.Errorf("%s: a line of %d characters: %q", command, len(line), line)
-			}
-		}
-	}
 }

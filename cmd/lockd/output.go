@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"golang.org/x/term"
 )
 
 // output is where the program prints. It keeps its first error, and tells
@@ -32,6 +34,9 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// fd is for those who ask the system about the file.
+func (o *output) fd() int { return int(o.to.(*os.File).Fd()) }
 
 // keep notes what came of printing.
 func (o *output) keep(err error) {
@@ -67,3 +72,6 @@ func fail(code int, text string) {
 	fmt.Fprintln(os.Stderr, "lockd:", text)
 	exit(code)
 }
+
+// isTerminal tells whether there is a person at a file.
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

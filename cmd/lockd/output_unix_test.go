@@ -19,6 +19,8 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	t.Helper()
 	add := func(code int, args ...string) { all, codes = append(all, args), append(codes, code) }
 	add(0, "--help")
+	add(0, "help")
+	add(0, "help", "run")
 	add(0, "version")
 	add(0, "--version")
 	add(1, "inspect", "free", "-s", server)
@@ -28,11 +30,11 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 		add(0, command, "-s", server)
 		add(0, command, "-s", server, "--json")
 	}
-	add(0, "bench", server, "-c", "1", "-n", "10", "--warmup", "0s")
-	add(0, "bench", server, "-c", "1", "-n", "10", "--warmup", "0s", "--json")
-	add(0, "bench", server, "-c", "1", "-n", "10", "--warmup", "0s", "--short")
+	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s")
+	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--json")
+	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--short")
 
-	known := map[string]bool{"serve": true, "run": true} // they print their help only
+	known := map[string]bool{"serve": true, "run": true, "shell": true} // they print their help only
 	for _, args := range all {
 		known[args[0]] = true
 	}

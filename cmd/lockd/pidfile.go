@@ -4,39 +4,71 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/nylen/lockd/internal/lockfile"
 )
 
-// A pidFile names the process that serves: its number and its port, a line
-// each. The file is locked for as long as the process lives, so that one left
-// behind by a process that was killed is told from a live one's.
-type pidFile struct{ *lockfile.File }
+// A pidFile tells which process serves. Others may read it, such as a monitor of
+// another user. So what is locked for as long as the process lives, to tell a file
+// that a killed one has left from a live one's, is another one beside it, which
+// nobody else can open: whoever opens a file can lock it.
+type pidFile struct {
+	path string
+	lock *lockfile.File // nil where there are no locks
+	own  fs.FileInfo    // of what we have written; nil: nothing yet
+}
 
-// lockPidFile opens and locks a pid file. It takes no file that cannot be one:
-// the path may be a mistake, and the file is going to be removed.
-func lockPidFile(path string) (pidFile, error) {
-	var pid int64
-	f, err := lockfile.Acquire(path, func(f *os.File) (err error) {
-		pid, err = readPid(f)
-		return err
-	})
-	switch {
-	case errors.Is(err, lockfile.ErrLocked):
-		err = fmt.Errorf("the pid file %s is locked by another process%s", path, suspect(path, pid))
-	case err != nil:
-		err = fmt.Errorf("cannot use %s as the pid file: %w", path, err)
+// lockPidFile takes the path of a pid file. What is there has to be one: the path
+// may be a mistake, and the file is going to be replaced.
+func lockPidFile(path string) (*pidFile, error) {
+	path, err := filepath.Abs(path) // the process may go to another folder
+	if err != nil {
+		return nil, fmt.Errorf("cannot use %s as the pid file: %w", path, err)
 	}
-	return pidFile{f}, err
+	p := &pidFile{path: path}
+	pid, err := readPid(path)
+	if err == nil && lockfile.Works {
+		p.lock, err = lockfile.Acquire(path+".lock", lockfile.Empty)
+		switch {
+		case errors.Is(err, lockfile.ErrLocked):
+			return nil, fmt.Errorf("the pid file %s is taken: another process has locked %s.lock%s", path, path, suspect(path, pid))
+		case err != nil:
+			err = fmt.Errorf("its lock file %s.lock: %w", path, err)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot use %s as the pid file: %w", path, err)
+	}
+	return p, nil
 }
 
 // readPid returns the first number of a pid file, 0 if there is none, or tells
-// that the file is not one.
-func readPid(f io.Reader) (pid int64, err error) {
+// that the file is not one of ours.
+func readPid(path string) (pid int64, err error) {
+	info, err := os.Lstat(path) // a pipe must not block, nor a link lead to anybody's file
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err == nil {
+		err = lockfile.Usable(info)
+	}
+	if err != nil {
+		return 0, bare(err)
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) { // a server that stops has removed it since
+		return 0, nil
+	}
+	if err != nil {
+		return 0, bare(err)
+	}
+	defer f.Close()
 	const most = 64
 	old, err := io.ReadAll(io.LimitReader(f, most))
 	if err == nil && (len(old) == most || strings.Trim(string(old), "0123456789 \t\r\n") != "") {
@@ -45,21 +77,21 @@ func readPid(f io.Reader) (pid int64, err error) {
 	if _, scan := fmt.Sscan(string(old), &pid); scan != nil {
 		pid = 0
 	}
-	return pid, err
+	return pid, bare(err)
 }
 
-// suspect tells who may have locked a pid file. That is not always who wrote
-// the number: another process of the same user may have opened what a killed
-// server left behind.
+// suspect tells who may have the lock. That is not always who wrote the number:
+// another process of the same user may have opened what a killed server left
+// behind.
 func suspect(path string, pid int64) string {
-	find := fmt.Sprintf("`fuser %s` or lslocks finds it", path)
+	find := fmt.Sprintf("`fuser %s.lock` or lslocks finds it", path)
 	switch {
 	case pid == 0:
 		return ": " + find
 	case !alive(pid):
-		return fmt.Sprintf(", and not by %d, whose number is in it and who is gone: %s", pid, find)
+		return fmt.Sprintf(", and not %d, whose number is in the pid file and who is gone: %s", pid, find)
 	}
-	return fmt.Sprintf(" (%d, it says): stop that or choose another file", pid)
+	return fmt.Sprintf(" (%d, says the pid file): stop that or choose another file", pid)
 }
 
 // alive tells whether there is a process of that number.
@@ -76,13 +108,67 @@ func alive(pid int64) bool {
 	return err == nil || errors.Is(err, os.ErrPermission)
 }
 
-func (p *pidFile) write(port int) error {
-	text := fmt.Sprintf("%d\n%d\n", os.Getpid(), port)
-	if err := p.Truncate(0); err != nil {
-		return fmt.Errorf("cannot write the pid file: %w", err)
+// The formats of a pid file.
+const (
+	pidGlockd = "glockd" // as glockd has it: the process's number and the port, a line each
+	pidAlone  = "pid"    // the number alone, for `kill $(cat FILE)`
+)
+
+// write makes the file, all of it at once: others may be about to read it.
+func (p *pidFile) write(format string, port int) error {
+	text := fmt.Sprintf("%d\n", os.Getpid())
+	if format == pidGlockd {
+		text += fmt.Sprintf("%d\n", port)
 	}
-	if _, err := p.WriteAt([]byte(text), 0); err != nil {
-		return fmt.Errorf("cannot write the pid file: %w", err)
+	made := p.path + ".new"
+	err := os.Remove(made) // of a server that was killed
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = p.place(made, text)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the pid file %s: %w", p.path, bare(err))
 	}
 	return nil
+}
+
+func (p *pidFile) place(made, text string) error {
+	f, err := os.OpenFile(made, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) // less the umask
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		p.own, err = f.Stat()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(made, p.path)
+	}
+	if err != nil {
+		p.own = nil
+		os.Remove(made)
+	}
+	return err
+}
+
+// Remove removes the file, unless another one has its place, and then gives up
+// the lock: in the other order it might be the next server's.
+func (p *pidFile) Remove() {
+	if now, err := os.Lstat(p.path); err == nil && p.own != nil && os.SameFile(p.own, now) {
+		os.Remove(p.path)
+	}
+	p.lock.Remove()
+}
+
+// bare strips an error of the path, which the message around it has.
+func bare(err error) error {
+	if e := new(fs.PathError); errors.As(err, &e) {
+		return e.Err
+	}
+	if e := new(os.LinkError); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/command"
-	"github.com/nylen/lockd/internal/wire"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -27,14 +26,15 @@ const longestLine = 256 << 10
 // runCmd runs a command under a lock.
 type runCmd struct {
 	remote
-	Wait      *time.Duration `env:"-" placeholder:"TIME" group:"Lock" help:"How long to wait for the lock and the rate; 0 tries once. Without it: as long as it takes."`
+	Wait      *time.Duration `min:"0" env:"-" placeholder:"TIME" group:"Lock" help:"How long to wait for the lock and the rate; 0 tries once. Without it: as long as it takes."`
 	Shared    bool           `env:"-" group:"Lock" help:"Hold a shared lock, which is another one than the exclusive lock of that name. Any number may hold it, unless --limit says otherwise."`
-	Limit     *uint32        `env:"-" placeholder:"N" group:"Lock" help:"With --shared: wait until fewer than N hold it."`
-	Rate      rate           `env:"-" placeholder:"N/TIME" group:"Lock" help:"Once the lock is held, also wait for one unit of the rate limiter NAME: at most N starts in TIME, as in 10/1s. To limit only the rate: --shared --rate."`
-	Conflict  int            `name:"conflict-exit-code" short:"E" env:"-" placeholder:"CODE" default:"1" group:"Lock" help:"Exit code when the lock was not to be had in time (${default})."`
-	KillAfter time.Duration  `placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
+	Limit     *uint32        `max:"4294967294" env:"-" placeholder:"N" group:"Lock" help:"With --shared: wait until fewer than N hold it."`
+	Rate      rate           `env:"-" placeholder:"N/TIME" group:"Lock" help:"Once the lock is held, also wait for one unit of the rate limiter NAME: at most N starts in TIME, as in 10/s, 100/5m or, in seconds, 100/60. To limit only the rate: --shared --rate."`
+	Conflict  int            `min:"0" max:"255" name:"conflict-exit-code" short:"E" env:"-" placeholder:"CODE" default:"1" group:"Lock" help:"Exit code when the lock was not to be had in time (${default})."`
+	KillAfter time.Duration  `min:"0" placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
 	LostAfter time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}). Below 35s: then a server frees the locks of a machine that it cannot reach any more."`
 
+	emptyName
 	Lock    lockName   `arg:"" name:"name" help:"The lock."`
 	Command []verbatim `arg:"" passthrough:"partial" help:"The command and its arguments. No shell is between."`
 
@@ -68,11 +68,13 @@ The lock is released when the command ends. What it leaves running in the
 background is left alone, and goes on without the lock.
 
 When the lock is lost, because the server is gone or does not answer, the
-process group gets TERM and, what is left of it after --kill-after, KILL. When
-lockd run itself is killed with -9, its lock is free at once; on Linux the
-command is then killed, too, but not what the command started. Neither works
-with a command that runs as another user, as sudo does: then lockd run says that
-the command goes on without the lock, and with which process, until it ends.
+process group gets TERM and, what is left of it after --kill-after, KILL. (On
+Windows, which has neither, the command is ended at once, without a TERM before
+it, and what it started goes on.) When lockd run itself is killed with -9, its
+lock is free at once; on Linux the command is then killed, too, but not what the
+command started. Neither works with a command that runs as another user, as sudo
+does: then lockd run says that the command goes on without the lock, and with
+which process, until it ends.
 
 Exit codes:
 
@@ -97,8 +99,7 @@ func (c *runCmd) Validate() error {
 	if len(c.command) > 0 && c.command[0] == "--" {
 		c.command = c.command[1:]
 	}
-	err := c.remote.Validate()
-	if err != nil {
+	if err := c.remote.Validate(); err != nil {
 		return err
 	}
 	c.name = string(c.Lock)
@@ -107,18 +108,8 @@ func (c *runCmd) Validate() error {
 		return errors.New("no command to run: lockd run NAME -- COMMAND")
 	case c.command[0] == "":
 		return errors.New("the command is empty: lockd run NAME -- COMMAND")
-	case c.Limit != nil && (*c.Limit == 0 || *c.Limit > wire.MaxLimit):
-		return fmt.Errorf("--limit: must be 1 to %d", uint32(wire.MaxLimit))
 	case c.Limit != nil && !c.Shared:
 		return errors.New("--limit counts the holders of a shared lock: give --shared, too")
-	case c.Wait != nil && *c.Wait < 0:
-		return errors.New("--wait: must not be below 0")
-	case c.Conflict < 0 || c.Conflict > 255:
-		return errors.New("--conflict-exit-code: must be 0 to 255")
-	case c.KillAfter < 0:
-		return errors.New("--kill-after: must not be below 0")
-	case c.LostAfter <= 0:
-		return errors.New("--lost-after: must be above 0")
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -9,92 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-	"unsafe"
 )
-
-// terminal is the other end of a pseudo terminal on which a shell runs
-// lockd run.
-type terminal struct {
-	t *testing.T
-	*os.File
-	out *bufio.Reader
-	cmd *exec.Cmd
-	// tty is the shell's end. As long as it is open, there is no moment without
-	// anybody at that end, in which reading the other one fails.
-	tty *os.File
-}
-
-func openTerminal(t *testing.T, args ...string) *terminal {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	var n, zero uint32
-	// Not by Fd, after which Close would not end a Read.
-	conn, err := m.SyscallConn()
-	if err != nil {
-		t.Skip(err)
-	}
-	conn.Control(func(fd uintptr) {
-		for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &zero, syscall.TIOCGPTN: &n} {
-			if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(arg))); errno != 0 {
-				err = errno
-			}
-		}
-	})
-	if err != nil {
-		t.Skip(err)
-	}
-	s, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	term := &terminal{t, m, bufio.NewReader(m), exec.Command(args[0], args[1:]...), s}
-	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = s, s, s
-	term.cmd.Env = append(os.Environ(), "TERM=dumb", "PS1=prompt> ", "INPUTRC=/dev/null")
-	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := term.cmd.Start(); err != nil {
-		m.Close()
-		s.Close()
-		t.Fatal(err)
-	}
-	timer := time.AfterFunc(patience, func() { m.Close(); term.cmd.Process.Kill() })
-	t.Cleanup(func() {
-		timer.Stop()
-		m.Close()
-		s.Close()
-		term.cmd.Process.Kill()
-		term.cmd.Wait()
-	})
-	return term
-}
-
-// shows reads until a text comes, and returns what came before.
-func (term *terminal) shows(want string) string {
-	term.t.Helper()
-	var all strings.Builder
-	for {
-		b, err := term.out.ReadByte()
-		if err != nil {
-			term.t.Fatalf("the terminal shows %q, %v, want %q", all.String(), err, want)
-		}
-		all.WriteByte(b)
-		if before, ok := strings.CutSuffix(all.String(), want); ok {
-			return before
-		}
-	}
-}
-
-// ends waits for the shell's end and returns what the terminal shows up to it.
-func (term *terminal) ends() string {
-	term.t.Helper()
-	term.cmd.Wait()
-	const mark = "(the end)"
-	io.WriteString(term.tty, mark)
-	return term.shows(mark)
-}
 
 func TestRunOnATerminal(t *testing.T) {
 	t.Parallel()
@@ -287,7 +201,7 @@ func TestRunHasTheTerminal(t *testing.T) {
 		fmt.Fprintln(term, "("+run+`background -- sh -c 'echo p""id $$ $PPID e""nd; read a </dev/tty' &)`)
 		term.shows("pid ")
 		var command, lockd int
-		text := term.shows(" end\r\n")
+		text := term.until(" end\r\n")
 		if n, _ := fmt.Sscan(text, &command, &lockd); n != 2 {
 			t.Fatalf("the command says %q", text)
 		}

@@ -49,10 +49,18 @@ func beginAt(t *testing.T, server string, args ...string) *runner {
 // beginTo gives it a stderr of its own, if not nil.
 func beginTo(t *testing.T, stderr *os.File, server string, args ...string) *runner {
 	t.Helper()
-	r := &runner{t: t, cmd: exec.Command(binary, append([]string{"run", "-s", server}, args...)...)}
-	r.cmd.Stderr = &r.err
+	cmd := exec.Command(binary, append([]string{"run", "-s", server}, args...)...)
 	if stderr != nil {
-		r.cmd.Stderr = stderr
+		cmd.Stderr = stderr
+	}
+	return beginCommand(t, cmd)
+}
+
+func beginCommand(t *testing.T, cmd *exec.Cmd) *runner {
+	t.Helper()
+	r := &runner{t: t, cmd: cmd}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &r.err
 	}
 	// What a command leaves behind may hold stderr open.
 	r.cmd.WaitDelay = time.Second
@@ -554,7 +562,7 @@ func TestRunDoesNotStart(t *testing.T) {
 		{127, dir + "/script: its interpreter does not exist\n", []string{"name", "--", dir + "/script"}},
 		{126, "lockd: " + dir + "/garbage: exec format error\n", []string{"name", "--", dir + "/garbage"}},
 		{2, "the command is empty", []string{"name", "--", ""}},
-		{2, "--limit: must be 1 to 4294967294", []string{"name", "--shared", "--limit", "0", "--", "true"}},
+		{2, "--limit: must be at least 1 and at most 4294967294", []string{"name", "--shared", "--limit", "0", "--", "true"}},
 		{2, "1ms to 24h", []string{"name", "--rate", "10/25h", "--", "true"}},
 		{2, "--server: must not be empty", []string{"name", "-s", "", "--", "true"}},
 		{2, "(see lockd run --help)", []string{"name", "--bogus", "--", "true"}},
@@ -577,7 +585,7 @@ func TestRunDoesNotStart(t *testing.T) {
 		{2, "--wait", []string{"name", "--wait=-1s", "--", "true"}},
 		{2, "--wait", []string{"name", "--wait", "soon", "--", "true"}},
 		{2, "--conflict-exit-code", []string{"name", "-E", "x", "--", "true"}},
-		{2, "0 to 255", []string{"name", "-E", "256", "--", "true"}},
+		{2, "at least 0 and at most 255, not 256", []string{"name", "-E", "256", "--", "true"}},
 		{2, "--kill-after", []string{"name", "--kill-after=-1s", "--", "true"}},
 		{2, "--lost-after", []string{"name", "--lost-after=0", "--", "true"}},
 		{2, "--connect-timeout", []string{"name", "--connect-timeout=0", "--", "true"}},
@@ -728,7 +736,8 @@ func TestRunIsRefused(t *testing.T) {
 }
 
 // oldServer speaks of protocol 1 what lockd run needs, and is silent on the
-// rest. glockd ends one of its lines with \r\n.
+// rest. glockd ends one of its lines with \r\n, and loses what it has read behind
+// a request.
 func oldServer(t *testing.T, eol string) string {
 	listener, err := net.Listen("tcp", anyPort)
 	if err != nil {
@@ -738,8 +747,15 @@ func oldServer(t *testing.T, eol string) string {
 	var mu sync.Mutex
 	holder := make(map[string]net.Conn)
 	serve := func(c net.Conn) {
-		for in := bufio.NewScanner(c); in.Scan(); {
-			verb, name, _ := strings.Cut(in.Text(), " ")
+		for in := bufio.NewReader(c); ; {
+			if eol == "\r\n" {
+				in = bufio.NewReaderSize(c, 4096)
+			}
+			line, err := in.ReadString('\n')
+			if err != nil {
+				break
+			}
+			verb, name, _ := strings.Cut(strings.TrimRight(line, " \n"), " ")
 			mu.Lock()
 			switch h := holder[name]; {
 			case verb == "i" && h == nil:

@@ -14,11 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/nylen/lockd/pkg/server"
 )
 
-// serveCmd is the server's command line. Numbers that are 0 take the defaults
-// of pkg/server, which the help texts repeat.
+// serveCmd is the server's command line. Numbers that are not given are 0 and
+// take the defaults of pkg/server, which the help texts repeat.
 type serveCmd struct {
 	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
 	Unix            paths         `placeholder:"PATH" sep:"none" group:"Listening" help:"Serve lines over a unix socket. For several, repeat the flag: a path may have commas in it."`
@@ -37,22 +38,15 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
-	DrainTimeout    time.Duration `placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM, SIGINT or SIGHUP, how long clients that hold locks may take to release them (${default})."`
-	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Write the process's number and the port, a line each. Refuses to start when another live server has it."`
+	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
+	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
+	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
 	Verbose         bool          `short:"v" group:"Running" help:"Log connections, too."`
 }
 
 // defaultTCP is where lockd listens when no listener is asked for.
 const defaultTCP = "127.0.0.1:9999"
-
-// Validate is called by kong.
-func (c *serveCmd) Validate() error {
-	if c.DrainTimeout < 0 {
-		return errors.New("--drain-timeout: must not be below 0")
-	}
-	return nil
-}
 
 func (c *serveCmd) options() server.Options {
 	if len(c.TCP)+len(c.Unix)+len(c.WebSocket) == 0 {
@@ -88,8 +82,9 @@ func (c *serveCmd) Run() error {
 	// From here on: a signal that comes while starting must not be lost.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	hangups := make(chan os.Signal, 1)
 	if !signal.Ignored(syscall.SIGHUP) { // nohup
-		signal.Notify(signals, syscall.SIGHUP)
+		signal.Notify(hangups, syscall.SIGHUP)
 	}
 
 	log, queue := c.logger()
@@ -100,7 +95,7 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
-	var pid pidFile
+	var pid *pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
 			return err
@@ -111,7 +106,7 @@ func (c *serveCmd) Run() error {
 		return flagError(err)
 	}
 	if c.PidFile != "" {
-		if err := pid.write(port(s.Addrs())); err != nil {
+		if err := pid.write(c.PidFileFormat, port(s.Addrs())); err != nil {
 			now, stop := context.WithCancel(context.Background())
 			stop()
 			s.Shutdown(now) // for its sockets to go
@@ -120,7 +115,7 @@ func (c *serveCmd) Run() error {
 	}
 	announce(log, s.Addrs())
 
-	got := <-signals
+	got := untilStopped(log, signals, hangups)
 	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
 	ctx, stop := context.WithTimeoutCause(context.Background(), c.DrainTimeout, errors.New("drain timeout"))
 	defer stop()
@@ -132,6 +127,20 @@ func (c *serveCmd) Run() error {
 	s.Shutdown(ctx)
 	log.Info("stopped")
 	return nil
+}
+
+// untilStopped returns the signal that asks the server to stop. A hangup does not:
+// logrotate and `systemctl reload` send it out of habit, to have files read again,
+// and so does a terminal that is closed. To stop would free every lock.
+func untilStopped(log *slog.Logger, signals, hangups <-chan os.Signal) os.Signal {
+	for {
+		select {
+		case got := <-signals:
+			return got
+		case got := <-hangups:
+			log.Info("there is nothing to read again: going on", "signal", got)
+		}
+	}
 }
 
 // flagError names the flag whose option an error of the server is about.
@@ -182,10 +191,14 @@ func port(addrs []server.Addr) int {
 // fileMode is permission bits, written in octal.
 type fileMode fs.FileMode
 
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (m *fileMode) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 8, 32)
-	if err != nil || n > 0o777 {
+// Decode implements kong.MapperValue.
+func (m *fileMode) Decode(ctx *kong.DecodeContext) error {
+	text, err := pop(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || n == 0 || n > 0o777 { // 0 would lock everybody out
 		return fmt.Errorf("%q is no file mode, such as 0660", text)
 	}
 	*m = fileMode(n)

@@ -36,17 +36,20 @@ func TestPidFileLockedByOthers(t *testing.T) {
 	path := filepath.Join(short(t), "pid")
 	self := strconv.Itoa(os.Getpid())
 	for content, want := range map[string]string{
-		self + "\n9999\n": "(" + self + ", it says)",
+		self + "\n9999\n": "(" + self + ", says the pid file)",
+		self + "\n":       "(" + self + ", says the pid file)",
 		// More than any system's numbers, and more than the kernel looks at.
-		"2147483647\n9999\n": "not by 2147483647, whose number is in it and who is gone: `fuser " + path + "` or lslocks",
-		"4294967297\n9999\n": "not by 4294967297, whose number is in it and who is gone",
-		"":                   "locked by another process: `fuser " + path + "` or lslocks finds it",
+		"2147483647\n9999\n": "not 2147483647, whose number is in the pid file and who is gone: `fuser " + path + ".lock` or lslocks",
+		"4294967297\n9999\n": "not 4294967297, whose number is in the pid file and who is gone",
+		"":                   "another process has locked " + path + ".lock: `fuser " + path + ".lock` or lslocks finds it",
 	} {
-		f, err := os.Create(path)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Create(path + ".lock")
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.WriteString(content)
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}
@@ -58,19 +61,57 @@ func TestPidFileLockedByOthers(t *testing.T) {
 	}
 }
 
-// TestPidFileIsOurs: others may neither open it, and lock it, nor choose where
-// it lies.
+// TestPidFileIsForReaders: others may read it, and whatever they do with it then
+// keeps no server from starting.
+func TestPidFileIsForReaders(t *testing.T) {
+	t.Parallel()
+	dir := short(t)
+	path := filepath.Join(dir, "pid")
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d := startWith(t, exec.Command("sh", "-c", `umask 022; exec "$0" "$@"`, binary, "-t", anyPort, "--admin", "off", "-p", path))
+		for file, want := range map[string]os.FileMode{path: 0o644, path + ".lock": 0o600} {
+			if info, err := os.Stat(file); err != nil || info.Mode() != want {
+				t.Errorf("%s: %v, %v, want mode %v", file, info, err, want)
+			}
+		}
+		reader, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+		if err := syscall.Flock(int(reader.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			t.Errorf("who locks the pid file: %v", err)
+		}
+		if os.Geteuid() == 0 {
+			other := exec.Command("sh", "-c", `cat "$0" && if cat "$0.lock" 2>&1; then echo opened; fi`, path)
+			other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			out, err := other.CombinedOutput()
+			if !strings.HasPrefix(string(out), strconv.Itoa(d.cmd.Process.Pid)+"\n") || strings.Contains(string(out), "opened") {
+				t.Errorf("another user reads %q, %v", out, err)
+			}
+		}
+		d.stop(syscall.SIGKILL) // it leaves both, and the reader has its lock
+	}
+}
+
+// TestPidFileIsOurs: others do not choose where it lies.
 func TestPidFileIsOurs(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(short(t), "pid")
-	if err := os.WriteFile(path, []byte("123\n9999\n"), 0o644); err != nil { // as older versions left it
+	if err := os.WriteFile(path, []byte("123\n9999\n"), 0o600); err != nil { // as older versions left it
 		t.Fatal(err)
 	}
-	d := start(t, nil, "-t", anyPort, "--admin", "off", "-p", path)
-	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
-		t.Errorf("%v, %v, want mode 0600", info, err)
+	d := startWith(t, exec.Command("sh", "-c", `umask 027; exec "$0" "$@"`, binary, "-t", anyPort, "--admin", "off", "-p", path))
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("%v, %v, want mode 0640, as the umask says", info, err)
 	}
 	d.stop(syscall.SIGTERM)
+	if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 
 	target := path + ".target"
 	if err := os.WriteFile(target, []byte("123\n"), 0o644); err != nil {
@@ -140,12 +181,41 @@ func TestLogReaderStalls(t *testing.T) {
 	}
 }
 
+// TestHangupStopsNothing: it comes from those who want files read again, and
+// from terminals that are closed. Not even one while the server drains counts as
+// the second signal.
+func TestHangupStopsNothing(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--drain-timeout", "1h")
+	holder := dial(t, "tcp", d.addr("tcp"))
+	holder.ask("g a", "1 Lock Get Success: a")
+	for range 2 {
+		d.cmd.Process.Signal(syscall.SIGHUP)
+		if line := d.line(); !strings.Contains(line, `level=INFO msg="there is nothing to read again: going on" signal=hangup`) {
+			t.Errorf("log line %q", line)
+		}
+	}
+	holder.ask("g a", "1 Lock Get Success: a")
+	dial(t, "tcp", d.addr("tcp")).ask("g a", "0 Lock Get Failure: a")
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	d.seek("waiting for clients")
+	for range 3 {
+		d.cmd.Process.Signal(syscall.SIGHUP)
+		holder.ask("g a", "1 Lock Get Success: a")
+	}
+	holder.ask("r a", "1 Lock Release Success: a")
+	holder.ended()
+	if code, log := d.wait(); code != 0 || strings.Contains(log, "cutting") || !strings.Contains(log, "stopped") {
+		t.Errorf("exit code %d, log %q", code, log)
+	}
+}
+
 func TestServeKeepsIgnoredHangups(t *testing.T) {
 	t.Parallel()
 	d := startWith(t, exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "-", binary, "-t", anyPort, "--admin", "off"))
 	d.cmd.Process.Signal(syscall.SIGHUP)
 	dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
-	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "signal=terminated") {
+	if code, log := d.stop(syscall.SIGTERM); code != 0 || !strings.Contains(log, "signal=terminated") || strings.Contains(log, "hangup") {
 		t.Errorf("exit code %d, log %q", code, log)
 	}
 }
@@ -184,7 +254,7 @@ func TestSaysOnceThatItIsFull(t *testing.T) {
 // beginBench starts lockd bench for an hour.
 func beginBench(t *testing.T, server string) (*exec.Cmd, *strings.Builder) {
 	t.Helper()
-	cmd := exec.Command(binary, "bench", server, "-c", "2", "-d", "1h")
+	cmd := exec.Command(binary, "bench", "-s", server, "-c", "2", "-d", "1h")
 	var out strings.Builder
 	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {
@@ -213,8 +283,8 @@ func TestBenchWithoutReplies(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "off")
 	target := "redis://" + d.addr("tcp")
-	code, stdout, stderr := run("bench", target, "-c", "2", "-d", "10ms")
-	if code != 1 || stdout != "" || stderr != "lockd: "+target+" replied to nothing for 5s: is it a redis server?\n" {
+	code, stdout, stderr := run("bench", "-s", target, "-c", "2", "-d", "10ms")
+	if code != 69 || stdout != "" || stderr != "lockd: "+target+" replied to nothing for 5s: is it a redis server?\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -16,23 +16,25 @@ import (
 // Exit codes beside a command's own. 2 is kong's for a wrong command line.
 const (
 	exitFree        = 1   // inspect: nobody holds the lock
+	exitNoRequest   = 1   // shell: a line of the script was none
 	exitUnavailable = 69  // EX_UNAVAILABLE of sysexits.h
 	exitOutput      = 74  // EX_IOERR: what was to be printed could not be
 	exitCannotRun   = 126 // as shells have it
 	exitNotFound    = 127
+	exitSignal      = 128 // plus the signal's number
 )
 
-// remote is how a command finds its server.
-type remote struct {
+// endpoint is how a command finds its server.
+type endpoint struct {
 	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, unix:///PATH or ws://HOST:PORT/PATH (${default})."`
 	ConnectTimeout time.Duration `placeholder:"TIME" default:"5s" help:"How long connecting may take (${default})."`
 }
 
+// remote is the endpoint of a lockd.
+type remote struct{ endpoint }
+
 // Validate is called by kong.
 func (r *remote) Validate() error {
-	if r.ConnectTimeout <= 0 {
-		return errors.New("--connect-timeout: must be above 0")
-	}
 	if err := (client.Options{Target: string(r.Server)}).Validate(); err != nil {
 		return fmt.Errorf("--server: %s", strings.TrimPrefix(err.Error(), "lockd: target "))
 	}
@@ -41,7 +43,7 @@ func (r *remote) Validate() error {
 
 // explain says in one line why a command got no answer from the server, which
 // had a time for it.
-func (r *remote) explain(err error, patience time.Duration) string {
+func (r *endpoint) explain(err error, patience time.Duration) string {
 	if errors.Is(err, client.ErrUnreachable) {
 		return fmt.Sprintf("cannot reach %s: %v", r.Server, plainly(err, r.ConnectTimeout))
 	}

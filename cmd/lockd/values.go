@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -15,11 +17,17 @@ import (
 var errEmpty = errors.New("must not be empty")
 
 // pop takes the next argument in its very bytes: kong would give a string with
-// U+FFFD for each that is not UTF-8, which is another lock or file.
+// U+FFFD for each that is not UTF-8, which is another lock or file. A number
+// below 0 is a value, too, so that it is said what is wrong with it.
 func pop(ctx *kong.DecodeContext) (string, error) {
-	token, err := ctx.Scan.PopValue("argument")
-	return token.String(), err
+	token := ctx.Scan.Peek()
+	if !token.IsValue() && !negative.MatchString(token.String()) {
+		return "", fmt.Errorf("lacks its value: %s", ctx.Value.Summary())
+	}
+	return ctx.Scan.Pop().String(), nil
 }
+
+var negative = regexp.MustCompile(`^-[0-9.]`)
 
 // verbatim may be anything.
 type verbatim string
@@ -31,7 +39,9 @@ func (v *verbatim) Decode(ctx *kong.DecodeContext) error {
 	return err
 }
 
-// lockName is spelled as servers do.
+// lockName is spelled as servers do. Nearly always an empty one is a variable
+// that was not set, and all scripts with that mistake would share a lock. So
+// it has to be asked for twice: a command with a lockName embeds emptyName.
 type lockName string
 
 func (n *lockName) Decode(ctx *kong.DecodeContext) error {
@@ -45,6 +55,24 @@ func (n *lockName) Decode(ctx *kong.DecodeContext) error {
 	}
 	*n = lockName(name)
 	return nil
+}
+
+// Validate is called by kong.
+func (n lockName) Validate(ctx *kong.Context) error {
+	if n != "" {
+		return nil
+	}
+	for _, flag := range ctx.Flags() {
+		if flag.Name == "empty-name" && ctx.FlagValue(flag) == any(true) {
+			return nil
+		}
+	}
+	return errors.New(`is empty, as a variable that is not set would be; for the lock with the empty name, write --empty-name ""`)
+}
+
+// emptyName is the flag of all commands with a lockName.
+type emptyName struct {
+	EmptyName bool `env:"-" help:"Let the name be empty, which is a lock like any other."`
 }
 
 // filled is not empty.

@@ -8,7 +8,9 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"time"
@@ -16,18 +18,48 @@ import (
 	"github.com/nylen/lockd/pkg/client"
 )
 
+const usage = `usage: client [TARGET [LOCK [TIME]]]
+
+Takes a lock, works for a while and gives it back.
+
+  TARGET  the server: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH
+          (default ` + client.DefaultTarget + `)
+  LOCK    the name of the lock (default example)
+  TIME    how long to work, such as 10s (default 3s)
+`
+
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	flags := flag.NewFlagSet("client", flag.ContinueOnError)
+	parse(flags, os.Args[1:], usage)
+	if flags.NArg() > 3 {
+		fmt.Fprintln(os.Stderr, "client: too many arguments (see client --help)")
+		os.Exit(2)
+	}
+	if err := run(flags.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "client:", err)
 		os.Exit(1)
+	}
+}
+
+// parse reads the command line. Help that was asked for goes to stdout.
+func parse(flags *flag.FlagSet, args []string, usage string) {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v (see %[1]s --help)\n", flags.Name(), err)
+		os.Exit(2)
 	}
 }
 
 func run(args []string) error {
 	target, lock, length := client.DefaultTarget, "example", 3*time.Second
 	switch len(args) {
-	default:
-		return errors.New("usage: client [TARGET [LOCK [HOW LONG TO WORK]]]")
 	case 3:
 		var err error
 		if length, err = time.ParseDuration(args[2]); err != nil {
@@ -45,7 +77,7 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
-	c, err := client.New(client.Options{Target: target})
+	c, err := client.New(client.Options{Target: target, Name: client.ProcessName()})
 	if err != nil {
 		return err
 	}
@@ -59,11 +91,11 @@ func run(args []string) error {
 
 	switch err := c.Get(ctx, lock); {
 	case errors.Is(err, client.ErrNotAcquired):
-		holder, held, err := c.Dump(ctx, lock)
+		holder, err := holderOf(ctx, c, lock)
 		switch {
 		case err != nil:
 			fmt.Printf("%q is locked, and who holds it cannot be told: %v\n", lock, err)
-		case !held:
+		case holder == "":
 			fmt.Printf("%q was locked, and is free again by now\n", lock)
 		default:
 			fmt.Printf("%q is locked by %s\n", lock, holder)
@@ -89,4 +121,19 @@ func run(args []string) error {
 	}
 	fmt.Printf("released %q\n", lock)
 	return nil
+}
+
+// holderOf says who holds the lock and for how long, or nothing if nobody does.
+func holderOf(ctx context.Context, c *client.Client, lock string) (string, error) {
+	entries, err := c.Look(ctx, lock)
+	if errors.Is(err, client.ErrNoLook) { // a server that tells no more than its name
+		holder, _, err := c.Dump(ctx, lock)
+		return holder, err
+	}
+	for _, e := range entries {
+		if e.Kind == client.KindExclusive && e.State != client.StateWaits {
+			return fmt.Sprintf("%s, %s, for %v", e.Registered, e.Addr, e.Since), nil
+		}
+	}
+	return "", err
 }

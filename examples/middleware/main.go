@@ -27,14 +27,38 @@ import (
 	"github.com/nylen/lockd/pkg/server"
 )
 
+const usage = `usage: middleware [-target ADDRESS]
+
+Puts limits in front of an HTTP server, makes requests to it, and prints what
+became of them.
+
+`
+
 func main() {
-	target := flag.String("target", "", "`address` of a server, such as tcp://127.0.0.1:9999 (default: a server in this process)")
-	flag.Parse()
+	flags := flag.NewFlagSet("middleware", flag.ContinueOnError)
+	target := flags.String("target", "", "`ADDRESS` of a server, tcp://HOST:PORT (default: one in this process)")
+	parse(flags, os.Args[1:], usage)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *target, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "middleware:", err)
 		os.Exit(1)
+	}
+}
+
+// parse reads the command line. Help that was asked for goes to stdout.
+func parse(flags *flag.FlagSet, args []string, usage string) {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v (see %[1]s --help)\n", flags.Name(), err)
+		os.Exit(2)
 	}
 }
 

@@ -26,21 +26,48 @@ import (
 	"github.com/nylen/lockd/pkg/server"
 )
 
+const usage = `usage: ratelimit [FLAGS]
+
+Lets workers do jobs, at most so many at a time, by the count of a shared lock.
+
+`
+
 func main() {
 	var f fleet
-	flag.StringVar(&f.target, "target", "", "`address` of a server, such as tcp://127.0.0.1:9999 (default: a server in this process)")
-	flag.StringVar(&f.lock, "lock", "at most a few", "`name` of the shared lock")
-	flag.IntVar(&f.workers, "workers", 20, "how many want to work")
-	flag.IntVar(&f.limit, "limit", 5, "how many may at a time")
-	flag.IntVar(&f.jobs, "jobs", 5, "jobs for each worker")
-	flag.DurationVar(&f.work, "work", 100*time.Millisecond, "how `long` a job takes, about")
-	flag.Parse()
+	flags := flag.NewFlagSet("ratelimit", flag.ContinueOnError)
+	flags.StringVar(&f.target, "target", "", "`ADDRESS` of a server, tcp://HOST:PORT (default: one in this process)")
+	flags.StringVar(&f.lock, "lock", "at most a few", "`NAME` of the shared lock")
+	flags.IntVar(&f.workers, "workers", 20, "how many want to work")
+	flags.IntVar(&f.limit, "limit", 5, "how many may at a time")
+	flags.IntVar(&f.jobs, "jobs", 5, "jobs for each worker")
+	flags.DurationVar(&f.work, "work", 100*time.Millisecond, "the `TIME` that a job takes, about")
+	parse(flags, os.Args[1:], usage)
+	if f.workers < 1 || f.limit < 1 || f.jobs < 1 || f.work <= 0 {
+		fmt.Fprintln(os.Stderr, "ratelimit: workers, limit, jobs and work have to be above 0 (see ratelimit --help)")
+		os.Exit(2)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := f.run(ctx, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "ratelimit:", err)
 		os.Exit(1)
+	}
+}
+
+// parse reads the command line. Help that was asked for goes to stdout.
+func parse(flags *flag.FlagSet, args []string, usage string) {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v (see %[1]s --help)\n", flags.Name(), err)
+		os.Exit(2)
 	}
 }
 

@@ -235,7 +235,7 @@ func (l *loop) letIn(fd int, t Transport) {
 		closeSocket(fd)
 		return
 	}
-	m := task{fd: fd, transport: t, addr: l.peerAddress(t)}
+	m := task{fd: fd, transport: t, addr: l.peerAddress(fd, t)}
 	if to == l {
 		l.take(m)
 	} else {
@@ -263,8 +263,9 @@ func (l *loop) turnAway(fd int, t Transport) {
 	c.beginParting()
 }
 
-// peerAddress returns what stands for the client that was accepted last.
-func (l *loop) peerAddress(t Transport) session.Address {
+// peerAddress returns what stands for the client that was accepted last, by its
+// descriptor.
+func (l *loop) peerAddress(fd int, t Transport) session.Address {
 	port := func(p *uint16) uint16 {
 		b := (*[2]byte)(unsafe.Pointer(p))
 		return uint16(b[0])<<8 | uint16(b[1])
@@ -272,7 +273,7 @@ func (l *loop) peerAddress(t Transport) session.Address {
 	switch l.peer.Addr.Family {
 	case syscall.AF_INET:
 		a := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
-		return session.Address{IP: netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port))}
+		return ipAddress(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port)))
 	case syscall.AF_INET6:
 		a := (*syscall.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
 		ip := netip.AddrFrom16(a.Addr)
@@ -281,7 +282,7 @@ func (l *loop) peerAddress(t Transport) session.Address {
 		}
 		return ipAddress(netip.AddrPortFrom(ip, port(&a.Port)))
 	}
-	return localAddress(t)
+	return numberedAddress(t, processOf(fd), true)
 }
 
 // zones are the names of interfaces, which link-local addresses are of. To look

@@ -382,24 +382,24 @@ func TestZone(t *testing.T) {
 	a := (*syscall.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
 	a.Family, a.Scope_id = syscall.AF_INET6, uint32(lo.Index)
 	a.Addr = [16]byte{0: 0xfe, 1: 0x80, 15: 1}
-	if got := l.peerAddress(TCP).IP.Addr().String(); got != "fe80::1%lo" {
+	if got := l.peerAddress(-1, TCP).IP.Addr().String(); got != "fe80::1%lo" {
 		t.Errorf("got %s", got)
 	}
 	l.zones.names[uint32(lo.Index)] = "known"
-	if got := l.peerAddress(TCP).IP.Addr().String(); got != "fe80::1%known" {
+	if got := l.peerAddress(-1, TCP).IP.Addr().String(); got != "fe80::1%known" {
 		t.Errorf("got %s", got)
 	}
 	l.zones.until = time.Now().Add(-1)
-	if got := l.peerAddress(TCP).IP.Addr().String(); got != "fe80::1%lo" {
+	if got := l.peerAddress(-1, TCP).IP.Addr().String(); got != "fe80::1%lo" {
 		t.Errorf("got %s", got)
 	}
 	a.Scope_id = 1 << 30
-	if got := l.peerAddress(TCP).IP.Addr().String(); got != "fe80::1%1073741824" {
+	if got := l.peerAddress(-1, TCP).IP.Addr().String(); got != "fe80::1%1073741824" {
 		t.Errorf("got %s", got)
 	}
 	// An IPv4 address is one, also on a socket for both.
 	a.Scope_id, a.Addr = 0, [16]byte{10: 0xff, 11: 0xff, 12: 10, 15: 1}
-	if got := l.peerAddress(TCP).IP.Addr().String(); got != "10.0.0.1" {
+	if got := l.peerAddress(-1, TCP).IP.Addr().String(); got != "10.0.0.1" {
 		t.Errorf("got %s", got)
 	}
 }

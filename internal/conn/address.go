@@ -18,19 +18,35 @@ func address(c net.Conn, t Transport) session.Address {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return ipAddress(a.AddrPort())
 	}
-	return localAddress(t)
+	if w, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+		c = w.NetConn()
+	}
+	var p session.Process
+	local := false
+	switch c := c.(type) {
+	case *net.UnixConn:
+		local = true
+		if raw, err := c.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { p = processOf(int(fd)) })
+		}
+	case *pipeEnd:
+		local = true
+	}
+	return numberedAddress(t, p, local)
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on
 // a socket that takes both kinds.
 func ipAddress(a netip.AddrPort) session.Address {
-	return session.Address{IP: netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}
+	ip := a.Addr().Unmap()
+	return session.Address{IP: netip.AddrPortFrom(ip, a.Port()), Local: ip.IsLoopback()}
 }
 
-// localAddress stands for the next client of a transport without addresses.
-func localAddress(t Transport) session.Address {
+// numberedAddress stands for the next client of a transport without addresses,
+// which is a process, if that is known.
+func numberedAddress(t Transport, p session.Process, local bool) session.Address {
 	if t == WebSocket {
 		t = Unix
 	}
-	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10)}
+	return session.Address{Name: t.String() + ":" + strconv.FormatUint(localNames[t].Add(1), 10), Process: p, Local: local}
 }

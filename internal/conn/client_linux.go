@@ -93,6 +93,21 @@ func goneFromLoops(carriers []session.Carrier) int {
 	return slices.IndexFunc(fds, func(p pollFD) bool { return p.revents != 0 })
 }
 
+// kick ends the connection, whatever the client does.
+func (c *client) kick() {
+	if c.frames != nil && !c.ended && !c.blocked {
+		c.send(c.frames.kicked(nil))
+	}
+	c.end(true)
+}
+
+// kickFromLoop ends a client, which may have ended already.
+func kickFromLoop(carrier session.Carrier) {
+	if c, ok := carrier.(*client); ok {
+		c.loop.post(task{what: kickClient, client: c})
+	}
+}
+
 // call notes that a system call about the client comes next, for goneFromLoops.
 func (c *client) call() {
 	if l := c.loop; l.calling.Load() != c { // a store costs more
@@ -258,12 +273,11 @@ func (c *client) block(blocked bool) {
 }
 
 // unwatched ends a connection that epoll does not take, which has a limit of its
-// own. As many may come as connect, and the log tells of one a second.
+// own.
 func (c *client) unwatched(err error) {
 	l := c.loop
-	if now := time.Now(); now.Sub(l.told) >= tellEvery {
-		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err)
-		l.told = now
+	if n := l.unwatched.now(); n > 0 {
+		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err, "failures", n)
 	}
 	c.end(false)
 }

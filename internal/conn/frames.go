@@ -348,6 +348,11 @@ func (f *frames) goAway(out []byte) []byte {
 	return f.close(out, ws.StatusGoingAway, shuttingDown)
 }
 
+// kicked tells the client that another one has ended it.
+func (f *frames) kicked(out []byte) []byte {
+	return f.close(out, ws.StatusPolicyViolation, errKicked.Error())
+}
+
 // appendFrame appends a frame, by section 5.2 of RFC 6455.
 func appendFrame(out []byte, op ws.OpCode, fin bool, payload []byte) []byte {
 	first := byte(op)

@@ -133,9 +133,10 @@ func TestGiveUpAndLongLineAreTwoMessages(t *testing.T) {
 // absence is a network all of whose clients are gone.
 type absence struct{}
 
-func (absence) Connections() int           { return 0 }
-func (absence) CatchUp(func()) bool        { return false }
-func (absence) Gone([]session.Carrier) int { return 0 }
+func (absence) Connections() int                   { return 0 }
+func (absence) CatchUp(func()) bool                { return false }
+func (absence) Gone([]session.Carrier) int         { return 0 }
+func (absence) Kick(session.Carrier, session.Kick) {}
 
 // somebody is another carrier that nobody wakes.
 type somebody struct{ _ int }

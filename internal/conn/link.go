@@ -30,13 +30,16 @@ type link struct {
 	woken bool       // the stream has something to do
 	over  bool       // the stream has ended: nobody interrupts a read any more
 
-	killed atomic.Bool // the connection has been closed
+	kicked atomic.Bool // the connection is to be closed
+	killed atomic.Bool // it has been
 }
 
 var (
 	// errDrained ends a link whose server is shutting down, once it holds
 	// nothing.
 	errDrained = errors.New(shuttingDown)
+	// errKicked ends a link since another client asks for it.
+	errKicked = errors.New("kicked")
 	// errClosing ends a link whose stream cuts the client off.
 	errClosing = errors.New("the client is cut off")
 )
@@ -94,6 +97,9 @@ func (l *link) serve(early []byte) error {
 	for err == nil {
 		var n int
 		n, err = l.read(in, next)
+		if l.kicked.Load() {
+			return errKicked
+		}
 		if n > 0 || err == nil {
 			var failed error
 			if next, failed = l.advance(in[:n]); failed != nil {
@@ -209,9 +215,9 @@ func (l *link) Wake() {
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
-	if err == errDrained && l.frames != nil {
+	if last := l.lastWord(err); last != nil {
 		l.out = outBuffers.Get().(*[]byte)
-		*l.out = l.frames.goAway(*l.out)
+		*l.out = last(*l.out)
 	}
 	l.flush()
 	l.server.logDisconnected(&l.stream)
@@ -220,12 +226,32 @@ func (l *link) end(err error) {
 	l.over = true
 	l.mu.Unlock()
 	l.server.leave(l.transport)
-	if err == errDrained || err == errClosing {
+	if err == errDrained || err == errKicked || err == errClosing {
 		l.server.part(l.conn)
 	} else {
 		l.conn.Close()
 	}
 	l.server.untrack(l)
+}
+
+// lastWord is what frames tell of the end of the connection.
+func (l *link) lastWord(err error) func([]byte) []byte {
+	switch {
+	case l.frames == nil:
+	case err == errDrained:
+		return l.frames.goAway
+	case err == errKicked:
+		return l.frames.kicked
+	}
+	return nil
+}
+
+// kick ends the connection, and does not wait for a client that does not read for
+// long.
+func (l *link) kick() {
+	l.kicked.Store(true)
+	l.Wake()
+	time.AfterFunc(partingWait, l.kill)
 }
 
 // kill ends the connection, and what waits for it. It closes what is below TLS, whose

@@ -52,8 +52,7 @@ type Listener struct {
 	mu       sync.Mutex // guards acceptor
 	acceptor *acceptor  // what accepts instead; nil: nothing
 
-	failures int       // since the log told of one
-	told     time.Time // when that was
+	failures rarely
 }
 
 // NewListener returns a Listener that accepts from another listener.
@@ -74,12 +73,10 @@ func NewOwnListener(l net.Listener, log *slog.Logger) *Listener {
 	return own
 }
 
-// The pauses before accepting is tried again, which double, and how often the
-// log tells of it, whatever happens in between.
+// The pauses before accepting is tried again, which double.
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
-	tellEvery  = time.Second
 )
 
 // Accept implements net.Listener.
@@ -102,10 +99,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 func (l *Listener) tell(err error, pause time.Duration) {
-	l.failures++
-	if now := time.Now(); now.Sub(l.told) >= tellEvery {
-		l.log.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "failures", l.failures, "retry", pause)
-		l.failures, l.told = 0, now
+	if n := l.failures.now(); n > 0 {
+		l.log.Warn("cannot accept a connection", "addr", l.Addr(), "err", err, "failures", n, "retry", pause)
 	}
 }
 

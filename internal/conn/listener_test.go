@@ -160,17 +160,23 @@ func TestListenerPauses(t *testing.T) {
 	})
 }
 
-// TestListenerTellsOnceASecond, also when every other connection succeeds, as
-// where there is a descriptor whenever a client goes.
-func TestListenerTellsOnceASecond(t *testing.T) {
+// TestListenerTellsRarely: at once, then at most once a second, and in an outage
+// that lasts once a minute; also when every other connection succeeds, as where
+// there is a descriptor whenever a client goes. After the outage it begins anew.
+func TestListenerTellsRarely(t *testing.T) {
+	const outage, calm = 10 * time.Minute, time.Minute
 	for every := range 4 { // how many failures before each connection; 0: no connections
 		synctest.Test(t, func(t *testing.T) {
 			log := newTold()
 			begin, calls, failures := time.Now(), 0, int64(0)
+			again := false
 			l := NewListener(&fakeListener{accept: func() (net.Conn, error) {
 				calls++
-				switch {
-				case time.Since(begin) > time.Minute:
+				switch since := time.Since(begin); {
+				case since > outage && !again:
+					time.Sleep(calm)
+					again = true
+				case since > outage:
 					return nil, io.EOF
 				case every > 0 && calls%(every+1) == 0:
 					c, _ := Pipe()
@@ -186,17 +192,27 @@ func TestListenerTellsOnceASecond(t *testing.T) {
 				}
 				c.Close()
 			}
+			if len(log.at) < 3 {
+				t.Fatalf("%d failures a connection: %d lines", every, len(log.at))
+			}
 			for i := range log.at[1:] {
 				if apart := log.at[i+1].Sub(log.at[i]); apart < time.Second {
 					t.Errorf("%d failures a connection: lines %v apart", every, apart)
 				}
 			}
+			if at := log.at[1].Sub(begin); log.at[0] != begin && every == 0 || at > 3*time.Second {
+				t.Errorf("%d failures a connection: the second line comes after %v", every, at)
+			}
 			var counted int64
 			for _, n := range log.failures {
 				counted += n
 			}
-			if lines := len(log.at); lines < 50 || lines > 61 || counted > failures || counted < failures*9/10 {
-				t.Errorf("%d failures a connection: %d lines a minute, %d of %d failures in them", every, lines, counted, failures)
+			// 0, 1, 3, 7, 15, 31, 63 seconds, and each minute; then one.
+			if lines := len(log.at); lines < 14 || lines > 18 || counted != failures {
+				t.Errorf("%d failures a connection: %d lines in ten minutes, %d of %d failures in them", every, lines, counted, failures)
+			}
+			if last := log.at[len(log.at)-1]; last.Sub(begin) < outage+calm {
+				t.Errorf("%d failures a connection: the last line comes after %v", every, last.Sub(begin))
 			}
 		})
 	}

@@ -191,7 +191,7 @@ type loop struct {
 	acceptors  []*acceptor // by place; nil: free
 	asked      *rounds     // to catch up; nil: not asked
 	askedTurns int         // since then
-	told       time.Time   // when the log last said that a connection cannot be watched
+	unwatched  rarely
 	zones      zones
 	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
 	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4
@@ -226,6 +226,7 @@ type order uint8
 const (
 	takeClient     order = iota // serve the connection fd
 	wakeClient                  // a wait of client is over
+	kickClient                  // end client, whatever it does
 	endParting                  // client has had its time to close its side
 	openAcceptor                // accept from acceptor
 	forgetAcceptor              // acceptor is closed
@@ -441,6 +442,8 @@ func (l *loop) readTasks() {
 			l.take(m)
 		case wakeClient:
 			m.client.woken()
+		case kickClient:
+			m.client.kick()
 		case endParting:
 			m.client.endParting()
 		case openAcceptor:

@@ -55,13 +55,23 @@ func (s *Server) logs() bool { return s.cfg.Logger.Enabled(context.Background(),
 
 func (s *Server) logConnected(st *session.Stream, t Transport) {
 	if s.logs() {
-		s.cfg.Logger.Debug("connected", "client", st.Address(), "transport", t)
+		s.cfg.Logger.Debug("connected", appendProcess([]any{"client", st.Address(), "transport", t}, st.Process())...)
 	}
 }
 
 func (s *Server) logDisconnected(st *session.Stream) {
 	if s.logs() {
-		s.cfg.Logger.Debug("disconnected", "client", st.Address(), "locks", st.Held())
+		s.cfg.Logger.Debug("disconnected", appendProcess([]any{"client", st.Address(), "locks", st.Held()}, st.Process())...)
+	}
+}
+
+// Kick implements session.Network.
+func (s *Server) Kick(c session.Carrier, k session.Kick) {
+	s.cfg.Logger.Info("kicked", "client", k.Client, "name", k.Name, "by", k.By, "by-name", k.ByName)
+	if l, ok := c.(*link); ok {
+		l.kick()
+	} else {
+		kickFromLoop(c)
 	}
 }
 

@@ -33,6 +33,10 @@ func newGenerator(r *run, worker, connections int) (*generator, error) {
 		if r.dialect.headLength {
 			g.heads[i] = append(strconv.AppendInt(g.heads[i], int64(r.opts.NameSize), 10), "\r\n"...)
 		}
+		if r.target.URL != nil {
+			g.tails[i] = nil // a message has an end of its own
+			g.heads[i] = append(frameHeader(len(g.heads[i])+r.opts.NameSize), g.heads[i]...)
+		}
 	}
 	if n := int64(r.opts.Requests); n > 0 {
 		w := int64(r.opts.Threads)
@@ -154,10 +158,17 @@ func (g *generator) take(p *pipeline, data []byte, now int64) error {
 	d := g.run.dialect
 	for {
 		reply := line(in)
-		if len(reply) == 0 {
+		size := len(reply)
+		if g.run.target.URL != nil {
+			var err error
+			if reply, size, err = frame(in); err != nil {
+				return err
+			}
+		}
+		if size == 0 {
 			break
 		}
-		in = in[len(reply):]
+		in = in[size:]
 		if p.head == p.tail {
 			return fmt.Errorf("reply out of step: got %q, but nothing was asked", bytes.TrimSpace(reply))
 		}
@@ -181,7 +192,7 @@ func (g *generator) take(p *pipeline, data []byte, now int64) error {
 			t := g.tally
 			t.requests++
 			t.kinds[kind]++
-			t.bytesIn += int64(len(reply))
+			t.bytesIn += int64(size)
 			t.record(now - a.at)
 		}
 	}

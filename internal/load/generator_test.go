@@ -13,18 +13,13 @@ func newTestGenerator(t testing.TB, target string, opts Options) (*generator, []
 	t.Helper()
 	opts.Threads = 1
 	opts.Target = target
-	if err := opts.complete(); err != nil {
-		t.Fatal(err)
-	}
-	where, err := parseTarget(target)
+	r, err := newRun(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{opts: opts, target: where, dialect: dialects[where.Server], warm: int64(opts.Warmup)}
+	opts = r.opts
+	r.warm = int64(opts.Warmup)
 	r.end = r.warm + int64(opts.Duration)
-	if r.requests, err = r.dialect.mix(opts.Mix); err != nil {
-		t.Fatal(err)
-	}
 	g, err := newGenerator(r, 0, opts.Connections)
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +44,8 @@ func TestRequests(t *testing.T) {
 		{"redis://h:1", Inspect, "*2\r\n$6\r\nEXISTS\r\n$16\r\nbench:0000000000\r\n*2\r\n$6\r\nEXISTS\r\n$16\r\nbench:0000000000\r\n"},
 		{"memcached://h:1", Exclusive, "add bench:0000000000 0 0 1\r\n1\r\ndelete bench:0000000000\r\n"},
 		{"memcached://h:1", Inspect, "mg bench:0000000000\r\nmg bench:0000000000\r\n"},
+		{"ws://h:1", Exclusive, "\x81\x92\x00\x00\x00\x00g bench:0000000000\x81\x92\x00\x00\x00\x00r bench:0000000000"},
+		{"ws://h:1", Shared, "\x81\x93\x00\x00\x00\x00sg bench:0000000000\x81\x93\x00\x00\x00\x00sr bench:0000000000"},
 	} {
 		g, pipelines := newTestGenerator(t, test.target, Options{Connections: 1, Pipeline: 2, Mix: test.mix, Names: One})
 		if got := string(g.ask(nil, pipelines[0], 0)); got != test.want {
@@ -62,6 +59,7 @@ func TestRequests(t *testing.T) {
 
 func TestReplies(t *testing.T) {
 	const name = "bench:0000000000"
+	const got, released = "1 Lock Get Success: " + name + "\n", "1 Lock Release Success: " + name + "\n"
 	for _, test := range []struct {
 		target  string
 		mix     Mix
@@ -90,6 +88,14 @@ func TestReplies(t *testing.T) {
 		{"memcached://h:1", Exclusive, "NOT_STORED\r\nNOT_FOUND\r\n", [2]int{getRefused, releaseRefused}, ""},
 		{"memcached://h:1", Exclusive, "SERVER_ERROR out of memory\r\nNOT_FOUND\r\n", [2]int{errorReply, releaseRefused}, ""},
 		{"memcached://h:1", Inspect, "EN\r\nHD\r\n", [2]int{answered, answered}, ""},
+		{"ws://h:1", Exclusive, "\x81\x25" + got + "\x82\x29" + released, [2]int{answered, answered}, ""},
+		{"ws://h:1", Exclusive, "\x81\x7e\x00\x25" + got + "\x81\x7f\x00\x00\x00\x00\x00\x00\x00\x29" + released, [2]int{answered, answered}, ""},
+		{"ws://h:1", Exclusive, "\x81\x4e" + got + released, [2]int{}, "out of step"}, // in one message
+		{"ws://h:1", Exclusive, "\x81\x00", [2]int{}, "out of step"},
+		{"ws://h:1", Exclusive, "\x01\x25" + got, [2]int{}, "no whole message"},
+		{"ws://h:1", Exclusive, "\x81\xa5\x00\x00\x00\x00" + got, [2]int{}, "with a mask"},
+		{"ws://h:1", Exclusive, "\x81\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", [2]int{}, "a frame of 9223372036854775807 bytes"},
+		{"ws://h:1", Exclusive, "\x88\x0f\x03\xe9shutting down", [2]int{}, "the server closed it (WebSocket code 1001 shutting down)"},
 	} {
 		// However the bytes are cut up.
 		for piece := 1; piece <= len(test.replies); piece++ {

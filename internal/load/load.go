@@ -34,10 +34,13 @@ import (
 
 // Options say what to send where. The zero value of a field is its default.
 type Options struct {
-	// Target is the server: tcp://HOST:PORT, unix:///PATH, redis://HOST:PORT or
-	// memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
+	// Target is the server: tcp://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH,
+	// redis://HOST:PORT or memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
 	// this machine; empty is tcp://127.0.0.1:9999.
 	Target string
+	// ConnectTimeout is how long one connection may take, its WebSocket handshake
+	// included; 0 means 5 seconds.
+	ConnectTimeout time.Duration
 	// Connections is how many connections there are; 0 means 50.
 	Connections int
 	// Pipeline is how many requests a connection sends without waiting for
@@ -47,7 +50,7 @@ type Options struct {
 	// close, as many at a time as Connections says. That is how a web page
 	// takes a lock that ends with it. Only the first request of Mix is made,
 	// since the server releases what the connection held. A latency is the
-	// time from connecting to the reply. Not with Pipeline or Rate.
+	// time from connecting to the reply. Not with Pipeline, Rate or WebSocket.
 	Short bool
 	// Requests ends the run after so many measured requests, if not 0.
 	Requests int64
@@ -111,7 +114,6 @@ const (
 	maxConnections = 1 << 20
 	maxPipeline    = 1 << 16
 	maxNameSize    = 4000
-	dialTimeout    = 5 * time.Second
 )
 
 // drainTime is how long after the end a run waits for outstanding replies.
@@ -120,6 +122,7 @@ var drainTime = 5 * time.Second
 
 // complete fills in the defaults and tells what is wrong.
 func (o *Options) complete() error {
+	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.Connections, 50)
 	setDefault(&o.Pipeline, 1)
 	setDefault(&o.NameCount, 100_000)
@@ -147,8 +150,8 @@ func (o *Options) complete() error {
 	switch {
 	case o.Requests < 0:
 		return errors.New("requests must not be negative")
-	case o.Duration < 0 || o.Warmup < 0:
-		return errors.New("duration and warmup must not be negative")
+	case o.Duration < 0 || o.Warmup < 0 || o.ConnectTimeout < 0:
+		return errors.New("duration, warmup and connect-timeout must not be negative")
 	case !(o.Rate >= 0 && o.Rate <= 1e8): // NaN is neither
 		return errors.New("rate must be between 0 and 100000000")
 	case o.Short && o.Pipeline > 1:
@@ -175,6 +178,7 @@ type run struct {
 	opts     Options
 	target   target
 	dialect  *dialect
+	server   *process    // nil if it is not watched
 	peer     net.Addr    // for short connections
 	requests [2]*request // sent in turn
 	began    time.Time   // all other times are nanoseconds since then
@@ -185,31 +189,46 @@ type run struct {
 
 func (r *run) now() int64 { return int64(time.Since(r.began)) }
 
-// Run puts load on a server until the options or ctx end it. The Report is
-// good for what was measured also when there is an error.
-func Run(ctx context.Context, opts Options) (Report, error) {
+// Validate tells what is wrong with the options, without asking the network.
+func (o Options) Validate() error {
+	_, err := newRun(o)
+	return err
+}
+
+func newRun(opts Options) (*run, error) {
 	if err := opts.complete(); err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	target, err := parseTarget(opts.Target)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	r := &run{opts: opts, target: target, dialect: dialects[target.Server]}
 	if r.requests, err = r.dialect.mix(opts.Mix); err != nil {
-		return Report{}, err
+		return nil, err
 	}
-	if opts.Short && r.requests[0].holds && !r.dialect.frees && opts.Names != New {
-		return Report{}, fmt.Errorf("%s keeps a lock when its connection ends: short connections need new names", target.Server)
+	switch {
+	case opts.Short && r.requests[0].holds && !r.dialect.frees && opts.Names != New:
+		return nil, fmt.Errorf("%s keeps a lock when its connection ends: short connections need new names", target.Server)
+	case opts.Short && target.URL != nil:
+		return nil, errors.New("short connections are made over TCP and unix sockets only, not over WebSocket")
 	}
-	server, err := watchProcess(opts.ServerPID)
+	r.server, err = watchProcess(opts.ServerPID)
+	return r, err
+}
+
+// Run puts load on a server until the options or ctx end it. The Report is
+// good for what was measured also when there is an error.
+func Run(ctx context.Context, opts Options) (Report, error) {
+	r, err := newRun(opts)
 	if err != nil {
 		return Report{}, err
 	}
+	opts, target := r.opts, r.target
 
 	var conns []net.Conn
 	if opts.Short {
-		conns, err = target.dialAll(ctx, 1) // to find out where that is, and that it is there
+		conns, err = target.dialAll(ctx, 1, opts.ConnectTimeout) // to find out where that is, and that it is there
 		if err == nil {
 			r.peer = conns[0].RemoteAddr()
 			if target.Network == "unix" { // by that name it was found; the server's may be a relative path
@@ -219,7 +238,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 			conns = make([]net.Conn, opts.Connections)
 		}
 	} else {
-		conns, err = target.dialAll(ctx, opts.Connections)
+		conns, err = target.dialAll(ctx, opts.Connections, opts.ConnectTimeout)
 	}
 	if err != nil {
 		return Report{}, err
@@ -234,7 +253,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 	if runtime.GOMAXPROCS(0) <= len(workers) {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(workers) + 1))
 	}
-	return r.measure(ctx, workers, server)
+	return r.measure(ctx, workers)
 }
 
 // hire shares the connections out among workers.
@@ -256,7 +275,7 @@ func (r *run) hire(conns []net.Conn) ([]*worker, error) {
 	return workers, nil
 }
 
-func (r *run) measure(ctx context.Context, workers []*worker, server *process) (Report, error) {
+func (r *run) measure(ctx context.Context, workers []*worker) (Report, error) {
 	r.began = time.Now()
 	r.warm = int64(r.opts.Warmup)
 	r.end = 1<<63 - 1
@@ -293,19 +312,19 @@ func (r *run) measure(ctx context.Context, workers []*worker, server *process) (
 				r.stop.Store(true)
 			}
 			if last.at == 0 {
-				last = takeSample(r, workers, server)
+				last = takeSample(r, workers)
 			}
 		case <-warmed.C:
-			first = takeSample(r, workers, server)
+			first = takeSample(r, workers)
 			seen, seenAt = first.replies, first.at
 		case <-ended.C:
 			if last.at == 0 {
-				last = takeSample(r, workers, server)
+				last = takeSample(r, workers)
 			}
 		case <-cancel:
 			cancel = nil
 			if last.at == 0 {
-				last = takeSample(r, workers, server)
+				last = takeSample(r, workers)
 			}
 			r.stop.Store(true)
 		case <-ticker.C:
@@ -342,7 +361,7 @@ func (r *run) measure(ctx context.Context, workers []*worker, server *process) (
 	if n := sum.kinds[lostConnection]; n > 0 && sum.requests == 0 && failure == nil {
 		failure = fmt.Errorf("%s ended %s without a reply: is it a %s server?", r.target, Plural(int(n), "connection"), r.target.Server)
 	}
-	return r.report(sum, workers, server, first, last), failure
+	return r.report(sum, workers, first, last), failure
 }
 
 // sample is what is read at the two ends of the measured time.
@@ -353,8 +372,8 @@ type sample struct {
 	client  time.Duration
 }
 
-func takeSample(r *run, workers []*worker, server *process) sample {
-	return sample{at: r.now(), replies: replies(workers), server: server.cpu(), client: ownCPU()}
+func takeSample(r *run, workers []*worker) sample {
+	return sample{at: r.now(), replies: replies(workers), server: r.server.cpu(), client: ownCPU()}
 }
 
 func replies(workers []*worker) (n int64) {

@@ -13,13 +13,17 @@ import (
 // process is another process that is watched.
 type process struct{ pid int }
 
+// maxPID is the kernel's bound. A clock is known by a number made of the pid's
+// lower bits.
+const maxPID = 1 << 22
+
 // watchProcess returns nil for no process.
 func watchProcess(pid int) (*process, error) {
 	if pid == 0 {
 		return nil, nil
 	}
 	p := &process{pid}
-	if _, err := p.clock(); err != nil || pid < 0 {
+	if _, err := p.clock(); err != nil || pid < 0 || pid > maxPID {
 		return nil, fmt.Errorf("cannot watch the process %d: there is none", pid)
 	}
 	return p, nil

@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -11,39 +12,41 @@ import (
 
 // Report is what a run has measured. Latencies are in microseconds. A short
 // connection makes one request, so figures a request are figures a connection.
+// As JSON it has all of its keys always; what was not measured is 0. Figures are
+// rounded to what a measurement can tell.
 type Report struct {
 	Target      string  `json:"target"`
 	Mix         Mix     `json:"mix"`
 	Names       Names   `json:"names"`
-	NameCount   int     `json:"name_count,omitempty"`
+	NameCount   int     `json:"name_count"`
 	NameSize    int     `json:"name_size"`
 	Connections int     `json:"connections"`
 	Pipeline    int     `json:"pipeline"`
-	Short       bool    `json:"short,omitempty"` // a connection for each request
+	Short       bool    `json:"short"` // a connection for each request
 	Threads     int     `json:"threads"`
-	Rate        float64 `json:"rate,omitempty"` // asked for, in an open loop
+	Rate        float64 `json:"rate"` // asked for, in an open loop
 
 	Seconds    float64 `json:"seconds"`
 	Requests   int64   `json:"requests"` // answered
 	Throughput float64 `json:"requests_per_second"`
 	// Refusals are answers that refuse what was asked for; Errors are not.
-	Refusals map[string]int64 `json:"refusals,omitempty"`
-	Errors   map[string]int64 `json:"errors,omitempty"`
+	Refusals map[string]int64 `json:"refusals"`
+	Errors   map[string]int64 `json:"errors"`
 	// FirstError is an error that a server replied.
-	FirstError string `json:"first_error,omitempty"`
+	FirstError string `json:"first_error"`
 	// Unsent are requests that were due in an open loop and never sent. How
 	// long they waited is in Latency.
-	Unsent  int64   `json:"unsent,omitempty"`
+	Unsent  int64   `json:"unsent"`
 	Latency Latency `json:"latency_us"`
 
 	BytesIn   int64   `json:"bytes_in"`
 	BytesOut  int64   `json:"bytes_out"`
-	ClientCPU float64 `json:"client_cpu_us_per_request,omitempty"`
+	ClientCPU float64 `json:"client_cpu_us_per_request"`
 
-	ServerPID int     `json:"server_pid,omitempty"`
-	ServerCPU float64 `json:"server_cpu_us_per_request,omitempty"`
-	ServerUse float64 `json:"server_cpu_percent,omitempty"` // of one core
-	ServerRSS int64   `json:"server_rss_bytes,omitempty"`
+	ServerPID int     `json:"server_pid"`
+	ServerCPU float64 `json:"server_cpu_us_per_request"`
+	ServerUse float64 `json:"server_cpu_percent"` // of one core
+	ServerRSS int64   `json:"server_rss_bytes"`
 }
 
 // Latency are quantiles.
@@ -58,7 +61,7 @@ type Latency struct {
 
 func micros(d time.Duration) float64 { return float64(d) / 1e3 }
 
-func (r *run) report(sum *tally, workers []*worker, server *process, first, last sample) Report {
+func (r *run) report(sum *tally, workers []*worker, first, last sample) Report {
 	o := &r.opts
 	var end int64
 	for _, w := range workers {
@@ -68,6 +71,7 @@ func (r *run) report(sum *tally, workers []*worker, server *process, first, last
 		Target: r.target.String(), Mix: o.Mix, Names: o.Names, NameSize: o.NameSize,
 		Connections: o.Connections, Pipeline: o.Pipeline, Short: o.Short, Threads: o.Threads, Rate: o.Rate,
 		Seconds:  max(0, time.Duration(end-r.warm).Seconds()),
+		Refusals: map[string]int64{}, Errors: map[string]int64{},
 		Requests: sum.requests, Unsent: sum.unsent,
 		Latency: Latency{
 			Mean: sum.latency.Mean() / 1e3,
@@ -78,7 +82,7 @@ func (r *run) report(sum *tally, workers []*worker, server *process, first, last
 			Max:  micros(time.Duration(sum.latency.Max())),
 		},
 		BytesIn: sum.bytesIn, BytesOut: sum.bytesOut,
-		ServerPID: o.ServerPID, ServerRSS: server.rss(),
+		ServerPID: o.ServerPID, ServerRSS: r.server.rss(),
 	}
 	if o.Names == Uniform || o.Names == Zipf {
 		rep.NameCount = o.NameCount
@@ -87,15 +91,12 @@ func (r *run) report(sum *tally, workers []*worker, server *process, first, last
 		rep.Throughput = float64(sum.requests) / rep.Seconds
 	}
 	for kind, n := range sum.kinds {
-		m := &rep.Refusals
+		m := rep.Refusals
 		if kind >= errorReply {
-			m = &rep.Errors
+			m = rep.Errors
 		}
 		if n > 0 && kind != answered {
-			if *m == nil {
-				*m = map[string]int64{}
-			}
-			(*m)[kindNames[kind]] = n
+			m[kindNames[kind]] = n
 		}
 	}
 	for _, w := range workers {
@@ -105,12 +106,30 @@ func (r *run) report(sum *tally, workers []*worker, server *process, first, last
 	}
 	if n := float64(last.replies - first.replies); n > 0 {
 		rep.ClientCPU = micros(last.client-first.client) / n
-		if server != nil {
+		if r.server != nil {
 			rep.ServerCPU = micros(last.server-first.server) / n
 			rep.ServerUse = 100 * float64(last.server-first.server) / float64(last.at-first.at)
 		}
 	}
+	rep.round()
 	return rep
+}
+
+// round leaves of each figure the digits that mean something.
+func (r *Report) round() {
+	to := func(parts float64, figures ...*float64) {
+		for _, f := range figures {
+			*f = math.Round(*f*parts) / parts
+		}
+	}
+	l := &r.Latency
+	to(10, &l.Mean, &l.P50, &l.P90, &l.P99, &l.P999, &l.Max, &r.ServerUse)
+	to(1000, &r.Seconds, &r.ClientCPU, &r.ServerCPU)
+	if r.Throughput < 100 {
+		to(100, &r.Throughput)
+	} else {
+		to(1, &r.Throughput)
+	}
 }
 
 // WriteText writes the report as a table for people.

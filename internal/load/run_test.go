@@ -4,10 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,8 +26,14 @@ import (
 // serve starts a lockd in this process and returns its targets.
 func serve(t *testing.T) (tcp, unix string) {
 	t.Helper()
+	tcp, unix, _ = serveAll(t)
+	return tcp, unix
+}
+
+func serveAll(t *testing.T) (tcp, unix, ws string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := server.New(server.Options{TCP: []string{"127.0.0.1:0"}, Unix: []string{path}})
+	s, err := server.New(server.Options{TCP: []string{"127.0.0.1:0"}, Unix: []string{path}, WebSocket: []string{"127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,14 +41,27 @@ func serve(t *testing.T) (tcp, unix string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Shutdown(t.Context()) })
-	return s.Addrs()[0].String(), "unix://" + path
+	for _, a := range s.Addrs() {
+		switch a.Transport {
+		case "tcp":
+			tcp = a.String()
+		case "websocket":
+			ws = "ws://" + a.String() + "/any/path"
+		}
+	}
+	return tcp, "unix://" + path, ws
 }
 
 func TestLockd(t *testing.T) {
-	tcp, unix := serve(t)
+	tcp, unix, ws := serveAll(t)
 	for _, opts := range []Options{
 		{},
 		{Target: unix},
+		{Target: ws},
+		{Target: ws, Pipeline: 64},
+		{Target: ws, Pipeline: 7, NameSize: 300, Threads: 3},
+		{Target: ws, Names: New, NameSize: 4000, Mix: Shared},
+		{Target: ws, Rate: 50_000, Pipeline: 16},
 		{Pipeline: 64},
 		{Pipeline: 7, Threads: 3},
 		{Mix: Shared, Names: One},
@@ -55,7 +81,7 @@ func TestLockd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Requests != 5003 || got.Errors != nil || got.Throughput <= 0 || got.BytesIn == 0 || got.BytesOut == 0 {
+			if got.Requests != 5003 || len(got.Errors) > 0 || got.Throughput <= 0 || got.BytesIn == 0 || got.BytesOut == 0 {
 				t.Fatalf("%+v", got)
 			}
 			l := got.Latency
@@ -72,7 +98,7 @@ func TestLockd(t *testing.T) {
 func TestMoreThanFits(t *testing.T) {
 	tcp, _ := serve(t)
 	got, err := Run(t.Context(), Options{Target: tcp, Connections: 1, Pipeline: 1 << 15, NameSize: 1000, Requests: 1 << 15})
-	if err != nil || got.Requests != 1<<15 || got.Errors != nil {
+	if err != nil || got.Requests != 1<<15 || len(got.Errors) > 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -113,7 +139,7 @@ func TestHotNameIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := got.Refusals["get refused"] + got.Refusals["release refused"]; n != 100 || got.Errors != nil {
+	if n := got.Refusals["get refused"] + got.Refusals["release refused"]; n != 100 || len(got.Errors) > 0 {
 		t.Fatalf("%+v", got)
 	}
 	var text bytes.Buffer
@@ -182,7 +208,7 @@ func TestRedis(t *testing.T) {
 		opts.Target = "redis://" + l
 		opts.Requests = 500
 		got, err := Run(t.Context(), opts)
-		if err != nil || got.Requests != 500 || got.Errors != nil {
+		if err != nil || got.Requests != 500 || len(got.Errors) > 0 {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	}
@@ -252,7 +278,7 @@ func TestMemcached(t *testing.T) {
 		opts.Target = "memcached://" + addr
 		opts.Requests = 500
 		got, err := Run(t.Context(), opts)
-		if err != nil || got.Requests != 500 || got.Errors != nil || got.Refusals != nil {
+		if err != nil || got.Requests != 500 || len(got.Errors) > 0 || len(got.Refusals) > 0 {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	}
@@ -264,12 +290,14 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
+	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
+	defer full.Close()
 	for _, test := range []struct {
 		opts Options
 		want string
 	}{
-		{Options{Target: closed.Addr().String()}, "cannot connect to tcp://" + closed.Addr().String() + ": connection refused"},
-		{Options{Target: "unix:///nowhere"}, "cannot connect to unix:///nowhere: no such file or directory"},
+		{Options{Target: closed.Addr().String()}, "cannot reach tcp://" + closed.Addr().String() + ": connection refused"},
+		{Options{Target: "unix:///nowhere"}, "cannot reach unix:///nowhere: no such file or directory"},
 		{Options{Target: "http://h:1"}, "not tcp://"},
 		{Options{Target: "here"}, "not HOST:PORT"},
 		{Options{Target: "here:"}, "not HOST:PORT"},
@@ -277,6 +305,11 @@ func TestFailures(t *testing.T) {
 		{Options{Target: "redis://h:1", Mix: Shared}, "redis has no shared locks"},
 		{Options{Connections: -1}, "connections must be between"},
 		{Options{Mix: "x"}, "mix must be"},
+		{Options{Target: "ws://" + closed.Addr().String()}, "cannot reach ws://" + closed.Addr().String() + ": connection refused"},
+		{Options{Target: "ws://" + fake(t, func(string) string { return "" })}, "the server closed the connection"},
+		{Options{Target: "ws://" + full.Listener.Addr().String()}, ": too many connections"},
+		{Options{Target: "ws://"}, "not ws://HOST:PORT/PATH"},
+		{Options{Target: "ws://h:1", Short: true}, "not over WebSocket"},
 		{Options{Names: "x"}, "names must be"},
 		{Options{NameSize: 2}, "100000 names do not fit in names of 2 bytes"},
 		{Options{Target: fake(t, func(string) string { return "" })}, "lost a connection: "},
@@ -379,11 +412,49 @@ func TestProgressAfterWarmup(t *testing.T) {
 func TestTargets(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "tcp://127.0.0.1:9999", "9999": "tcp://localhost:9999", "h:1": "tcp://h:1", "tcp://h:1/": "tcp://h:1",
-		"redis://h:1/": "redis://h:1", "memcached://11211": "memcached://localhost:11211", "unix:///a/": "unix:///a/",
+		"redis://h:1/": "redis://h:1", "memcached://11211": "memcached://localhost:11211",
+		"ws://h/": "ws://h/", "ws://h:1": "ws://h:1", "ws://h:1/a?b": "ws://h:1/a", "unix:///a/": "unix:///a/",
 	} {
 		if got, err := parseTarget(text); err != nil || got.String() != want {
 			t.Errorf("%q: got %s, %v, want %s", text, got, err, want)
 		}
+	}
+}
+
+// TestReportAsJSON: all keys always, and no more digits than mean something.
+func TestReportAsJSON(t *testing.T) {
+	tcp, _ := serve(t)
+	keys := func(o Options) (all []string) {
+		o.Target, o.Requests = tcp, 1000
+		report, err := Run(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(report)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if digits := regexp.MustCompile(`\.\d{4,}|[\d.]e[-+]|null`).Find(text); digits != nil {
+			t.Errorf("%s in %s", digits, text)
+		}
+		var document map[string]any
+		if err := json.Unmarshal(text, &document); err != nil {
+			t.Fatal(err)
+		}
+		for quantile, us := range document["latency_us"].(map[string]any) {
+			if tenths := us.(float64) * 10; math.Abs(tenths-math.Round(tenths)) > 1e-6 {
+				t.Errorf("%s is %v", quantile, us)
+			}
+		}
+		if rate := document["requests_per_second"].(float64); rate != math.Round(rate) {
+			t.Errorf("%v requests a second", rate)
+		}
+		return slices.Sorted(maps.Keys(document))
+	}
+	bare := keys(Options{Names: New, Short: true})
+	full := keys(Options{Rate: 1e5, ServerPID: os.Getpid()})
+	if !slices.Equal(bare, full) || len(bare) != 25 {
+		t.Errorf("%d keys %q and %d keys %q", len(bare), bare, len(full), full)
 	}
 }
 

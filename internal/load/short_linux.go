@@ -89,7 +89,7 @@ func (w *worker) connect(c *connection) (err error) {
 	case syscall.EADDRNOTAVAIL:
 		return errors.New("no port is free: closed connections keep theirs for a minute (TIME_WAIT)")
 	default:
-		return fmt.Errorf("cannot connect to %s: %w", w.run.target, reason(err))
+		return fmt.Errorf("cannot reach %s: %w", w.run.target, reason(err))
 	}
 	if err := w.watch(syscall.EPOLL_CTL_ADD, c, syscall.EPOLLIN); err != nil {
 		return err

@@ -25,9 +25,9 @@ func (w *worker) short(c *connection) error {
 		if len(c.out) == 0 {
 			return nil
 		}
-		conn, err := net.DialTimeout(w.run.peer.Network(), w.run.peer.String(), dialTimeout)
+		conn, err := net.DialTimeout(w.run.peer.Network(), w.run.peer.String(), w.run.opts.ConnectTimeout)
 		if err != nil {
-			return fmt.Errorf("cannot connect to %s: %w", w.run.target, reason(err))
+			return fmt.Errorf("cannot reach %s: %w", w.run.target, reason(err))
 		}
 		conn.Write(c.out) // if it fails, reading tells why, or what the server says to one connection too many
 		err = w.reply(c, conn, in)

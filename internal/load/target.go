@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // target is a server to put under load.
@@ -16,13 +19,14 @@ type target struct {
 	Server  string // "lockd", "redis" or "memcached"
 	Network string // "tcp" or "unix"
 	Addr    string
+	URL     *url.URL // of a WebSocket, over Network to Addr; else nil
 }
 
 // defaultTarget is where lockd listens by default.
 const defaultTarget = "tcp://127.0.0.1:9999"
 
-// parseTarget parses tcp://HOST:PORT, unix:///PATH, redis://HOST:PORT or
-// memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
+// parseTarget parses tcp://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH,
+// redis://HOST:PORT or memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
 // this machine; empty is defaultTarget.
 func parseTarget(text string) (target, error) {
 	if text == "" {
@@ -41,10 +45,19 @@ func parseTarget(text string) (target, error) {
 			return t, errors.New("the target unix:///PATH lacks a path")
 		}
 		return t, nil
+	case "ws":
+		u, err := url.ParseRequestURI(text)
+		if err != nil || u.Host == "" {
+			return t, fmt.Errorf("the target %q is not ws://HOST:PORT/PATH", text)
+		}
+		t.URL, addr = u, u.Host
+		if u.Port() == "" {
+			addr = net.JoinHostPort(u.Hostname(), "80")
+		}
 	case "redis", "memcached":
 		t.Server = scheme
 	default:
-		return t, fmt.Errorf("the target %q is not tcp://, unix://, redis:// or memcached://", text)
+		return t, fmt.Errorf("the target %q is not tcp://, unix://, ws://, redis:// or memcached://", text)
 	}
 	t.Addr = strings.TrimSuffix(addr, "/")
 	if _, err := strconv.ParseUint(t.Addr, 10, 16); err == nil {
@@ -57,6 +70,9 @@ func parseTarget(text string) (target, error) {
 }
 
 func (t target) String() string {
+	if t.URL != nil {
+		return "ws://" + t.URL.Host + t.URL.Path
+	}
 	scheme := t.Server
 	if scheme == "lockd" {
 		scheme = t.Network
@@ -64,17 +80,22 @@ func (t target) String() string {
 	return scheme + "://" + t.Addr
 }
 
-// dialAll opens n connections.
-func (t target) dialAll(ctx context.Context, n int) ([]net.Conn, error) {
-	dialer := net.Dialer{Timeout: dialTimeout}
+// dialAll opens n connections, each within some time.
+func (t target) dialAll(ctx context.Context, n int, patience time.Duration) ([]net.Conn, error) {
+	dialer := net.Dialer{Timeout: patience}
 	conns := make([]net.Conn, 0, n)
 	for range n {
 		c, err := dialer.DialContext(ctx, t.Network, t.Addr)
+		if err == nil && t.URL != nil {
+			if err = upgrade(c, t.URL, patience); err != nil {
+				c.Close()
+			}
+		}
 		if err != nil {
 			closeAll(conns)
-			err = fmt.Errorf("cannot connect to %s: %w", t, reason(err))
+			err = fmt.Errorf("cannot reach %s: %w", t, reason(err))
 			if len(conns) > 0 {
-				err = fmt.Errorf("%w (after %d connections)", err, len(conns))
+				err = fmt.Errorf("%w (after %s)", err, Plural(len(conns), "connection"))
 			}
 			return nil, err
 		}
@@ -99,8 +120,13 @@ func reason(err error) error {
 	if call := new(os.SyscallError); errors.As(err, &call) {
 		err = call.Err
 	}
-	if errors.Is(err, syscall.EMFILE) {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
 		return errors.New("too many open files: raise ulimit -n")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("no answer in time")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection")
 	}
 	return err
 }

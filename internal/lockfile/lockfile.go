@@ -73,7 +73,7 @@ func open(path string, check func(*os.File) error) (*os.File, error) {
 	// Before it is opened, which is an event for some devices and pipes; and
 	// once more after, since it may be another one by then.
 	if info, err := os.Lstat(path); err == nil {
-		if err := usable(info); err != nil {
+		if err := Usable(info); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +83,7 @@ func open(path string, check func(*os.File) error) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil {
-		err = usable(info)
+		err = Usable(info)
 	}
 	if err == nil {
 		err = check(f)
@@ -98,7 +98,8 @@ func open(path string, check func(*os.File) error) (*os.File, error) {
 	return f, nil
 }
 
-func usable(info fs.FileInfo) error {
+// Usable tells why a file cannot be one of ours: what it is, or whose.
+func Usable(info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return errors.New("it is not a regular file")
 	}
@@ -106,6 +107,15 @@ func usable(info fs.FileInfo) error {
 		return fmt.Errorf("it belongs to another user (%d): if no server of theirs is running, remove it", uid)
 	}
 	return nil
+}
+
+// Empty is a check of content for files that do nothing but be locked.
+func Empty(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Size() > 0 {
+		err = errors.New("there is something in it")
+	}
+	return err
 }
 
 // isAt tells whether an open file is the one at a path.

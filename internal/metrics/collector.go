@@ -4,7 +4,6 @@ package metrics
 
 import (
 	"runtime"
-	"runtime/debug"
 
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
@@ -22,6 +21,7 @@ var (
 	acquire  = desc("acquire_total", "Requests for locks, by what became of them.", "kind", "result")
 	held     = desc("locks_held", "Names of locks that are held now.", "kind")
 	holders  = desc("shared_holders", "Holds of shared locks now: each lock counts once for each of its holders.")
+	released = desc("released_total", "Holds that their owners have let go, one by one or with a bye.", "kind")
 	orphans  = desc("orphans_total", "Holds released because their connection ended without a release or a bye.", "kind")
 	open     = desc("connections", "Connections that are open now.", "transport")
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
@@ -44,16 +44,16 @@ type Collector struct {
 	revision string
 }
 
-// New returns a collector for a server of some version, whose counters the two
-// functions return.
-func New(version string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
-	return &Collector{conns, sessions, version, revision()}
+// New returns a collector for a server of some version and revision, whose
+// counters the two functions return.
+func New(version, revision string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
+	return &Collector{conns, sessions, version, revision}
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		commands, invalid, acquire, held, holders, orphans, open, accepted, rejected, bytes, build,
+		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
 		waiters, waits, waitTime, rates, limiters, sessions,
 	} {
 		ch <- d
@@ -75,8 +75,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(invalid, st.Invalid)
 	for kind := range shard.Kinds {
 		for outcome := range shard.Outcomes {
-			counter(acquire, st.Locks.Acquire[kind][outcome], kind.String(), outcome.String())
+			n := st.Locks.Acquire[kind][outcome]
+			if outcome == shard.Acquired {
+				n -= st.Locks.Again[kind]
+			}
+			counter(acquire, n, kind.String(), outcome.String())
 		}
+		counter(acquire, st.Locks.Again[kind], kind.String(), "again")
+		counter(released, st.Locks.Release[kind]+st.Locks.LetGo[kind], kind.String())
 		counter(orphans, st.Locks.Orphans[kind], kind.String())
 		gauge(held, st.Locks.Locks[kind], kind.String())
 	}
@@ -110,16 +116,4 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	gauge(build, 1, c.version, c.revision, runtime.Version())
-}
-
-// revision returns the commit that the program was built from, if it is known.
-func revision() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return "unknown"
 }

@@ -6,6 +6,7 @@ import "github.com/nylen/lockd/internal/wire"
 type command struct {
 	verb  string
 	args  []argument // the numbers before the name
+	rest  string     // what follows them, in the words of its help; empty: nothing
 	flags flags
 	roles role // who may
 	do    func(s *Session, name, out []byte) []byte
@@ -14,7 +15,13 @@ type command struct {
 	number int // its place in the table
 }
 
-type flags uint8
+// What follows the numbers most often.
+const (
+	aName     = "NAME"
+	maybeName = "[NAME]"
+)
+
+type flags uint16
 
 const (
 	needsDump     flags = 1 << iota // answered `0 disabled` without dumps
@@ -25,6 +32,8 @@ const (
 	mayWait                         // its reply may be a long time coming
 	endsWait                        // may be sent while the session waits
 	bare                            // nothing may follow its numbers
+	lists                           // its reply has any number of lines
+	maybeNothing                    // and in protocol 1 it may have none at all
 )
 
 // A role is what a client may be there for.
@@ -40,6 +49,7 @@ const (
 
 // An argument is a number.
 type argument struct {
+	word        string // in usages
 	least, most uint64
 	within      int // if not 0, it is at most the argument before it in this place, from 1 on
 }
@@ -50,11 +60,11 @@ type numbers struct{ a, b, c uint64 }
 
 // The arguments that there are.
 var (
-	patience = argument{least: 0, most: wire.MaxWait} // milliseconds
-	limit    = argument{least: 1, most: wire.MaxLimit}
-	window   = argument{least: 1, most: wire.MaxWait} // milliseconds
-	units    = argument{least: 0, most: wire.MaxLimit, within: 1}
-	protocol = argument{least: 2, most: 2}
+	patience = argument{word: "MS", least: 0, most: wire.MaxWait} // milliseconds
+	limit    = argument{word: "LIMIT", least: 1, most: wire.MaxLimit}
+	window   = argument{word: "MS", least: 1, most: wire.MaxWait} // milliseconds
+	units    = argument{word: "COST", least: 0, most: wire.MaxLimit, within: 1}
+	protocol = argument{word: "2", least: 2, most: 2}
 )
 
 // parse takes the numbers off the front of arg. It tells whether all of them

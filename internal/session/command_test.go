@@ -1,14 +1,14 @@
 package session
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 func TestCommandTable(t *testing.T) {
@@ -85,28 +85,68 @@ func TestCommandsAreCounted(t *testing.T) {
 	}
 }
 
-// Each verb has a row in a table of the docs.
+// Each usage of each verb has a row in a table of the docs.
 func TestCommandsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/protocol.md")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("docs/protocol.md is not there yet")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]bool{}
-	verb := regexp.MustCompile("`([a-z]+)[^`]*`")
-	for _, line := range strings.Split(string(text), "\n") {
-		if cell, ok := strings.CutPrefix(line, "|"); ok {
-			cell, _, _ = strings.Cut(cell, "|")
-			for _, match := range verb.FindAllStringSubmatch(cell, -1) {
-				rows[match[1]] = true
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		rows[m[1]] = true
+	}
+	for _, v := range Verbs() {
+		usages := []string{v.Usage()}
+		if without, maybe, ok := strings.Cut(v.Usage(), " ["); ok {
+			usages = []string{without, without + " " + strings.TrimSuffix(maybe, "]")}
+		}
+		for _, usage := range usages {
+			if !rows[usage] {
+				t.Errorf("docs/protocol.md has no row for `%s`", usage)
 			}
 		}
 	}
-	for _, c := range commands {
-		if !rows[c.verb] {
-			t.Errorf("docs/protocol.md has no row for `%s`", c.verb)
+}
+
+// What the list of verbs says of replies and protocols is what happens.
+func TestVerbs(t *testing.T) {
+	for _, v := range Verbs() {
+		arg := ""
+		for _, a := range v.Args {
+			arg += fmt.Sprintf(" %d", a.Least)
+		}
+		if v.Rest != "" {
+			arg += " x"
+		}
+		old := newStream(newHub(testConfig()), "a", nil)
+		reply := string(feedAll(t, old, []byte(v.Word+arg+"\n")))
+		if silent := reply == ""; silent != (v.Sessions || v.Silent) {
+			t.Errorf("%s replies %q in protocol 1", v.Word, reply)
+		}
+		old.Close()
+		s := newStream(newHub(testConfig()), "a", nil)
+		feedAll(t, s, []byte("hello 2\n"))
+		reply = string(feedAll(t, s, []byte("0 "+v.Word+arg+"\n")))
+		if many := strings.HasSuffix(reply, "0 "+wire.End); many != v.Lists {
+			t.Errorf("%s replies %q, and Lists is %v", v.Word, reply, v.Lists)
+		}
+		if want := "0 " + wire.InvalidArgument + v.Word + "\n"; len(v.Args) > 0 {
+			if got := string(feedAll(t, s, []byte("0 "+v.Word+" x\n"))); got != "0 "+want {
+				t.Errorf("%s x replies %q", v.Word, got)
+			}
+		}
+		s.Close()
+	}
+	usage := map[string]string{}
+	for _, v := range Verbs() {
+		usage[v.Word] = v.Usage() + ": " + v.Roles
+	}
+	for verb, want := range map[string]string{
+		"g": "g NAME: lock, admin", "rl": "rl LIMIT MS COST NAME: lock, admin", "sd": "sd [NAME]: read, admin",
+		"i": "i NAME: lock, read, admin", "hello": "hello 2: anybody", "ping": "ping: anybody",
+	} {
+		if usage[verb] != want {
+			t.Errorf("%s: %q, want %q", verb, usage[verb], want)
 		}
 	}
 }
@@ -114,8 +154,8 @@ func TestCommandsAreDocumented(t *testing.T) {
 // What each role may do. Nobody asks for it yet: a client is an administrator.
 func TestRoles(t *testing.T) {
 	want := map[role]string{
-		locker: "g r i sg sr si gw sgl sgw cancel t rl ri me iam auth hello ping bye",
-		reader: "i si ri d sd dump who q me auth hello ping bye",
+		locker: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye",
+		reader: "i si ri d sd dump who q look look* me auth hello ping bye",
 	}
 	for r, verbs := range want {
 		for _, c := range commands {

@@ -3,6 +3,7 @@ package session
 import (
 	"net/netip"
 	"sort"
+	"strconv"
 	"sync"
 	"sync/atomic"
 )
@@ -37,7 +38,7 @@ type page [1 << pageBits]atomic.Pointer[peer]
 type peer struct {
 	id      uint32
 	ip      netip.AddrPort
-	text    atomic.Pointer[string]  // the address, once somebody has asked for it
+	label   atomic.Pointer[label]   // of the address, once somebody has asked for it
 	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
 
 	lingers    atomic.Uint64          // of session 0: until when nobody waits for its client's end, by the clock's nanoseconds
@@ -46,31 +47,44 @@ type peer struct {
 	watchers   map[*Session]struct{}  // to be told of its end; guarded
 }
 
-// An Address stands for a client in replies: IP:PORT, or a name where there is
-// no such thing.
-type Address struct {
-	IP   netip.AddrPort
-	Name string
-}
-
 // addr returns the address as text, which is made when somebody asks for it.
 func (p *peer) addr() string {
-	text := p.text.Load()
-	if text == nil {
-		made := p.ip.String()
-		text = &made
-		p.text.Store(text)
+	l := p.label.Load()
+	if l == nil {
+		l = &label{text: p.ip.String()}
+		p.label.Store(l)
 	}
-	return *text
+	return l.text
 }
 
-// name returns the name of a session, which is its address until it registers
-// one.
+// process returns who has connected to a unix socket, or nil.
+func (p *peer) process() Process {
+	if l := p.label.Load(); l != nil {
+		return l.process
+	}
+	return nil
+}
+
+// name returns the name of a session, see appendName.
 func (p *peer) name() string {
 	if name := p.registered.Load(); name != nil {
 		return *name
 	}
-	return p.addr()
+	return string(p.appendName(nil))
+}
+
+// appendName appends the name of a session: the one that it has registered, else
+// that of session 0 with its number, else its address.
+func (p *peer) appendName(out []byte) []byte {
+	if name := p.registered.Load(); name != nil {
+		return append(out, *name...)
+	}
+	if s := p.session.Load(); s != nil && s.number != 0 {
+		if name := s.stream.main.peer.registered.Load(); name != nil {
+			return strconv.AppendUint(append(append(out, *name...), '#'), uint64(s.number), 10)
+		}
+	}
+	return append(out, p.addr()...)
 }
 
 // registration is a line of `who`.
@@ -104,7 +118,7 @@ func (d *directory) add(addr Address, s *Session) *peer {
 	p := &peer{ip: addr.IP}
 	p.session.Store(s)
 	if addr.Name != "" {
-		p.text.Store(&addr.Name)
+		p.label.Store(&label{addr.Name, addr.Process})
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -141,6 +155,29 @@ func (d *directory) peer(id uint32) *peer {
 // there tells whether p, which may be nil, is somebody whose session has not
 // ended.
 func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id).Load() == p }
+
+// find looks in a page for who has an address, given as text and, if it is one,
+// as that, and tells whether there are more pages behind it.
+func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, more bool) {
+	if page >= len(d.pages) {
+		return nil, false
+	}
+	places := d.pages[page].Load()
+	if places == nil {
+		return nil, false
+	}
+	for i := range places {
+		p := places[i].Load()
+		if p == nil {
+			continue
+		}
+		// Most addresses have never been asked for as text.
+		if l := p.label.Load(); l != nil && l.text == addr || l == nil && p.ip == ip {
+			return p, true
+		}
+	}
+	return nil, true
+}
 
 // remove forgets a session that holds nothing any more.
 func (d *directory) remove(p *peer) {

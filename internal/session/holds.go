@@ -2,7 +2,7 @@ package session
 
 import "github.com/nylen/lockd/internal/shard"
 
-// holds lists who holds what, a piece at a time: as the table has it, in no
+// holds lists who holds what, or waits for it, a piece at a time: as the table has it, in no
 // order but that of a shared lock's holders.
 type holds struct {
 	hub    *Hub
@@ -22,16 +22,24 @@ func (h *Hub) holdsOf(name []byte) *holds { return &holds{hub: h, walk: h.locks.
 // holder returns who holds an exclusive lock, or nil.
 func (h *Hub) holder(name []byte) *peer { return h.directory.peer(h.locks.Holder(name)) }
 
-// next calls f for each hold of the next piece until f returns false, and tells
-// whether there may be more. The names are good during the call.
+// look lists all that has a name: holds, waits and the rate.
+func (h *Hub) look(name []byte) *holds { return &holds{hub: h, walk: h.locks.Look(name)} }
+
+// lookAll lists all whose names begin so.
+func (h *Hub) lookAll(prefix []byte) *holds { return &holds{hub: h, walk: h.locks.LookAll(prefix)} }
+
+// next calls f for each item of the next piece until f returns false, and tells
+// whether there may be more. The names are good during the call. A rate has no
+// owner.
 //
 // It looks an owner up when the table has told its ID, since an ID is somebody
 // else's some day, and passes over those that are gone.
-func (l *holds) next(f func(name []byte, holder *peer) bool) (more bool) {
+func (l *holds) next(f func(name []byte, item shard.Item, owner *peer) bool) (more bool) {
 	if l.done == len(l.piece.Items) {
 		if l.ended {
 			return false
 		}
+		l.walk.Now = l.hub.clock.nanoseconds()
 		l.ended = !l.walk.Next(&l.piece)
 		l.owners, l.done = l.owners[:0], 0
 	}
@@ -42,10 +50,10 @@ func (l *holds) next(f func(name []byte, holder *peer) bool) (more bool) {
 		if len(l.owners) == 0 {
 			p = d.peer(item.Owner)
 		} else if p = l.owners[l.done]; !d.there(p) {
-			continue
+			p = nil
 		}
-		if p != nil {
-			on = f(l.piece.Name(item), p)
+		if p != nil || item.Owner == 0 {
+			on = f(l.piece.Name(item), item, p)
 		}
 	}
 	if l.done < len(l.piece.Items) && len(l.owners) == 0 {

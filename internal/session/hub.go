@@ -58,6 +58,8 @@ type Network interface {
 	// have ended without the carriers knowing it yet. Then it calls f when they
 	// do, on any goroutine.
 	CatchUp(f func()) bool
+	// Kick ends the connection of a carrier soon, whatever is under way on it.
+	Kick(Carrier, Kick)
 	// Gone returns which of some carriers has a client that is known to have
 	// closed its side, or -1. It may look at the connections, and does not
 	// wait. What it says of one that ends meanwhile means nothing.

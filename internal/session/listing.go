@@ -33,14 +33,19 @@ type dumpReply struct {
 
 func (l *dumpReply) next(out []byte) ([]byte, bool) {
 	limit := len(out) + pieceBytes
-	more := l.holds.next(func(name []byte, holder *peer) bool {
-		out = wire.AppendPair(l.session.item(out), name, holder.name())
+	more := l.holds.next(func(name []byte, _ shard.Item, holder *peer) bool {
+		out = appendHold(l.session.item(out), name, holder)
 		return len(out) < limit
 	})
 	if !more {
 		out = l.session.end(out)
 	}
 	return out, more
+}
+
+// appendHold appends a line of `d` or `sd`.
+func appendHold(out, name []byte, holder *peer) []byte {
+	return append(holder.appendName(wire.AppendKey(out, name)), '\n')
 }
 
 // mapReply is the reply to `dump`, after the first word: one line that lists all
@@ -94,7 +99,7 @@ func (l *whoReply) next(out []byte) ([]byte, bool) {
 	limit := len(out) + pieceBytes
 	l.number, more = l.session.hub.directory.who(l.number, whoLooks, func(addr, name string) bool {
 		if l.only == "" || l.only == name {
-			out = append(append(l.session.item(out), addr...), ": "...)
+			out = wire.AppendKey(l.session.item(out), addr)
 			out = append(append(out, name...), '\n')
 		}
 		return len(out) < limit
@@ -116,7 +121,7 @@ func (l countersReply) next(out []byte) ([]byte, bool) {
 	all := l.session.hub.Counters()
 	slices.SortFunc(all, func(a, b Counter) int { return strings.Compare(a.Name, b.Name) })
 	for _, c := range all {
-		out = append(append(l.session.item(out), c.Name...), ": "...)
+		out = wire.AppendKey(l.session.item(out), c.Name)
 		out = append(strconv.AppendUint(out, c.Value, 10), '\n')
 	}
 	return l.session.end(out), false

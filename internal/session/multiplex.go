@@ -66,7 +66,7 @@ func (st *Stream) session(n uint32) *Session {
 		st.sessions = make(map[uint32]*Session)
 	}
 	s := new(Session)
-	s.begin(st, n, Address{Name: st.Address() + "#" + strconv.FormatUint(uint64(n), 10)})
+	s.begin(st, n, Address{Name: st.Address() + "#" + strconv.FormatUint(uint64(n), 10), Process: st.Process()})
 	st.sessions[n] = s
 	return s
 }

@@ -56,6 +56,12 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 	return out
 }
 
+// asks returns the session's owner for a request that is made now.
+func (s *Session) asks() *shard.Owner {
+	s.owner.Now = shard.MomentOf(s.stream.turn.milliseconds(&s.hub.clock))
+	return &s.owner
+}
+
 // args are the numbers of the request that is being executed.
 func (s *Session) args() numbers { return s.stream.turn.args }
 
@@ -70,17 +76,22 @@ const (
 // millisecond, and tells whether it is ended: it waits for nothing, all that
 // it held is released and its registration is gone.
 func (s *Session) closeSome() bool {
-	if s.wait != nil {
-		// What it may have been granted meanwhile is released with the rest.
-		s.hub.locks.Cancel(&s.owner)
-		s.stream.counters.waited(waitGone, s.wait.since)
-		s.wait = nil
-	}
-	if !s.hub.locks.ReleaseSome(&s.owner, closeStep) {
+	s.forgetWait()
+	if !s.hub.locks.ReleaseSome(s.asks(), closeStep) {
 		return false
 	}
 	s.hub.directory.remove(s.peer)
 	return true
+}
+
+// forgetWait ends the wait, if any, without a reply. What it may have been granted
+// meanwhile is released with the rest.
+func (s *Session) forgetWait() {
+	if s.wait != nil {
+		s.hub.locks.Cancel(s.asks())
+		s.stream.counters.waited(waitGone, s.wait.since)
+		s.wait = nil
+	}
 }
 
 // letGoSome releases a bounded part of what the session holds, since its client
@@ -88,7 +99,7 @@ func (s *Session) closeSome() bool {
 // a session of protocol 2 but for number 0.
 func (s *Session) letGoSome() bool {
 	switch {
-	case !s.hub.locks.LetGoSome(&s.owner, closeStep):
+	case !s.hub.locks.LetGoSome(s.asks(), closeStep):
 		return false
 	case s == &s.stream.main:
 		s.hub.directory.register(s.peer, "")

@@ -25,6 +25,7 @@ type Stream struct {
 	main        Session             // protocol 1's, and protocol 2's session 0
 	sessions    map[uint32]*Session // protocol 2's others
 	multiplexed bool                // speaks protocol 2
+	local       bool                // the client is on this machine
 	closing     bool                // the client is to be cut off
 	leaving     bool                // the client has closed its side: it waits for no lock
 	hurried     bool                // and its carrier for no request that is postponed
@@ -56,6 +57,7 @@ type Turn struct {
 	// gone.
 	Looks int
 
+	now      uint64   // when something was first asked of the table, in its milliseconds; 0: nothing was
 	args     numbers  // of the request that is being executed
 	asked    int      // holders that have been found out to be in the way
 	holders  []uint32 // for one look
@@ -67,8 +69,18 @@ type Turn struct {
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks, t.asked, t.gone = looks, 0, nil
+	t.Looks, t.asked, t.gone, t.now = looks, 0, nil, 0
 	t.Forget()
+}
+
+// milliseconds is the time of all that the table is asked in this turn: nobody
+// needs to know more exactly since when a lock is held, and a look at the clock
+// takes as long as half a request.
+func (t *Turn) milliseconds(c *clock) uint64 {
+	if t.now == 0 {
+		t.now = max(1, c.milliseconds())
+	}
+	return t.now
 }
 
 // Forget has the turn look again at those who were there. A request that is read
@@ -80,7 +92,7 @@ func (t *Turn) Forget() {
 
 // Begin makes a zero stream that of a client at an address.
 func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
-	st.hub, st.carrier, st.turn = h, c, t
+	st.hub, st.carrier, st.turn, st.local = h, c, t, addr.Local
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
 }
@@ -88,8 +100,19 @@ func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 // Address returns what stands for the client in replies.
 func (st *Stream) Address() string { return st.main.peer.addr() }
 
-// Held returns how many locks the client's session 0 holds, of both kinds.
-func (st *Stream) Held() int { return st.main.owner.Held() }
+// Process returns which process the client is, if it has connected to a unix
+// socket and the system tells; else nil.
+func (st *Stream) Process() Process { return st.main.peer.process() }
+
+// Held returns how many locks the client's sessions hold, of both kinds. It goes
+// over all of them.
+func (st *Stream) Held() int {
+	n := st.main.owner.Held()
+	for _, s := range st.sessions {
+		n += s.owner.Held()
+	}
+	return n
+}
 
 // Next is what a carrier does after Advance.
 type Next uint8

@@ -191,8 +191,7 @@ func (s *Session) textMe(_, out []byte) []byte {
 	out = append(s.prefix(out), "1 "...)
 	out = append(out, s.peer.addr()...)
 	out = append(out, ' ')
-	out = append(out, s.peer.name()...)
-	return append(out, '\n')
+	return append(s.peer.appendName(out), '\n')
 }
 
 func (s *Session) textIAm(name, out []byte) []byte {
@@ -211,7 +210,7 @@ func (s *Session) textDump(name, out []byte) []byte {
 		return s.list(&dumpReply{session: s, holds: s.hub.holds(shard.Exclusive)}, out)
 	}
 	if p := s.hub.holder(name); p != nil {
-		out = wire.AppendPair(s.item(out), name, p.name())
+		out = appendHold(s.item(out), name, p)
 	}
 	return s.end(out)
 }
@@ -238,6 +237,14 @@ func (s *Session) textDumpMap(arg, out []byte) []byte {
 		out = append(out, "1 "...)
 	}
 	return s.list(&mapReply{sorted: s.hub.sorted(kind)}, append(out, "map["...))
+}
+
+func (s *Session) textLook(name, out []byte) []byte {
+	return s.list(&lookReply{session: s, holds: s.hub.look(name)}, out)
+}
+
+func (s *Session) textLookAll(prefix, out []byte) []byte {
+	return s.list(&lookReply{session: s, holds: s.hub.lookAll(prefix)}, out)
 }
 
 func (s *Session) textWho(name, out []byte) []byte {

@@ -13,7 +13,7 @@ import (
 
 // get acquires the exclusive lock name.
 func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
-	g, outcome := s.hub.locks.Get(&s.owner, name)
+	g, outcome := s.hub.locks.Get(s.asks(), name)
 	s.granted(g)
 	if outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name) {
 		s.hub.locks.Uncount(name, true)
@@ -25,7 +25,7 @@ func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
 // getWait is like get, but waits in the queue for some milliseconds.
 func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	due := s.patience(ms)
-	g, outcome := s.hub.locks.GetWait(&s.owner, name, due)
+	g, outcome := s.hub.locks.GetWait(s.asks(), name, due)
 	s.granted(g)
 	switch {
 	case outcome == shard.Waiting:
@@ -37,7 +37,7 @@ func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	return g, outcome
 }
 
-func (s *Session) release(name []byte) bool { return s.hub.locks.Release(&s.owner, name) }
+func (s *Session) release(name []byte) bool { return s.hub.locks.Release(s.asks(), name) }
 
 // inspect tells whether somebody holds the exclusive lock name; it does not know
 // that when it is postponed.
@@ -55,7 +55,7 @@ func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
 	if s.othersAreGone(shard.Shared, name) {
 		return shard.Grant{}, shard.Waiting
 	}
-	return s.hub.locks.GetShared(&s.owner, name)
+	return s.hub.locks.GetShared(s.asks(), name)
 }
 
 // getSharedLimit acquires the shared lock name while fewer than limit hold it.
@@ -63,7 +63,7 @@ func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.
 	if s.othersAreGone(shard.Shared, name) {
 		return shard.Grant{}, shard.Waiting
 	}
-	return s.hub.locks.GetSharedLimit(&s.owner, name, uint32(limit))
+	return s.hub.locks.GetSharedLimit(s.asks(), name, uint32(limit))
 }
 
 // getSharedWait is the same, but waits in the queue for some milliseconds.
@@ -72,14 +72,14 @@ func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, sha
 		return shard.Grant{}, shard.Waiting
 	}
 	due := s.patience(ms)
-	g, outcome := s.hub.locks.GetSharedWait(&s.owner, name, uint32(limit), due)
+	g, outcome := s.hub.locks.GetSharedWait(s.asks(), name, uint32(limit), due)
 	if outcome == shard.Waiting {
 		s.waitFor(shard.Shared, name, due)
 	}
 	return g, outcome
 }
 
-func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseShared(&s.owner, name) }
+func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseShared(s.asks(), name) }
 
 // inspectShared returns how many hold the shared lock name; it does not know
 // that when it is postponed.
@@ -132,7 +132,7 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 	if cancel {
 		end = s.hub.locks.Cancel
 	}
-	g, outcome := end(&s.owner)
+	g, outcome := end(s.asks())
 	s.granted(g)
 	result := waitCanceled
 	switch outcome {

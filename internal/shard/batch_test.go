@@ -28,14 +28,14 @@ func TestManyServedAtOnce(t *testing.T) {
 	s.mu.Lock()
 	ref := head.waiter
 	s.wheel.remove(&s.waiters, ref)
-	s.leaveLocked(ref, &head.served)
+	s.leaveLocked(ref, 0, &head.served)
 	s.waiters.release(ref)
 	head.waiter = 0
 	if len(head.served) != serveBatch {
 		t.Errorf("%d are served under one hold of the mutex", len(head.served))
 	}
 	s.mu.Unlock()
-	set.tell(s, &head.served)
+	set.tell(s, 0, &head.served)
 	told.Wait()
 	for i := range rest {
 		if _, out := set.Settle(&rest[i]); out != Acquired {

@@ -35,6 +35,8 @@ func (m *model) get(id uint32, name string) (out Outcome) {
 	if holder := m.exclusive[name]; holder != 0 {
 		if holder != id {
 			out = Refused
+		} else {
+			m.stats.Again[Exclusive]++
 		}
 	} else if out = m.room(id); out == Acquired {
 		m.exclusive[name] = id
@@ -62,6 +64,8 @@ func (m *model) getShared(id uint32, name string) (n int, out Outcome) {
 			m.shared[name] = append(m.shared[name], id)
 			m.count(id, 1)
 		}
+	} else {
+		m.stats.Again[Shared]++
 	}
 	m.stats.Acquire[Shared][out]++
 	m.stats.Gets[Shared]++
@@ -186,6 +190,7 @@ func (w *world) check(t fataler) {
 	if got, want := w.set.Stats(), w.now(); got != want {
 		t.Fatalf("stats are\n%+v, want\n%+v", got, want)
 	}
+	checkSum(t, w.set.Stats())
 	for _, o := range w.owners {
 		if o.Held() != w.held[o.ID] {
 			t.Fatalf("owner %d holds %d, want %d", o.ID, o.Held(), w.held[o.ID])
@@ -388,7 +393,7 @@ func testModel(t *testing.T, names *rapid.Generator[string]) {
 
 func inUse[T any](s *slab[T]) (n int) {
 	for _, c := range s.chunks {
-		if c != nil {
+		if c.page != nil {
 			n += chunkItems - int(c.nfree)
 		}
 	}

@@ -80,3 +80,24 @@ func (s *names) append(dst []byte, n *name) []byte {
 	}
 	return dst[:end]
 }
+
+// hasPrefix tells whether a name begins with b.
+func (s *names) hasPrefix(n *name, b []byte) bool {
+	if len(b) > int(n.size) {
+		return false
+	}
+	k := min(len(b), headBytes)
+	if string(n.head[:k]) != string(b[:k]) {
+		return false
+	}
+	b = b[k:]
+	for ref := n.rest; len(b) > 0; {
+		blk := s.blocks.at(ref)
+		k = min(len(b), blockBytes)
+		if string(blk.bytes[:k]) != string(b[:k]) {
+			return false
+		}
+		b, ref = b[k:], blk.next
+	}
+	return true
+}

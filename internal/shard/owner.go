@@ -11,6 +11,11 @@ type Owner struct {
 	// the same.
 	ID uint32
 
+	// Now is the time of the owner's next request: by it those who look are told
+	// since when somebody, the owner or another one whom the request serves,
+	// holds a lock or waits. It may be the same for a few requests in a row.
+	Now Moment
+
 	// The first of what this owner holds in each shard, so that its locks can
 	// be released without looking at anybody else's. Made when the first lock
 	// is; element i is guarded by shard i's mutex.
@@ -35,3 +40,22 @@ func (o *Owner) Waits() bool { return o.waiter != 0 }
 
 // Held returns how many locks the owner holds, of both kinds.
 func (o *Owner) Held() int { return o.held }
+
+// A Moment is a time on the clock of Expire, such as when a hold or a wait began,
+// in ticks, so that it has room beside that: it comes round after 2.1 years.
+type Moment uint32
+
+// tickBits makes a tick of milliseconds.
+const tickBits = 4
+
+// MomentOf returns the moment of a time in milliseconds.
+func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
+
+// age returns how long ago that was, in milliseconds, at a time in nanoseconds.
+func (m Moment) age(now uint64) uint64 {
+	ticks := MomentOf(now/msNanos) - m
+	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
+		return 0
+	}
+	return uint64(ticks) << tickBits
+}

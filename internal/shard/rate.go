@@ -12,7 +12,20 @@ type limiter struct {
 	// part of the next one, in 1/LIMIT. So nothing is ever rounded.
 	full [2]uint32
 	part uint32
+	// The rate of whoever took last, for those who look: its window in
+	// milliseconds.
+	limit, window uint32
 }
+
+func (l *limiter) rate() Rate { return Rate{l.limit, uint64(l.window) * msNanos} }
+
+// setRate notes the rate of who takes.
+func (l *limiter) setRate(r Rate) {
+	l.limit, l.window = r.Limit, uint32((r.Window+msNanos-1)/msNanos)
+}
+
+// msNanos is a millisecond.
+const msNanos = 1e6
 
 func (l *limiter) fullAt() uint64 { return uint64(l.full[1])<<32 | uint64(l.full[0]) }
 
@@ -67,8 +80,8 @@ type Verdict struct {
 // Take takes units, at most the rate's limit, of the rate called name, if as
 // many are open. now is in nanoseconds; of callers at the same time, one that
 // is overtaken counts with the time of the other. A rate that changes applies
-// at once: what was taken before counts, but never as more than a whole
-// window.
+// at once, also if the units are refused: what was taken before counts, but never
+// as more than a whole window. To take no units is a question, and changes nothing.
 func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
 	s, hash := t.lock(name)
 	v := s.takeLocked(hash, name, r, units, now)
@@ -127,21 +140,21 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 	now = s.notBeforeLocked(now)
 	ref := s.findLimiterLocked(hash, name)
 	owed := s.debtLocked(ref, r, now)
+	open := r.open(owed)
+	if units == 0 { // a question
+		return Verdict{Outcome: Acquired, Open: open}
+	}
 	if owed.ns == r.Window {
 		// The window was longer: what it was is forgotten, or it would still be
 		// too long when the units are said to be open.
 		s.limiters.at(ref).setFull(now, owed)
 	}
-	open := r.open(owed)
 	after := r.add(owed, r.cost(units))
 	if open < units {
 		if after.part > 0 {
 			after.ns++
 		}
 		return Verdict{Outcome: Refused, Open: open, Retry: after.ns - r.Window}
-	}
-	if units == 0 {
-		return Verdict{Outcome: Acquired, Open: open}
 	}
 	if ref == 0 {
 		s.sweepLocked(now, 2)
@@ -154,6 +167,7 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 		s.set.limiters.Add(1)
 	}
 	s.limiters.at(ref).setFull(now, after)
+	s.limiters.at(ref).setRate(r)
 	return Verdict{Outcome: Acquired, Open: open}
 }
 

@@ -76,7 +76,7 @@ func (m *rateModel) open(r Rate, now uint64) uint32 {
 
 func (m *rateModel) take(r Rate, units uint32, now uint64) Verdict {
 	debt, open, cost := m.debt(r, now), m.open(r, now), m.cost(r, units)
-	if debt.Cmp(rat(r.Window)) == 0 {
+	if units > 0 && debt.Cmp(rat(r.Window)) == 0 {
 		// Of a longer window that it had before, no more than one of this counts.
 		m.full, m.limit = new(big.Rat).Add(rat(now), debt), r.Limit
 	}
@@ -108,7 +108,6 @@ func TestModelOfRates(t *testing.T) {
 		now := rapid.Uint64Range(1, 1<<60).Draw(t, "now")
 		models := map[string]*rateModel{}
 		rates := map[string]Rate{}
-		changed := map[string]bool{}
 		name := func() (string, *rateModel, Rate) {
 			n := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "name")
 			if models[n] == nil {
@@ -119,10 +118,6 @@ func TestModelOfRates(t *testing.T) {
 		take := func(t *rapid.T) {
 			n, m, r := name()
 			units := rapid.OneOf(rapid.Uint32Range(0, r.Limit), rapid.Uint32Range(0, min(r.Limit, 3)), rapid.Just(r.Limit)).Draw(t, "units")
-			if changed[n] {
-				units = max(units, 1)
-			}
-			changed[n] = false
 			got, want := set.Take([]byte(n), r, units, now), m.take(r, units, now)
 			if got != want {
 				t.Fatalf("take %d of %+v: %+v, want %+v", units, r, got, want)
@@ -167,7 +162,7 @@ func TestModelOfRates(t *testing.T) {
 			},
 			"change": func(t *rapid.T) {
 				n, _, _ := name()
-				rates[n], changed[n] = anyRate.Draw(t, "rate"), true
+				rates[n] = anyRate.Draw(t, "rate")
 			},
 			"sweep": func(t *rapid.T) { sweep(set, now) },
 			"": func(t *rapid.T) {
@@ -203,6 +198,32 @@ func TestShorterWindow(t *testing.T) {
 	}
 	if v := set.Take(nil, short, 1, 1001); v != (Verdict{Outcome: Acquired, Open: 1}) {
 		t.Fatalf("at the time to try again: %+v", v)
+	}
+}
+
+// A question about a rate with a shorter window leaves what is known of the
+// longer one, however it is put.
+func TestQuestionsChangeNothing(t *testing.T) {
+	set := New(1, Config{})
+	long, short := Rate{Limit: 3, Window: 1_000_000}, Rate{Limit: 7, Window: 1000}
+	if v := set.Take(nil, long, 3, 1); v.Outcome != Acquired {
+		t.Fatalf("%+v", v)
+	}
+	for _, r := range []Rate{short, {Limit: 1, Window: 1}, {Limit: 1 << 31, Window: 1 << 46}, long} {
+		set.Open(nil, r, 1)
+		if v := set.Take(nil, r, 0, 1); v.Outcome != Acquired || v.Retry != 0 {
+			t.Errorf("none of %+v: %+v", r, v)
+		}
+	}
+	if v := set.Take(nil, long, 3, 1); v != (Verdict{Outcome: Refused, Retry: 1_000_000}) {
+		t.Errorf("after questions: %+v", v)
+	}
+	// A request is no question, also if it is refused: its rate applies at once.
+	if v := set.Take(nil, short, 7, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
+		t.Errorf("with a shorter window: %+v", v)
+	}
+	if v := set.Take(nil, short, 7, 1001); v != (Verdict{Outcome: Acquired, Open: 7}) {
+		t.Errorf("at the time to try again: %+v", v)
 	}
 }
 

@@ -11,7 +11,8 @@ const (
 	orphaned // released because the owner is gone
 	letGo    // released with all else that the owner holds
 	outcomes // the first Outcome of a request or a wait; the others follow
-	events   = outcomes + event(Waiting) + 1
+	again    = outcomes + event(Waiting) + 1 // an Acquired that changes nothing: held before
+	events   = again + 1
 )
 
 func (out Outcome) event() event { return outcomes + event(out) }
@@ -25,10 +26,7 @@ const rates = Kinds
 // hand, and before a hold that ends is taken apart. How much there is now is no
 // event, since the slabs know.
 //
-// Nothing has a time here: the table has no clock, and nothing shows one yet.
-// When it is to be seen since when a lock is held, the time comes in with the
-// request, as with Take. An event loop reads the clock once a turn, which is
-// exact enough for that.
+// The time of what happens is that of the owner whose request it was, see Owner.
 func (s *Shard) recordLocked(k Kind, e event) { s.counts[k][e]++ }
 
 func (s *Shard) recordRequestLocked(k Kind, out Outcome, plain bool) {

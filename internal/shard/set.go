@@ -143,7 +143,7 @@ func (t *Set) Release(o *Owner, name []byte) bool {
 	s, hash := t.lock(name)
 	ok := s.releaseLocked(o, hash, name)
 	s.mu.Unlock()
-	t.tell(s, &o.served)
+	t.tell(s, o.Now, &o.served)
 	return ok
 }
 
@@ -212,7 +212,7 @@ func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
 	s, hash := t.lock(name)
 	ok := s.releaseSharedLocked(o, hash, name)
 	s.mu.Unlock()
-	t.tell(s, &o.served)
+	t.tell(s, o.Now, &o.served)
 	return ok
 }
 
@@ -263,7 +263,7 @@ func (t *Set) releaseSome(o *Owner, n int, why event) bool {
 			s.mu.Lock()
 			s.releaseBatchLocked(o, why)
 			s.mu.Unlock()
-			t.tell(s, &o.served)
+			t.tell(s, o.Now, &o.served)
 			n -= orphanBatch
 		}
 	}

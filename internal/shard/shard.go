@@ -24,8 +24,9 @@ type Shard struct {
 	holds     slab[hold]
 	byHolder  index // of holds, by lock and owner
 
-	waiters slab[waiter]
-	wheel   *wheel // of waiters; nil until the first one
+	waiters  slab[waiter]
+	arrivals uint64 // waiters that there have been
+	wheel    *wheel // of waiters; nil until the first one
 
 	limiters slab[limiter]
 	byLimit  index  // of limiters
@@ -35,7 +36,7 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [80]byte // to whole cache lines, and one between neighbours
+	_ [112]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -45,6 +46,7 @@ type exclusive struct {
 	prev, next uint32    // in the owner's list
 	queue      uint32    // the first of those who wait; 0: nobody
 	fence      [2]uint32 // the fencing token, its lower half first
+	since      Moment
 }
 
 func (e *exclusive) token() uint64     { return uint64(e.fence[1])<<32 | uint64(e.fence[0]) }
@@ -74,6 +76,7 @@ type hold struct {
 	lock, owner          uint32
 	prev, next           uint32 // in the lock's list
 	ownedPrev, ownedNext uint32 // in the owner's list
+	since                Moment
 }
 
 // holdHash mixes a lock and an owner into a hash for the index of holds.
@@ -130,6 +133,7 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 		e := s.exclusive.at(ref)
 		switch {
 		case e.owner == o.ID:
+			s.recordLocked(Exclusive, again)
 			return Grant{Token: e.token()}, Acquired
 		case due == 0:
 			return Grant{}, Refused
@@ -148,7 +152,7 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 	e := s.exclusive.at(ref)
 	s.names.set(&e.name, hash, name)
 	s.byName.insert(hash, ref)
-	e.owner = o.ID
+	e.owner, e.since = o.ID, o.Now
 	e.setToken(s.nextTokenLocked())
 	s.linkLocked(o, ref)
 	o.held++
@@ -192,7 +196,7 @@ func (s *Shard) dropLocked(o *Owner, ref uint32, why event) {
 	}
 	o.held--
 	if e.queue != 0 {
-		s.serveLocked(ref, &o.served)
+		s.serveLocked(ref, o.Now, &o.served)
 		return
 	}
 	s.byName.remove(e.hash, ref)
@@ -211,6 +215,7 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 	if lock != 0 {
 		l := s.shared.at(lock)
 		if s.findHoldLocked(lock, o.ID) != 0 {
+			s.recordLocked(Shared, again)
 			return Grant{Count: int(l.count)}, Acquired
 		}
 		if limit != noLimit && (l.queue != 0 || l.count >= limit) {
@@ -235,18 +240,18 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		s.names.set(&s.shared.at(lock).name, hash, name)
 		s.bySharing.insert(hash, lock)
 	}
-	s.linkHoldLocked(o, s.addHoldLocked(lock, o.ID))
+	s.linkHoldLocked(o, s.addHoldLocked(lock, o.ID, o.Now))
 	o.held++
 	return Grant{Count: int(s.shared.at(lock).count)}, Acquired
 }
 
 // addHoldLocked makes an owner the last holder of a shared lock. The hold is
 // not on the owner's list yet.
-func (s *Shard) addHoldLocked(lock, owner uint32) uint32 {
+func (s *Shard) addHoldLocked(lock, owner uint32, now Moment) uint32 {
 	l := s.shared.at(lock)
 	ref := s.holds.alloc()
 	h := s.holds.at(ref)
-	h.lock, h.owner = lock, owner
+	h.lock, h.owner, h.since = lock, owner, now
 	s.byHolder.insert(holdHash(lock, owner), ref)
 	h.prev = l.last
 	if h.prev != 0 {
@@ -315,7 +320,7 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
 	s.returnPermitLocked()
 	l.count--
 	if l.queue != 0 {
-		s.serveSharedLocked(lock, &o.served)
+		s.serveSharedLocked(lock, o.Now, &o.served)
 	}
 	if l.count > 0 {
 		return

@@ -15,9 +15,11 @@ const spareChunks = 4
 // freed; items never move. Reference 0 is never given out and means none.
 //
 // Items without pointers are what keeps the garbage collector out of the
-// table: however many locks are held, it sees one pointer a chunk.
+// table: however many locks are held, it sees two pointers a chunk. A chunk has
+// nothing but its items, so that those whose size is a power of two waste no
+// memory, and stand each on a cache line of its own.
 type slab[T any] struct {
-	chunks []*chunk[T]
+	chunks []chunk[T]
 	vacant []uint32 // positions in chunks that hold nil
 	open   uint32   // first of the chunks that have free items, +1; 0: none
 	live   uint32   // how many items are in use
@@ -25,7 +27,12 @@ type slab[T any] struct {
 }
 
 type chunk[T any] struct {
-	items [chunkItems]T
+	items *[chunkItems]T
+	*page
+}
+
+// A page is the bookkeeping of a chunk.
+type page struct {
 	free  [chunkItems]uint8 // stack of free items
 	nfree int32
 	// The chunks with free items form a list, by position + 1.
@@ -44,7 +51,7 @@ func (s *slab[T]) end() uint32 { return uint32(len(s.chunks))*chunkItems + 1 }
 
 // chunkOf tells whether the chunk of a reference exists: a walk skips those
 // that do not.
-func (s *slab[T]) chunkOf(ref uint32) bool { return s.chunks[(ref-1)/chunkItems] != nil }
+func (s *slab[T]) chunkOf(ref uint32) bool { return s.chunks[(ref-1)/chunkItems].items != nil }
 
 // alloc returns the reference of an item that is all zero.
 func (s *slab[T]) alloc() uint32 {
@@ -52,14 +59,14 @@ func (s *slab[T]) alloc() uint32 {
 		s.grow()
 	}
 	pos := s.open - 1
-	c := s.chunks[pos]
-	if c.nfree == chunkItems {
+	p := s.chunks[pos].page
+	if p.nfree == chunkItems {
 		s.empty--
 	}
-	c.nfree--
+	p.nfree--
 	s.live++
-	i := c.free[c.nfree]
-	if c.nfree == 0 {
+	i := p.free[p.nfree]
+	if p.nfree == 0 {
 		s.unlink(pos)
 	}
 	return pos*chunkItems + uint32(i) + 1
@@ -69,31 +76,33 @@ func (s *slab[T]) alloc() uint32 {
 func (s *slab[T]) release(ref uint32) {
 	ref--
 	pos := ref / chunkItems
-	c := s.chunks[pos]
 	var zero T
+	c := s.chunks[pos]
 	c.items[ref%chunkItems] = zero
-	c.free[c.nfree] = uint8(ref % chunkItems)
-	c.nfree++
+	p := c.page
+	p.free[p.nfree] = uint8(ref % chunkItems)
+	p.nfree++
 	s.live--
-	if c.nfree == 1 {
+	if p.nfree == 1 {
 		s.link(pos)
 	}
-	if c.nfree < chunkItems {
+	if p.nfree < chunkItems {
 		return
 	}
 	s.empty++
 	if s.empty > spareChunks {
 		s.empty--
 		s.unlink(pos)
-		s.chunks[pos] = nil
+		s.chunks[pos] = chunk[T]{}
 		s.vacant = append(s.vacant, pos)
 	}
 }
 
 func (s *slab[T]) grow() {
-	c := &chunk[T]{nfree: chunkItems}
-	for i := range c.free {
-		c.free[i] = uint8(chunkItems - 1 - i)
+	p := &page{nfree: chunkItems}
+	c := chunk[T]{new([chunkItems]T), p}
+	for i := range p.free {
+		p.free[i] = uint8(chunkItems - 1 - i)
 	}
 	pos := uint32(len(s.chunks))
 	if n := len(s.vacant); n > 0 {
@@ -108,22 +117,22 @@ func (s *slab[T]) grow() {
 }
 
 func (s *slab[T]) link(pos uint32) {
-	c := s.chunks[pos]
-	c.prev, c.next = 0, s.open
+	p := s.chunks[pos].page
+	p.prev, p.next = 0, s.open
 	if s.open != 0 {
-		s.chunks[s.open-1].prev = pos + 1
+		s.chunks[s.open-1].page.prev = pos + 1
 	}
 	s.open = pos + 1
 }
 
 func (s *slab[T]) unlink(pos uint32) {
-	c := s.chunks[pos]
-	if c.prev != 0 {
-		s.chunks[c.prev-1].next = c.next
+	p := s.chunks[pos].page
+	if p.prev != 0 {
+		s.chunks[p.prev-1].page.next = p.next
 	} else {
-		s.open = c.next
+		s.open = p.next
 	}
-	if c.next != 0 {
-		s.chunks[c.next-1].prev = c.prev
+	if p.next != 0 {
+		s.chunks[p.next-1].page.prev = p.prev
 	}
 }

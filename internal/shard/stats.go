@@ -33,14 +33,21 @@ func (o Outcome) String() string {
 		"too_many_waiters", "timed_out", "canceled", "waiting"}[o]
 }
 
-// Stats counts what happened, by kind.
+// Stats counts what happened, by kind. Each hold that was acquired was released,
+// let go or orphaned, or is there now: of each kind and at any moment,
+//
+//	Acquire[Acquired] - Again = Release + LetGo + Orphans + what is held
+//
+// where that is Locks[Exclusive], and Holders of shared ones.
 type Stats struct {
 	Gets          [Kinds]uint64 // requests of Get and GetShared
 	Release       [Kinds]uint64 // released
 	Locks         [Kinds]int    // names held now
 	Acquire       [Kinds][Outcomes]uint64
+	Again         [Kinds]uint64 // of those Acquired: the owner held it before
 	ReleaseFailed [Kinds]uint64 // not held by who asked
 	Inspect       [Kinds]uint64
+	LetGo         [Kinds]uint64 // released with all else that their owners hold
 	Orphans       [Kinds]uint64 // holds released because the owner is gone
 
 	Holders int // holds of shared locks now
@@ -63,6 +70,8 @@ func (st *Stats) addLocked(s *Shard) {
 		st.Release[k] += n[released]
 		st.ReleaseFailed[k] += n[releaseFailed]
 		st.Inspect[k] += n[inspected]
+		st.Again[k] += n[again]
+		st.LetGo[k] += n[letGo]
 		st.Orphans[k] += n[orphaned]
 		for o := range Outcomes {
 			st.Acquire[k][o] += n[o.event()]

@@ -21,6 +21,8 @@ type waiter struct {
 	state      waiterState
 
 	due                  uint64 // milliseconds
+	came                 uint64 // how many came to the shard's queues until it did
+	since                Moment
 	slot                 uint16 // of the wheel
 	timerPrev, timerNext uint32
 }
@@ -48,7 +50,9 @@ func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, li
 	}
 	ref := s.waiters.alloc()
 	w := s.waiters.at(ref)
+	s.arrivals++
 	w.lock, w.owner, w.kind, w.limit, w.due = lock, o.ID, kind, limit, due
+	w.came, w.since = s.arrivals, o.Now
 	if *head == 0 {
 		*head, w.prev, w.next = ref, ref, ref
 	} else {
@@ -78,7 +82,7 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 
 // leaveLocked takes a waiter that gets nothing out of its queue, and serves
 // those behind it whom only it kept back.
-func (s *Shard) leaveLocked(ref uint32, served *[]uint32) {
+func (s *Shard) leaveLocked(ref uint32, now Moment, served *[]uint32) {
 	w := s.waiters.at(ref)
 	if w.kind == Exclusive {
 		s.dequeueLocked(ref, &s.exclusive.at(w.lock).queue)
@@ -86,19 +90,19 @@ func (s *Shard) leaveLocked(ref uint32, served *[]uint32) {
 	}
 	s.dequeueLocked(ref, &s.shared.at(w.lock).queue)
 	s.returnPermitLocked()
-	s.serveSharedLocked(w.lock, served)
+	s.serveSharedLocked(w.lock, now, served)
 }
 
 // serveLocked gives an exclusive lock that is let go to the head of its queue.
 // It is linked into the new owner's list when that settles.
-func (s *Shard) serveLocked(lock uint32, served *[]uint32) {
+func (s *Shard) serveLocked(lock uint32, now Moment, served *[]uint32) {
 	e := s.exclusive.at(lock)
 	ref := e.queue
 	w := s.waiters.at(ref)
 	s.dequeueLocked(ref, &e.queue)
 	s.wheel.remove(&s.waiters, ref)
 	w.state = granted
-	e.owner, e.prev, e.next = w.owner, 0, 0
+	e.owner, e.prev, e.next, e.since = w.owner, 0, 0, now
 	e.setToken(s.nextTokenLocked())
 	s.recordLocked(Exclusive, Acquired.event())
 	*served = append(*served, w.owner)
@@ -111,7 +115,7 @@ const serveBatch = 256
 // as their limits allow. Each has had a permit since it began to wait. Past a
 // batch, the lock is noted for serveBehind to go on with; but it is never left
 // with a queue and nobody who holds it.
-func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
+func (s *Shard) serveSharedLocked(lock uint32, now Moment, served *[]uint32) {
 	l := s.shared.at(lock)
 	for l.queue != 0 {
 		ref := l.queue
@@ -126,7 +130,7 @@ func (s *Shard) serveSharedLocked(lock uint32, served *[]uint32) {
 		s.dequeueLocked(ref, &l.queue)
 		s.wheel.remove(&s.waiters, ref)
 		w.state = granted
-		s.addHoldLocked(lock, w.owner)
+		s.addHoldLocked(lock, w.owner, now)
 		w.limit = l.count
 		s.recordLocked(Shared, Acquired.event())
 		*served = append(*served, w.owner)
@@ -188,12 +192,12 @@ func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
 		ref := o.waiter
 		s.wheel.remove(&s.waiters, ref)
 		s.recordLocked(s.waiters.at(ref).kind, Canceled.event())
-		s.leaveLocked(ref, &o.served)
+		s.leaveLocked(ref, o.Now, &o.served)
 		s.waiters.release(ref)
 		o.waiter = 0
 	}
 	s.mu.Unlock()
-	t.tell(s, &o.served)
+	t.tell(s, o.Now, &o.served)
 	return grant, outcome
 }
 
@@ -216,7 +220,7 @@ func (t *Set) Expire(now uint64) (next uint64) {
 				}
 			}
 			s.mu.Unlock()
-			t.tell(s, &t.expired)
+			t.tell(s, MomentOf(now), &t.expired)
 		}
 	}
 	return next
@@ -235,28 +239,28 @@ func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
 		w.state = timedOut
 		s.recordLocked(w.kind, TimedOut.event())
 		*told = append(*told, w.owner)
-		s.leaveLocked(ref, told)
+		s.leaveLocked(ref, MomentOf(now), told)
 		steps--
 	}
 }
 
 // tell tells owners that a request at s has served. Where there were more to
 // be served than that request did, a goroutine serves the rest.
-func (t *Set) tell(s *Shard, owners *[]uint32) {
+func (t *Set) tell(s *Shard, now Moment, owners *[]uint32) {
 	n := len(*owners)
 	for _, id := range *owners {
 		t.notify(id)
 	}
 	if *owners = (*owners)[:0]; n >= serveBatch {
 		*owners = nil
-		go t.serveBehind(s)
+		go t.serveBehind(s, now)
 	}
 }
 
 // serveBehind goes on with the queues of a shard that were left, for one batch;
 // tell sees to the next. A lock that is another one meanwhile does not mind: it
 // has been served all that it may.
-func (t *Set) serveBehind(s *Shard) {
+func (t *Set) serveBehind(s *Shard, now Moment) {
 	var served []uint32
 	s.mu.Lock()
 	for len(s.behind) > 0 && len(served) < serveBatch {
@@ -266,9 +270,9 @@ func (t *Set) serveBehind(s *Shard) {
 			s.behind = nil
 		}
 		if s.shared.chunkOf(lock) {
-			s.serveSharedLocked(lock, &served)
+			s.serveSharedLocked(lock, now, &served)
 		}
 	}
 	s.mu.Unlock()
-	t.tell(s, &served)
+	t.tell(s, now, &served)
 }

@@ -86,6 +86,7 @@ func (m *queueModel) get(o *modelOwner, name string, limit int, due uint64, plai
 	}()
 	l := m.lock(k, name)
 	if slices.Contains(l.holders, o.id) {
+		m.stats.Again[k]++
 		return len(l.holders), Acquired
 	}
 	blocked := k == Exclusive && len(l.holders) > 0 ||
@@ -450,6 +451,7 @@ func TestModelOfWaiting(t *testing.T) {
 				if got, want := set.Stats(), m.counted(); got != want {
 					t.Fatalf("stats are\n%+v, want\n%+v", got, want)
 				}
+				checkSum(t, set.Stats())
 				for _, p := range owners {
 					if p.o.Held() != p.m.held || p.o.Waits() != (p.m.wait != nil) {
 						t.Fatalf("owner %d holds %d, want %d; waits %v", p.o.ID, p.o.Held(), p.m.held, p.o.Waits())

@@ -1,18 +1,27 @@
 package shard
 
-// A Walk lists locks in pieces, so that no shard's mutex is held for long and
-// no more than a piece is in memory. It is not a snapshot: it finds every lock
-// that is held from its beginning to its end, exactly once, and of the locks
-// that come and go meanwhile some. Each piece is as the shard was at one
-// moment.
+import "bytes"
+
+// A Walk lists locks, who waits for them and rates, in pieces, so that no
+// shard's mutex is held for long and no more than a piece is in memory. It is
+// not a snapshot: it finds everything that is there from its beginning to its
+// end, exactly once, and of what comes and goes meanwhile some. Each piece is
+// as the shard was at one moment.
 //
 // A Walk is used by one goroutine at a time, and closed at its end.
 type Walk struct {
-	set   *Set
-	kind  Kind
-	shard int
-	ref   uint32 // the next lock to look at
-	one   bool   // ends after this lock
+	// Now is what ages are counted to, in nanoseconds on the clock of Take. Who
+	// wants to know them sets it before each piece.
+	Now uint64
+
+	set    *Set
+	parts  []part // what it lists of each shard, one after another
+	name   []byte // of the one lock that it is about, or what names begin with
+	hash   uint32 // of that one
+	shard  int
+	behind int    // the shard that it does not come to any more
+	part   int    // of parts
+	ref    uint32 // the next item to look at; within a shared lock, that one
 
 	// Within a shared lock, whose holders may be more than a piece: the next
 	// hold, which the shard moves on when it goes, and the last one, which it
@@ -23,7 +32,13 @@ type Walk struct {
 	last   uint32
 	// List of the walks that are inside the same lock.
 	next, prev *Walk
+
+	line place
 }
+
+// A part of a walk fills p with a piece of something that a shard has, and
+// tells whether that was the last one.
+type part func(s *Shard, w *Walk, p *Piece) (done bool)
 
 // Piece is what one step of a walk found. Its zero value is ready to use, and
 // it may be used again and again.
@@ -32,11 +47,26 @@ type Piece struct {
 	names []byte
 }
 
-// Item is one hold of one lock.
+// Item is one hold of one lock, one wait for it, or a rate.
 type Item struct {
-	Owner    uint32
-	from, to int
+	Owner    uint32 // 0: of a rate, which has none
+	Kind     Kind   // of the lock
+	State    State
+	Age      uint64 // milliseconds; of a rate, until all units are open
+	Number   uint64 // a fencing token; a shared lock's count, or the limit of who waits for it; of a rate, units that are open
+	from, to uint32
 }
+
+// A State says what an Item is.
+type State uint8
+
+// The states that there are.
+const (
+	Held    State = iota
+	Waits         // in the lock's queue
+	Limited       // a rate of which no unit is open
+	Open          // a rate of which some are
+)
 
 // SameLock tells whether an item is another hold of the lock of the item
 // before it, in the same piece.
@@ -53,44 +83,76 @@ const (
 
 func (p *Piece) full() bool { return len(p.Items) >= pieceItems || len(p.names) >= pieceBytes }
 
-// Walk begins a walk over all locks of a kind.
-func (t *Set) Walk(kind Kind) *Walk { return &Walk{set: t, kind: kind, ref: 1} }
+// add adds an item with a name.
+func (s *Shard) addItemLocked(p *Piece, n *name, i Item) {
+	i.from = uint32(len(p.names))
+	p.names = s.names.append(p.names, n)
+	i.to = uint32(len(p.names))
+	p.Items = append(p.Items, i)
+}
+
+// Walk begins a walk over all holds of a kind.
+func (t *Set) Walk(kind Kind) *Walk {
+	return &Walk{set: t, ref: 1, behind: len(t.shards), parts: walkParts[kind]}
+}
 
 // WalkHolders begins a walk over the holders of one shared lock, in the order
 // in which they got it.
-func (t *Set) WalkHolders(name []byte) *Walk {
-	s, hash := t.lock(name)
-	defer s.mu.Unlock()
-	w := &Walk{set: t, kind: Shared, shard: s.pos, one: true}
-	if w.ref = s.findSharedLocked(hash, name); w.ref != 0 {
-		s.enterLocked(w)
-	} else {
-		w.shard = len(t.shards)
-	}
-	return w
+func (t *Set) WalkHolders(name []byte) *Walk { return t.walkOne(name, holderParts) }
+
+// Look begins a walk over all that has a name: who holds the exclusive lock, who
+// waits for it, in the order of their turns, the same for the shared one, and
+// the rate. What fits into a piece is as it was at one moment.
+func (t *Set) Look(name []byte) *Walk { return t.walkOne(name, lookParts) }
+
+// LookAll begins a walk over all that has a name which begins with prefix, in no
+// order.
+func (t *Set) LookAll(prefix []byte) *Walk {
+	return &Walk{set: t, ref: 1, behind: len(t.shards), parts: lookAllParts, name: bytes.Clone(prefix)}
 }
+
+func (t *Set) walkOne(name []byte, parts []part) *Walk {
+	s, hash := t.lock(name)
+	s.mu.Unlock()
+	return &Walk{set: t, shard: s.pos, behind: s.pos + 1, parts: parts, name: bytes.Clone(name), hash: hash}
+}
+
+var (
+	walkParts    = [Kinds][]part{{(*Shard).walkExclusiveLocked}, {(*Shard).walkSharedLocked}}
+	holderParts  = []part{(*Shard).walkHoldersLocked}
+	lookAllParts = []part{
+		(*Shard).walkExclusiveLocked, (*Shard).walkSharedLocked, (*Shard).walkWaitersLocked, (*Shard).walkRatesLocked,
+	}
+	lookParts = []part{
+		(*Shard).walkHolderLocked, (*Shard).walkQueueLocked,
+		(*Shard).walkHoldersLocked, (*Shard).walkSharedQueueLocked,
+		(*Shard).walkRateLocked,
+	}
+)
 
 // Next fills p with the next piece and tells whether there may be more. A
 // piece can be empty and the walk not at its end.
 func (w *Walk) Next(p *Piece) bool {
 	p.Items, p.names = p.Items[:0], p.names[:0]
-	if w.shard >= len(w.set.shards) {
+	if w.shard >= w.behind {
 		return false
 	}
 	s := &w.set.shards[w.shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w.kind == Exclusive {
-		s.walkLocked(w, p)
-	} else {
-		s.walkSharedLocked(w, p)
+	for !p.full() && w.parts[w.part](s, w, p) {
+		w.ref = 1
+		if w.part++; w.part == len(w.parts) {
+			w.shard, w.part = w.shard+1, 0
+			break
+		}
 	}
-	return w.shard < len(w.set.shards)
+	return w.shard < w.behind
 }
 
 // Close ends a walk, wherever it is.
 func (w *Walk) Close() {
-	if w.shard >= len(w.set.shards) {
+	if w.shard >= w.behind {
 		return
 	}
 	s := &w.set.shards[w.shard]
@@ -99,72 +161,222 @@ func (w *Walk) Close() {
 		s.exitLocked(w)
 	}
 	s.mu.Unlock()
-	w.shard = len(w.set.shards)
+	w.shard = w.behind
 }
 
-// looks bounds how many unused items a piece passes over.
+// looks bounds how many items that are not listed a piece passes over.
 const looks = 16 * pieceItems
 
-func (s *Shard) walkLocked(w *Walk, p *Piece) {
-	end := s.exclusive.end()
+// walkSlab calls f for each item of a slab from w.ref on until it has the walk
+// stop there, the piece is full or there were too many, and tells whether the
+// slab is at its end.
+func walkSlab[T any](w *Walk, p *Piece, items *slab[T], f func(ref uint32, item *T) (stop bool)) (done bool) {
+	end := items.end()
 	for n := 0; w.ref < end; w.ref++ {
 		if n++; n > looks || p.full() {
-			return
+			return false
 		}
-		if !s.exclusive.chunkOf(w.ref) {
+		if !items.chunkOf(w.ref) {
 			w.ref += chunkItems - 1 - (w.ref-1)%chunkItems
 			continue
 		}
-		if e := s.exclusive.at(w.ref); e.owner != 0 {
-			from := len(p.names)
-			p.names = s.names.append(p.names, &e.name)
-			p.Items = append(p.Items, Item{e.owner, from, len(p.names)})
+		if f(w.ref, items.at(w.ref)) {
+			return false
 		}
 	}
-	w.shard, w.ref = w.shard+1, 1
+	return true
 }
 
-func (s *Shard) walkSharedLocked(w *Walk, p *Piece) {
-	end := s.shared.end()
-	for n := 0; w.inside || w.ref < end; w.ref++ {
-		if n++; n > looks || p.full() {
-			return
+func (s *Shard) walkExclusiveLocked(w *Walk, p *Piece) (done bool) {
+	return walkSlab(w, p, &s.exclusive, func(_ uint32, e *exclusive) bool {
+		if e.owner != 0 && s.names.hasPrefix(&e.name, w.name) {
+			s.addItemLocked(p, &e.name, e.item(w))
 		}
-		if !w.inside {
-			if !s.shared.chunkOf(w.ref) {
-				w.ref += chunkItems - 1 - (w.ref-1)%chunkItems
-				continue
-			}
-			if s.shared.at(w.ref).count == 0 {
-				continue
-			}
-			s.enterLocked(w)
-		}
-		if w.hold != 0 {
-			s.copyHoldersLocked(w, p)
-			if w.hold != 0 {
-				return // the piece is full
-			}
-		}
-		s.exitLocked(w)
-		if w.one {
-			w.shard = len(w.set.shards)
-			return
-		}
-	}
-	w.shard, w.ref = w.shard+1, 1
+		return false
+	})
 }
 
-// copyHoldersLocked copies holders of the lock that w is inside of.
-func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) {
-	from := len(p.names)
-	p.names = s.names.append(p.names, &s.shared.at(w.ref).name)
-	to := len(p.names)
-	for w.hold != 0 && len(p.Items) < pieceItems {
-		h := s.holds.at(w.hold)
-		p.Items = append(p.Items, Item{h.owner, from, to})
-		w.pass(w.hold, h.next)
+func (e *exclusive) item(w *Walk) Item {
+	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.age(w.Now), Number: e.token()}
+}
+
+// walkHolderLocked lists who holds one exclusive lock.
+func (s *Shard) walkHolderLocked(w *Walk, p *Piece) (done bool) {
+	if ref := s.findLocked(w.hash, w.name); ref != 0 {
+		e := s.exclusive.at(ref)
+		s.addItemLocked(p, &e.name, e.item(w))
 	}
+	return true
+}
+
+func (s *Shard) walkSharedLocked(w *Walk, p *Piece) (done bool) {
+	if w.inside { // the lock may be gone since, but not if the walk stands at a hold
+		if !s.copyHoldersLocked(w, p) {
+			return false
+		}
+		w.ref++
+	}
+	return walkSlab(w, p, &s.shared, func(_ uint32, l *shared) (stop bool) {
+		if l.count == 0 || !s.names.hasPrefix(&l.name, w.name) {
+			return false
+		}
+		s.enterLocked(w)
+		return !s.copyHoldersLocked(w, p)
+	})
+}
+
+// walkHoldersLocked lists who holds one shared lock.
+func (s *Shard) walkHoldersLocked(w *Walk, p *Piece) (done bool) {
+	if !w.inside {
+		if w.ref = s.findSharedLocked(w.hash, w.name); w.ref == 0 {
+			return true
+		}
+		s.enterLocked(w)
+	}
+	return s.copyHoldersLocked(w, p)
+}
+
+// copyHoldersLocked copies holders of the lock that w is inside of, and tells
+// whether those were the last ones: then it is outside.
+func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
+	if w.hold != 0 {
+		l := s.shared.at(w.ref)
+		from := uint32(len(p.names))
+		p.names = s.names.append(p.names, &l.name)
+		to := uint32(len(p.names))
+		for w.hold != 0 {
+			if len(p.Items) >= pieceItems {
+				return false
+			}
+			h := s.holds.at(w.hold)
+			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.age(w.Now), uint64(l.count), from, to})
+			w.pass(w.hold, h.next)
+		}
+	}
+	s.exitLocked(w)
+	return true
+}
+
+// walkWaitersLocked lists who waits for locks.
+func (s *Shard) walkWaitersLocked(w *Walk, p *Piece) (done bool) {
+	return walkSlab(w, p, &s.waiters, func(_ uint32, wt *waiter) bool {
+		if wt.came != 0 && wt.state == queued {
+			if n := s.wantedLocked(wt); s.names.hasPrefix(n, w.name) {
+				s.addItemLocked(p, n, wt.item(w))
+			}
+		}
+		return false
+	})
+}
+
+// wantedLocked returns the name of the lock that somebody waits for.
+func (s *Shard) wantedLocked(wt *waiter) *name {
+	if wt.kind == Shared {
+		return &s.shared.at(wt.lock).name
+	}
+	return &s.exclusive.at(wt.lock).name
+}
+
+func (wt *waiter) item(w *Walk) Item {
+	return Item{Owner: wt.owner, Kind: wt.kind, State: Waits, Age: wt.since.age(w.Now), Number: uint64(wt.limit)}
+}
+
+// A place is where a walk stands in a queue. Nobody keeps it right when the
+// queue changes: who came earlier than after has been listed, so if the one who
+// was to be next has left meanwhile, the walk goes there from the head again.
+type place struct {
+	at    uint32 // the waiter who is next
+	came  uint64 // its number
+	after uint64 // the number from which on waiters have not been listed
+	until uint64 // the number of the last one who came before the walk; 0: it is in no queue
+}
+
+// walkQueueLocked lists who waits for one exclusive lock.
+func (s *Shard) walkQueueLocked(w *Walk, p *Piece) (done bool) {
+	if ref := s.findLocked(w.hash, w.name); ref != 0 {
+		return s.walkLineLocked(w, p, s.exclusive.at(ref).queue)
+	}
+	return s.leaveLineLocked(w)
+}
+
+// walkSharedQueueLocked lists who waits for one shared lock.
+func (s *Shard) walkSharedQueueLocked(w *Walk, p *Piece) (done bool) {
+	if ref := s.findSharedLocked(w.hash, w.name); ref != 0 {
+		return s.walkLineLocked(w, p, s.shared.at(ref).queue)
+	}
+	return s.leaveLineLocked(w)
+}
+
+func (s *Shard) leaveLineLocked(w *Walk) (done bool) {
+	w.line = place{}
+	return true
+}
+
+// walkLineLocked lists who waits in the queue that begins at head.
+func (s *Shard) walkLineLocked(w *Walk, p *Piece, head uint32) (done bool) {
+	if head == 0 {
+		return s.leaveLineLocked(w)
+	}
+	l := &w.line
+	if l.until == 0 {
+		l.until = s.arrivals
+	}
+	ref := head
+	if l.at != 0 && s.waiters.chunkOf(l.at) {
+		if wt := s.waiters.at(l.at); wt.came == l.came && wt.state == queued {
+			ref = l.at
+		}
+	}
+	for n := 0; ; n++ {
+		wt := s.waiters.at(ref)
+		if wt.came > l.until {
+			return s.leaveLineLocked(w)
+		}
+		if n >= looks || p.full() {
+			l.at, l.came = ref, wt.came
+			return false
+		}
+		if wt.came >= l.after {
+			s.addItemLocked(p, s.wantedLocked(wt), wt.item(w))
+			l.after = wt.came + 1
+		}
+		if ref = wt.next; ref == head {
+			return s.leaveLineLocked(w)
+		}
+	}
+}
+
+// walkRatesLocked lists rates that are not full. A full one is no different from
+// one that does not exist.
+func (s *Shard) walkRatesLocked(w *Walk, p *Piece) (done bool) {
+	return walkSlab(w, p, &s.limiters, func(ref uint32, l *limiter) bool {
+		if l.limit != 0 && s.names.hasPrefix(&l.name, w.name) {
+			s.addRateLocked(w, p, ref)
+		}
+		return false
+	})
+}
+
+// walkRateLocked lists one rate.
+func (s *Shard) walkRateLocked(w *Walk, p *Piece) (done bool) {
+	if ref := s.findLimiterLocked(w.hash, w.name); ref != 0 {
+		s.addRateLocked(w, p, ref)
+	}
+	return true
+}
+
+func (s *Shard) addRateLocked(w *Walk, p *Piece, ref uint32) {
+	l := s.limiters.at(ref)
+	r := l.rate()
+	owed := s.debtLocked(ref, r, max(w.Now, s.latest))
+	if owed == (debt{}) {
+		return
+	}
+	i := Item{State: Open, Age: owed.ns/msNanos + 1, Number: uint64(r.open(owed))}
+	if i.Number == 0 {
+		i.State = Limited
+	}
+	s.addItemLocked(p, &l.name, i)
 }
 
 func (s *Shard) enterLocked(w *Walk) {

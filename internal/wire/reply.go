@@ -39,6 +39,10 @@ const (
 	InvalidArgument = "Invalid Argument: "
 	InvalidCommand  = "Invalid Command: "
 	SessionBusy     = "Session Busy: "
+	NotAllowed      = "Not Allowed: "
+
+	Kicked       = "Kicked: "
+	NoSuchClient = "No Such Client: "
 )
 
 // MaxToken is the largest fencing token: larger ones would lose their last
@@ -49,13 +53,14 @@ const MaxToken = 1<<53 - 1
 const (
 	OK                 = "1 ok\n"
 	Disabled           = "0 disabled\n"
+	NotAuthenticated   = "0 Not Authenticated\n" // a server that asks who one is
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"
 	TooManySessions    = "0 Too Many Sessions\n"
 	InvalidRequest     = "? 0 Invalid Request\n"
 	Pong               = "1 pong\n"
 	Bye                = "1 bye\n"
-	End                = "1 End\n" // protocol 2's, after the lines of a reply of many
+	End                = "1 End\n" // protocol 2's, after the lines of a reply of many; of Look and LookAll in protocol 1, too
 	Item               = "- "      // before each of them
 )
 
@@ -82,11 +87,19 @@ func AppendRateLimited(dst []byte, retry uint64, name []byte) []byte {
 	return append(dst, '\n')
 }
 
-// AppendPair appends the line `KEY: VALUE`, the form in which holders,
-// registrations and counters are listed.
-func AppendPair(dst []byte, key []byte, value string) []byte {
-	dst = append(dst, key...)
-	dst = append(dst, ": "...)
-	dst = append(dst, value...)
-	return append(dst, '\n')
+// The words of a line of Look, whose fields have a TAB between.
+const (
+	Exclusive = "exclusive" // kinds
+	Shared    = "shared"
+	Rate      = "rate"
+	Held      = "held" // states
+	Waits     = "waits"
+	Limited   = "limited"
+	Open      = "open"
+)
+
+// AppendKey appends the beginning of the line `KEY: VALUE`, the form in which
+// holders, registrations and counters are listed.
+func AppendKey[K ~[]byte | ~string](dst []byte, key K) []byte {
+	return append(append(dst, key...), ": "...)
 }

@@ -24,6 +24,9 @@ const (
 	Me         = "me"
 	IAm        = "iam"
 	Who        = "who"
+	Look       = "look"
+	LookAll    = "look*"
+	Kick       = "kick"
 	Query      = "q"
 
 	Ping   = "ping"

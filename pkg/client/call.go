@@ -1,9 +1,6 @@
 package client
 
-import (
-	"strings"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // A call is a request on its way. It is the caller's until it is sent, then for
 // the goroutine that reads until it is answered, and the caller's again; a
@@ -11,16 +8,16 @@ import (
 type call struct {
 	verb *verb
 	name string // folded
-	mark string // the end mark's lock, if verb.many
+	mark string // the end mark's lock; empty: the reply is one line
 
 	// done gets one value when the reply is here and what follows may be read.
 	// It has room for it, so that nobody waits for the caller.
 	done  chan struct{}
 	state atomic.Uint32
 
-	n     int64           // the reply's number
-	text  string          // of a verb without text, what follows the number
-	lines strings.Builder // all lines with their ends, if verb.many: in one piece, as short ones would each cost more than they hold
+	n     int64  // the reply's number
+	text  string // of a verb without text, what follows the number
+	lines *lines // what is in front of the end mark
 	err   error
 }
 
@@ -32,9 +29,8 @@ const (
 	abandoned
 )
 
-func (c *call) answer() bool    { return c.state.CompareAndSwap(pending, answered) }
-func (c *call) abandon() bool   { return c.state.CompareAndSwap(pending, abandoned) }
-func (c *call) abandoned() bool { return c.state.Load() == abandoned }
+func (c *call) answer() bool  { return c.state.CompareAndSwap(pending, answered) }
+func (c *call) abandon() bool { return c.state.CompareAndSwap(pending, abandoned) }
 
 // newCall makes a call, or takes a used one. Each client has its own: a test
 // that runs in a testing/synctest bubble must not leave its channels to others.

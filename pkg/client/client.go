@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,10 @@ type Client struct {
 	// server has replied for the first time, or why it never did. It is called
 	// before Close returns, with no mutex held.
 	tried    func(*Client, error)
-	answered atomic.Bool // the server has replied
+	answered atomic.Bool // the server has replied, and to more than a name
+
+	// note is what oldPool had it register last, behind its name.
+	note string
 
 	connected chan struct{}
 	lost      chan struct{}
@@ -190,6 +194,51 @@ func (c *Client) do(ctx context.Context, call *call) error {
 	return nil
 }
 
+// doMany is do for a reply of many lines. It passes them on as they come, if
+// there is somebody to pass them to; else they are in the call.
+func (c *Client) doMany(ctx context.Context, call *call) error {
+	if err := c.takeTurn(ctx); err != nil {
+		c.recycle(call) // nobody has seen it
+		return err
+	}
+	lines := call.lines
+	whole := false
+	defer func() {
+		if !whole && call.abandon() {
+			lines.drop()
+		}
+	}()
+	c.send(call)
+	for !whole {
+		select {
+		case <-lines.some:
+		case <-call.done:
+			whole = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.lost:
+			select {
+			case <-call.done:
+				whole = true
+			default:
+				return c.Err()
+			}
+		}
+		if lines.pass == nil {
+			continue
+		}
+		err := lines.passOn(lines.pass)
+		if errors.Is(err, ErrReplyTooLong) {
+			<-c.lost // which says so
+			return c.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // takeTurn waits in the queue. If it returns nil the caller has the turn and
 // sends a request, whose reply ends it.
 func (c *Client) takeTurn(ctx context.Context) error {
@@ -257,7 +306,11 @@ func (c *Client) run(ctx context.Context) {
 	}
 	c.transport = t
 	close(c.connected)
-	<-c.turn
+	if opts := c.opts; opts.Name != "" {
+		c.send(c.newUnwatched(iam, registration(opts.Name, "", opts.MaxLine))) // in the first turn
+	} else {
+		<-c.turn
+	}
 	c.startBeating()
 
 	err = c.readReplies(t)
@@ -295,7 +348,6 @@ func (c *Client) beat() {
 }
 
 func (c *Client) readReplies(t transport) error {
-	size := 0 // of the lines that came before the end mark
 	for first := true; ; first = false {
 		line, err := t.readLine()
 		if err != nil {
@@ -308,21 +360,16 @@ func (c *Client) readReplies(t transport) error {
 		if call == nil {
 			return fmt.Errorf("%w: nothing was asked, but got %q", ErrProtocol, line[:min(len(line), 200)])
 		}
-		if call.verb.many && !isEnd(line, call.mark) {
-			if len(line)+1 > c.opts.MaxReply-size {
-				return fmt.Errorf("%w: more than %d bytes", ErrReplyTooLong, c.opts.MaxReply)
-			}
-			size += len(line) + 1
-			if !call.abandoned() {
-				call.lines.Write(line)
-				call.lines.WriteByte('\n')
+		if call.mark != "" && !isEnd(line, call.mark) {
+			if !call.lines.add(line) {
+				return tooLong(c.opts.MaxReply)
 			}
 			c.watch.expect()
 			continue
 		}
 		var undo *verb
 		name := call.name
-		if !call.verb.many {
+		if call.mark == "" {
 			r, err := parseReply(line, call.verb, name, call.verb.most)
 			if err != nil {
 				return err
@@ -336,9 +383,8 @@ func (c *Client) readReplies(t transport) error {
 			}
 			undo = c.account(call, r)
 		}
-		size = 0
 		c.watch.met()
-		if !c.answered.Load() {
+		if call.verb != iam && !c.answered.Load() {
 			c.answered.Store(true)
 			if c.tried != nil {
 				c.tried(c, nil)

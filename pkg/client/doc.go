@@ -82,6 +82,19 @@
 // do not have it. Names in results are spelled that way. The empty name is a
 // lock like any other.
 //
+// # Who holds a lock
+//
+// [Client.Look] and [Locker.Look] return everybody who holds a lock or waits for
+// it, and since when, LookPrefix everybody there is; servers that are too old for
+// it ([ErrNoLook]) have Client.Dump and its kind. Kick ends one that holds a lock
+// and should not.
+//
+// Clients are shown by the name that they have registered, or else by their
+// address. A Locker registers [ProcessName], HOST:PROGRAM:PID, unless its options
+// say otherwise; a Client what Options.Name says, or SetName. What exactly a
+// goroutine is at, [WithNote] adds for the lock that it takes: so a list may say
+// "web-3:shop:4711 order 17".
+//
 // # Servers
 //
 // A Client speaks protocol 1 over TCP, unix sockets, WebSocket and anything
@@ -110,11 +123,18 @@
 // that was held over it, and the server has freed them; [Lock.Err] tells why.
 // They are never taken again silently: Release returns ErrLost, and whoever
 // needs the lock acquires it again. The Locker reconnects by itself, and tells
-// LockerOptions.Logger. Acquire goes on waiting over the next connection, at the
+// LockerOptions.Logger; if there is none, slog's default logger is told, but only
+// that the server cannot be reached and calls wait. Acquire goes on waiting over the next connection, at the
 // end of the queue; LockerOptions.MaxOutage bounds for how long there may be
 // none.
 //
-// With a server that speaks protocol 1 only, TryAcquire works, and so does
-// TryAcquireShared without a limit, each lock taking a connection of its own,
-// of which the Locker asks for a sign of life as of any other. The rest returns errors that are [ErrUnsupported] and name what is missing.
+// With a server that speaks protocol 1 only, TryAcquire and TryDo work, and so do
+// shared locks without a limit, each lock taking a connection of its own, of which
+// the Locker asks for a sign of life as of any other; Inspect and InspectShared do,
+// too. The rest returns errors that are [ErrUnsupported] and name what is missing.
+//
+// # Bare connections
+//
+// A [Conn] carries requests and replies as they are, for programs that show
+// people the protocol, as `lockd shell` does.
 package client

@@ -19,9 +19,15 @@ var (
 	ErrNotHeld = errors.New("lockd: lock is not held by this client")
 
 	// ErrDisabled: the server runs without the feature that the method needs,
-	// which is its dump for Dump, DumpAll, DumpShared and DumpAllShared, its
-	// registry for SetName, and both for Clients.
+	// which is its dump for Dump, DumpAll, DumpShared, DumpAllShared, Look and
+	// LookPrefix, its registry for SetName, and both for Clients.
 	ErrDisabled = errors.New("lockd: feature is disabled on the server")
+
+	// ErrNotAllowed: the server does not let this client do that.
+	ErrNotAllowed = errors.New("lockd: not allowed by the server")
+
+	// ErrNoSuchClient: Kick named a client that is not there.
+	ErrNoSuchClient = errors.New("lockd: no such client")
 
 	// ErrTooManyLocks: the server's bound on locks is reached and the lock was
 	// not acquired.
@@ -71,7 +77,7 @@ var (
 	ErrTooManyConnections = errors.New("lockd: server has too many connections")
 
 	// ErrReplyTooLong, as the cause of an ErrLost: a list was longer than
-	// Options.MaxReply.
+	// Options.MaxReply. Locker.Look returns it alone, for nothing is lost.
 	ErrReplyTooLong = errors.New("lockd: reply is too long")
 
 	// ErrProtocol, as the cause of an ErrLost: the server sent what no request
@@ -93,17 +99,37 @@ func (e *lostError) Error() string {
 
 func (e *lostError) Unwrap() []error { return []error{ErrLost, e.cause} }
 
+// besides returns err, and another one besides. What err says already is not
+// said twice.
+func besides(err, other error) error {
+	switch {
+	case other == nil:
+		return err
+	case err == nil:
+		return other
+	case strings.Contains(err.Error(), other.Error()):
+		return &besidesError{err, other}
+	}
+	return errors.Join(err, other)
+}
+
+type besidesError struct{ err, other error }
+
+func (e *besidesError) Error() string   { return e.err.Error() }
+func (e *besidesError) Unwrap() []error { return []error{e.err, e.other} }
+
 // unreachable is an ErrUnreachable, and says why in that error's own words.
 type unreachable struct{ error }
 
 func (e unreachable) Is(target error) bool { return target == ErrUnreachable }
 func (e unreachable) Unwrap() error        { return e.error }
 
-// What a server that speaks protocol 1 only cannot do for a Locker. Each of
-// them is ErrUnsupported too.
+// What a server is too old for. Each of them is ErrUnsupported too. Those about
+// locks, rates and tokens concern a Locker, with a server that speaks protocol 1
+// only.
 var (
 	// ErrUnsupported: the server is too old for what was asked.
-	ErrUnsupported = errors.New("lockd: server speaks protocol 1 only")
+	ErrUnsupported = errors.New("lockd: server is too old")
 
 	// ErrNoWaiting: the server does not let anyone wait for a lock, so
 	// Acquire, AcquireShared and Do cannot work. TryAcquire does.
@@ -119,6 +145,14 @@ var (
 	// ErrNoTokens: the server has no fencing tokens. Only Locker.Missing
 	// returns it; a lock's Token is 0.
 	ErrNoTokens = fmt.Errorf("%w: no fencing tokens", ErrUnsupported)
+
+	// ErrNoLook: the server does not tell who waits, nor since when somebody
+	// holds. The lists of Client.DumpAll and DumpAllShared, of holders alone, all
+	// servers have.
+	ErrNoLook = fmt.Errorf("%w: it does not tell who waits (no look)", ErrUnsupported)
+
+	// ErrNoKick: the server ends no clients.
+	ErrNoKick = fmt.Errorf("%w: it ends no clients (no kick)", ErrUnsupported)
 )
 
 // A ReplyError is a refusal that this package has no name for, such as a newer

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -20,7 +21,10 @@ import (
 	"github.com/nylen/lockd/pkg/client"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // which Lockers tell that are without a server
+	goleak.VerifyTestMain(m)
+}
 
 // A flavor is how one of the existing servers departs from the others.
 type flavor struct {

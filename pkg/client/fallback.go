@@ -21,6 +21,7 @@ type oldPool struct {
 	most   int
 	period time.Duration // in which a client asks whether the server is there
 	outage time.Duration // after which there is no waiting for a connection
+	news   *news
 
 	mu     sync.Mutex // guards what follows
 	idle   []*Client  // holding nothing
@@ -37,12 +38,13 @@ type oldPool struct {
 	changed chan struct{}        // closes when those that wait have to look again
 }
 
-func newOldPool(o *LockerOptions) *oldPool {
+func newOldPool(o *LockerOptions, to target) *oldPool {
 	return &oldPool{
 		opts:    o.Options,
 		most:    o.OldConnections,
 		period:  max(o.ReadTimeout/2, 0),
 		outage:  o.outage(),
+		news:    newNews(o, to),
 		open:    make(map[*Client]struct{}),
 		trying:  make(map[*Client]struct{}),
 		backoff: newBackoff(o),
@@ -167,8 +169,20 @@ func (p *oldPool) connectLocked() (*Client, error) {
 // failure tells nothing new.
 func (p *oldPool) tried(c *Client, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	defer p.wakeLocked()
+	failed := p.triedLocked(c, err)
+	pause, outage := time.Until(p.next), time.Since(p.down)
+	p.wakeLocked()
+	p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.news.over()
+	case failed:
+		p.news.failed(err, pause, outage)
+	}
+}
+
+// triedLocked tells whether it was a failure that has a pause behind it.
+func (p *oldPool) triedLocked(c *Client, err error) (failed bool) {
 	_, since := p.trying[c]
 	delete(p.trying, c)
 	switch {
@@ -194,7 +208,9 @@ func (p *oldPool) tried(c *Client, err error) {
 		p.failure, p.next = err, time.Now().Add(p.backoff.pause())
 		p.atOnce = 1
 		clear(p.trying)
+		return true
 	}
+	return false
 }
 
 // wakeLocked has those that wait look again.
@@ -258,19 +274,56 @@ func (p *oldPool) acquire(ctx context.Context, m *mux, v *verb, limit int, name 
 	case limit > 0:
 		return nil, ErrNoSharedLimits
 	}
-	c, err := p.take(ctx, m)
+	c, n, err := p.ask(ctx, m, v, name, noteOf(ctx))
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.ask(ctx, v, name)
+	return &Lock{name: name, number: n, shared: v == getShared, old: p, client: c}, nil
+}
+
+func (p *oldPool) inspect(ctx context.Context, m *mux, v *verb, name string) (int, error) {
+	c, n, err := p.ask(ctx, m, v, name, "")
+	if err == nil {
+		p.put(c, true)
+	}
+	return int(n), err
+}
+
+// ask takes a client, registers the note, and asks. It keeps it if there is an
+// error.
+func (p *oldPool) ask(ctx context.Context, m *mux, v *verb, name, note string) (*Client, int64, error) {
+	c, err := p.take(ctx, m)
+	if err != nil {
+		return nil, 0, err
+	}
+	err = c.register(ctx, note)
+	var n int64
+	if err == nil {
+		n, err = c.ask(ctx, v, name)
+	}
 	if err != nil {
 		p.put(c, true) // a Get that was given up is undone, see Client
 		if errors.Is(err, ErrLost) && c.answered.Load() {
 			p.drop() // the others are likely to have ended with that one
 		}
-		return nil, err
+		return nil, 0, err
 	}
-	return &Lock{name: name, number: n, shared: v == getShared, old: p, client: c}, nil
+	return c, n, nil
+}
+
+// register registers a note, unless it is registered already. A server that
+// registers nobody is no failure.
+func (c *Client) register(ctx context.Context, note string) error {
+	if note == c.note {
+		return nil
+	}
+	c.note = "\n" // no note: nobody knows, until the server says so
+	_, err := c.ask(ctx, iam, registration(c.opts.Name, note, c.opts.MaxLine))
+	if ctx.Err() != nil || errors.Is(err, ErrLost) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	c.note = note
+	return nil
 }
 
 // release releases a lock, by the end of its connection if all else fails.

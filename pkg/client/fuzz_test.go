@@ -65,7 +65,7 @@ func FuzzLists(f *testing.F) {
 				t.Errorf("%q: %q and %q", line, a, b)
 			}
 		}
-		refused(line)
+		refused([][]byte{[]byte(line)}, dump)
 	})
 }
 

@@ -20,9 +20,18 @@ import (
 // glockd would lose the inspection (see lineTransport.send), and with WebSocket
 // the pong. It gives itself away by the answer to another one, alone, before.
 //
+// A server that asks who one is refuses inspections until it knows, and answers
+// the rest to anybody.
+//
 // The hello goes out while the server may be writing replies to what came
 // before it; neither end waits for the other, see unblocked.
 func negotiate(ctx context.Context, t transport) (old bool, err error) {
+	return handshake(ctx, t, true)
+}
+
+// handshake is negotiate, or the same without the hello: then it tells how old
+// the server is, and goes on in protocol 1.
+func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {
 		if !stop() {
@@ -44,6 +53,7 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	switch {
 	case err != nil:
 		return false, err
+	case string(line) == notAuthenticated: // it knows all that comes now
 	case r.err != nil:
 		return false, r.err
 	case t.endedCRLF():
@@ -54,8 +64,10 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	if err := t.send(request{verb: ping.word, mark: mark}); err != nil {
 		return false, err
 	}
-	if err := t.send(request{verb: hello.word, name: "2"}); err != nil {
-		return false, err
+	if upgrade {
+		if err := t.send(request{verb: hello.word, name: "2"}); err != nil {
+			return false, err
+		}
 	}
 	line, err = t.readLine()
 	if err != nil {
@@ -72,8 +84,11 @@ func negotiate(ctx context.Context, t transport) (old bool, err error) {
 	if line, err = t.readLine(); err != nil {
 		return false, err
 	}
-	if !isEnd(line, mark) {
+	if !isEnd(line, mark) && string(line) != notAuthenticated {
 		return false, notReply(line, inspect)
+	}
+	if !upgrade {
+		return false, nil
 	}
 	if line, err = t.readLine(); err != nil {
 		return false, err

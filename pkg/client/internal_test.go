@@ -118,7 +118,7 @@ func FuzzParseReply(f *testing.F) {
 			}
 		}
 		isEnd(line, "mark")
-		refused(string(line))
+		refused([][]byte{line}, dump)
 	})
 }
 
@@ -193,7 +193,7 @@ func TestPumpClose(t *testing.T) {
 // TestMuxEndsRested: of the sessions that a mux ends, nothing stays but their
 // numbers, which are used again.
 func TestMuxEndsRested(t *testing.T) {
-	m := newMux(nil, false, 1000, 0)
+	m := newMux(nil, false, &LockerOptions{Sessions: 1000})
 	m.mu.Lock()
 	for range 1000 {
 		m.addLocked()
@@ -264,7 +264,7 @@ func TestSessionTable(t *testing.T) {
 // the old one.
 func TestMuxLostFirst(t *testing.T) {
 	near, far := net.Pipe()
-	m := newMux(newLineTransport(near, forMux), false, 10, 0)
+	m := newMux(newLineTransport(near, forMux), false, &LockerOptions{Sessions: 10})
 	go io.Copy(io.Discard, far)
 	s, err := m.start(getWait, arguments{}, "x")
 	if err != nil {

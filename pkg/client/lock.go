@@ -71,10 +71,15 @@ func (l *Lock) Lost() <-chan struct{} {
 // network. Once Release was called it is ErrNotHeld, even if the lock was lost
 // before: that is what Release returns.
 func (l *Lock) Err() error {
-	switch {
-	case l.released.Load():
+	if l.released.Load() {
 		return ErrNotHeld
-	case l.client == nil:
+	}
+	return l.lostErr()
+}
+
+// lostErr is Err before Release was called.
+func (l *Lock) lostErr() error {
+	if l.client == nil {
 		return l.mux.err()
 	}
 	err := l.client.Err()
@@ -130,7 +135,7 @@ func (l *Lock) release(ctx context.Context) error {
 		return err
 	}
 	if err := m.wait(ctx, s); err != nil {
-		return fmt.Errorf("lockd: release %q: %w", l.name, err)
+		return err
 	}
 	err := s.err
 	if err == nil || !errors.Is(err, ErrLost) {
@@ -168,10 +173,15 @@ func (l *Locker) TryAcquire(ctx context.Context, name string) (*Lock, error) {
 
 // AcquireShared acquires the shared lock name of which at most limit can be
 // held at a time, and waits like Acquire while there are as many. All that use
-// the name should use the same limit: each is held to its own. Its errors are
-// those of Acquire, and an ErrBadArgument for a limit that is not between 1 and
-// 4294967294.
+// the name should use the same limit: each is held to its own. A limit of 0 means
+// none: then there is nothing to wait for, whoever else holds it or waits for it.
+// Its errors are those of Acquire, and an ErrBadArgument for a limit that is not
+// between 0 and 4294967294; a server that speaks protocol 1 only has just those
+// locks without a limit.
 func (l *Locker) AcquireShared(ctx context.Context, name string, limit int) (*Lock, error) {
+	if limit == 0 {
+		return l.acquire(ctx, getShared, 0, name)
+	}
 	if err := checkLimit(limit); err != nil {
 		return nil, err
 	}
@@ -180,7 +190,7 @@ func (l *Locker) AcquireShared(ctx context.Context, name string, limit int) (*Lo
 
 // TryAcquireShared acquires the shared lock name, or returns ErrNotAcquired at
 // once if limit hold it already or someone waits for it. A limit of 0 means
-// none. With a server that speaks protocol 1 only, any other limit gets
+// none, as in AcquireShared. With a server that speaks protocol 1 only, any other limit gets
 // ErrNoSharedLimits. Its other errors are those of TryAcquire, and
 // ErrBadArgument.
 func (l *Locker) TryAcquireShared(ctx context.Context, name string, limit int) (*Lock, error) {
@@ -208,7 +218,7 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 	isShared := v.space == shared
 	for {
 		var until time.Time // when the server's wait should be over
-		var a arguments
+		a := arguments{note: noteOf(ctx)}
 		if limit > 0 {
 			a.n[0], a.count = uint64(limit), 1
 		}
@@ -219,7 +229,7 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 					if _, err := l.connection(ctx); errors.Is(err, ErrLost) {
 						return nil, err
 					}
-					return nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, context.DeadlineExceeded)
+					return nil, fmt.Errorf("lockd: %s %q: %w", v, name, context.DeadlineExceeded)
 				}
 			}
 			until = begun.Add(wait)
@@ -232,11 +242,8 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 		}
 		if s == nil {
 			lock, err := l.old.acquire(ctx, m, v, limit, name)
-			switch {
-			case l.opts.FailFast || !errors.Is(err, ErrLost) || l.old.hopeless():
+			if err, again := l.afterOld(ctx, err); !again {
 				return lock, err
-			case ctx.Err() != nil:
-				return nil, fmt.Errorf("%w; waiting for the next one: %w", err, ctx.Err())
 			}
 			continue
 		}
@@ -284,16 +291,29 @@ func (m *mux) pause(ctx context.Context, early time.Duration) {
 // another second to confirm the release, and then returns ctx's error besides;
 // the lock is released nevertheless, see Lock.Release. Fn may release the lock
 // itself, and need not.
-func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Context, lock *Lock) error) (err error) {
+func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Context, lock *Lock) error) error {
 	lock, err := l.Acquire(ctx, name)
 	if err != nil {
 		return err
 	}
+	return lock.do(ctx, fn)
+}
+
+// TryDo is Do for a lock that is free at once; else it returns ErrNotAcquired,
+// as TryAcquire does, and does not call fn. It works with all servers.
+func (l *Locker) TryDo(ctx context.Context, name string, fn func(ctx context.Context, lock *Lock) error) error {
+	lock, err := l.TryAcquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	return lock.do(ctx, fn)
+}
+
+// do calls fn while the lock is held, and releases it.
+func (lock *Lock) do(ctx context.Context, fn func(ctx context.Context, lock *Lock) error) (err error) {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	lost := lock.mux.ctx
-	unhook := context.AfterFunc(lost, func() { end(context.Cause(lost)) })
-	defer unhook()
+	defer lock.whenLost(end)()
 	defer func() {
 		if lock.released.Swap(true) {
 			return
@@ -304,11 +324,28 @@ func (l *Locker) Do(ctx context.Context, name string, fn func(ctx context.Contex
 		if errors.Is(releaseErr, context.Canceled) { // as ctx was, or its deadline passed
 			releaseErr = fmt.Errorf("lockd: release %q: %w", lock.name, ctx.Err())
 		}
-		if releaseErr != nil {
-			err = errors.Join(err, releaseErr)
-		}
+		err = besides(err, releaseErr)
 	}()
 	return fn(inner, lock)
+}
+
+// whenLost calls f with the reason when the lock is lost, until it is told to
+// stop.
+func (l *Lock) whenLost(f func(error)) (stop func()) {
+	if l.client == nil {
+		mux := l.mux
+		unhook := context.AfterFunc(mux.ctx, func() { f(mux.err()) })
+		return func() { unhook() }
+	}
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-l.client.Lost():
+			f(l.lostErr())
+		case <-done:
+		}
+	}()
+	return func() { close(done) }
 }
 
 // after returns a context that ends so long after another one.

@@ -37,6 +37,11 @@ type LockerOptions struct {
 	// MaxLine bounds a whole request: a name may be about 45 bytes shorter.
 	Options
 
+	// Anonymous makes the Locker register no name, in place of ProcessName(), so
+	// that the server shows addresses. Notes are shown all the same, see
+	// WithNote. It excludes Name.
+	Anonymous bool
+
 	// Connections is how many connections share the work. Zero means 1, which
 	// is enough for most.
 	Connections int
@@ -78,11 +83,21 @@ type LockerOptions struct {
 	MaxOutage time.Duration
 
 	// Logger is told when a connection is made, cannot be made, or is lost, a
-	// line each. Nil means that nobody is.
+	// line each. If it is nil, slog.Default() is told about outages in which calls
+	// would wait in silence: that the server has not been reached for a second,
+	// once a minute as long as that goes on, and when it is over. With FailFast
+	// or MaxOutage nobody is, since the calls' errors say it.
+	// slog.New(slog.DiscardHandler) keeps quiet whatever happens.
 	Logger *slog.Logger
 }
 
 func (o *LockerOptions) complete() error {
+	switch {
+	case o.Anonymous && o.Name != "":
+		return errors.New("lockd: LockerOptions.Anonymous and Name are both set")
+	case !o.Anonymous && o.Name == "":
+		o.Name = ProcessName()
+	}
 	if o.ReadTimeout == 0 {
 		o.ReadTimeout = defaultLockerTimeout
 	}
@@ -122,9 +137,6 @@ func (o *LockerOptions) complete() error {
 	if o.FailFast {
 		o.MaxOutage = 0
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	return nil
 }
 
@@ -161,6 +173,7 @@ func (o *LockerOptions) outage() time.Duration {
 type Locker struct {
 	opts   LockerOptions
 	target target
+	news   *news
 	old    *oldPool
 
 	muxes []atomic.Pointer[mux] // nil where there is no connection now
@@ -190,10 +203,11 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 	l := &Locker{
 		opts:    opts,
 		target:  to,
+		news:    newNews(&opts, to),
 		muxes:   make([]atomic.Pointer[mux], opts.Connections),
 		changed: make(chan struct{}),
 		down:    time.Now(),
-		old:     newOldPool(&opts),
+		old:     newOldPool(&opts, to),
 	}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range l.muxes {
@@ -221,30 +235,29 @@ func (l *Locker) Ready(ctx context.Context) error {
 }
 
 // Missing waits for a connection and tells which features its server is too
-// old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens. It is
-// empty if the server speaks protocol 2. The methods that need one of them
-// return that error.
+// old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook,
+// ErrNoKick. It is empty if the server speaks protocol 2, which may be too old for
+// the last two all the same. The methods that need one of them return that error.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 	m, err := l.connection(ctx)
 	if err != nil || !m.old {
 		return nil, err
 	}
-	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens}, nil
+	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick}, nil
 }
 
 // run keeps one connection up.
 func (l *Locker) run(i int) {
-	log := l.opts.Logger.With("target", l.target.String())
 	backoff := newBackoff(&l.opts)
 	for {
-		news := "lockd: cannot connect"
 		m, err := l.connect()
-		if err == nil {
+		made := err == nil
+		if made {
 			begun := time.Now()
 			unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
 			l.muxes[i].Store(m)
 			l.tell(nil)
-			log.Info("lockd: connected", "protocol", m.protocol())
+			l.news.connected(m.protocol())
 			m.run(func(cause error) {
 				err = cause
 				l.muxes[i].Store(nil)
@@ -255,7 +268,6 @@ func (l *Locker) run(i int) {
 				l.old.drop()
 			}
 			backoff.stood(time.Since(begun))
-			news = "lockd: connection lost"
 		} else {
 			l.tell(err)
 		}
@@ -263,7 +275,11 @@ func (l *Locker) run(i int) {
 			return
 		}
 		pause := backoff.pause()
-		log.Warn(news, "err", err, "retry_in", pause)
+		if made {
+			l.news.lost(err, pause)
+		} else {
+			l.news.failed(err, pause, l.outage())
+		}
 		select {
 		case <-l.ctx.Done():
 			return
@@ -291,7 +307,7 @@ func (l *Locker) connect() (*mux, error) {
 		}
 		return nil, err
 	}
-	return newMux(t, old, l.opts.Sessions, l.opts.ReadTimeout), nil
+	return newMux(t, old, &l.opts), nil
 }
 
 // tell wakes those that wait for a connection.
@@ -306,6 +322,16 @@ func (l *Locker) tell(err error) {
 	}
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// outage is for how long there has been no connection.
+func (l *Locker) outage() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down.IsZero() {
+		return 0
+	}
+	return time.Since(l.down)
 }
 
 // connection returns a connection, any of those that stand. If there is none, it
@@ -399,7 +425,7 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 		sent := err == nil
 		if sent {
 			if err := m.wait(ctx, s); err != nil {
-				return nil, nil, fmt.Errorf("lockd: %s %q: %w", v.effect, name, err)
+				return nil, nil, err
 			}
 			if s.err == ErrTooManySessions {
 				m.put(s) // and it asks for no more, see start
@@ -424,6 +450,54 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 			return nil, nil, err
 		}
 	}
+}
+
+// Inspect tells whether anybody, this Locker included, holds the exclusive lock
+// name. The answer may be out of date when it arrives. It waits for a connection,
+// and asks again over the next one, as Acquire does. It works with all servers.
+func (l *Locker) Inspect(ctx context.Context, name string) (bool, error) {
+	n, err := l.inspect(ctx, inspect, name)
+	return n > 0, err
+}
+
+// InspectShared returns how many hold the shared lock name, as Inspect does; lockd
+// for Node.js does not tell and always says 0.
+func (l *Locker) InspectShared(ctx context.Context, name string) (int, error) {
+	return l.inspect(ctx, inspectShared, name)
+}
+
+func (l *Locker) inspect(ctx context.Context, v *verb, name string) (int, error) {
+	name, err := l.check(name)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		m, s, err := l.call(ctx, v, arguments{}, name, true)
+		if err != nil {
+			return 0, err
+		}
+		if s != nil {
+			n, err := int(s.n), s.err
+			m.put(s)
+			return n, err
+		}
+		n, err := l.old.inspect(ctx, m, v, name)
+		if err, again := l.afterOld(ctx, err); !again {
+			return n, err
+		}
+	}
+}
+
+// afterOld tells whether to ask an old server again, after this came of it, and if
+// not, what to return.
+func (l *Locker) afterOld(ctx context.Context, err error) (last error, again bool) {
+	switch {
+	case l.opts.FailFast || !errors.Is(err, ErrLost) || l.old.hopeless():
+		return err, false
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w; waiting for the next one: %w", err, ctx.Err()), false
+	}
+	return nil, true
 }
 
 // check folds a name and refuses what must not be sent.

@@ -3,6 +3,9 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +26,79 @@ func TestLockerDoEarly(t *testing.T) {
 	})
 	if err != mine {
 		t.Error(err)
+	}
+}
+
+// TestLockerTryDo: fn is called if the lock is free, whatever the server, and not
+// otherwise.
+func TestLockerTryDo(t *testing.T) {
+	old := newFake(t, nodejs)
+	for name, opts := range map[string]client.Options{
+		"lockd": transports["tcp"](t, server.Options{}),
+		"old":   {Target: old.addr},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := within(t)
+			w, opts := wired(opts)
+			l := locker(t, fast(opts))
+			mine := errors.New("mine")
+			err := l.TryDo(ctx, "x", func(_ context.Context, lock *client.Lock) error {
+				if lock.Name() != "x" {
+					t.Error(lock.Name())
+				}
+				mustBe(t, l.TryDo(ctx, "x", nil), client.ErrNotAcquired)
+				return mine
+			})
+			if err != mine {
+				t.Error(err)
+			}
+			must(t, l.TryDo(ctx, "x", func(context.Context, *client.Lock) error { return nil })) // it was released
+
+			err = l.TryDo(ctx, "x", func(ctx context.Context, _ *client.Lock) error {
+				w.cut(false)
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+			mustBe(t, err, client.ErrLost)
+			mustBe(t, l.TryDo(ctx, "a\nb", nil), client.ErrBadName)
+		})
+	}
+}
+
+// TestLockerDoLostOnce: what was lost is told once, whatever fn makes of it.
+func TestLockerDoLostOnce(t *testing.T) {
+	for name, fn := range map[string]func(ctx context.Context) error{
+		"the cause":         func(ctx context.Context) error { return context.Cause(ctx) },
+		"wrapped":           func(ctx context.Context) error { return fmt.Errorf("at work: %w", context.Cause(ctx)) },
+		"its text":          func(ctx context.Context) error { return errors.New(context.Cause(ctx).Error()) },
+		"the context's own": func(ctx context.Context) error { return ctx.Err() },
+		"nothing":           func(ctx context.Context) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, accept := scriptedLocker(t, client.LockerOptions{})
+			s := accept()
+			done := make(chan error)
+			var said error
+			go func() {
+				done <- l.TryDo(within(t), "x", func(ctx context.Context, lock *client.Lock) error {
+					s.conn.Close()
+					<-ctx.Done()
+					said = fn(ctx)
+					return said
+				})
+			}()
+			s.expect("1 g x")
+			s.reply("1 9 Lock Get Success: x\n")
+			err := <-done
+			mustBe(t, err, client.ErrLost)
+			mustBe(t, err, io.EOF)
+			if said != nil {
+				mustBe(t, err, said)
+			}
+			if n := strings.Count(err.Error(), "connection lost"); n != 1 {
+				t.Errorf("told %d times: %q", n, err)
+			}
+		})
 	}
 }
 

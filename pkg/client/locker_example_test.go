@@ -136,6 +136,59 @@ func ExampleLimiter() {
 	// try again in 30m0s
 }
 
+// Whoever finds a lock taken can see by whom.
+func ExampleLocker_Look() {
+	ctx := context.Background()
+	l, end := newLocker()
+	defer end()
+
+	lock, err := l.Acquire(client.WithNote(ctx, "order 17"), "invoices")
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = l.TryDo(ctx, "invoices", func(context.Context, *client.Lock) error { return nil })
+	if errors.Is(err, client.ErrNotAcquired) {
+		entries, err := l.Look(ctx, "invoices")
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, e := range entries {
+			fmt.Println(e.Name, e.Kind, e.State, e.Token == lock.Token())
+			fmt.Println(e.Registered == client.ProcessName()+" order 17")
+		}
+	}
+
+	// Output:
+	// invoices exclusive held true
+	// true
+}
+
+// Everything that the server holds for a part of the program.
+func ExampleLocker_LookPrefix() {
+	ctx := context.Background()
+	l, end := newLocker()
+	defer end()
+
+	for i := range 3 {
+		if _, err := l.AcquireShared(ctx, fmt.Sprint("tenant ", i), 0); err != nil {
+			log.Fatal(err)
+		}
+	}
+	held := 0
+	for e, err := range l.LookPrefix(ctx, "tenant") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if e.State == client.StateHeld {
+			held++
+		}
+	}
+	fmt.Println("held:", held)
+
+	// Output:
+	// held: 3
+}
+
 // With an old server a Locker tells what it cannot do.
 func ExampleLocker_Missing() {
 	ctx := context.Background()

@@ -415,7 +415,7 @@ func TestLockerOldServer(t *testing.T) {
 				l := locker(t, opts)
 				missing, err := l.Missing(ctx)
 				must(t, err)
-				for _, err := range []error{client.ErrNoWaiting, client.ErrNoSharedLimits, client.ErrNoRates, client.ErrNoTokens} {
+				for _, err := range []error{client.ErrNoWaiting, client.ErrNoSharedLimits, client.ErrNoRates, client.ErrNoTokens, client.ErrNoLook, client.ErrNoKick} {
 					mustBe(t, errors.Join(missing...), err)
 					mustBe(t, err, client.ErrUnsupported)
 				}
@@ -435,7 +435,7 @@ func TestLockerOldServer(t *testing.T) {
 					mustBe(t, second(l.TryAcquire(ctx, "x")), client.ErrNotAcquired)
 					b, err := l.TryAcquireShared(ctx, "x", 0)
 					must(t, err)
-					c, err := l.TryAcquireShared(ctx, "x", 0)
+					c, err := l.AcquireShared(ctx, "x", 0)
 					must(t, err)
 					if c.Count() != 2 {
 						t.Error(c.Count())
@@ -489,6 +489,7 @@ func scriptedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, fu
 	t.Helper()
 	listener := listen(t)
 	opts.Target = listener.Addr().String()
+	opts.Anonymous = opts.Name == ""
 	l := locker(t, opts)
 	return l, func() *script {
 		t.Helper()
@@ -510,6 +511,7 @@ func pipedLocker(t *testing.T, opts client.LockerOptions) (*client.Locker, func(
 		conns <- far
 		return near, nil
 	}
+	opts.Anonymous = opts.Name == ""
 	l := locker(t, opts)
 	return l, func() *script {
 		t.Helper()

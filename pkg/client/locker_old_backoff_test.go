@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -37,17 +39,8 @@ func (f *full) dial(context.Context) (net.Conn, error) {
 		return f.refuse(near, far)
 	}
 	f.ends.Store(far, nil)
-	replies := map[string]string{
-		"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
-	}
 	go func() {
-		lineByLine(far, func(line string) string {
-			verb, name, _ := strings.Cut(line, " ")
-			if replies[verb] == "" {
-				return ""
-			}
-			return replies[verb] + name + "\n"
-		})
+		lineByLine(far, oldReply)
 		if f.ends.Delete(far); !first {
 			f.there.Add(-1)
 		}
@@ -129,6 +122,47 @@ func TestLockerOldServerBackoff(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestLockerOldServerLog: why there is no connection for a lock can be read, with
+// a logger each time, without one now and then.
+func TestLockerOldServerLog(t *testing.T) {
+	for _, invited := range []bool{true, false} {
+		t.Run(fmt.Sprint(invited), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log, lines := newLog()
+				f := &full{refuse: refusals["refusal"]}
+				opts := client.LockerOptions{Options: client.Options{Dial: f.dial}}
+				least, most := 1, 2
+				if invited {
+					opts.Logger = log
+					least, most = 10, 100
+				} else {
+					before := slog.Default()
+					slog.SetDefault(log)
+					defer slog.SetDefault(before)
+				}
+				l := locker(t, opts)
+				must(t, l.Ready(t.Context()))
+				ctx, cancel := context.WithTimeout(t.Context(), 65*time.Second)
+				defer cancel()
+				mustBe(t, second(l.TryAcquire(ctx, "x")), client.ErrTooManyConnections)
+				failures := 0
+				for len(lines) > 0 {
+					line := <-lines
+					switch {
+					case strings.Contains(line, "cannot connect") && strings.Contains(line, "too many connections"):
+						failures++
+					case !invited || !strings.Contains(line, "connected"):
+						t.Error(line)
+					}
+				}
+				if failures < least || failures > most {
+					t.Errorf("told %d times", failures)
+				}
+			})
+		})
 	}
 }
 

@@ -40,16 +40,28 @@ func (s *oldServer) dial(context.Context) (net.Conn, error) {
 			if err != nil {
 				return
 			}
-			verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-			reply := map[string]string{
-				"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
-			}[verb]
-			if reply != "" && !s.silent.Load() {
-				replies <- reply + name + "\n"
+			if reply := oldReply(line); reply != "" && !s.silent.Load() {
+				replies <- reply
 			}
 		}
 	}()
 	return near, nil
+}
+
+// oldReply is what a server says that speaks protocol 1, if all its locks are free.
+func oldReply(line string) string {
+	verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+	switch verb {
+	case "i":
+		return "0 Lock Not Locked: " + name + "\n"
+	case "g":
+		return "1 Lock Get Success: " + name + "\n"
+	case "r":
+		return "1 Lock Release Success: " + name + "\n"
+	case "iam":
+		return "1 ok\n"
+	}
+	return ""
 }
 
 // TestLockerOldServerHeartbeat: locks on a server that speaks protocol 1 only
@@ -96,15 +108,11 @@ func tired(t *testing.T) client.Options {
 					if err != nil {
 						return
 					}
-					verb, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-					reply := map[string]string{
-						"i": "0 Lock Not Locked: ", "g": "1 Lock Get Success: ", "r": "1 Lock Release Success: ",
-					}[verb]
-					if verb == "g" || verb == "r" {
+					if verb, _, _ := strings.Cut(line, " "); verb == "g" || verb == "r" {
 						requests++
 					}
-					if reply != "" && requests < 3 {
-						io.WriteString(conn, reply+name+"\n")
+					if reply := oldReply(line); reply != "" && requests < 3 {
+						io.WriteString(conn, reply)
 					}
 				}
 			}()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,6 +163,80 @@ func TestLockerLog(t *testing.T) {
 	case line := <-lines:
 		t.Errorf("Close logged %q", line)
 	default:
+	}
+}
+
+// TestLockerLogUninvited: where calls would wait in silence, slog's default logger
+// is told why, and not often.
+func TestLockerLogUninvited(t *testing.T) {
+	opts := map[string]client.LockerOptions{
+		"waits":      {},
+		"FailFast":   {FailFast: true},
+		"MaxOutage":  {MaxOutage: time.Hour},
+		"has Logger": {Logger: slog.New(slog.DiscardHandler)},
+	}
+	for name, opts := range opts {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log, lines := newLog()
+				before := slog.Default()
+				slog.SetDefault(log)
+				defer slog.SetDefault(before)
+				expect := func(want ...string) {
+					t.Helper()
+					synctest.Wait()
+					if name != "waits" {
+						want = nil
+					}
+					for _, want := range want {
+						select {
+						case line := <-lines:
+							if !strings.Contains(line, want) {
+								t.Errorf("no %q in %q", want, line)
+							}
+						default:
+							t.Errorf("nothing about %q", want)
+						}
+					}
+					select {
+					case line := <-lines:
+						t.Errorf("it was told %q", line)
+					default:
+					}
+				}
+				var down atomic.Bool
+				down.Store(true)
+				conns := make(chan net.Conn, 1)
+				opts.Dial = func(context.Context) (net.Conn, error) {
+					if down.Load() {
+						return nil, errDown
+					}
+					near, far := net.Pipe()
+					conns <- far
+					return near, nil
+				}
+				l := locker(t, opts)
+				time.Sleep(900 * time.Millisecond)
+				expect()
+				time.Sleep(6 * time.Second)
+				expect("cannot connect, and calls wait until it can\" target=Options.Dial err=\"" + errDown.Error())
+				time.Sleep(50 * time.Second)
+				expect()
+				time.Sleep(15 * time.Second)
+				expect("cannot connect")
+				down.Store(false)
+				time.Sleep(5 * time.Second)
+				begin(t, <-conns).conn.Close() // and it connects again at once
+				s := begin(t, <-conns)
+				expect("level=INFO msg=\"lockd: connected\" target=Options.Dial protocol=2")
+				down.Store(true)
+				s.conn.Close()
+				time.Sleep(10 * time.Second)
+				expect("cannot connect")
+				l.Close()
+				expect()
+			})
+		})
 	}
 }
 

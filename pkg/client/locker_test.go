@@ -92,14 +92,26 @@ func TestLocker(t *testing.T) {
 		}
 		_, err = l.TryAcquireShared(ctx, "s", 3)
 		mustBe(t, err, client.ErrNotAcquired)
-		s, err := l.TryAcquireShared(ctx, "s", 0)
-		must(t, err)
-		for _, s := range append(held, s) {
+		// No limit: others do not matter, nor does the queue.
+		waiting, cancel := context.WithCancel(ctx)
+		queued := make(chan error)
+		go func() { queued <- second(l.AcquireShared(waiting, "s", 3)) }()
+		for i, acquire := range []func(context.Context, string, int) (*client.Lock, error){l.TryAcquireShared, l.AcquireShared} {
+			s, err := acquire(ctx, "s", 0)
+			must(t, err)
+			if s.Count() != i+4 {
+				t.Error(s.Count())
+			}
+			held = append(held, s)
+		}
+		cancel()
+		mustBe(t, <-queued, context.Canceled)
+		for _, s := range held {
 			must(t, s.Release(ctx))
 		}
 
 		for _, err := range []error{
-			second(l.AcquireShared(ctx, "s", 0)), second(l.TryAcquireShared(ctx, "s", -1)),
+			second(l.AcquireShared(ctx, "s", -1)), second(l.TryAcquireShared(ctx, "s", -1)),
 		} {
 			mustBe(t, err, client.ErrBadArgument)
 		}

@@ -23,8 +23,10 @@ import (
 // has gone and may be another one next time.
 type mux struct {
 	transport   transport
-	old         bool          // the server speaks protocol 1 only
-	maxSessions int           // how many there may be, number 0 not included
+	old         bool   // the server speaks protocol 1 only
+	maxSessions int    // how many there may be, number 0 not included
+	name        string // what is registered; may be empty
+	maxLine     int
 	timeout     time.Duration // how long the server may take to give a sign of life; 0: for ever
 	period      time.Duration // between two looks whether one is needed; 0: none
 
@@ -65,13 +67,19 @@ const (
 	endedAtOnce  = 4096
 )
 
-func newMux(t transport, old bool, maxSessions int, timeout time.Duration) *mux {
-	timeout = max(timeout, 0)
-	m := &mux{transport: t, old: old, maxSessions: maxSessions, timeout: timeout, period: timeout / looks, since: time.Now()}
+func newMux(t transport, old bool, o *LockerOptions) *mux {
+	timeout := max(o.ReadTimeout, 0)
+	m := &mux{
+		transport: t, old: old, maxSessions: o.Sessions, name: o.Name, maxLine: o.MaxLine,
+		timeout: timeout, period: timeout / looks, since: time.Now(),
+	}
 	m.wake.L = &m.mu
 	m.ctx, m.end = context.WithCancelCause(context.Background())
 	m.watch.timeout, m.watch.expired = m.timeout, m.giveUp
-	m.addLocked()
+	first := m.addLocked()
+	if m.name != "" && !old {
+		m.registerLocked(first, "") // for all sessions; nobody waits for the answer
+	}
 	return m
 }
 
@@ -215,8 +223,24 @@ func (m *mux) start(v *verb, a arguments, name string) (*session, error) {
 	} else if s = m.addLocked(); s == nil {
 		return nil, ErrTooManySessions
 	}
+	if a.note != "" {
+		m.registerLocked(s, a.note)
+	}
 	m.askLocked(s, v, a, name)
 	return s, nil
+}
+
+// registerLocked registers a session's note, or has the session shown by the
+// mux's name alone. What the server says to that is for nobody: it may register
+// none.
+func (m *mux) registerLocked(s *session, note string) {
+	text := ""
+	if note != "" || s.number == 0 {
+		text = registration(m.name, note, m.maxLine)
+	}
+	s.noted = note != ""
+	s.asides.Add(1)
+	m.appendLocked(s, iam, arguments{}, text)
 }
 
 // addLocked makes a session, or returns nil if that would be too many: for us,
@@ -262,10 +286,16 @@ func (m *mux) again(s *session, v *verb, name string) error {
 type arguments struct {
 	n     [3]uint64
 	count int
+
+	lines *lines // where the lines of a reply of many go
+	note  string // what is shown of the session, see WithNote
 }
 
 func (m *mux) askLocked(s *session, v *verb, a arguments, name string) {
-	s.verb, s.name, s.most = v, name, v.most
+	s.verb, s.name, s.most, s.lines = v, name, v.most, a.lines
+	if s.lines != nil {
+		s.lines.clear() // they may have been another mux's
+	}
 	if v.most == 0 {
 		s.most = int64(a.n[0])
 	}
@@ -308,13 +338,16 @@ func (m *mux) put(s *session) {
 func (m *mux) putLocked(s *session) {
 	refused := s.err == ErrTooManySessions
 	s.state.Store(quiet)
-	s.verb, s.name, s.err, s.granted = nil, "", nil, false
+	s.verb, s.name, s.lines, s.err, s.granted = nil, "", nil, nil, false
 	switch {
 	case s.number == 0:
 	case refused:
 		m.full = true
 		m.dropLocked(s)
 	default:
+		if s.noted && m.err() == nil {
+			m.registerLocked(s, "")
+		}
 		m.free = append(m.free, s)
 	}
 }
@@ -332,13 +365,14 @@ func (m *mux) wait(ctx context.Context, s *session) error {
 		return nil
 	case <-ctx.Done():
 	}
+	late := s.interrupted(ctx)
 	if m.forsake(s) {
-		return ctx.Err()
+		return late
 	}
 	<-s.done // it was answered at the same moment
 	if s.err == nil && s.verb.undo != nil {
 		m.undo(s)
-		return ctx.Err()
+		return late
 	}
 	return nil
 }
@@ -351,6 +385,9 @@ func (m *mux) forsake(s *session) bool {
 		return false
 	}
 	s.stage = toCall
+	if s.lines != nil {
+		s.lines.drop()
+	}
 	if s.verb.waits {
 		m.appendLocked(s, cancel, arguments{}, "")
 	}
@@ -387,7 +424,19 @@ func (m *mux) read() error {
 		if s == nil {
 			return notAsked(line)
 		}
-		switch s.state.Load() {
+		if s.asides.Load() > 0 {
+			if _, err := parseReply(rest, iam, "", iam.most); err != nil {
+				return err
+			}
+			s.asides.Add(-1)
+			continue
+		}
+		state := s.state.Load()
+		if (state == calling || state == forsaken) && s.lines != nil && hasPrefix(rest, wire.Item) {
+			s.lines.add(rest[len(wire.Item):])
+			continue
+		}
+		switch state {
 		case calling:
 			r, err := parseAnswer(rest, s.verb, s.name, s.most)
 			if err != nil {

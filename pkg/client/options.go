@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"time"
@@ -40,6 +41,13 @@ type Options struct {
 	// connection; else it carries lines.
 	Dial func(ctx context.Context) (net.Conn, error)
 
+	// Name is what the server shows to those who ask who holds a lock, and who
+	// waits for one; it is registered right after connecting. Several clients may
+	// have the same. A server that is told to register nobody is no failure. It
+	// is a name as those of locks are, of at most 255 bytes. Empty means none; a
+	// Locker then takes ProcessName(), unless it is to be Anonymous.
+	Name string
+
 	// ConnectTimeout bounds connecting, a WebSocket's handshake included.
 	// Zero means 5 seconds, a negative value no bound.
 	ConnectTimeout time.Duration
@@ -63,11 +71,12 @@ type Options struct {
 	MaxLine int
 
 	// MaxReply is the longest reply of many lines to take, in bytes: the lists
-	// of DumpAll, DumpAllShared, Clients and their like, and Stats. When it is
-	// exceeded, the connection is given up because of ErrReplyTooLong. What is
-	// made of a list may take several times its length. Zero means 1 GiB, room
-	// for 16 million locks with lines of 64 bytes, and 256 MiB on 32-bit
-	// systems. A Locker asks for no lists.
+	// of DumpAll, DumpAllShared, Clients and their like, and Stats. Of LookPrefix,
+	// whose entries are passed on as they come, it is how much may have come
+	// that was not passed on. When it is exceeded, the connection is given up
+	// because of ErrReplyTooLong; but not that of a Locker's locks. What is made
+	// of a list may take several times its length. Zero means 1 GiB, room for 16
+	// million locks with lines of 64 bytes, and 256 MiB on 32-bit systems.
 	MaxReply int
 }
 
@@ -87,6 +96,14 @@ func (o Options) withDefaults() (Options, target, error) {
 	if o.ReadTimeout == 0 {
 		o.ReadTimeout = defaultReadTimeout
 	}
+	name, err := fold(o.Name)
+	switch {
+	case err != nil:
+		return o, target{}, errors.New("lockd: Options.Name contains a line break")
+	case len(name) > maxName:
+		return o, target{}, fmt.Errorf("lockd: Options.Name is longer than %d bytes", maxName)
+	}
+	o.Name = name
 	switch {
 	case o.MaxLine == 0:
 		o.MaxLine = defaultMaxLine

@@ -150,10 +150,10 @@ func lineByLine(conn net.Conn, answer func(line string) string) {
 func TestPipeLineByLine(t *testing.T) {
 	for name, answers := range map[string]map[string]string{
 		"protocol 2": {
-			"ping": "1 pong\n", "hello": "2 lockd test\n", "0 ping": "0 1 pong\n",
+			"ping": "1 pong\n", "hello": "2 lockd test\n", "0 ping": "0 1 pong\n", "0 iam": "0 1 ok\n",
 			"1 g": "1 7 Lock Get Success: x\n", "1 r": "1 1 Lock Release Success: x\n",
 		},
-		"protocol 1": {"g": "1 Lock Get Success: x\n", "r": "1 Lock Release Success: x\n"},
+		"protocol 1": {"g": "1 Lock Get Success: x\n", "r": "1 Lock Release Success: x\n", "iam": "1 ok\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

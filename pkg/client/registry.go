@@ -32,7 +32,7 @@ func (c *Client) Name(ctx context.Context) (Peer, error) {
 }
 
 // SetName registers a name for this client, which replaces its address in the
-// dumps. The empty name takes the registration back.
+// dumps, and Options.Name. The empty name takes the registration back.
 func (c *Client) SetName(ctx context.Context, name string) error {
 	_, err := c.ask(ctx, iam, name)
 	return err

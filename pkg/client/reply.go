@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -13,6 +14,7 @@ var (
 	disabled           = strings.TrimSuffix(wire.Disabled, "\n")
 	tooManySessions    = strings.TrimSuffix(wire.TooManySessions, "\n")
 	lineTooLong        = strings.TrimSuffix(wire.LineTooLong, "\n")
+	notAuthenticated   = strings.TrimSuffix(wire.NotAuthenticated, "\n")
 )
 
 // The texts of replies that say yes, without their number.
@@ -20,6 +22,7 @@ var (
 	okText   = yesText(wire.OK)
 	pongText = yesText(wire.Pong)
 	byeText  = yesText(wire.Bye)
+	endText  = yesText(wire.End)
 )
 
 func yesText(line string) string { return strings.TrimSuffix(strings.TrimPrefix(line, "1 "), "\n") }
@@ -42,7 +45,7 @@ func parseReply(line []byte, v *verb, name string, most int64) (reply, error) {
 	want := v.yes
 	if n == 0 {
 		if want = v.no; want == "" || !hasPrefix(text, want) {
-			return reply{err: refusal(line)}, nil
+			return reply{err: refusal(line, v)}, nil
 		}
 	}
 	if n > most || !hasPrefix(text, want) {
@@ -97,16 +100,20 @@ func echoes(got []byte, name string) bool {
 }
 
 // refusal names the error of a line that begins with 0 and is no answer.
-func refusal(line []byte) error {
-	switch {
+func refusal(line []byte, v *verb) error {
+	switch text := line[len("0 "):]; {
 	case string(line) == disabled:
 		return ErrDisabled
 	case string(line) == lineTooLong:
 		return ErrLineTooLong
-	case hasPrefix(line[len("0 "):], wire.TooManyLocks):
+	case hasPrefix(text, wire.TooManyLocks):
 		return ErrTooManyLocks
-	case hasPrefix(line[len("0 "):], wire.TooManyWaiters):
+	case hasPrefix(text, wire.TooManyWaiters):
 		return ErrTooManyWaiters
+	case hasPrefix(text, wire.NotAllowed):
+		return ErrNotAllowed
+	case v.missing != nil && hasPrefix(text, wire.InvalidCommand):
+		return v.missing
 	case string(line) == tooManySessions:
 		return ErrTooManySessions
 	}
@@ -128,13 +135,19 @@ func isEnd(line []byte, mark string) bool {
 }
 
 // refused returns the error of a reply of many lines that is a refusal
-// instead. A line of a list has a ": " in it and these have none.
-func refused(lines string) error {
-	line, more, _ := strings.Cut(lines, "\n")
-	if more != "" || strings.Contains(line, ": ") || !strings.HasPrefix(line, "0 ") {
+// instead. A line of a list has a ": " in it and these have none, but one.
+func refused(chunks [][]byte, v *verb) error {
+	if len(chunks) != 1 {
 		return nil
 	}
-	return refusal([]byte(line))
+	line, more, _ := bytes.Cut(chunks[0], []byte("\n"))
+	switch {
+	case len(more) > 0 || !hasPrefix(line, "0 "):
+		return nil
+	case string(line) == "0 "+wire.NotAllowed+v.word || !bytes.Contains(line, []byte(": ")):
+		return refusal(line, v)
+	}
+	return nil
 }
 
 // splitFirst cuts `KEY: VALUE` where it is the key that cannot have a ": " in

@@ -149,35 +149,49 @@ func (c *Client) askText(ctx context.Context, v *verb, name string) (n int64, te
 	return n, text, err
 }
 
-// list sends a request whose reply is any number of lines, and passes them on.
-// It stops at the first error and returns it.
+// list sends a request whose reply is any number of lines, and passes them on
+// when all are here. It stops at the first error and returns it.
 func (c *Client) list(ctx context.Context, v *verb, name string, line func(string) error) error {
-	name, err := c.check(v, name)
+	chunks, err := c.askMany(ctx, v, name, nil)
 	if err != nil {
 		return err
+	}
+	if err := refused(chunks, v); err != nil {
+		return err
+	}
+	for _, chunk := range chunks {
+		// In one piece: short lines would each cost more than they hold.
+		for l := range strings.Lines(string(chunk)) {
+			if err := line(strings.TrimSuffix(l, "\n")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// askMany sends a request whose reply is any number of lines. It passes them on
+// as they come, or returns them if there is nobody to pass them to.
+func (c *Client) askMany(ctx context.Context, v *verb, name string, pass func([]byte) error) ([][]byte, error) {
+	name, err := c.check(v, name)
+	if err != nil {
+		return nil, err
 	}
 	if dialect(c.dialect.Load()) == unknown {
 		// The answer to an inspection tells, see dialectOf.
 		if _, err := c.ask(ctx, inspect, rand.Text()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	call := c.newCall(v, name)
 	call.mark = rand.Text() // 130 random bits
-	if err := c.do(ctx, call); err != nil {
-		return err
+	call.lines = newLines(c.opts.MaxReply, pass)
+	if err := c.doMany(ctx, call); err != nil {
+		return nil, err
 	}
-	lines := call.lines.String()
+	chunks, err := call.lines.take()
 	c.recycle(call)
-	if err := refused(lines); err != nil {
-		return err
-	}
-	for l := range strings.Lines(lines) {
-		if err := line(strings.TrimSuffix(l, "\n")); err != nil {
-			return err
-		}
-	}
-	return nil
+	return chunks, err
 }
 
 // check folds a name and refuses what must not be sent.

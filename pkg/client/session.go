@@ -1,6 +1,10 @@
 package client
 
-import "sync/atomic"
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+)
 
 // A session is one owner of locks on a mux, with one call at a time. It belongs
 // to a call or to a lock, or is free for the next.
@@ -14,6 +18,13 @@ type session struct {
 	name string // folded
 	most int64  // the largest number that the answer may have
 
+	lines *lines // what comes before the answer; nil: nothing does
+
+	// asides are the replies that come before the answer and that nobody waits
+	// for: of registering the session's note, and of taking that back. Those who
+	// ask add to it, and the goroutine that reads takes away.
+	asides atomic.Int32
+
 	// The answer. For the caller once done has a value, for which it has room.
 	n    int64
 	err  error
@@ -22,6 +33,13 @@ type session struct {
 	// What becomes of an abandoned call. Guarded by the mux's mutex.
 	stage   stage
 	granted bool // there is something to release
+
+	noted bool // it has registered a note; guarded by the mux's mutex
+}
+
+// interrupted returns the error of a call that its context has ended.
+func (s *session) interrupted(ctx context.Context) error {
+	return fmt.Errorf("lockd: %s %q: %w", s.verb, s.name, ctx.Err())
 }
 
 // The states of a session. Whoever leaves calling first decides who gets the

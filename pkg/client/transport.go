@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,10 @@ type transport interface {
 	// good until the next call. endedCRLF tells whether its end was \r\n.
 	readLine() ([]byte, error)
 	endedCRLF() bool
+
+	// readPart is readLine for lines of any length: what does not fit into the
+	// buffer comes in parts, of which end tells the last one.
+	readPart() (part []byte, end bool, err error)
 
 	// lastHeard changes whenever the server is heard. silence is how long ago
 	// that was.
@@ -82,6 +87,8 @@ type lineReader struct {
 	*arrivals
 	long []byte // a line that did not fit into r's buffer
 	crlf bool   // whether the last line ended in \r\n
+
+	midway bool // readPart has returned the beginning of a line, and not its end
 }
 
 func (l *lineReader) endedCRLF() bool { return l.crlf }
@@ -104,6 +111,24 @@ func (l *lineReader) readLine() ([]byte, error) {
 		// empty message or for the end of one.
 		if len(line) > 0 {
 			return line, nil
+		}
+	}
+}
+
+func (l *lineReader) readPart() (part []byte, end bool, err error) {
+	for {
+		part, err = l.r.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			l.midway = true
+			return part, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		part = bytes.TrimSuffix(part[:len(part)-1], []byte{'\r'})
+		if len(part) > 0 || l.midway {
+			l.midway = false
+			return part, true, nil
 		}
 	}
 }

@@ -11,10 +11,9 @@ import (
 type verb struct {
 	word string
 
-	many bool // the reply has any number of lines, even none, and needs an end mark
-
-	// The rest concerns replies of one line, NUMBER TEXT. A text that ends in
-	// a blank is followed by the name that was asked for.
+	// What the answer is: a line, NUMBER TEXT. A text that ends in a blank is
+	// followed by the name that was asked for. Lists have lines before it, or
+	// no answer at all and need an end mark.
 	yes  string // the text after any number but 0; empty: whatever it is
 	no   string // the text after 0; empty: none but refusals
 	fail error  // what no means; nil: 0 is a number like any other
@@ -24,6 +23,16 @@ type verb struct {
 	space  space  // which locks those are
 	undo   *verb  // releases what yes acquired
 	waits  bool   // the reply may be a long time coming, and cancel hurries it
+
+	deed    string // what it does, for errors; empty: its word
+	missing error  // the server does not know the verb
+}
+
+func (v *verb) String() string {
+	if v.deed != "" {
+		return v.deed
+	}
+	return v.word
 }
 
 type effect uint8
@@ -33,10 +42,6 @@ const (
 	acquires
 	releases
 )
-
-func (e effect) String() string {
-	return [...]string{none: "rate", acquires: "acquire", releases: "release"}[e]
-}
 
 // A space is a name space of locks: the exclusive "a" and the shared "a" know
 // nothing of each other.
@@ -54,31 +59,39 @@ const (
 )
 
 var (
-	get     = &verb{word: wire.Get, most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, effect: acquires, space: exclusive, undo: release}
-	release = &verb{word: wire.Release, most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, effect: releases, space: exclusive}
-	inspect = &verb{word: wire.Inspect, most: 1, yes: wire.IsLocked, no: wire.NotLocked}
+	get     = &verb{word: wire.Get, most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: exclusive, undo: release}
+	release = &verb{word: wire.Release, most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: exclusive}
+	inspect = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
 
-	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, effect: acquires, space: shared, undo: releaseShared}
-	releaseShared = &verb{word: wire.ReleaseShared, most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, effect: releases, space: shared}
-	inspectShared = &verb{word: wire.InspectShared, most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
+	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, deed: "acquire", effect: acquires, space: shared, undo: releaseShared}
+	releaseShared = &verb{word: wire.ReleaseShared, most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: shared}
+	inspectShared = &verb{word: wire.InspectShared, deed: "inspect", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
 
-	dump       = &verb{word: wire.Dump, many: true}
-	dumpShared = &verb{word: wire.DumpShared, many: true}
+	dump       = &verb{word: wire.Dump}
+	dumpShared = &verb{word: wire.DumpShared}
 
 	me    = &verb{word: wire.Me, most: 1}
 	iam   = &verb{word: wire.IAm, most: 1, yes: okText}
-	who   = &verb{word: wire.Who, many: true}
-	stats = &verb{word: wire.Query, many: true}
+	who   = &verb{word: wire.Who}
+	stats = &verb{word: wire.Query}
+)
+
+// Those that list and end clients. Their lines come before the last one of the
+// reply, which is the one that is described here.
+var (
+	look    = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	lookAll = &verb{word: wire.LookAll, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	kick    = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
 )
 
 // Those of protocol 2, which only a mux speaks.
 var (
-	getWait        = &verb{word: wire.GetWait, most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, effect: acquires, undo: release, waits: true}
-	getSharedWait  = &verb{word: wire.GetSharedWait, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, effect: acquires, space: shared, undo: releaseShared, waits: true}
-	getSharedLimit = &verb{word: wire.GetSharedLimit, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, effect: acquires, space: shared, undo: releaseShared}
+	getWait        = &verb{word: wire.GetWait, most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, deed: "acquire", effect: acquires, undo: release, waits: true}
+	getSharedWait  = &verb{word: wire.GetSharedWait, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, deed: "acquire", effect: acquires, space: shared, undo: releaseShared, waits: true}
+	getSharedLimit = &verb{word: wire.GetSharedLimit, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: shared, undo: releaseShared}
 
-	takeRate    = &verb{word: wire.TakeRate, yes: wire.RateAllowed, no: wire.RateAllowed}
-	inspectRate = &verb{word: wire.InspectRate, yes: wire.RateOpen, no: wire.RateOpen}
+	takeRate    = &verb{word: wire.TakeRate, deed: "rate", yes: wire.RateAllowed, no: wire.RateAllowed}
+	inspectRate = &verb{word: wire.InspectRate, deed: "rate", yes: wire.RateOpen, no: wire.RateOpen}
 
 	ping   = &verb{word: wire.Ping, most: 1, yes: pongText}
 	hello  = &verb{word: wire.Hello}

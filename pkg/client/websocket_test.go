@@ -150,7 +150,7 @@ func TestWebSocketRefused(t *testing.T) {
 // TestWebSocketLockerCloses: a Locker says goodbye.
 func TestWebSocketLockerCloses(t *testing.T) {
 	listener := listen(t)
-	l := locker(t, client.LockerOptions{Options: client.Options{Target: "ws://" + listener.Addr().String()}})
+	l := locker(t, client.LockerOptions{Options: client.Options{Target: "ws://" + listener.Addr().String()}, Anonymous: true})
 	conn, err := listener.Accept()
 	must(t, err)
 	defer conn.Close()

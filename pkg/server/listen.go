@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,12 +125,7 @@ func lockSocket(path string) (*lockfile.File, error) {
 	if !lockfile.Works {
 		return nil, nil
 	}
-	lock, err := lockfile.Acquire(path+".lock", func(f *os.File) error {
-		if info, err := f.Stat(); err != nil || info.Size() > 0 {
-			return cmp.Or(err, errors.New("there is something in it"))
-		}
-		return nil
-	})
+	lock, err := lockfile.Acquire(path+".lock", lockfile.Empty)
 	switch {
 	case errors.Is(err, lockfile.ErrLocked):
 		return nil, fmt.Errorf("cannot listen on %s: another server is listening there, or about to (it has locked %s.lock)", path, path)

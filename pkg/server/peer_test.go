@@ -24,8 +24,8 @@ type peer interface {
 	done()
 	addr() string // "" if the client cannot know it
 	closeWrite()
-	reset() // makes Close reset the connection where there is such a thing
-	ended() // expects that the server closes and nothing comes before
+	reset()            // makes Close reset the connection where there is such a thing
+	ended(kicked bool) // expects that the server closes and nothing comes before
 	io.Closer
 }
 
@@ -54,7 +54,7 @@ func (p linePeer) done()                  {}
 func (p linePeer) addr() string           { return localAddr(p.c) }
 func (p linePeer) closeWrite()            { p.c.closeWrite() }
 func (p linePeer) reset()                 { linger(p.c.Conn) }
-func (p linePeer) ended()                 { p.c.tb.Helper(); p.c.end() }
+func (p linePeer) ended(bool)             { p.c.tb.Helper(); p.c.end() }
 func (p linePeer) Close() error           { return p.c.Close() }
 
 // linger makes Close of a TCP connection reset it.
@@ -116,10 +116,14 @@ func (p *wsPeer) closeWrite() {
 
 func (p *wsPeer) reset() { linger(p.Conn) }
 
-func (p *wsPeer) ended() {
+func (p *wsPeer) ended(kicked bool) {
 	p.tb.Helper()
 	p.done()
-	p.expectClose(ws.StatusNormalClosure)
+	code := ws.StatusNormalClosure
+	if kicked {
+		code = ws.StatusPolicyViolation
+	}
+	p.expectClose(code)
 }
 
 func localAddr(c net.Conn) string {
@@ -151,6 +155,14 @@ func (as addresses) match(got, want string) error {
 		return fmt.Errorf("got  %q\nwant %q", got, full)
 	}
 	return nil
+}
+
+// put replaces {A} in a request by an address that is known.
+func (as addresses) put(text string) string {
+	for who, addr := range as {
+		text = strings.ReplaceAll(text, "{"+string(who)+"}", addr)
+	}
+	return text
 }
 
 // learn returns the address that stands at the beginning of s, unless it is

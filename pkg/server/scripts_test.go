@@ -41,6 +41,7 @@ import (
 //	A!!          A is reset (TCP), or closes, while it waits for something
 //	A/           A closes its side only
 //	A$           the server has closed: nothing more comes
+//	A$ kicked    the same, since somebody asked for it
 //	A# 2         the server has seen that two wait (A is not asked)
 //	A@ 2         that it has seen two connections
 //	[dump-off]   what follows is for these settings only, [] for all again
@@ -246,7 +247,7 @@ func (sc *script) run(t *testing.T, transport, features string) {
 			r.leave(st.who, st.op == "!!")
 			continue
 		case "$":
-			r.peers[st.who].ended()
+			r.peers[st.who].ended(st.text == "kicked")
 			r.leave(st.who, false)
 			continue
 		case "#", "@":
@@ -265,7 +266,7 @@ func (sc *script) run(t *testing.T, transport, features string) {
 			p.closeWrite()
 			r.half[st.who] = true
 		case ">":
-			p.request(st.text)
+			p.request(r.addrs.put(st.text))
 			r.half[st.who] = false
 			r.two[st.who] = r.two[st.who] || st.text == "hello 2" || st.text == "0 hello 2"
 		case ">>":

@@ -1,0 +1,6 @@
+//go:build !windows
+
+package main
+
+// interpretEscapes: these terminals always do.
+func interpretEscapes() {}

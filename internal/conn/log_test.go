@@ -1,0 +1,30 @@
+package conn
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// The log counts what all sessions of a connection have held.
+func TestDisconnectedCountsAllSessions(t *testing.T) {
+	for _, loops := range []bool{true, false} {
+		cfg := testConfig()
+		log := logTo(&cfg)
+		path, end := serveUnix(t, NewServer(cfg), loops)
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "hello 2\n0 g a\n1 g b\n1 sg b\n2 sg b\n2 g a\n3 g c\n3 r c\n0 ping\n")
+		for lines := bufio.NewScanner(c); lines.Scan() && lines.Text() != "0 1 pong"; {
+		}
+		c.Close()
+		if line := log.await(t, `"msg":"disconnected"`, 1)[0]; !strings.Contains(line, `"locks":4`) {
+			t.Errorf("%s, want 4 locks", line)
+		}
+		end()
+	}
+}

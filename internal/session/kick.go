@@ -1,0 +1,107 @@
+package session
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// A Kick says who ends whom: addresses, and the names under which they have
+// registered, or the addresses once more.
+type Kick struct{ Client, Name, By, ByName string }
+
+// kickReply is the reply to `kick`. It looks for the client a piece of the
+// directory at a time, has the network end it, and comes when all that it held
+// is free.
+type kickReply struct {
+	session *Session
+	addr    string
+	ip      netip.AddrPort // the address, if it is one
+	page    int            // to look at next
+	own     bool           // the client ends itself
+}
+
+func (s *Session) textKick(addr, out []byte) []byte {
+	if !s.stream.local {
+		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Kick))
+	}
+	k := &kickReply{session: s, addr: string(addr)}
+	k.ip, _ = netip.ParseAddrPort(k.addr)
+	return s.list(k, out)
+}
+
+func (k *kickReply) next(out []byte) (_ []byte, more bool) {
+	s := k.session
+	if k.own {
+		if !s.stream.letGoSome() {
+			return out, true
+		}
+		s.stream.closing = true
+		return k.kicked(out), false
+	}
+	d := &s.hub.directory
+	p, more := d.find(k.addr, k.ip, k.page)
+	k.page++
+	var other *Session
+	if p != nil {
+		other = p.session.Load()
+	}
+	switch {
+	case other == nil && more:
+		return out, true
+	case other == nil:
+		return s.reply(out, 0, wire.NoSuchClient, []byte(k.addr)), false
+	case other.stream == s.stream:
+		k.own = true
+		return out, true
+	}
+	// All sessions of a connection end with it, the main one last. Of a stream that
+	// begins, that one may not be known yet.
+	main := p
+	if other != &other.stream.main {
+		main = other.stream.main.peer
+	}
+	s.hub.network.Kick(other.stream.carrier, Kick{Client: k.addr, Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
+	if d.watch(main.id, s) == nil {
+		return k.kicked(out), false
+	}
+	s.postpone(awaitMost)
+	s.stream.postponed.watch(main)
+	s.stream.postponed.request(&awaitKick, []byte(k.addr), numbers{})
+	return out, false
+}
+
+func (*kickReply) rest()  {}
+func (*kickReply) close() {}
+
+func (k *kickReply) kicked(out []byte) []byte {
+	return k.session.reply(out, 1, wire.Kicked, []byte(k.addr))
+}
+
+// awaitKick is the rest of `kick`, made again when the client has ended.
+var awaitKick = command{verb: wire.Kick, do: (*Session).textAwaitKick}
+
+// awaitMost is for how long a kick is waited for at most. The end of a client
+// depends on nobody else, but one that holds millions of locks takes its time.
+const awaitMost = time.Hour
+
+func (s *Session) textAwaitKick(addr, out []byte) []byte {
+	if s.hub.directory.there(s.stream.postponed.watched) && s.postpone(awaitMost) {
+		return out
+	}
+	return s.reply(out, 1, wire.Kicked, addr)
+}
+
+// letGoSome releases a bounded part of what all sessions hold, and tells whether
+// that is all.
+func (st *Stream) letGoSome() bool {
+	for number, s := range st.sessions {
+		if !s.closeSome() {
+			return false
+		}
+		delete(st.sessions, number)
+	}
+	st.main.forgetWait()
+	return st.main.letGoSome()
+}

@@ -1,0 +1,144 @@
+package session
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// Kick is for those on this machine; addresses are found whatever their kind.
+func TestWhoMayKick(t *testing.T) {
+	h, network := NewHub(testConfig(), noNetwork{}), &kicks{}
+	h.network = network
+	begin := func(a Address) *Stream {
+		st := new(Stream)
+		st.Begin(h, a, new(bell), new(Turn))
+		return st
+	}
+	far := netip.MustParseAddrPort("10.0.0.1:5")
+	remote := begin(Address{IP: far})
+	local := begin(Address{Name: "unix:7", Local: true})
+	defer local.Close()
+	if out, next := advance(remote, "kick unix:7\n"); out != "0 Not Allowed: kick\n" || next != Idle {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	advance(remote, "g x\niam a name\n")
+	out, next := advance(local, "kick 10.0.0.1:5\ni x\n")
+	if out != "" || next != Waiting {
+		t.Fatalf("%q, next is %d", out, next)
+	}
+	if want := (Kick{Client: "10.0.0.1:5", Name: "a name", By: "unix:7", ByName: "unix:7"}); network.last != want || network.carrier != remote.carrier {
+		t.Errorf("%+v, want %+v", network.last, want)
+	}
+	// The one who is kicked goes on until its connection ends, and so long there
+	// is no reply.
+	if out, _ := advance(remote, "sg y\n"); out != "1 Shared Lock Get Success: y\n" {
+		t.Errorf("%q", out)
+	}
+	if rung := local.carrier.(*bell).rung.Load(); rung != 0 {
+		t.Errorf("woken %d times", rung)
+	}
+	remote.Close()
+	if rung := local.carrier.(*bell).rung.Load(); rung != 1 {
+		t.Errorf("woken %d times, want once", rung)
+	}
+	if out, next := advance(local, ""); out != "1 Kicked: 10.0.0.1:5\n" || next != Waiting && next != Idle {
+		t.Errorf("%q, next is %d", out, next)
+	}
+}
+
+type kicks struct {
+	noNetwork
+	carrier Carrier
+	last    Kick
+}
+
+func (n *kicks) Kick(c Carrier, k Kick) { n.carrier, n.last = c, k }
+
+// Many clients, and an address that is on a later page of the directory.
+func TestKickFindsAnybody(t *testing.T) {
+	h := newHub(testConfig())
+	var all []*Stream
+	for i := range 3 << pageBits {
+		st := new(Stream)
+		st.Begin(h, Address{IP: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1}), uint16(i)), Local: true}, new(bell), new(Turn))
+		all = append(all, st)
+	}
+	for _, i := range []int{1, 1 << pageBits, 3<<pageBits - 1} {
+		advance(all[i], "g x\n")
+		out, next := advance(all[0], fmt.Sprintf("kick 127.1.0.0:%d\n", i))
+		for next == More {
+			out, next = advance(all[0], "")
+		}
+		if out != "" || next != Waiting {
+			t.Fatalf("%d: %q, next is %d", i, out, next)
+		}
+		all[i].Close()
+		if out, _ := advance(all[0], "i x\n"); out != fmt.Sprintf("1 Kicked: 127.1.0.0:%d\n0 Lock Not Locked: x\n", i) {
+			t.Fatalf("%d: %q", i, out)
+		}
+	}
+	out, next := advance(all[0], "kick 127.2.0.0:1\n")
+	for next == More {
+		out, next = advance(all[0], "")
+	}
+	if out != "0 No Such Client: 127.2.0.0:1\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// Who kicks himself has let go of everything by the reply, sessions that wait
+// included.
+func TestKickOneself(t *testing.T) {
+	h := newHub(testConfig())
+	begin := func(name string) *Stream {
+		st := new(Stream)
+		st.Begin(h, Address{Name: name, Local: true}, new(bell), new(Turn))
+		return st
+	}
+	a, b := begin("a:1"), begin("b:1")
+	advance(b, "g y\n")
+	advance(a, "hello 2\n0 g x\n3 g z\n4 gw 60000 y\n0 gw 60000 y\n")
+	if out, next := advance(a, "5 kick a:1\n6 ping\n"); out != "5 1 Kicked: a:1\n" || next != Closing {
+		t.Errorf("%q, next is %d", out, next)
+	}
+	if out, _ := advance(b, "look*\n"); strings.Count(out, "\n") != 2 || !strings.HasPrefix(out, "y\texclusive\theld\t") {
+		t.Errorf("%q", out)
+	}
+	a.Close()
+}
+
+// A list of many and long lines comes in pieces, each of bounded size.
+func TestLookIsBounded(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxLine, cfg.MaxOutput = 4096, 4096
+	h := newHub(cfg)
+	a, b := newStream(h, "a", nil), newStream(h, "b", nil)
+	defer a.Close()
+	defer b.Close()
+	long := strings.Repeat("n", 3000)
+	feedAll(t, a, []byte("iam "+long+"\n"))
+	const locks = 300
+	for i := range locks {
+		feedAll(t, a, fmt.Appendf(nil, "g %04d%s\n", i, long))
+	}
+	lines := 0
+	in := []byte("look*\n")
+	for {
+		var out []byte
+		var next Next
+		in, out, next = b.Advance(in, nil)
+		if len(out) > cfg.MaxOutput+pieceBytes+2*cfg.MaxLine+200 {
+			t.Fatalf("%d bytes at once", len(out))
+		}
+		lines += strings.Count(string(out), "\n")
+		if next == Idle {
+			break
+		}
+		b.Rest()
+	}
+	if lines != locks+1 {
+		t.Errorf("%d lines", lines)
+	}
+}

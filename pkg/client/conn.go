@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A Conn is a bare connection: requests go out as they are, and what comes back
+// is the caller's to understand. It is for programs that show people the
+// protocol, or pass it on; those that need locks have a Client or a Locker.
+//
+// Its methods may be called by two goroutines at once, one that sends and one
+// that reads; Close by any.
+type Conn struct {
+	t        transport
+	protocol int
+	lossy    bool // it loses what is sent behind a request, see dialect
+	pings    bool // it knows `ping`
+}
+
+// Dial connects to the target of the options and finds out which protocol the
+// server speaks. From then on the connection speaks that, but none newer than
+// newest, which is 1 or 2. Of the options it uses Target, Dial and
+// ConnectTimeout, which is the bound for all of this.
+func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
+	opts, to, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	patience := opts.ConnectTimeout
+	if patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	t, err := opts.connect(ctx, to, forMux)
+	if err != nil {
+		return nil, err
+	}
+	old, err := handshake(ctx, t, newest > 1)
+	if err != nil {
+		t.close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: no reply within %v", ErrTimeout, patience)
+		}
+		return nil, unreachable{err}
+	}
+	c := &Conn{t: t, protocol: 2, pings: !old}
+	if old || newest < 2 {
+		c.protocol = 1
+	}
+	// A WebSocket keeps requests apart.
+	c.lossy = old && to.url == nil && t.endedCRLF()
+	return c, nil
+}
+
+// Protocol returns which one the connection speaks: 1 or 2.
+func (c *Conn) Protocol() int { return c.protocol }
+
+// Pipelines tells whether a request may be sent before the reply to the one in
+// front of it is here. Of glockd, it may not.
+func (c *Conn) Pipelines() bool { return !c.lossy }
+
+// Send sends a request, a line without its end. In protocol 2 the number of its
+// session is part of it. It is an ErrLineTooLong if the server would take such a
+// line for several.
+func (c *Conn) Send(request string) error {
+	if err := c.check(request); err != nil {
+		return err
+	}
+	if c.pings {
+		return c.t.sendLines([]byte(request + "\n"))
+	}
+	return c.t.send(split(request))
+}
+
+// SendMarked is Send for a connection that speaks protocol 1, where a reply may
+// have any number of lines, even none: it sends another request at once behind
+// the first, and returns how to tell the line that answers it. What comes before
+// that line is the reply. It is to be asked about each line, in order.
+func (c *Conn) SendMarked(request string) (isMark func(line []byte) bool, err error) {
+	if err := c.check(request); err != nil {
+		return nil, err
+	}
+	r := split(request)
+	if !c.pings {
+		r.mark, r.pad = rand.Text(), c.lossy
+		return func(line []byte) bool { return isEnd(line, r.mark) }, c.t.send(r)
+	}
+	// Anybody may ask for a pong, whatever else a client may do, and no line of
+	// a list looks like it.
+	words := strings.Fields(request)
+	own := len(words) > 0 && words[0] == ping.word
+	isMark = func(line []byte) bool {
+		is := string(line) == "1 "+pongText
+		if own && is {
+			own, is = false, false
+		}
+		return is
+	}
+	return isMark, c.t.sendLines([]byte(request + "\n" + ping.word + "\n"))
+}
+
+// split makes a request of a line as it is.
+func split(line string) request {
+	verb, name, _ := strings.Cut(line, " ")
+	return request{verb: verb, name: name}
+}
+
+// check refuses what would be several requests.
+func (c *Conn) check(request string) error {
+	switch {
+	case strings.Contains(request, "\n"):
+		return ErrBadName
+	case !c.pings && len(request) > defaultMaxLine:
+		return ErrLineTooLong
+	}
+	return nil
+}
+
+// Read returns the next line, without its end, or a part of it if it is longer
+// than 64 KiB; end tells whether it is the last one. It is good until the next
+// call. There are no empty lines.
+func (c *Conn) Read() (part []byte, end bool, err error) { return c.t.readPart() }
+
+// Close ends the connection, and so gives back whatever it holds.
+func (c *Conn) Close() error { return c.t.close() }

@@ -1,0 +1,83 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// Whoever finds a lock taken wants to know by whom. So clients register a name,
+// which the server shows, and for each lock a note may follow it.
+
+const (
+	maxName       = 255 // of Options.Name, in bytes
+	maxRegistered = 512 // of a name and a note
+	maxHost       = 100
+	maxProgram    = 100
+)
+
+// ProcessName returns a name for this process that is good to be shown to
+// others: HOST:PROGRAM:PID, the machine's name, the program's file and the
+// process's number. A Locker registers it by default. It tells nothing of the
+// program's arguments or its environment.
+func ProcessName() string { return processName() }
+
+var processName = sync.OnceValue(func() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "?"
+	}
+	program := "?"
+	if len(os.Args) > 0 {
+		program = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	}
+	return fmt.Sprintf("%s:%s:%d", shorten(host, maxHost), shorten(program, maxProgram), os.Getpid())
+})
+
+// WithNote returns a context with a note, such as "order 17": locks that a Locker
+// acquires with it are shown to be held by the Locker's name, a blank and the note,
+// and so are its waits for them. Whatever else the Locker holds is shown without
+// it. Do and its kind take it, too; a Client does not. Without a note nothing is
+// sent, and with one a short line more for each lock. (A server that speaks
+// protocol 1 only is waited for once more.)
+//
+// Everybody who may look at the server's locks can read a note, so it is no place
+// for secrets. Line breaks and runs of blanks in it become one blank; what makes
+// the whole longer than 512 bytes is cut off. The empty note takes another one
+// back.
+func WithNote(ctx context.Context, note string) context.Context {
+	return context.WithValue(ctx, noteKey{}, shorten(note, maxRegistered))
+}
+
+type noteKey struct{}
+
+func noteOf(ctx context.Context) string {
+	note, _ := ctx.Value(noteKey{}).(string)
+	return note
+}
+
+// registration is what to register for somebody with a name and a note, either of
+// which may be missing.
+func registration(name, note string, maxLine int) string {
+	const before = len("4294967295 " + wire.IAm + " ")
+	return shorten(name+" "+note, min(maxRegistered, maxLine-before))
+}
+
+// shorten gives a text the spelling of a name, of a bounded length.
+func shorten(text string, most int) string {
+	text, _ = wire.FoldName(strings.ReplaceAll(text, "\n", " "))
+	if len(text) <= most {
+		return text
+	}
+	most = max(most, 0)
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return strings.TrimRight(text[:most], " ")
+}
