@@ -8,9 +8,9 @@ const (
 	released
 	releaseFailed // not held by who asked
 	inspected
-	orphaned // released because the owner is gone
-	letGo    // released with all else that the owner holds
-	outcomes // the first Outcome of a request or a wait; the others follow
+	orphaned                                 // released because the owner is gone
+	letGo                                    // released with all else that the owner holds
+	outcomes                                 // the first Outcome of a request or a wait; the others follow
 	again    = outcomes + event(Waiting) + 1 // an Acquired that changes nothing: held before
 	events   = again + 1
 )

@@ -43,9 +43,9 @@ var processName = sync.OnceValue(func() string {
 // WithNote returns a context with a note, such as "order 17": locks that a Locker
 // acquires with it are shown to be held by the Locker's name, a blank and the note,
 // and so are its waits for them. Whatever else the Locker holds is shown without
-// it. Do and its kind take it, too; a Client does not. Without a note nothing is
-// sent, and with one a short line more for each lock. (A server that speaks
-// protocol 1 only is waited for once more.)
+// it. Do and its kind take it, too; a Client does not. A note costs two short lines
+// more on the wire, for which nobody waits; only a server that speaks protocol 1 is
+// waited for once more.
 //
 // Everybody who may look at the server's locks can read a note, so it is no place
 // for secrets. Line breaks and runs of blanks in it become one blank; what makes

@@ -232,6 +232,24 @@ func TestMuxEndsRested(t *testing.T) {
 	}
 }
 
+// TestMuxForsakenLines: what nobody waits for any more is not kept.
+func TestMuxForsakenLines(t *testing.T) {
+	m := newMux(nil, false, &LockerOptions{Sessions: 10})
+	lines := newLines(100, nil)
+	s, err := m.start(look, arguments{lines: lines}, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines.add([]byte("before"))
+	if !m.forsake(s) {
+		t.Fatal("it was answered")
+	}
+	lines.add([]byte("after"))
+	if len(lines.chunks) > 0 {
+		t.Errorf("kept %q", lines.chunks)
+	}
+}
+
 func TestSessionTable(t *testing.T) {
 	var d sessionTable
 	n := 3*len(page{}) + 1

@@ -66,6 +66,16 @@ var refusals = map[string]func(near, far net.Conn) (net.Conn, error){
 		}()
 		return near, nil
 	},
+	"hangs up on a lock": func(near, far net.Conn) (net.Conn, error) {
+		go lineByLine(far, func(line string) string {
+			if strings.HasPrefix(line, "iam ") {
+				return oldReply(line)
+			}
+			far.Close()
+			return ""
+		})
+		return near, nil
+	},
 	"hangs up on a request": func(near, far net.Conn) (net.Conn, error) {
 		go func() {
 			bufio.NewReader(far).ReadString('\n')

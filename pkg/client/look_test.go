@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -602,6 +604,10 @@ func TestServerLook(t *testing.T) {
 				if len(entries) != 2 || held.Name != "x" || held.Kind != client.KindExclusive || held.State != client.StateHeld ||
 					held.Token == 0 || held.Addr != me.Addr || waits.State != client.StateWaits || waits.Token != 0 {
 					t.Errorf("%+v", entries)
+				}
+				if p, ok := held.Process(); runtime.GOOS == "linux" && ok != strings.HasSuffix(t.Name(), "unix") ||
+					ok && (p.PID != os.Getpid() || p.UID != os.Getuid()) {
+					t.Errorf("process %+v, %v", p, ok)
 				}
 				break
 			}

@@ -12,13 +12,13 @@ type Peer struct {
 	// over a unix socket.
 	Addr string
 
-	// Name is the name under which it registered with SetName. It need not be
-	// the only one to use that name.
+	// Name is the name under which it registered. It need not be the only one
+	// to use that name.
 	Name string
 }
 
 // Name returns how the server knows this client. Its Name is the Addr again
-// unless SetName gave it another.
+// unless it has registered another, by Options.Name or SetName.
 func (c *Client) Name(ctx context.Context) (Peer, error) {
 	_, text, err := c.askText(ctx, me, "")
 	if err != nil {
