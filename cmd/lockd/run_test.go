@@ -614,8 +614,21 @@ func TestRunQuits(t *testing.T) {
 	}
 }
 
+// registered answers a client that says who it is, as servers of both protocols
+// do; else it returns nothing.
+func registered(line string) (reply string) {
+	switch {
+	case strings.HasPrefix(line, "iam "):
+		return "1 ok\n"
+	case strings.HasPrefix(line, "0 iam "):
+		return "0 1 ok\n"
+	}
+	return ""
+}
+
 // script serves connections to somebody who takes the lines of a client one
-// by one and returns what to send. When it says so, the connection ends.
+// by one, but for who it is, and returns what to send. When it says so, the
+// connection ends.
 func script(t *testing.T, answer func() func(line string) (reply string, end bool)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", anyPort)
@@ -633,7 +646,10 @@ func script(t *testing.T, answer func() func(line string) (reply string, end boo
 				defer c.Close()
 				answer := answer()
 				for in := bufio.NewScanner(c); in.Scan(); {
-					reply, end := answer(in.Text())
+					reply, end := registered(in.Text()), false
+					if reply == "" {
+						reply, end = answer(in.Text())
+					}
 					if io.WriteString(c, reply); end {
 						return
 					}
@@ -758,6 +774,8 @@ func oldServer(t *testing.T, eol string) string {
 			verb, name, _ := strings.Cut(strings.TrimRight(line, " \n"), " ")
 			mu.Lock()
 			switch h := holder[name]; {
+			case verb == "iam":
+				io.WriteString(c, registered(line))
 			case verb == "i" && h == nil:
 				fmt.Fprintf(c, "0 Lock Not Locked: %s%s", name, eol)
 			case verb == "i":
