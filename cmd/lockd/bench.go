@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -93,11 +92,11 @@ func (c *benchCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second one ends the process
-	progress := progressLine{to: stderr, terminal: isTerminal(os.Stderr)}
+	progress := progress{line: statusLine{to: stderr}, terminal: isTerminal(os.Stderr)}
 	opts := c.options()
 	opts.OnProgress = progress.show
 	report, err := load.Run(ctx, opts)
-	progress.clear()
+	progress.line.clear()
 	if err == nil || report.Requests > 0 { // else there is nothing to show
 		if c.JSON {
 			printJSON(report)
@@ -111,30 +110,24 @@ func (c *benchCmd) Run() error {
 	return nil
 }
 
-// progressLine shows how the run stands: on a terminal in one line that is
-// written over, else in a line every few seconds.
-type progressLine struct {
-	to       io.Writer
+// progress shows how the run stands: on a terminal in one line that is written
+// over, else in a line every few seconds.
+type progress struct {
+	line     statusLine
 	terminal bool
 	calls    int
 }
 
-// plainEvery is how many progress reports, one a second, pass without a line
-// when there is no terminal.
+// plainEvery is how many reports, one a second, pass without a line when there
+// is no terminal.
 const plainEvery = 5
 
-func (l *progressLine) show(p load.Progress) {
-	l.calls++
+func (p *progress) show(report load.Progress) {
+	p.calls++
 	switch {
-	case l.terminal:
-		fmt.Fprintf(l.to, "\r%s\x1b[K", p)
-	case l.calls%plainEvery == 0:
-		fmt.Fprintln(l.to, p)
-	}
-}
-
-func (l *progressLine) clear() {
-	if l.terminal && l.calls > 0 {
-		fmt.Fprint(l.to, "\r\x1b[K")
+	case p.terminal:
+		p.line.show(report.String())
+	case p.calls%plainEvery == 0:
+		fmt.Fprintln(p.line.to, report)
 	}
 }

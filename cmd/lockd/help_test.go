@@ -18,7 +18,7 @@ Try it, with lockd running in another terminal:
 
     lockd shell
 `,
-		"serve": "--drain-timeout", "run": "--kill-after", "inspect": "nobody does", "dump": "holders", "who": "clients",
+		"serve": "--drain-timeout", "run": "--kill-after", "inspect": "neither is", "dump": "NAME*", "kick": "--yes", "who": "clients",
 		"stats": "--json", "ping": "rtt_ms", "bench": "redis://", "shell": "was no request", "help": "[<command>]", "version": "version",
 	}
 	_, overview, _ := run("help")
@@ -63,7 +63,7 @@ Try it, with lockd running in another terminal:
 			t.Errorf("%s: $LOCKD_SERVER in %s", command, first)
 		}
 		for _, name := range []string{"$LOCKD_NAME", "$LOCKD_TOKEN", "$LOCKD_SHARED", "$LOCKD_WAIT", "$LOCKD_JSON", "$LOCKD_EMPTY_NAME", "$LOCKD_RATE"} {
-			if strings.Contains(first, name) {
+			if strings.Contains(first, name+")") {
 				t.Errorf("%s: the environment sets %s", command, name)
 			}
 		}

@@ -23,8 +23,9 @@ type cli struct {
 	Bench   benchCmd   `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
 	Run     runCmd     `cmd:"" help:"Run a command while holding a lock."`
 	Shell   shellCmd   `cmd:"" help:"Type requests at a prompt, or send those of a script."`
-	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held."`
+	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
 	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
+	Kick    kickCmd    `cmd:"" help:"End a client, so that what it holds is free."`
 	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`

@@ -185,7 +185,7 @@ func TestEmptyNames(t *testing.T) {
 	for _, command := range parser(&cli{}).Model.Children {
 		for _, v := range command.Positional {
 			typ := v.Target.Type()
-			if typ.Kind() == reflect.Pointer {
+			if typ.Kind() == reflect.Slice {
 				typ = typ.Elem()
 			}
 			if typ != reflect.TypeFor[lockName]() {

@@ -59,27 +59,14 @@ func raw(name string) string {
 	return base64.StdEncoding.EncodeToString([]byte(name))
 }
 
-// rawAll is the same for a list, all of it if one name needs it.
-func rawAll(names []string) (all []string) {
-	if !slices.ContainsFunc(names, func(n string) bool { return raw(n) != "" }) {
-		return nil
-	}
-	for _, n := range names {
-		all = append(all, base64.StdEncoding.EncodeToString([]byte(n)))
-	}
-	return all
-}
-
-// print prints the answer: the document, or a table of rows.
+// print prints the answer: the document, or a table of rows. What comes from
+// others is plain in them.
 func (o *oneshot) print(document any, rows [][]string) error {
 	if o.JSON {
 		return printJSON(document)
 	}
 	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
 	for _, row := range rows {
-		for i, cell := range row {
-			row[i] = plain(cell)
-		}
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return w.Flush()
@@ -103,144 +90,12 @@ func plain(name string) string {
 	return name
 }
 
-type inspectCmd struct {
-	oneshot
-	emptyName
-	Name lockName `arg:"" help:"The lock."`
-}
-
-func (*inspectCmd) Help() string {
-	return `Prints "held" or "free", and how many hold the shared lock of that name.
-
-Exit codes:
-
-	0   somebody holds the exclusive or the shared lock
-	1   nobody does
-	2   wrong usage
-	69  the server cannot be reached, or refused
-	74  the answer, whatever it is, cannot be printed
-
-The JSON document: name, held (the exclusive lock), shared (a number). A name that is not UTF-8 stands in
-name_base64, too; so it is in the documents of the other commands.`
-}
-
-func (c *inspectCmd) Run() error {
-	answer := struct {
-		Name   string `json:"name"`
-		Raw    string `json:"name_base64,omitempty"`
-		Held   bool   `json:"held"`
-		Shared int    `json:"shared"`
-	}{Name: string(c.Name), Raw: raw(string(c.Name))}
-	err := c.do(func(ctx context.Context, cl *client.Client) (err error) {
-		if answer.Held, err = cl.Inspect(ctx, answer.Name); err == nil {
-			answer.Shared, err = cl.InspectShared(ctx, answer.Name)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	text := "free"
-	if answer.Held {
-		text = "held"
-	}
-	if answer.Shared > 0 {
-		text += fmt.Sprintf(", shared lock held by %d", answer.Shared)
-	}
-	if err := c.print(answer, [][]string{{text}}); err != nil {
-		return err
-	}
-	if !answer.Held && answer.Shared == 0 {
-		exit(exitFree)
-	}
-	return nil
-}
-
-type dumpCmd struct {
-	oneshot
-	emptyName
-	Name *lockName `arg:"" optional:"" help:"List the holders of this lock only."`
-}
-
-func (*dumpCmd) Help() string {
-	return `Lists the locks that are held, exclusive and shared ones, and who holds them: by registered name, or
-else by address. The JSON document: exclusive, a list of name and holder; shared, a list of name and holders;
-those that are not UTF-8 in name_base64, holder_base64 and holders_base64, too.
-
-The reply that this is made of puts ": " between a lock's name and its holder. Where a holder has registered a
-name with ": " in it, the two cannot be told apart for certain.`
-}
-
-type exclusiveLock struct {
-	Name      string `json:"name"`
-	RawName   string `json:"name_base64,omitempty"`
-	Holder    string `json:"holder"`
-	RawHolder string `json:"holder_base64,omitempty"`
-}
-
-type sharedLock struct {
-	Name       string   `json:"name"`
-	RawName    string   `json:"name_base64,omitempty"`
-	Holders    []string `json:"holders"`
-	RawHolders []string `json:"holders_base64,omitempty"`
-}
-
-func (c *dumpCmd) Run() error {
-	answer := struct {
-		Exclusive []exclusiveLock `json:"exclusive"`
-		Shared    []sharedLock    `json:"shared"`
-	}{[]exclusiveLock{}, []sharedLock{}}
-	err := c.do(func(ctx context.Context, cl *client.Client) error {
-		exclusive, shared := make(map[string]string), make(map[string][]string)
-		var err error
-		if c.Name == nil {
-			if exclusive, err = cl.DumpAll(ctx); err == nil {
-				shared, err = cl.DumpAllShared(ctx)
-			}
-		} else {
-			name := string(*c.Name)
-			var held bool
-			var holder string
-			var holders []string
-			if holder, held, err = cl.Dump(ctx, name); held {
-				exclusive[name] = holder
-			}
-			if err == nil {
-				holders, err = cl.DumpShared(ctx, name)
-			}
-			if len(holders) > 0 {
-				shared[name] = holders
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(exclusive)) {
-			holder := exclusive[name]
-			answer.Exclusive = append(answer.Exclusive, exclusiveLock{name, raw(name), holder, raw(holder)})
-		}
-		for _, name := range slices.Sorted(maps.Keys(shared)) {
-			holders := shared[name]
-			answer.Shared = append(answer.Shared, sharedLock{name, raw(name), holders, rawAll(holders)})
-		}
-		return unless("--disable-dump", err)
-	})
-	if err != nil {
-		return err
-	}
-	rows := [][]string{{"NAME", "KIND", "HOLDER"}}
-	for _, l := range answer.Exclusive {
-		rows = append(rows, []string{l.Name, "exclusive", l.Holder})
-	}
-	for _, l := range answer.Shared {
-		for _, holder := range l.Holders {
-			rows = append(rows, []string{l.Name, "shared", holder})
-		}
-	}
-	return c.print(answer, rows)
-}
-
 type whoCmd struct{ oneshot }
 
 func (*whoCmd) Help() string {
-	return `The JSON document: clients, a list of addr and name (and name_base64 of a name that is not UTF-8).`
+	return `To see what they hold: lockd dump -l. To end one: lockd kick ADDR.
+
+The JSON document: clients, a list of addr and name (and name_base64 of a name that is not UTF-8).`
 }
 
 func (c *whoCmd) Run() error {
@@ -264,7 +119,7 @@ func (c *whoCmd) Run() error {
 	}
 	rows := [][]string{{"ADDR", "NAME"}}
 	for _, e := range answer.Clients {
-		rows = append(rows, []string{e.Addr, e.Name})
+		rows = append(rows, []string{plain(e.Addr), plain(e.Name)})
 	}
 	return c.print(answer, rows)
 }
@@ -290,7 +145,7 @@ func (c *statsCmd) Run() error {
 	}
 	var rows [][]string
 	for _, key := range slices.Sorted(maps.Keys(counters)) {
-		rows = append(rows, []string{key, fmt.Sprintf("%*d", width, counters[key])})
+		rows = append(rows, []string{plain(key), fmt.Sprintf("%*d", width, counters[key])})
 	}
 	return c.print(counters, rows)
 }

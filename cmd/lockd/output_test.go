@@ -50,11 +50,11 @@ func TestProgressThatCannotBePrinted(t *testing.T) {
 	for _, terminal := range []bool{true, false} {
 		full := errors.New("full")
 		o := &output{to: &brittle{write: full}}
-		l := progressLine{to: o, terminal: terminal}
+		l := progress{line: statusLine{to: o}, terminal: terminal}
 		for range plainEvery {
 			l.show(load.Progress{})
 		}
-		l.clear()
+		l.line.clear()
 		if o.err != full {
 			t.Errorf("terminal %v: %v", terminal, o.err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -26,13 +25,15 @@ const longestLine = 256 << 10
 // runCmd runs a command under a lock.
 type runCmd struct {
 	remote
-	Wait      *time.Duration `min:"0" env:"-" placeholder:"TIME" group:"Lock" help:"How long to wait for the lock and the rate; 0 tries once. Without it: as long as it takes."`
-	Shared    bool           `env:"-" group:"Lock" help:"Hold a shared lock, which is another one than the exclusive lock of that name. Any number may hold it, unless --limit says otherwise."`
-	Limit     *uint32        `max:"4294967294" env:"-" placeholder:"N" group:"Lock" help:"With --shared: wait until fewer than N hold it."`
-	Rate      rate           `env:"-" placeholder:"N/TIME" group:"Lock" help:"Once the lock is held, also wait for one unit of the rate limiter NAME: at most N starts in TIME, as in 10/s, 100/5m or, in seconds, 100/60. To limit only the rate: --shared --rate."`
-	Conflict  int            `min:"0" max:"255" name:"conflict-exit-code" short:"E" env:"-" placeholder:"CODE" default:"1" group:"Lock" help:"Exit code when the lock was not to be had in time (${default})."`
-	KillAfter time.Duration  `min:"0" placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
-	LostAfter time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}). Below 35s: then a server frees the locks of a machine that it cannot reach any more."`
+	Wait           *time.Duration `min:"0" env:"-" placeholder:"TIME" group:"Lock" help:"How long to wait for the lock and the rate, from when the server is reached; 0 tries once. Without it: as long as it takes."`
+	ServerPatience *time.Duration `name:"wait-for-server" placeholder:"TIME" group:"Lock" help:"How long the server may be away, at the start and while waiting. Without it: at the start not at all, and while waiting as long as --wait allows."`
+	Shared         bool           `env:"-" group:"Lock" help:"Hold a shared lock, which is another one than the exclusive lock of that name. Any number may hold it, unless --limit says otherwise."`
+	Limit          *uint32        `max:"4294967294" env:"-" placeholder:"N" group:"Lock" help:"With --shared: wait until fewer than N hold it."`
+	Rate           rate           `env:"-" placeholder:"N/TIME" group:"Lock" help:"Once the lock is held, also wait for one unit of the rate limiter NAME: at most N starts in TIME, as in 10/s, 100/5m or, in seconds, 100/60. To limit only the rate: --shared --rate."`
+	Conflict       int            `min:"0" max:"255" name:"conflict-exit-code" short:"E" env:"-" placeholder:"CODE" default:"1" group:"Lock" help:"Exit code when the lock was not to be had in time (${default})."`
+	Label          label          `name:"name" env:"-" placeholder:"TEXT" group:"Lock" help:"What others see in place of the command's name when they ask who holds the lock, or waits for it."`
+	KillAfter      time.Duration  `min:"0" placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
+	LostAfter      time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}). Below 35s: then a server frees the locks of a machine that it cannot reach any more."`
 
 	emptyName
 	Lock    lockName   `arg:"" name:"name" help:"The lock."`
@@ -64,6 +65,17 @@ On a terminal that group gets the terminal while the command runs, or when it
 first asks for it. Ctrl-Z stops lockd run, too. If Ctrl-C ends the command, the
 caller gets it as well, so that a script does not go on.
 
+While it waits, stderr tells for whom: who holds the lock, since when, and how
+many wait before. On a terminal that is one line, which goes away, in a log a
+line now and then. (lockd inspect NAME tells more.) Others see this process as
+USER@HOST PID COMMAND, or --name in place of COMMAND; no arguments.
+
+Who waits holds nothing, so a restart of the server takes nothing away: lockd
+run connects again, and waits on at the end of the line. --wait is the time over
+all, from when the server was reached first. A server that is not there at the
+start is an error at once, unless --wait-for-server says for how long it may be
+away.
+
 The lock is released when the command ends. What it leaves running in the
 background is left alone, and goes on without the lock.
 
@@ -82,7 +94,8 @@ Exit codes:
 	128+N    signal N ended the command (Ctrl-C ends lockd run by SIGINT)
 	1 or -E  the lock, or the rate, was not to be had in time
 	2        wrong usage
-	69       the server cannot be reached, refused, or was lost before the start
+	69       the server cannot be reached, refused, or was away when the time
+	         of --wait or --wait-for-server was up
 	126      the command cannot be executed
 	127      the command was not found
 
@@ -114,11 +127,6 @@ func (c *runCmd) Validate() error {
 	return nil
 }
 
-// errConflict: the lock or the rate was not to be had in time.
-type errConflict string
-
-func (e errConflict) Error() string { return string(e) }
-
 // Run does it all. It ends the process itself.
 func (c *runCmd) Run() error {
 	caller := command.Inherit()
@@ -131,7 +139,7 @@ func (c *runCmd) Run() error {
 	stop := caller.ExitOnSignal(exit)
 	locker, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{
-			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine,
+			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine, Name: c.registered(),
 			// A Locker may need half as long again to notice.
 			ReadTimeout: max(c.LostAfter/3*2, time.Millisecond),
 		},
@@ -140,17 +148,7 @@ func (c *runCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	missing, err := locker.Missing(context.Background())
-	if err != nil {
-		fail(exitUnavailable, c.remote.explain(err, c.ConnectTimeout))
-	}
-	waiting := time.AfterFunc(time.Second, func() {
-		if isTerminal(os.Stderr) {
-			c.warn("waiting for " + quote(c.name))
-		}
-	})
-	lock, err := c.acquire(locker, len(missing) > 0)
-	waiting.Stop()
+	lock, err := c.acquire(locker)
 	if err != nil {
 		code := exitUnavailable
 		if errors.As(err, new(errConflict)) {
@@ -180,6 +178,14 @@ func (c *runCmd) Run() error {
 	return nil
 }
 
+// registered is the name that others see.
+func (c *runCmd) registered() string {
+	if c.Label != "" {
+		return registered(string(c.Label))
+	}
+	return registered(program(c.command[0]))
+}
+
 // environment returns the command's. What a lockd run around this one has set
 // must not shine through.
 func (c *runCmd) environment(token uint64) []string {
@@ -194,143 +200,6 @@ func (c *runCmd) environment(token uint64) []string {
 		env = append(env, "LOCKD_TOKEN="+strconv.FormatUint(token, 10))
 	}
 	return env
-}
-
-// acquire gets all that the command needs.
-func (c *runCmd) acquire(l *client.Locker, old bool) (*client.Lock, error) {
-	if old && (c.Limit != nil || c.Rate.n > 0) {
-		return nil, errors.New("the server knows neither --limit nor --rate (it speaks protocol 1 only)")
-	}
-	until := time.Now().Add(forever)
-	if c.Wait != nil {
-		until = time.Now().Add(*c.Wait)
-	}
-	get := c.wait
-	if old {
-		get = c.poll
-	}
-	// What is free is had however little time there is.
-	lock, err := c.try(l)
-	if errors.Is(err, client.ErrNotAcquired) && time.Now().Before(until) {
-		lock, err = get(l, until)
-	}
-	if errors.Is(err, client.ErrNotAcquired) {
-		return nil, c.conflict()
-	}
-	if err == nil && c.Rate.n > 0 {
-		if err = c.takeRate(l, lock, until); err != nil {
-			release(lock)
-		}
-	}
-	return lock, err
-}
-
-// try asks for the lock once.
-func (c *runCmd) try(l *client.Locker) (*client.Lock, error) {
-	if c.Shared {
-		return l.TryAcquireShared(context.Background(), c.name, c.limit())
-	}
-	return l.TryAcquire(context.Background(), c.name)
-}
-
-// limit is of the shared lock; 0 means none.
-func (c *runCmd) limit() int {
-	if c.Limit == nil {
-		return 0
-	}
-	return int(min(int64(*c.Limit), math.MaxInt)) // of 32 bits on some systems
-}
-
-// wait waits in the lock's queue.
-func (c *runCmd) wait(l *client.Locker, until time.Time) (lock *client.Lock, err error) {
-	ctx, cancel := context.WithDeadline(context.Background(), until)
-	defer cancel()
-	if c.Shared {
-		lock, err = l.AcquireShared(ctx, c.name, c.limit())
-	} else {
-		lock, err = l.Acquire(ctx, c.name)
-	}
-	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, client.ErrLost) {
-		lock, err = c.tryAfterWait(l)
-	}
-	return lock, err
-}
-
-// tryAfterWait asks for the lock when the time is up. By its answer the server
-// has taken the wait back, too, so that it gives the lock to nobody who is gone.
-// What it granted in time, while this process was stopped, is given back by the
-// Locker before the second attempt.
-func (c *runCmd) tryAfterWait(l *client.Locker) (lock *client.Lock, err error) {
-	for range 2 {
-		lock, err = c.try(l)
-		switch {
-		case errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrTimeout):
-			return nil, client.ErrNotAcquired // a server that ends has no use for one that waits no more
-		case !errors.Is(err, client.ErrNotAcquired):
-			return lock, err
-		}
-	}
-	return nil, err
-}
-
-// poll asks for the lock over and over: a server of protocol 1 has no queue.
-//
-// The Locker's first connection is idle then, for which a proxy may end it. It
-// is made again before the next attempt, if the server is there.
-func (c *runCmd) poll(l *client.Locker, until time.Time) (*client.Lock, error) {
-	for lost := false; ; {
-		time.Sleep(min(750*time.Millisecond+rand.N(500*time.Millisecond), time.Until(until)))
-		lock, err := c.try(l)
-		if !lost && errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrUnreachable) {
-			if lost = true; time.Now().Before(until) {
-				continue
-			}
-			return nil, client.ErrNotAcquired
-		}
-		lost = false
-		if !errors.Is(err, client.ErrNotAcquired) || !time.Now().Before(until) {
-			return lock, err
-		}
-	}
-}
-
-// takeRate takes a unit of the rate, as long as the lock is held.
-func (c *runCmd) takeRate(l *client.Locker, lock *client.Lock, until time.Time) error {
-	limiter := l.Limiter(c.name, int(min(int64(c.Rate.n), math.MaxInt)), c.Rate.window)
-	for {
-		d, err := limiter.Allow(context.Background())
-		retry := max(d.RetryAfter, time.Millisecond) // not without a pause if the server says 0
-		switch {
-		case err != nil || d.Allowed:
-			return err
-		case retry > max(time.Until(until), 0):
-			return errConflict(fmt.Sprintf("%s is over its rate, which opens in %v", quote(c.name), retry))
-		}
-		select {
-		case <-time.After(retry):
-		case <-lock.Lost():
-			return lock.Err()
-		}
-	}
-}
-
-func (c *runCmd) conflict() error {
-	text := quote(c.name) + " is held by others"
-	if *c.Wait > 0 {
-		text += fmt.Sprintf(", waited %v", *c.Wait)
-	}
-	return errConflict(text)
-}
-
-// explain says why the command does not start.
-func (c *runCmd) explain(err error) string {
-	switch {
-	case errors.As(err, new(errConflict)):
-		return err.Error()
-	case errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrUnreachable):
-		return fmt.Sprintf("%s: connection lost: %v", c.Server, c.why(err))
-	}
-	return c.remote.explain(err, c.LostAfter)
 }
 
 // why says why a connection was lost.

@@ -35,9 +35,20 @@ func TestRunOnATerminal(t *testing.T) {
 	})
 	t.Run("says that it waits", func(t *testing.T) {
 		t.Parallel()
-		dial(t, "tcp", d.addr("tcp")).ask("g held", "1 Lock Get Success: held")
-		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` held -- true`)
-		term.shows("lockd: waiting for \"held\"\r\n")
+		c := dial(t, "tcp", d.addr("tcp"))
+		c.ask("g held", "1 Lock Get Success: held")
+		term := openTerminal(t, "sh", "-c", "TERM=xterm "+binary+" run -s "+d.addr("tcp")+` held -- echo hi`)
+		term.shows("\rlockd: waiting for \"held\", held for 0s by " + c.LocalAddr().String() + "; you are next\x1b[K\r")
+		term.shows("held for 1s")
+		c.ask("r held", "1 Lock Release Success: held")
+		term.shows("\r\x1b[Khi\r\n") // nothing is left of it
+	})
+	t.Run("one that cannot be redrawn", func(t *testing.T) {
+		t.Parallel()
+		c := dial(t, "tcp", d.addr("tcp"))
+		c.ask("g plain", "1 Lock Get Success: plain")
+		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` plain -- true`)
+		term.shows("by " + c.LocalAddr().String() + "; you are next\r\n")
 	})
 	t.Run("Ctrl-C", func(t *testing.T) {
 		t.Parallel()

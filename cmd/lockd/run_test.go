@@ -460,17 +460,6 @@ func TestRunWhenTheServerIsKilled(t *testing.T) {
 			r.ends(128 + 9)
 		})
 	}
-	t.Run("while waiting", func(t *testing.T) {
-		t.Parallel()
-		d := serveForRun(t)
-		c := dial(t, "tcp", d.addr("tcp"))
-		c.ask("g name", "1 Lock Get Success: name")
-		r := begin(t, d, "name", "--", "echo", "wrong")
-		await(t, func() bool { return strings.Contains(stats(c), "command_gw: 1\n") })
-		d.stop(syscall.SIGKILL)
-		r.ends(69)
-		r.complains("connection lost")
-	})
 }
 
 // stats reads the counters up to the one of waits, which has to be there.
@@ -755,13 +744,33 @@ func TestRunIsRefused(t *testing.T) {
 // rest. glockd ends one of its lines with \r\n, and loses what it has read behind
 // a request.
 func oldServer(t *testing.T, eol string) string {
-	listener, err := net.Listen("tcp", anyPort)
+	addr := free(t)
+	oldServerAt(t, addr, eol)
+	return addr
+}
+
+// oldServerAt gives it an address, and locks that somebody else holds. To stop it
+// ends its connections, too.
+func oldServerAt(t *testing.T, addr, eol string, held ...string) (stop func()) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() })
 	var mu sync.Mutex
+	var conns []net.Conn
+	stop = func() {
+		listener.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+	t.Cleanup(stop)
 	holder := make(map[string]net.Conn)
+	for _, name := range held {
+		holder[name], _ = net.Pipe()
+	}
 	serve := func(c net.Conn) {
 		for in := bufio.NewReader(c); ; {
 			if eol == "\r\n" {
@@ -803,10 +812,13 @@ func oldServer(t *testing.T, eol string) string {
 			if err != nil {
 				return
 			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
 			go serve(c)
 		}
 	}()
-	return listener.Addr().String()
+	return stop
 }
 
 func TestRunWithAnOldServer(t *testing.T) {
@@ -840,8 +852,8 @@ func runWithAnOldServer(t *testing.T, addr string) {
 	patient.ends2("hi\n")
 }
 
-// modern speaks of protocol 2 what lockd run needs, and leaves the rest to
-// answer.
+// modern speaks of protocol 2 what lockd run needs, knows no newer requests, and
+// leaves the rest to answer.
 func modern(answer func(request string) (reply string)) func() func(string) (string, bool) {
 	return func() func(string) (string, bool) {
 		return func(line string) (string, bool) {
@@ -852,6 +864,9 @@ func modern(answer func(request string) (reply string)) func() func(string) (str
 				return "1 pong\n", false
 			case "hello":
 				return "2 lockd test\n", false
+			}
+			if words := strings.Fields(line); words[1] == "look" {
+				return words[0] + " 0 Invalid Command: look\n", false
 			}
 			return answer(line), false
 		}

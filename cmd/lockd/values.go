@@ -67,8 +67,10 @@ func (n lockName) Validate(ctx *kong.Context) error {
 			return nil
 		}
 	}
-	return errors.New(`is empty, as a variable that is not set would be; for the lock with the empty name, write --empty-name ""`)
+	return errEmptyName
 }
+
+var errEmptyName = errors.New(`is empty, as a variable that is not set would be; for the lock with the empty name, write --empty-name ""`)
 
 // emptyName is the flag of all commands with a lockName.
 type emptyName struct {

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nylen/lockd/pkg/client"
+)
+
+type dumpCmd struct {
+	oneshot
+	Long  bool          `short:"l" env:"-" help:"Also list who waits, in the order of their turn, and rates, with fencing tokens, counts and processes."`
+	Watch bool          `env:"-" help:"List again and again, until Ctrl-C: on a terminal in place of the last list, else behind it and a line with the time."`
+	Every time.Duration `env:"-" placeholder:"TIME" default:"2s" help:"With --watch: how often (${default})."`
+	emptyName
+	Names []lockName `arg:"" optional:"" name:"name" help:"List these only; NAME* means all names that begin so."`
+}
+
+func (*dumpCmd) Help() string {
+	return `Lists the locks that are held, exclusive and shared ones, since when, and by
+whom: the client's address, and the name under which it registered.
+
+	lockd dump                        all
+	lockd dump deploy 'build *' -l    some, with who waits
+	lockd dump --watch
+
+More about one lock: lockd inspect NAME. To end a client: lockd kick ADDR.
+
+TOKEN/COUNT is an exclusive lock's fencing token, how many hold a shared lock,
+or how many units of a rate are open. SINCE of a rate is when all of them will
+be. PROCESS is known of clients on unix sockets.
+
+The JSON document: look (false if the server is too old to tell more than who
+holds what), and locks, a list of documents as those of lockd inspect, with all
+that there is, sorted by name. With --watch it is one in a line each time.
+
+A list is sorted here, so all of it is in memory, some 300 bytes a row. With a
+name that has ": " in it, an older server's list may be wrong: it puts that
+between a lock's name and its holder.`
+}
+
+// Validate is called by kong.
+func (c *dumpCmd) Validate() error {
+	if err := c.remote.Validate(); err != nil {
+		return err
+	}
+	if slices.Contains(c.Names, "") && !c.EmptyName {
+		return fmt.Errorf("<name>: %w", errEmptyName)
+	}
+	return nil
+}
+
+// pattern is which names to list.
+type pattern struct {
+	text   string
+	prefix bool
+}
+
+func patterns(names []lockName) (all []pattern) {
+	if len(names) == 0 {
+		return []pattern{{"", true}}
+	}
+	for _, n := range names {
+		text, prefix := strings.CutSuffix(string(n), "*")
+		all = append(all, pattern{text, prefix})
+	}
+	return all
+}
+
+func (p pattern) matches(name string) bool {
+	return name == p.text || p.prefix && strings.HasPrefix(name, p.text)
+}
+
+// list asks for all that is to be printed, and tells whether the server could
+// look.
+func (c *dumpCmd) list(ctx context.Context, cl *client.Client) (entries []client.Entry, looked bool, err error) {
+	all := patterns(c.Names)
+	for i, p := range all {
+		add := func(e client.Entry) {
+			if p.matches(e.Name) && !slices.ContainsFunc(all[:i], func(p pattern) bool { return p.matches(e.Name) }) {
+				entries = append(entries, e)
+			}
+		}
+		if err := look(ctx, cl, p, add); errors.Is(err, client.ErrNoLook) {
+			entries, err := c.listOld(ctx, cl, all)
+			return entries, false, err
+		} else if err != nil {
+			return nil, false, err
+		}
+	}
+	byName(entries)
+	return entries, true, nil
+}
+
+func look(ctx context.Context, cl *client.Client, p pattern, add func(client.Entry)) error {
+	if !p.prefix {
+		entries, err := cl.Look(ctx, p.text)
+		for _, e := range entries {
+			add(e)
+		}
+		return err
+	}
+	for e, err := range cl.LookPrefix(ctx, p.text) {
+		if err != nil {
+			return err
+		}
+		add(e)
+	}
+	return nil
+}
+
+// listOld is list for servers that cannot look.
+func (c *dumpCmd) listOld(ctx context.Context, cl *client.Client, all []pattern) (entries []client.Entry, err error) {
+	if len(all) == 1 && !all[0].prefix {
+		return heldBy(ctx, cl, &all[0].text) // which has no doubt about where a name ends
+	}
+	every, err := heldBy(ctx, cl, nil)
+	for _, e := range every {
+		if slices.ContainsFunc(all, func(p pattern) bool { return p.matches(e.Name) }) {
+			entries = append(entries, e)
+		}
+	}
+	byName(entries)
+	return entries, err
+}
+
+func (c *dumpCmd) Run() error {
+	return c.do(func(ctx context.Context, cl *client.Client) error {
+		if c.Watch {
+			var stop context.CancelFunc
+			ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+			defer stop()
+		}
+		for {
+			entries, looked, err := c.list(ctx, cl)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return unless("--disable-dump", err)
+			}
+			c.show(entries, looked)
+			if !c.Watch {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(c.Every):
+			}
+		}
+	})
+}
+
+// show prints a list.
+func (c *dumpCmd) show(entries []client.Entry, looked bool) {
+	switch {
+	case c.JSON:
+		writeDocument(stdout, entries, looked)
+	case !c.Watch:
+		c.table(stdout, entries)
+	case canRedraw(stdout.fd()):
+		var b strings.Builder
+		c.table(&b, entries)
+		columns, rows := terminalSize(stdout.fd())
+		fmt.Fprint(stdout, screen(fmt.Sprintf("%s  %s  every %v, ends with Ctrl-C", c.Server,
+			time.Now().Format(time.TimeOnly), c.Every), b.String(), columns, rows))
+	default:
+		fmt.Fprintln(stdout, "---", time.Now().Format(time.RFC3339))
+		c.table(stdout, entries)
+	}
+}
+
+// screen replaces what a terminal shows by a title and as much of a text as
+// there is room for.
+func screen(title, text string, columns, rows int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if room := max(rows-3, 2); len(lines) > room { // the title, what is missing, and the cursor
+		lines = append(lines[:room], fmt.Sprintf("... and %d more", len(lines)-room))
+	}
+	var b strings.Builder
+	b.WriteString("\x1b[H")
+	for _, line := range append([]string{title}, lines...) {
+		b.WriteString(fit(line, columns-1) + "\x1b[K\n")
+	}
+	return b.String() + "\x1b[J"
+}
+
+// table prints a row for each hold and, if long, all else.
+func (c *dumpCmd) table(to io.Writer, entries []client.Entry) {
+	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+	if c.Long {
+		row("NAME", "KIND", "STATE", "SINCE", "TOKEN/COUNT", "ADDR", "HOLDER", "PROCESS")
+	} else {
+		row("NAME", "KIND", "SINCE", "ADDR", "HOLDER")
+	}
+	for place, e := range places(entries) {
+		name, kind, addr := plain(e.Name), plain(string(e.Kind)), unknown
+		if e.Addr != "" {
+			addr = plain(e.Addr)
+		}
+		switch {
+		case c.Long:
+			registered, process := unknown, unknown
+			if e.Registered != e.Addr {
+				registered = whoIs(e)
+			}
+			if p := processOf(e); p != "" {
+				process = p
+			}
+			row(name, kind, stateOf(e, place), sinceOf(e), numberOf(e), addr, registered, process)
+		case place == 0 && e.Kind != client.KindRate:
+			row(name, kind, sinceOf(e), addr, nameCell(e))
+		}
+	}
+	w.Flush()
+}
+
+// writeDocument prints the JSON document, a name at a time.
+func writeDocument(to io.Writer, entries []client.Entry, looked bool) {
+	fmt.Fprintf(to, `{"look":%v,"locks":[`, looked)
+	first := true
+	for name, entries := range names(entries) {
+		var b strings.Builder
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		e.Encode(documentOf(name, entries)) // it has nothing that cannot be encoded
+		if !first {
+			fmt.Fprint(to, ",")
+		}
+		first = false
+		fmt.Fprint(to, strings.TrimSuffix(b.String(), "\n"))
+	}
+	fmt.Fprintln(to, "]}")
+}
