@@ -344,13 +344,14 @@ var mayImport = map[string][]string{
 	"internal/admin":    {},
 	"internal/load":     {"internal/wire"},
 	"internal/lockfile": {},
+	"internal/command":  {},
 	"internal/stress":   {},
 	"internal/session":  {"internal/wire", "internal/shard"},
 	"internal/conn":     {"internal/wire", "internal/session"},
 	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
 	"pkg/client":        {"internal/wire"},
-	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:

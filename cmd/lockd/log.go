@@ -102,5 +102,9 @@ func inWords(_ []string, a slog.Attr) slog.Attr {
 
 // survivePipes keeps the process alive when who reads its stderr is gone: Go
 // dies of SIGPIPE then, and with it every lock. Caught rather than ignored:
-// what lockd run starts would inherit that.
-func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+// what lockd run starts would inherit that, as it does from who ignores it.
+func survivePipes() {
+	if !signal.Ignored(syscall.SIGPIPE) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	}
+}

@@ -7,13 +7,11 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/nylen/lockd/internal/command"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -59,7 +57,13 @@ The command gets LOCKD_NAME and, with an exclusive lock, LOCKD_TOKEN in its
 environment. That is the fencing token: a number that grows with every grant,
 so that a store can refuse who comes late. It runs in a process group of its
 own, to which TERM, INT, HUP, QUIT, USR1, USR2, TSTP, CONT and WINCH are
-forwarded. On a terminal that group gets the terminal while the command runs.
+forwarded; the first four wake it if it is stopped. It starts with the signals
+ignored and blocked that lockd run was started with (on other systems than
+Linux, of what is ignored only HUP and INT).
+
+On a terminal that group gets the terminal while the command runs, or when it
+first asks for it. Ctrl-Z stops lockd run, too. If Ctrl-C ends the command, the
+caller gets it as well, so that a script does not go on.
 
 While it waits, stderr tells for whom: who holds the lock, since when, and how
 many wait before. On a terminal that is one line, which goes away, in a log a
@@ -80,12 +84,14 @@ process group gets TERM and, what is left of it after --kill-after, KILL. (On
 Windows, which has neither, the command is ended at once, without a TERM before
 it, and what it started goes on.) When lockd run itself is killed with -9, its
 lock is free at once; on Linux the command is then killed, too, but not what the
-command started.
+command started. Neither works with a command that runs as another user, as sudo
+does: then lockd run says that the command goes on without the lock, and with
+which process, until it ends.
 
 Exit codes:
 
 	N        of the command
-	128+N    signal N ended the command
+	128+N    signal N ended the command (Ctrl-C ends lockd run by SIGINT)
 	1 or -E  the lock, or the rate, was not to be had in time
 	2        wrong usage
 	69       the server cannot be reached, refused, or was away when the time
@@ -123,20 +129,14 @@ func (c *runCmd) Validate() error {
 
 // Run does it all. It ends the process itself.
 func (c *runCmd) Run() error {
+	caller := command.Inherit()
 	survivePipes()
 	c.stderr = newLineQueue(os.Stderr, func(io.Writer, int64) {})
 	path, err := lookup(c.command[0])
 	if err != nil { // before waiting for hours
 		c.cannotStart("", err)
 	}
-	quit := make(chan os.Signal, 1) // while there is no command: for Go's stack traces nobody asked
-	if !signal.Ignored(syscall.SIGQUIT) {
-		signal.Notify(quit, syscall.SIGQUIT)
-	}
-	go func() {
-		<-quit
-		exit(exitSignal + int(syscall.SIGQUIT))
-	}()
+	stop := caller.ExitOnSignal(exit)
 	locker, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{
 			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine, Name: c.registered(),
@@ -157,30 +157,24 @@ func (c *runCmd) Run() error {
 		fail(code, c.explain(err))
 	}
 
-	signals := make(chan os.Signal, 64)
-	for _, s := range forwarded {
-		if !signal.Ignored(s) { // nohup
-			signal.Notify(signals, s)
-		}
-	}
-	signal.Stop(quit)
 	select {
 	case <-lock.Lost():
 		fail(exitUnavailable, c.explain(lock.Err()))
 	default:
 	}
-	// The kernel kills the command when the thread ends that started it.
-	runtime.LockOSThread()
-	p, err := start(path, c.command, c.environment(lock.Token()))
+	stop()
+	cmd, err := command.Start(caller, command.Spec{
+		Path: path, Args: c.command, Env: c.environment(lock.Token()), Warn: c.warn,
+	})
 	if err != nil {
 		release(lock)
 		c.cannotStart(path, err)
 	}
-	code := c.supervise(lock, p, signals)
-	p.restore()
+	c.supervise(lock, cmd)
 	release(lock)
 	c.stderr.flush()
-	exit(code)
+	cmd.Interrupted(caller)
+	exit(cmd.Code())
 	return nil
 }
 
@@ -225,32 +219,90 @@ func release(lock *client.Lock) {
 	lock.Release(ctx)
 }
 
-// supervise stays with the command to its end and returns its exit code.
-func (c *runCmd) supervise(lock *client.Lock, p *process, signals <-chan os.Signal) int {
+// supervise stays with the command to its end and, when the lock is lost, to
+// that of all that it started and that can be ended.
+func (c *runCmd) supervise(lock *client.Lock, cmd *command.Command) {
 	lost := lock.Lost()
-	var kill <-chan time.Time
+	var kill, look <-chan time.Time
+	var again pause
 	for {
 		select {
-		case s := <-signals:
-			p.forward(s)
+		case s := <-cmd.Signals():
+			c.warnOf(cmd.Forward(s))
 		case <-lost:
 			lost = nil
-			p.terminate()
 			c.warn(fmt.Sprintf("lost the lock %s (%v): ending the command, with KILL in %v", quote(c.name), c.why(lock.Err()), c.KillAfter))
+			c.warnOf(cmd.Terminate())
 			kill = time.After(c.KillAfter)
 		case <-kill:
-			kill = nil
-			p.kill()
-		case <-p.changed:
-			code, ended := p.poll()
-			if !ended {
-				continue
+			err := cmd.Kill()
+			if err == nil && again == 0 {
+				kill = time.After(again.next()) // it takes a moment
+				break
 			}
-			if lost == nil {
-				p.endGroup(kill)
+			if left := cmd.Left(); len(left) > 0 {
+				c.warn(fmt.Sprintf("still running without the lock %s: %s (%s)", quote(c.name), processes(left), outcome(err)))
+				if cmd.Poll() {
+					return // its exit code is known, and more cannot be done
+				}
 			}
-			return code
+			again = max(again, pause(time.Second))
+			kill = time.After(again.next())
+		case <-cmd.Changed():
+		case <-look:
 		}
+		switch {
+		case !cmd.Poll():
+		case lost != nil || len(cmd.Left()) == 0:
+			return
+		default:
+			look = time.After(50 * time.Millisecond)
+		}
+	}
+}
+
+// A pause is how long to wait before it is said again that the command runs
+// on: at first only as long as it takes to be killed, then longer each time.
+type pause time.Duration
+
+func (p *pause) next() time.Duration {
+	switch *p {
+	case 0:
+		*p = pause(time.Second)
+	case pause(time.Second):
+		*p = pause(10 * time.Second)
+	default:
+		*p = min(2**p, pause(5*time.Minute))
+	}
+	return time.Duration(*p)
+}
+
+// outcome says what became of a KILL, some time ago or now.
+func outcome(err error) string {
+	if e := new(command.SignalError); errors.As(err, &e) {
+		return "KILL: " + e.Err.Error()
+	}
+	return "KILL has not ended it"
+}
+
+// processes lists some.
+func processes(pids []int) string {
+	text := "process"
+	if len(pids) > 1 {
+		text = "processes"
+	}
+	for i, pid := range pids {
+		if i == 10 {
+			return fmt.Sprintf("%s and %d more", text, len(pids)-i)
+		}
+		text += " " + strconv.Itoa(pid)
+	}
+	return text
+}
+
+func (c *runCmd) warnOf(err error) {
+	if err != nil {
+		c.warn(err.Error())
 	}
 }
 

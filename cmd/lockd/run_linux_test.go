@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -98,73 +97,4 @@ func TestRunStopsAndContinues(t *testing.T) {
 	io.WriteString(r.in, "on\n")
 	r.says("on")
 	r.ends(0)
-}
-
-func TestRunKeepsIgnoredSignals(t *testing.T) {
-	t.Parallel()
-	d := serveForRun(t)
-	// As nohup does.
-	cmd := exec.Command("sh", "-c", `trap "" HUP; exec "$@"`, "-", binary, "run", "-s", d.addr("tcp"), "name", "--",
-		"sh", "-c", `kill -HUP $PPID; kill -HUP $$; echo alive`)
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "alive\n" {
-		t.Errorf("%q, %v", out, err)
-	}
-}
-
-func TestRunOnATerminal(t *testing.T) {
-	t.Parallel()
-	d := serveForRun(t)
-	run := binary + " run -s " + d.addr("tcp") + " name -- "
-	t.Run("reads it, and gives it back", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "sh", "-c", run+`sh -c 'echo ready; read a; echo "<$a>"'; echo code $?; read b; echo "[$b]"`)
-		term.shows("ready\r\n")
-		io.WriteString(term, "one\n")
-		term.shows("<one>\r\n")
-		term.shows("code 0\r\n")
-		io.WriteString(term, "two\n")
-		term.shows("[two]\r\n")
-	})
-	t.Run("reads it late, with the output elsewhere", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` other -- sh -c 'echo ready; read a; echo "<$a>"' | cat; read b; echo "[$b]"`)
-		term.shows("ready\r\n")
-		io.WriteString(term, "one\n")
-		term.shows("<one>\r\n")
-		io.WriteString(term, "two\n")
-		term.shows("[two]\r\n")
-	})
-	t.Run("Ctrl-C", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "sh", "-c", `trap : INT; `+binary+" run -s "+d.addr("tcp")+` third -- sh -c 'echo ready; exec sleep 1000'; echo code $?`)
-		term.shows("ready\r\n")
-		io.WriteString(term, "\x03")
-		term.shows("code 130\r\n")
-	})
-	t.Run("Ctrl-Z and fg", func(t *testing.T) {
-		t.Parallel()
-		term := openTerminal(t, "bash", "--norc", "--noprofile", "-i")
-		for _, script := range []string{
-			`sh -c 'echo rea""dy; read a; echo "<$a>"'`,
-			`sh -c 'echo rea""dy; read a; echo "<$a>"' | cat`,
-		} {
-			term.shows("prompt> ")
-			fmt.Fprintf(term, "%s run -s %s fourth -- %s\n", binary, d.addr("tcp"), script)
-			term.shows("ready\r\n")
-			io.WriteString(term, "\x1a")
-			term.shows("Stopped")
-			term.shows("prompt> ")
-			dial(t, "tcp", d.addr("tcp")).ask("i fourth", "1 Lock Is Locked: fourth")
-			io.WriteString(term, "echo in''side\n")
-			term.shows("inside\r\n")
-			term.shows("prompt> ")
-			io.WriteString(term, "fg\n")
-			term.shows("\r\n")
-			io.WriteString(term, "one\n")
-			term.shows("<one>\r\n")
-			term.shows("prompt> ")
-			io.WriteString(term, "echo ba''ck $?\n")
-			term.shows("back 0\r\n")
-		}
-	})
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -18,6 +19,10 @@ type terminal struct {
 	*os.File
 	out *bufio.Reader
 	cmd *exec.Cmd
+	// tty is the program's end. As long as it is open, there is no moment without
+	// anybody at that end, in which reading the other one fails, and what was
+	// written last is not gone with the program that wrote it.
+	tty *os.File
 }
 
 // openTerminal runs a program on one that cannot move its cursor.
@@ -34,24 +39,24 @@ func openTerminalWith(t *testing.T, env []string, args ...string) *terminal {
 	}
 	var n, zero uint32
 	for request, arg := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &zero, syscall.TIOCGPTN: &n} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, m.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
-			t.Skip(errno)
+		if err := ioctl(m, request, unsafe.Pointer(arg)); err != nil {
+			t.Skip(err)
 		}
 	}
 	s, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Skip(err)
 	}
-	// It stays open until the end: else what was written last may be gone with
-	// the program that wrote it.
-	term := &terminal{t, m, bufio.NewReader(m), exec.Command(args[0], args[1:]...)}
+	term := &terminal{t, m, bufio.NewReader(m), exec.Command(args[0], args[1:]...), s}
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = s, s, s
 	term.cmd.Env = append(os.Environ(), env...)
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := term.cmd.Start(); err != nil {
+		m.Close()
+		s.Close()
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(patience, func() { term.cmd.Process.Kill(); s.Close() })
+	timer := time.AfterFunc(patience, func() { m.Close(); term.cmd.Process.Kill() })
 	t.Cleanup(func() {
 		timer.Stop()
 		s.Close()
@@ -88,8 +93,31 @@ func (term *terminal) until(want string) string {
 func (term *terminal) echoes() bool {
 	term.t.Helper()
 	var modes syscall.Termios
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, term.Fd(), syscall.TCGETS, uintptr(unsafe.Pointer(&modes))); errno != 0 {
-		term.t.Fatal(errno)
+	if err := ioctl(term.File, syscall.TCGETS, unsafe.Pointer(&modes)); err != nil {
+		term.t.Fatal(err)
 	}
 	return modes.Lflag&syscall.ECHO != 0
+}
+
+// ends waits for the program's end and returns what is shown up to it.
+func (term *terminal) ends() string {
+	term.t.Helper()
+	term.cmd.Wait()
+	const mark = "(the end)"
+	io.WriteString(term.tty, mark)
+	return strings.TrimSuffix(term.until(mark), mark)
+}
+
+// ioctl does without Fd, after which Close would not end a Read.
+func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errno syscall.Errno
+	err = conn.Control(func(fd uintptr) { _, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(arg)) })
+	if err == nil && errno != 0 {
+		err = errno
+	}
+	return err
 }

@@ -2,6 +2,8 @@ package conn
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,14 +42,39 @@ func (r *roster) untrack(l *link) {
 	r.mu.Unlock()
 }
 
-// left is who is there, for the log; nil if nobody is.
-func (s *Server) left() []any {
+// namedLeft is how many of those who are left the log names.
+const namedLeft = 10
+
+// logLeft logs how many clients are left and what becomes of them, and then those
+// who hold most, each by address and name, unless nobody is left.
+func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) {
 	n := s.Connections()
-	if n == 0 {
-		return nil
+	if n == 0 || !s.cfg.Logger.Enabled(context.Background(), level) {
+		return
 	}
+	log := func(msg string, attrs ...any) { s.cfg.Logger.Log(context.Background(), level, msg, attrs...) }
 	locks, waiters := s.hub.Held()
-	return []any{"connections", n, "locks", locks, "waiters", waiters}
+	log(all, append([]any{"connections", n, "locks", locks, "waiters", waiters}, attrs...)...)
+	clients, others := s.hub.Clients(namedLeft)
+	for _, c := range clients {
+		attrs := []any{"client", c.Address}
+		if c.Name != "" {
+			attrs = append(attrs, "name", shorten(c.Name))
+		}
+		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process)...)
+	}
+	if others > 0 {
+		log(more, "clients", others)
+	}
+}
+
+// shorten bounds a name for the log, which is as long as a request may be.
+func shorten(name string) string {
+	const most = 120
+	if len(name) <= most {
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + "..."
 }
 
 // Drain serves no new connections and ends those that hold no lock, each
@@ -66,18 +93,23 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Unlock()
 	s.drainLoops()
 
+	var told sync.WaitGroup // nothing is logged once it returns
+	told.Add(2)
 	waiting := time.AfterFunc(4*drainGrace, func() {
-		if left := s.left(); left != nil {
-			s.cfg.Logger.Info("waiting for clients to release their locks", left...)
+		defer told.Done()
+		s.logLeft(slog.LevelInfo, "waiting for clients to release their locks", "waiting for a client", "waiting for more clients")
+	})
+	endWaiting := sync.OnceFunc(func() {
+		if waiting.Stop() {
+			told.Done()
 		}
 	})
-	defer waiting.Stop()
 	var cut atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
-		waiting.Stop()
-		if left := s.left(); left != nil {
-			s.cfg.Logger.Warn("cutting clients off", append(left, "reason", context.Cause(ctx).Error())...)
-		}
+		defer told.Done()
+		endWaiting()
+		s.logLeft(slog.LevelWarn, "cutting clients off", "cutting a client off", "cutting more clients off",
+			"reason", context.Cause(ctx).Error())
 		s.mu.Lock()
 		cut.Store(len(s.links)+s.looped > 0)
 		for l := range s.links {
@@ -91,7 +123,11 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.gone.Wait()
 	}
 	s.mu.Unlock()
-	stop()
+	endWaiting()
+	if stop() {
+		told.Done()
+	}
+	told.Wait()
 	s.ended.Do(func() {
 		s.endLoops()
 		s.hub.Close()

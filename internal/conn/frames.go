@@ -70,7 +70,7 @@ func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 			}
 			f.next = session.Idle
 		}
-		if f.next != session.Waiting || f.stream.Settles() { // else frames would each look for the end of the line that waits
+		if f.next != session.Waiting || f.stream.GoesOn() { // else frames would each look for the end of the line that waits
 			out = f.answer(out)
 		}
 		switch {

@@ -47,7 +47,8 @@ type Hub struct {
 	clock     clock
 	draining  atomic.Bool
 
-	sortedHolds atomic.Int64 // lists under way
+	sorting turns        // which sorted list collects
+	rounds  atomic.Int64 // that sorted lists have
 }
 
 // Network is all the carriers of a server.

@@ -22,6 +22,13 @@ type longReply interface {
 	close()
 }
 
+// queued is a long reply that may have to wait for its turn. The stream's carrier is
+// woken then.
+type queued interface {
+	queued() bool
+	hurry() // it waits no more
+}
+
 // pieceBytes is the size of a piece, but for its last line.
 const pieceBytes = 32 << 10
 

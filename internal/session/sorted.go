@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"slices"
+	"sort"
 
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -13,31 +14,116 @@ import (
 // it has. So the names are had in rounds: each walks the table and keeps the
 // smallest names above those already listed, as many as fit into a fixed
 // number of bytes.
+//
+// A round keeps its names in runs, each sorted when it is full, and merges them
+// when it lists them. When there are more than it has room for, it cuts off the
+// upper half of them. From a sample of the names that it saw it guesses up to
+// which name the next one has room for.
+//
+// One list at a time collects the names of a round, see turns; the others wait.
 type sorted struct {
 	hub  *Hub
 	kind shard.Kind
 	room int // bytes of names in the round
 
-	state sortedState
-	walk  *shard.Walk // of the round, or of one shared lock's holders
-	piece shard.Piece
+	turn    ticket
+	hurried bool // it waits for no turn
+	state   sortedState
+	walk    *shard.Walk // of the round, or of one shared lock's holders
+	piece   shard.Piece
 
-	names  []byte        // the names of found and fresh, and of some dropped ones
-	found  []sortedEntry // the round's smallest names so far, sorted
-	size   int           // of their names
-	fresh  []sortedEntry // names that have not been merged into found
-	loose  int           // the size of their names
-	full   bool          // names after the last of found do not fit into the round
-	last   []byte        // the last name of the round before
-	any    bool          // there was a round before
-	listed int           // of found
-	within bool          // a holder of the shared lock came before
+	holds  bool   // there is a round
+	fresh  *run   // what is being collected
+	runs   []*run // sorted; when they are listed, a heap by their next names
+	size   int    // of the runs' names
+	full   bool   // there are names above last, or were, that the round does not have
+	upper  []byte // the largest name that it may have, if it is full
+	last   []byte // no name up to this one is to be listed any more
+	any    bool   // last counts
+	name   []byte // of the shared lock whose holders are being listed
+	within bool   // a holder of it came before
+
+	sample sample // of the round that is collected
+	ahead  []byte // what upper is in the next round; nil: nobody knows
+}
+
+// A run is names and who holds them.
+type run struct {
+	names   []byte
+	entries []sortedEntry
+	next    int // to be listed
 }
 
 type sortedEntry struct {
-	owner    *peer  // of an exclusive lock; nil: gone since
-	at       uint32 // where it goes in found, while it is fresh
+	owner    *peer // of an exclusive lock; nil: gone since
 	from, to uint32
+}
+
+// newRun makes a run for about as many bytes of names as the one before had.
+func newRun(before int) *run {
+	if before == 0 {
+		return &run{}
+	}
+	return &run{names: make([]byte, 0, before+before/8), entries: make([]sortedEntry, 0, runNames/2)}
+}
+
+// wasteful tells whether a run takes far more memory than what is left of it.
+func (r *run) wasteful() bool {
+	left := 0
+	for _, e := range r.entries[r.next:] {
+		left += int(e.to - e.from)
+	}
+	return cap(r.names) > 2*left || cap(r.entries) > 2*(len(r.entries)-r.next)
+}
+
+func (r *run) name(i int) []byte { return r.names[r.entries[i].from:r.entries[i].to] }
+func (r *run) first() []byte     { return r.name(r.next) }
+
+// sort sorts a run. A lock that was let go and taken again while the walk went on
+// may be in it twice, and a shared one with many holders is.
+func (r *run) sort() {
+	name := func(e sortedEntry) []byte { return r.names[e.from:e.to] }
+	compare := func(a, b sortedEntry) int { return bytes.Compare(name(a), name(b)) }
+	slices.SortFunc(r.entries, compare)
+	r.entries = slices.CompactFunc(r.entries, func(a, b sortedEntry) bool { return compare(a, b) == 0 })
+}
+
+// size is how much of the room a run takes.
+func (r *run) size() (n int) {
+	for _, e := range r.entries {
+		n += nameSize(int(e.to - e.from))
+	}
+	return n
+}
+
+func nameSize(n int) int { return max(n, nameBytes) }
+
+// cut drops the names of a sorted run above one, and the memory that they take
+// if that is most of it.
+func (r *run) cut(upper []byte) {
+	n := sort.Search(len(r.entries), func(i int) bool { return bytes.Compare(r.name(i), upper) > 0 })
+	if n > len(r.entries)/2 {
+		clear(r.entries[n:]) // of owners
+		r.entries = r.entries[:n]
+		return
+	}
+	r.shrink(r.entries[:n])
+}
+
+// shrink keeps some of the entries, and no more memory than those take.
+func (r *run) shrink(entries []sortedEntry) {
+	size := 0
+	for _, e := range entries {
+		size += int(e.to - e.from)
+	}
+	names := make([]byte, 0, size)
+	kept := make([]sortedEntry, 0, len(entries))
+	for _, e := range entries {
+		from := uint32(len(names))
+		names = append(names, r.names[e.from:e.to]...)
+		kept = append(kept, sortedEntry{e.owner, from, uint32(len(names))})
+	}
+	r.names, r.entries, r.next = names, kept, 0
 }
 
 type sortedState uint8
@@ -46,33 +132,39 @@ const (
 	sortBegin sortedState = iota
 	sortCollect
 	sortList
-	sortHolders // of the shared lock found[listed]
+	sortHolders // of the shared lock name
 	sortEnd
 )
 
-// The rounds of all listings share roundsBytes of names, within bounds for each: a
-// listing that its client does not read keeps its round, and delays others, whose
-// rounds are shorter then. (As the first ones have more, all of them together take
-// roundsBytes times the logarithm of their number, and minRoundBytes each.) A name
-// counts as at least nameBytes. Names are merged into the round's when there are
-// freshNames of them, or when they take a freshPart of its room: so it is the room
-// that bounds a listing's memory, however long names are.
+// All rounds that there are share roundsBytes of names, of which each has at least
+// minRoundBytes: a list that its client does not read keeps its round, and delays
+// others, whose rounds are shorter then. (As the first ones have more, all of them
+// together take roundsBytes times the logarithm of their number.) A name counts as
+// at least nameBytes. A run has runNames, or the part of the room that runPart
+// says: so it is the room that bounds a list's memory, however long names are.
 const (
-	roundsBytes   = 4 << 20
-	maxRoundBytes = 1 << 20
+	roundsBytes   = 8 << 20
 	minRoundBytes = 64 << 10
 	nameBytes     = 32
-	freshNames    = 512
-	freshPart     = 4
+	runNames      = 2048
+	runPart       = 8
 )
 
-// sorted begins such a list, which has to be closed.
-func (h *Hub) sorted(kind shard.Kind) *sorted {
-	h.sortedHolds.Add(1)
-	return &sorted{hub: h, kind: kind}
+// sorted begins such a list for a stream. It has to be closed.
+func (h *Hub) sorted(kind shard.Kind, st *Stream) *sorted {
+	return &sorted{hub: h, kind: kind, turn: ticket{wake: func() { st.carrier.Wake() }}}
 }
 
-func (l *sorted) name(e sortedEntry) []byte { return l.names[e.from:e.to] }
+// queued tells whether the list waits for its turn.
+func (l *sorted) queued() bool {
+	return l.state == sortBegin && !l.hurried && l.hub.sorting.queued(&l.turn)
+}
+
+// hurry has it wait for no turn any more.
+func (l *sorted) hurry() {
+	l.hurried = true
+	l.hub.sorting.leave(&l.turn)
+}
 
 // next calls f for each hold of the next piece, at most about until it returns
 // false, and tells whether there may be more. first tells that the hold is the
@@ -93,13 +185,26 @@ func (l *sorted) next(f func(name []byte, holder *peer, first bool) bool) (more 
 	return true
 }
 
-func (l *sorted) beginRound() {
-	l.room = min(max(roundsBytes/int(l.hub.sortedHolds.Load()), minRoundBytes), maxRoundBytes)
-	if cap(l.names) > 4*l.room { // the room was larger
-		l.names, l.found = nil, nil
+// hold counts the list among those that have a round, or out.
+func (l *sorted) hold(has bool) {
+	if has && !l.holds {
+		l.hub.rounds.Add(1)
+	} else if !has && l.holds {
+		l.hub.rounds.Add(-1)
 	}
-	clear(l.found) // of owners
-	l.names, l.found, l.size, l.full, l.listed = l.names[:0], l.found[:0], 0, false, 0
+	l.holds = has
+}
+
+// beginRound begins a round if it is the list's turn.
+func (l *sorted) beginRound() {
+	if !l.hurried && !l.hub.sorting.take(&l.turn) {
+		return
+	}
+	l.hold(true)
+	l.room = max(roundsBytes/int(l.hub.rounds.Load()), minRoundBytes)
+	l.runs, l.fresh, l.size = nil, newRun(0), 0
+	l.upper, l.full = append(l.upper[:0], l.ahead...), l.ahead != nil
+	l.sample.begin()
 	l.walk = l.hub.locks.Walk(l.kind)
 	l.state = sortCollect
 }
@@ -107,127 +212,169 @@ func (l *sorted) beginRound() {
 // collect takes a piece of the round's walk.
 func (l *sorted) collect() {
 	more := l.walk.Next(&l.piece)
+	r := l.fresh
 	for i, item := range l.piece.Items {
-		name := l.piece.Name(item)
-		switch {
-		case i > 0 && l.kind == shard.Shared && item.SameLock(l.piece.Items[i-1]):
-		case l.any && bytes.Compare(name, l.last) <= 0:
-		case l.full && bytes.Compare(name, l.name(l.found[len(l.found)-1])) > 0:
-		default:
-			from := uint32(len(l.names))
-			l.names = append(l.names, name...)
-			l.fresh = append(l.fresh, sortedEntry{owner: l.hub.directory.peer(item.Owner), from: from, to: uint32(len(l.names))})
-			l.loose += len(name)
+		if i > 0 && l.kind == shard.Shared && item.SameLock(l.piece.Items[i-1]) {
+			continue
 		}
+		name := l.piece.Name(item)
+		if l.any && bytes.Compare(name, l.last) <= 0 {
+			continue
+		}
+		l.sample.add(name)
+		if l.full && bytes.Compare(name, l.upper) > 0 {
+			continue
+		}
+		from := uint32(len(r.names))
+		r.names = append(r.names, name...)
+		r.entries = append(r.entries, sortedEntry{l.hub.directory.peer(item.Owner), from, uint32(len(r.names))})
 	}
-	if len(l.fresh) >= freshNames || l.loose >= l.room/freshPart || !more {
-		l.merge()
-		l.trim()
+	if len(r.entries) >= runNames || len(r.names) >= l.room/runPart || !more {
+		l.endRun()
 	}
 	if !more {
 		l.endRound()
 	}
 }
 
-// merge moves the fresh names into found. A lock that was let go and taken
-// again while the walk went on may have been found twice, and a shared one
-// with many holders is.
-func (l *sorted) merge() {
-	compare := func(a, b sortedEntry) int { return bytes.Compare(l.name(a), l.name(b)) }
-	slices.SortFunc(l.fresh, compare)
-	l.fresh = slices.CompactFunc(l.fresh, func(a, b sortedEntry) bool { return compare(a, b) == 0 })
-	l.fresh = slices.DeleteFunc(l.fresh, func(e sortedEntry) bool {
-		_, known := slices.BinarySearchFunc(l.found, e, compare)
-		return known
-	})
-	for i, e := range l.fresh {
-		at, _ := slices.BinarySearchFunc(l.found, e, compare)
-		l.fresh[i].at = uint32(at)
-		l.size += int(e.to - e.from)
+// endRun puts what was collected among the runs.
+func (l *sorted) endRun() {
+	r := l.fresh
+	if len(r.entries) == 0 {
+		return
 	}
-	// From the back, so that each entry moves once.
-	end := len(l.found)
-	l.found = slices.Grow(l.found, len(l.fresh))[:end+len(l.fresh)]
-	for i := len(l.fresh) - 1; i >= 0; i-- {
-		at := int(l.fresh[i].at)
-		copy(l.found[at+i+1:], l.found[at:end])
-		l.found[at+i] = l.fresh[i]
-		end = at
-	}
-	l.fresh, l.loose = l.fresh[:0], 0
-}
-
-// trim drops the largest names when they are more than a round keeps.
-func (l *sorted) trim() {
-	n := len(l.found)
-	for ; n > 1 && (n > l.room/nameBytes || l.size > l.room); n-- {
-		l.size -= len(l.name(l.found[n-1]))
-		l.full = true
-	}
-	clear(l.found[n:]) // of owners
-	l.found = l.found[:n]
-	if len(l.names) >= 2*l.room && len(l.names) >= 2*l.size {
-		l.compact(cap(l.names))
+	r.sort()
+	l.runs = append(l.runs, r)
+	l.size += r.size()
+	l.fresh = newRun(len(r.names))
+	for l.size > l.room && l.cut() {
 	}
 }
 
-// compact forgets the bytes of names that were dropped.
-func (l *sorted) compact(capacity int) {
-	names := make([]byte, 0, capacity)
-	for i, e := range l.found {
-		from := uint32(len(names))
-		names = append(names, l.name(e)...)
-		l.found[i].from, l.found[i].to = from, uint32(len(names))
+// cut drops about half of the names, the largest ones, and tells whether that was
+// possible.
+func (l *sorted) cut() bool {
+	// The median of the runs' medians, each of which counts as much as the run.
+	middles := slices.Clone(l.runs)
+	middle := func(r *run) []byte { return r.name((len(r.entries) - 1) / 2) }
+	slices.SortFunc(middles, func(a, b *run) int { return bytes.Compare(middle(a), middle(b)) })
+	names := 0
+	for _, r := range middles {
+		names += len(r.entries)
 	}
-	l.names = names
+	if names == 1 {
+		return false
+	}
+	half := names / 2
+	for _, r := range middles {
+		if half -= len(r.entries); half <= 0 {
+			l.upper, l.full = append(l.upper[:0], middle(r)...), true
+			break
+		}
+	}
+	kept := 0
+	l.size = 0
+	for _, r := range l.runs {
+		r.cut(l.upper)
+		kept += len(r.entries)
+		l.size += r.size()
+	}
+	l.runs = slices.DeleteFunc(l.runs, func(r *run) bool { return len(r.entries) == 0 })
+	return kept < names
 }
 
-// rest keeps what was found, and nothing of what it was found with.
+// rest keeps what was found, if that is all of a round, and no more memory than
+// about as much as it needs.
 func (l *sorted) rest() {
 	if l.state == sortCollect {
-		l.merge()
-		l.trim()
+		l.walk.Close()
+		l.walk, l.fresh, l.runs, l.sample = nil, nil, nil, sample{}
+		l.hold(false)
+		l.state = sortBegin
+		l.hub.sorting.leave(&l.turn) // who does not read keeps nobody waiting
 	}
-	if cap(l.names) > l.size {
-		l.compact(l.size)
+	for _, r := range l.runs {
+		if r.wasteful() {
+			r.shrink(r.entries[r.next:])
+		}
 	}
-	if cap(l.found) > len(l.found) {
-		l.found = append(make([]sortedEntry, 0, len(l.found)), l.found...) // slices.Clone may have a capacity
+	if l.state != sortHolders {
+		l.piece = shard.Piece{}
 	}
-	l.fresh, l.piece = nil, shard.Piece{}
 }
 
 func (l *sorted) endRound() {
-	l.walk = nil
-	if len(l.found) == 0 {
-		l.state = sortEnd
-		return
+	if l.ahead = nil; l.full {
+		l.ahead = l.sample.guess(l.upper, l.room)
 	}
-	l.any = true
-	l.last = append(l.last[:0], l.name(l.found[len(l.found)-1])...)
+	l.hub.sorting.leave(&l.turn)
+	l.walk, l.fresh, l.sample = nil, nil, sample{}
 	l.state = sortList
+	for i := len(l.runs)/2 - 1; i >= 0; i-- {
+		l.sift(i)
+	}
+}
+
+// sift puts run i in its place in the heap, whose runs below it are in theirs.
+func (l *sorted) sift(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(l.runs); child++ {
+			if bytes.Compare(l.runs[child].first(), l.runs[least].first()) < 0 {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		l.runs[i], l.runs[least] = l.runs[least], l.runs[i]
+		i = least
+	}
+}
+
+// take returns the round's next entry, whose name becomes last. fresh tells that
+// the name is not that of the one before.
+func (l *sorted) take() (owner *peer, fresh bool) {
+	r := l.runs[0]
+	name := r.first()
+	fresh = !l.any || !bytes.Equal(name, l.last)
+	l.last, l.any = append(l.last[:0], name...), true
+	owner = r.entries[r.next].owner
+	r.entries[r.next].owner = nil
+	if r.next++; r.next == len(r.entries) {
+		end := len(l.runs) - 1
+		l.runs[0], l.runs[end] = l.runs[end], nil
+		l.runs = l.runs[:end]
+	}
+	l.sift(0)
+	return owner, fresh
 }
 
 // list lists the entries of a round.
 func (l *sorted) list(f func(name []byte, holder *peer, first bool) bool) {
-	for on := true; on && l.listed < len(l.found); {
-		e := l.found[l.listed]
-		if l.kind == shard.Shared {
-			l.walk = l.hub.locks.WalkHolders(l.name(e))
+	for on := true; on && len(l.runs) > 0; {
+		owner, fresh := l.take()
+		switch {
+		case !fresh:
+		case l.kind == shard.Shared:
+			l.name = append(l.name[:0], l.last...)
+			l.walk = l.hub.locks.WalkHolders(l.name)
 			l.state = sortHolders
 			return
-		}
-		l.listed++
-		if l.hub.directory.there(e.owner) {
-			on = f(l.name(e), e.owner, true)
+		case l.hub.directory.there(owner):
+			on = f(l.last, owner, true)
 		}
 	}
-	if l.listed == len(l.found) {
-		if l.full {
-			l.beginRound()
-		} else {
-			l.state = sortEnd
-		}
+	if len(l.runs) == 0 {
+		l.hold(false)
+	}
+	switch {
+	case len(l.runs) > 0:
+	case l.full:
+		l.last, l.any = append(l.last[:0], l.upper...), true
+		l.state = sortBegin
+	default:
+		l.state = sortEnd
 	}
 }
 
@@ -237,20 +384,20 @@ func (l *sorted) holders(f func(name []byte, holder *peer, first bool) bool) {
 	more := l.walk.Next(&l.piece)
 	for _, item := range l.piece.Items {
 		if p := l.hub.directory.peer(item.Owner); p != nil {
-			f(l.name(l.found[l.listed]), p, !l.within)
+			f(l.name, p, !l.within)
 			l.within = true
 		}
 	}
 	if !more {
 		l.within = false
 		l.walk = nil
-		l.listed++
 		l.state = sortList
 	}
 }
 
 func (l *sorted) close() {
-	l.hub.sortedHolds.Add(-1)
+	l.hold(false)
+	l.hub.sorting.leave(&l.turn)
 	if l.walk != nil {
 		l.walk.Close()
 	}

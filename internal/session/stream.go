@@ -184,6 +184,12 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			return in, out, Early
 		case len(out) >= st.hub.cfg.MaxOutput:
 			return in, out, Full
+		case st.queued():
+			if len(in) < MaxBacklog && !st.hurried {
+				return in, out, Waiting
+			}
+			out = st.GiveUp(out)
+			continue
 		case st.long != nil:
 			if began.IsZero() {
 				began = time.Now()
@@ -303,6 +309,10 @@ const MaxBacklog = 64 << 10
 // GiveUp ends what the stream waits for and appends the reply, since the client
 // has sent as much behind it as may be kept.
 func (st *Stream) GiveUp(out []byte) []byte {
+	if st.queued() {
+		st.long.(queued).hurry()
+		return out
+	}
 	if st.postponed != nil {
 		return st.makeAgain(out, true)
 	}
@@ -381,6 +391,15 @@ func (st *Stream) request(line, out []byte) []byte {
 	}
 	return st.main.execute(c, arg, out)
 }
+
+// queued tells whether the long reply waits for its turn.
+func (st *Stream) queued() bool {
+	q, ok := st.long.(queued)
+	return ok && q.queued()
+}
+
+// GoesOn tells whether what a stream that is Waiting waits for is decided.
+func (st *Stream) GoesOn() bool { return st.Settles() || st.long != nil && !st.queued() }
 
 // goOn appends the next piece of the long reply.
 func (st *Stream) goOn(out []byte) []byte {

@@ -236,7 +236,7 @@ func (s *Session) textDumpMap(arg, out []byte) []byte {
 	if s.stream.multiplexed {
 		out = append(out, "1 "...)
 	}
-	return s.list(&mapReply{sorted: s.hub.sorted(kind)}, append(out, "map["...))
+	return s.list(&mapReply{sorted: s.hub.sorted(kind, s.stream)}, append(out, "map["...))
 }
 
 func (s *Session) textLook(name, out []byte) []byte {

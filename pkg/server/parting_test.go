@@ -24,8 +24,11 @@ func TestShutdownSendsAllReplies(t *testing.T) {
 		executed := func() int { return metric(t, s.Server, "lockd_commands_total", "command=i") }
 		go io.WriteString(c, strings.Repeat("i "+strings.Repeat("x", 200)+"\n", 20_000))
 		// Until it is not served any more, as it does not read.
-		for last := -1; last != executed(); time.Sleep(20 * time.Millisecond) {
-			last = executed()
+		for last, same := -1, 0; same < 10; time.Sleep(20 * time.Millisecond) {
+			now := executed()
+			if same++; now != last {
+				last, same = now, 0
+			}
 		}
 		done := make(chan error, 1)
 		go func() { done <- s.Shutdown(t.Context()) }()
