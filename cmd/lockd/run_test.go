@@ -760,6 +760,7 @@ func oldServerAt(t *testing.T, addr, eol string, held ...string) (stop func()) {
 	var conns []net.Conn
 	stop = func() {
 		listener.Close()
+		await(t, func() bool { return refused(addr) })
 		mu.Lock()
 		defer mu.Unlock()
 		for _, c := range conns {

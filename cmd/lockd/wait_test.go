@@ -29,8 +29,7 @@ func free(t *testing.T) string {
 		if _, taken := given.LoadOrStore(addr, true); taken {
 			continue
 		}
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
+		if refused(addr) {
 			return addr
 		}
 	}
@@ -39,6 +38,17 @@ func free(t *testing.T) string {
 }
 
 var given sync.Map // what free has returned
+
+// refused tells whether nobody listens at an address. A listener that was closed
+// may do so for a moment: of a process that is being started, which has a copy of
+// it up to its exec.
+func refused(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		c.Close()
+	}
+	return err != nil
+}
 
 // serveAt starts a server at an address, again if need be.
 func serveAt(t *testing.T, addr string) *daemon {
@@ -226,6 +236,7 @@ func serveHeld(t *testing.T, addr string) (end func()) {
 	}()
 	return func() {
 		l.Close()
+		await(t, func() bool { return refused(addr) })
 		d.stop(syscall.SIGKILL)
 	}
 }
