@@ -1,17 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -44,7 +45,7 @@ The JSON document: look (false if the server is too old to tell more than who
 holds what), and locks, a list of documents as those of lockd inspect, with all
 that there is, sorted by name. With --watch it is one in a line each time.
 
-A list is sorted here, so all of it is in memory, some 300 bytes a row. With a
+A list is sorted here, so all of it is in memory, some 700 bytes a row. With a
 name that has ": " in it, an older server's list may be wrong: it puts that
 between a lock's name and its holder.`
 }
@@ -168,16 +169,16 @@ func (c *dumpCmd) show(entries []client.Entry, looked bool) {
 	case c.JSON:
 		writeDocument(stdout, entries, looked)
 	case !c.Watch:
-		c.table(stdout, entries)
+		writeTable(stdout, c.rows(entries))
 	case canRedraw(stdout.fd()):
 		var b strings.Builder
-		c.table(&b, entries)
+		writeTable(&b, c.rows(entries))
 		columns, rows := terminalSize(stdout.fd())
 		fmt.Fprint(stdout, screen(fmt.Sprintf("%s  %s  every %v, ends with Ctrl-C", c.Server,
 			time.Now().Format(time.TimeOnly), c.Every), b.String(), columns, rows))
 	default:
 		fmt.Fprintln(stdout, "---", time.Now().Format(time.RFC3339))
-		c.table(stdout, entries)
+		writeTable(stdout, c.rows(entries))
 	}
 }
 
@@ -196,39 +197,53 @@ func screen(title, text string, columns, rows int) string {
 	return b.String() + "\x1b[J"
 }
 
-// table prints a row for each hold and, if long, all else.
-func (c *dumpCmd) table(to io.Writer, entries []client.Entry) {
-	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	row := func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
-	if c.Long {
-		row("NAME", "KIND", "STATE", "SINCE", "TOKEN/COUNT", "ADDR", "HOLDER", "PROCESS")
-	} else {
-		row("NAME", "KIND", "SINCE", "ADDR", "HOLDER")
-	}
-	for place, e := range places(entries) {
-		name, kind, addr := plain(e.Name), plain(string(e.Kind)), unknown
-		if e.Addr != "" {
-			addr = plain(e.Addr)
+// rows are the table: a row for each hold and, if long, all else.
+func (c *dumpCmd) rows(entries []client.Entry) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		header := []string{"NAME", "KIND", "SINCE", "ADDR", "HOLDER"}
+		if c.Long {
+			header = []string{"NAME", "KIND", "STATE", "SINCE", "TOKEN/COUNT", "ADDR", "HOLDER", "PROCESS"}
 		}
-		switch {
-		case c.Long:
-			registered, process := unknown, unknown
-			if e.Registered != e.Addr {
-				registered = whoIs(e)
+		if !yield(header) {
+			return
+		}
+		for place, e := range places(entries) {
+			switch {
+			case c.Long:
+				if !yield(longRow(e, place)) {
+					return
+				}
+			case place == 0 && e.Kind != client.KindRate:
+				if !yield([]string{plain(e.Name), plain(string(e.Kind)), sinceOf(e), addrCell(e), nameCell(e)}) {
+					return
+				}
 			}
-			if p := processOf(e); p != "" {
-				process = p
-			}
-			row(name, kind, stateOf(e, place), sinceOf(e), numberOf(e), addr, registered, process)
-		case place == 0 && e.Kind != client.KindRate:
-			row(name, kind, sinceOf(e), addr, nameCell(e))
 		}
 	}
-	w.Flush()
+}
+
+func longRow(e client.Entry, place int) []string {
+	registered, process := unknown, unknown
+	if e.Registered != e.Addr {
+		registered = whoIs(e)
+	}
+	if p := processOf(e); p != "" {
+		process = p
+	}
+	return []string{plain(e.Name), plain(string(e.Kind)), stateOf(e, place), sinceOf(e), numberOf(e), addrCell(e), registered, process}
+}
+
+func addrCell(e client.Entry) string {
+	if e.Addr == "" {
+		return unknown
+	}
+	return plain(e.Addr)
 }
 
 // writeDocument prints the JSON document, a name at a time.
-func writeDocument(to io.Writer, entries []client.Entry, looked bool) {
+func writeDocument(out io.Writer, entries []client.Entry, looked bool) {
+	to := bufio.NewWriter(out)
+	defer to.Flush()
 	fmt.Fprintf(to, `{"look":%v,"locks":[`, looked)
 	first := true
 	for name, entries := range names(entries) {

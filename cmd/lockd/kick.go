@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/nylen/lockd/pkg/client"
 )
@@ -142,14 +141,11 @@ func (c *kickCmd) ask(ctx context.Context, cl *client.Client) bool {
 		fmt.Fprintln(stderr, "Holds nothing and waits for nothing.")
 	default:
 		fmt.Fprintln(stderr, "This will be lost:")
-		w := tabwriter.NewWriter(stderr, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tKIND\tSTATE\tSINCE\tADDR\tHOLDER")
+		rows := [][]string{{"NAME", "KIND", "STATE", "SINCE", "ADDR", "HOLDER"}}
 		for _, e := range lost[:min(len(lost), listed)] {
-			fmt.Fprintln(w, strings.Join([]string{
-				plain(e.Name), plain(string(e.Kind)), plain(string(e.State)), sinceOf(e), plain(e.Addr), nameCell(e),
-			}, "\t"))
+			rows = append(rows, []string{plain(e.Name), plain(string(e.Kind)), plain(string(e.State)), sinceOf(e), plain(e.Addr), nameCell(e)})
 		}
-		w.Flush()
+		writeRows(stderr, rows)
 		if more := len(lost) - listed; more > 0 {
 			fmt.Fprintf(stderr, "... and %d more\n", more)
 		}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -65,11 +64,8 @@ func (o *oneshot) print(document any, rows [][]string) error {
 	if o.JSON {
 		return printJSON(document)
 	}
-	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
+	writeRows(stdout, rows)
+	return nil
 }
 
 // printJSON prints a document in one line.

@@ -33,23 +33,6 @@ func TestRunOnATerminal(t *testing.T) {
 		io.WriteString(term, "two\n")
 		term.shows("[two]\r\n")
 	})
-	t.Run("says that it waits", func(t *testing.T) {
-		t.Parallel()
-		c := dial(t, "tcp", d.addr("tcp"))
-		c.ask("g held", "1 Lock Get Success: held")
-		term := openTerminal(t, "sh", "-c", "TERM=xterm "+binary+" run -s "+d.addr("tcp")+` held -- echo hi`)
-		term.shows("\rlockd: waiting for \"held\", held for 0s by " + c.LocalAddr().String() + "; you are next\x1b[K\r")
-		term.shows("held for 1s")
-		c.ask("r held", "1 Lock Release Success: held")
-		term.shows("\r\x1b[Khi\r\n") // nothing is left of it
-	})
-	t.Run("one that cannot be redrawn", func(t *testing.T) {
-		t.Parallel()
-		c := dial(t, "tcp", d.addr("tcp"))
-		c.ask("g plain", "1 Lock Get Success: plain")
-		term := openTerminal(t, "sh", "-c", binary+" run -s "+d.addr("tcp")+` plain -- true`)
-		term.shows("by " + c.LocalAddr().String() + "; you are next\r\n")
-	})
 	t.Run("Ctrl-C", func(t *testing.T) {
 		t.Parallel()
 		term := openTerminal(t, "sh", "-c", `trap : INT; `+binary+" run -s "+d.addr("tcp")+` third -- sh -c 'echo ready; exec sleep 1000'; echo code $?`)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/user"
@@ -18,16 +19,26 @@ import (
 	"time"
 )
 
-// free returns an address at which nobody listens yet.
+// free returns an address at which nobody listens, and which stays free while a
+// server is restarted: the kernel gives ports from 32768 on to whoever asks for
+// any, and to clients.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", anyPort)
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var given sync.Map // what free has returned
 
 // serveAt starts a server at an address, again if need be.
 func serveAt(t *testing.T, addr string) *daemon {
@@ -174,22 +185,22 @@ func TestRunWaitsOnAfterARestart(t *testing.T) {
 	d := serveAt(t, addr)
 	dial(t, "tcp", addr).ask("g name", "1 Lock Get Success: name")
 	r, _ := logged(t, addr, "name", "--", "echo", "hi")
+	end := func() { d.stop(syscall.SIGKILL) }
 	for range 2 {
 		queued(t, addr, "name", 1)
-		d.stop(syscall.SIGKILL)
-		// Nobody sees the moment between its start and our lock.
-		d = startSilently(t, addr)
+		end()
+		end = serveHeld(t, addr) // nobody sees the moment between its start and our lock
 	}
 	queued(t, addr, "name", 1)
-	d.stop(syscall.SIGKILL)
+	end()
 	serveAt(t, addr)
 	r.ends2("hi\n")
 }
 
-// startSilently starts a server that listens, to lockd run, after somebody got
-// the lock name: it has the lock over a unix socket, and then TCP is opened by a
-// relay.
-func startSilently(t *testing.T, addr string) *daemon {
+// serveHeld serves at an address, with a lock that was held before anybody could
+// connect: the server is behind a relay that listens later. It returns what ends
+// both.
+func serveHeld(t *testing.T, addr string) (end func()) {
 	t.Helper()
 	path := short(t) + "/s"
 	d := start(t, nil, "--unix", path, "--admin", "off")
@@ -198,10 +209,6 @@ func startSilently(t *testing.T, addr string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		defer l.Close()
-		d.cmd.Process.Wait()
-	}()
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -217,7 +224,10 @@ func startSilently(t *testing.T, addr string) *daemon {
 			go func() { io.Copy(s, c); s.Close() }()
 		}
 	}()
-	return d
+	return func() {
+		l.Close()
+		d.stop(syscall.SIGKILL)
+	}
 }
 
 // TestRunWaitsThroughARestartForItsRate: the lock that is held meanwhile is lost,
@@ -292,6 +302,7 @@ func TestRunDoesNotWaitForTheServerForEver(t *testing.T) {
 	})
 	t.Run("of one that ends connections", func(t *testing.T) {
 		t.Parallel()
+		// The bound is longer than the pause between two attempts can be.
 		var asked atomic.Int32
 		greet := modern(func(string) string { return "" })
 		rude := script(t, func() func(string) (string, bool) {
@@ -304,18 +315,18 @@ func TestRunDoesNotWaitForTheServerForEver(t *testing.T) {
 				return answer(line)
 			}
 		})
-		r, log := logged(t, rude, "name", "--wait-for-server", "2s", "--", "echo", "wrong")
+		r, log := logged(t, rude, "name", "--wait-for-server", "6s", "--", "echo", "wrong")
 		r.ends(69)
 		for _, want := range []string{
 			"lockd: " + rude + ": connection lost: the server closed the connection; waiting for it, and then for \"name\"\n",
-			"lockd: " + rude + ": connection lost: the server closed the connection; waited 2s for it\n",
+			"lockd: " + rude + ": connection lost: the server closed the connection; waited 6s for it\n",
 		} {
 			if !strings.Contains(log.whole(), want) {
 				t.Errorf("stderr %q, want %q", log.whole(), want)
 			}
 		}
 		if n := asked.Load(); n < 2 || n > 20 {
-			t.Errorf("asked %d times in 2 s", n)
+			t.Errorf("asked %d times in 6 s", n)
 		}
 	})
 	t.Run("at the start, in time", func(t *testing.T) {

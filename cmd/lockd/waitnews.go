@@ -213,9 +213,9 @@ func (n *waitNews) say(ctx context.Context) said {
 	switch s.what {
 	case forServer:
 		why := n.w.explain(cause)
-		s.texts = []string{"lockd: " + why + "; waiting for it, and then for " + name, "lockd: " + why + "; waiting for it"}
+		s.texts = []string{"lockd: " + why + "; waiting for it, and then for " + name}
 		if n.terminal {
-			s.texts = []string{"lockd: " + why + "; waiting for it, " + ago(time.Since(since)) + " so far"}
+			s.texts = []string{"lockd: server away for " + ago(time.Since(since)) + ": " + why}
 		}
 	case forRate:
 		s.texts = []string{fmt.Sprintf("lockd: waiting for the rate of %s, which opens in %s", name, ago(time.Until(opens)+time.Second-1))}
