@@ -123,10 +123,10 @@ func (l *link) advance(in []byte) (session.Next, error) {
 	if len(l.rest) > 0 {
 		in = append(l.rest, in...)
 	}
-	// The next turn begins now, as one that is over keeps those that were looked
-	// at, and they keep theirs.
+	// The next turn begins when one is over, as that one keeps those that were looked
+	// at, and they keep theirs; and what comes later is not to be of its time.
 	defer l.turn.Begin(looksEach)
-	for {
+	for ; ; l.turn.Begin(looksEach) {
 		if l.out == nil {
 			l.out = outBuffers.Get().(*[]byte)
 		}
