@@ -417,7 +417,9 @@ func (st *Stream) goOn(out []byte) []byte {
 	return out
 }
 
-// Rest gives back memory that is not needed while the client does not read.
+// Rest gives back what is not needed while the client does not read: memory, and a
+// place in the queue for what one does at a time. Advance follows when it reads,
+// also if the last one said Waiting.
 func (st *Stream) Rest() {
 	if st.long != nil {
 		st.long.rest()
