@@ -86,3 +86,44 @@ func TestDrainCutsOffDumps(t *testing.T) {
 		end()
 	}
 }
+
+// Those who do not read keep nobody waiting for a sorted list, however much of the
+// replies before theirs has been sent when their turn comes.
+func TestDumpsNotReadKeepNobodyWaiting(t *testing.T) {
+	for _, loops := range []bool{true, false} {
+		h := NewServer(testConfig())
+		path, end := serveUnix(t, h, loops)
+		dial := func() net.Conn {
+			c, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			c.SetDeadline(time.Now().Add(60 * time.Second))
+			return c
+		}
+		holder := dial()
+		const locks = 20000
+		in := make([]byte, 0, 20*locks)
+		for i := range locks {
+			in = fmt.Appendf(in, "g %06d\n", i)
+		}
+		go holder.Write(in)
+		for lines, n := bufio.NewScanner(holder), 0; n < locks && lines.Scan(); n++ {
+		}
+		// A reply of some 4,000 bytes: about 50 of them fill a socket's buffer.
+		ask := "i " + strings.Repeat("x", 4000) + "\n"
+		for n := range 100 {
+			go io.WriteString(dial(), strings.Repeat(ask, n)+"dump\ndump\n")
+		}
+		for range 20 {
+			c := dial()
+			io.WriteString(c, "dump\nbye\n")
+			got, err := io.ReadAll(c)
+			if err != nil || !strings.HasSuffix(string(got), "]\n1 bye\n") {
+				t.Fatalf("loops %t: %d bytes, %v", loops, len(got), err)
+			}
+		}
+		end()
+	}
+}

@@ -123,10 +123,10 @@ func (l *link) advance(in []byte) (session.Next, error) {
 	if len(l.rest) > 0 {
 		in = append(l.rest, in...)
 	}
-	// The next turn begins now, as one that is over keeps those that were looked
-	// at, and they keep theirs.
+	// The next turn begins when one is over, as that one keeps those that were looked
+	// at, and they keep theirs; and what comes later is not to be of its time.
 	defer l.turn.Begin(looksEach)
-	for {
+	for ; ; l.turn.Begin(looksEach) {
 		if l.out == nil {
 			l.out = outBuffers.Get().(*[]byte)
 		}
@@ -146,8 +146,11 @@ func (l *link) advance(in []byte) (session.Next, error) {
 			}
 			time.Sleep(min(l.stream.Early(), earlyStep))
 			continue
-		case session.Full:
-			l.stream.Rest() // the client may take its time
+		}
+		// With what there is to send the client may take its time.
+		again := len(*l.out) > 0 && (next == session.Full || next == session.Waiting)
+		if again {
+			l.stream.Rest()
 		}
 		l.rest = append(l.rest[:0], in...)
 		if len(in) == 0 {
@@ -156,10 +159,10 @@ func (l *link) advance(in []byte) (session.Next, error) {
 		if err := l.flush(); err != nil {
 			return next, err
 		}
-		switch next {
-		case session.Full:
+		switch {
+		case again:
 			in = l.rest
-		case session.Closing:
+		case next == session.Closing:
 			return next, errClosing
 		default:
 			return next, nil

@@ -58,9 +58,18 @@ func (h *Hub) Clients(n int) (first []Client, more int) {
 // session has ended.
 func (p *peer) client() *peer {
 	if s := p.session.Load(); s != nil {
-		return s.stream.main.peer
+		return s.client(p)
 	}
 	return nil
+}
+
+// client does the same for a session whose peer is p. It may begin just now, on
+// another goroutine: session 0 has no peer itself yet when others find it.
+func (s *Session) client(p *peer) *peer {
+	if s == &s.stream.main {
+		return p
+	}
+	return s.stream.main.peer
 }
 
 // each calls f for everybody who is there.

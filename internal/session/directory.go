@@ -157,7 +157,7 @@ func (d *directory) peer(id uint32) *peer {
 func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id).Load() == p }
 
 // find looks in a page for who has an address, given as text and, if it is one,
-// as that, and tells whether there are more pages behind it.
+// as that, however it was written, and tells whether there are more pages behind it.
 func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, more bool) {
 	if page >= len(d.pages) {
 		return nil, false
@@ -171,8 +171,7 @@ func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, mor
 		if p == nil {
 			continue
 		}
-		// Most addresses have never been asked for as text.
-		if l := p.label.Load(); l != nil && l.text == addr || l == nil && p.ip == ip {
+		if l := p.label.Load(); ip.IsValid() && p.ip == ip || l != nil && l.text == addr {
 			return p, true
 		}
 	}

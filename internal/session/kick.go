@@ -27,7 +27,9 @@ func (s *Session) textKick(addr, out []byte) []byte {
 		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Kick))
 	}
 	k := &kickReply{session: s, addr: string(addr)}
-	k.ip, _ = netip.ParseAddrPort(k.addr)
+	if ip, err := netip.ParseAddrPort(k.addr); err == nil {
+		k.ip = netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port())
+	}
 	return s.list(k, out)
 }
 
@@ -56,12 +58,7 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		k.own = true
 		return out, true
 	}
-	// All sessions of a connection end with it, the main one last. Of a stream that
-	// begins, that one may not be known yet.
-	main := p
-	if other != &other.stream.main {
-		main = other.stream.main.peer
-	}
+	main := other.client(p) // all sessions of a connection end with it, that one last
 	s.hub.network.Kick(other.stream.carrier, Kick{Client: k.addr, Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
 	if d.watch(main.id, s) == nil {
 		return k.kicked(out), false

@@ -17,7 +17,7 @@ type longReply interface {
 	// empty. It takes no longer than about a millisecond.
 	next(out []byte) (_ []byte, more bool)
 	// rest gives back the memory that it can do without while the client does
-	// not read.
+	// not read, and its turn or its place in a queue.
 	rest()
 	close()
 }

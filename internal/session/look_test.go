@@ -68,9 +68,6 @@ func TestKickFindsAnybody(t *testing.T) {
 	for _, i := range []int{1, 1 << pageBits, 3<<pageBits - 1} {
 		advance(all[i], "g x\n")
 		out, next := advance(all[0], fmt.Sprintf("kick 127.1.0.0:%d\n", i))
-		for next == More {
-			out, next = advance(all[0], "")
-		}
 		if out != "" || next != Waiting {
 			t.Fatalf("%d: %q, next is %d", i, out, next)
 		}
@@ -79,11 +76,7 @@ func TestKickFindsAnybody(t *testing.T) {
 			t.Fatalf("%d: %q", i, out)
 		}
 	}
-	out, next := advance(all[0], "kick 127.2.0.0:1\n")
-	for next == More {
-		out, next = advance(all[0], "")
-	}
-	if out != "0 No Such Client: 127.2.0.0:1\n" {
+	if out, _ := advance(all[0], "kick 127.2.0.0:1\n"); out != "0 No Such Client: 127.2.0.0:1\n" {
 		t.Errorf("%q", out)
 	}
 }
@@ -140,5 +133,47 @@ func TestLookIsBounded(t *testing.T) {
 	}
 	if lines != locks+1 {
 		t.Errorf("%d lines", lines)
+	}
+}
+
+// An address may be written in any way, whether anybody has seen it as text or not.
+func TestKickHoweverWritten(t *testing.T) {
+	h := newHub(testConfig())
+	begin := func(a Address) *Stream {
+		st := new(Stream)
+		st.Begin(h, a, new(bell), new(Turn))
+		t.Cleanup(st.Close)
+		return st
+	}
+	by := begin(Address{Name: "unix:1", Local: true})
+	kick := func(addr string) (string, Next) { return advance(by, "kick "+addr+"\n") }
+	for addr, written := range map[string][]string{
+		"127.0.0.1:5":      {"127.0.0.1:5", "[::ffff:127.0.0.1]:5"},
+		"[::1]:5":          {"[::1]:5", "[0:0:0:0:0:0:0:1]:5", "[0::1]:5"},
+		"[fe80::1%eth0]:5": {"[fe80::1%eth0]:5", "[FE80::1%eth0]:5"},
+	} {
+		for _, seen := range []bool{false, true} {
+			for _, w := range written {
+				st := new(Stream)
+				st.Begin(h, Address{IP: netip.MustParseAddrPort(addr)}, new(bell), new(Turn))
+				if seen {
+					advance(st, "me\n")
+				}
+				if out, next := kick(w); out != "" || next != Waiting {
+					t.Fatalf("%s, seen %t: %q", w, seen, out)
+				}
+				st.Close()
+				if out, _ := advance(by, ""); out != "1 Kicked: "+w+"\n" {
+					t.Errorf("%s, seen %t: %q", w, seen, out)
+				}
+			}
+		}
+	}
+	// What is no address is nobody's, nor is that of another interface.
+	begin(Address{IP: netip.MustParseAddrPort("[fe80::1%eth0]:5")})
+	for _, addr := range []string{"", "0.0.0.0:0", "[::]:0", "[fe80::1]:5", "[fe80::1%eth1]:5", "127.0.0.1"} {
+		if out, _ := kick(addr); out != "0 No Such Client: "+addr+"\n" {
+			t.Errorf("%q", out)
+		}
 	}
 }

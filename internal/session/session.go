@@ -58,7 +58,7 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 
 // asks returns the session's owner for a request that is made now.
 func (s *Session) asks() *shard.Owner {
-	s.owner.Now = shard.MomentOf(s.stream.turn.milliseconds(&s.hub.clock))
+	s.owner.Now = s.stream.turn.moment(&s.hub.clock)
 	return &s.owner
 }
 

@@ -284,15 +284,17 @@ func (l *sorted) cut() bool {
 }
 
 // rest keeps what was found, if that is all of a round, and no more memory than
-// about as much as it needs.
+// about as much as it needs. It keeps no turn and no place in the queue: the turn
+// would be that of a client that does not read, for as long as that likes, and all
+// others would wait for it.
 func (l *sorted) rest() {
 	if l.state == sortCollect {
 		l.walk.Close()
 		l.walk, l.fresh, l.runs, l.sample = nil, nil, nil, sample{}
 		l.hold(false)
 		l.state = sortBegin
-		l.hub.sorting.leave(&l.turn) // who does not read keeps nobody waiting
 	}
+	l.hub.sorting.leave(&l.turn)
 	for _, r := range l.runs {
 		if r.wasteful() {
 			r.shrink(r.entries[r.next:])

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
 )
 
@@ -57,10 +58,10 @@ type Turn struct {
 	// gone.
 	Looks int
 
-	now      uint64   // when something was first asked of the table, in its milliseconds; 0: nothing was
-	args     numbers  // of the request that is being executed
-	asked    int      // holders that have been found out to be in the way
-	holders  []uint32 // for one look
+	now      shard.Moment // when something was first asked of the table; 0: nothing was
+	args     numbers      // of the request that is being executed
+	asked    int          // holders that have been found out to be in the way
+	holders  []uint32     // for one look
 	carriers []Carrier
 	there    []Carrier // of holders of exclusive locks that have been looked at and are there
 	shared   uint64    // the hash of the shared lock looked at last whose holders are all there; 0: none
@@ -73,13 +74,19 @@ func (t *Turn) Begin(looks int) {
 	t.Forget()
 }
 
-// milliseconds is the time of all that the table is asked in this turn: nobody
-// needs to know more exactly since when a lock is held, and a look at the clock
-// takes as long as half a request.
-func (t *Turn) milliseconds(c *clock) uint64 {
-	if t.now == 0 {
-		t.now = max(1, c.milliseconds())
+// moment is the time of all that the table is asked in this turn: nobody needs
+// to know more exactly since when a lock is held, and a look at the clock takes as
+// long as half a request.
+func (t *Turn) moment(c *clock) shard.Moment {
+	if t.now != 0 {
+		return t.now
 	}
+	return t.readClock(c)
+}
+
+//go:noinline
+func (t *Turn) readClock(c *clock) shard.Moment {
+	t.now = max(1, shard.MomentOf(c.milliseconds()))
 	return t.now
 }
 
@@ -410,7 +417,9 @@ func (st *Stream) goOn(out []byte) []byte {
 	return out
 }
 
-// Rest gives back memory that is not needed while the client does not read.
+// Rest gives back what is not needed while the client does not read: memory, and a
+// place in the queue for what one does at a time. Advance follows when it reads,
+// also if the last one said Waiting.
 func (st *Stream) Rest() {
 	if st.long != nil {
 		st.long.rest()

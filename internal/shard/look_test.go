@@ -151,8 +151,10 @@ func TestLookAtRates(t *testing.T) {
 		ms    uint64
 		open  uint64
 	}{
+		{1, Limited, 10000, 0}, // no more than the window
 		{2, Limited, 10000, 0},
 		{3e9, Limited, 7001, 0},
+		{3e9 + 1, Limited, 7000, 0},
 		{4e9, Open, 6001, 1},
 		{10e9 - 1, Open, 1, 2},
 		{10e9 + 1, 0, 0, 0},

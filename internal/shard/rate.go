@@ -47,6 +47,14 @@ type debt struct {
 	part uint32
 }
 
+// nanos returns a debt in nanoseconds, rounded up.
+func (d debt) nanos() uint64 {
+	if d.part > 0 {
+		return d.ns + 1
+	}
+	return d.ns
+}
+
 // cost returns how long units take to come back.
 func (r Rate) cost(units uint32) debt {
 	hi, lo := bits.Mul64(uint64(units), r.Window)
@@ -151,10 +159,7 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 	}
 	after := r.add(owed, r.cost(units))
 	if open < units {
-		if after.part > 0 {
-			after.ns++
-		}
-		return Verdict{Outcome: Refused, Open: open, Retry: after.ns - r.Window}
+		return Verdict{Outcome: Refused, Open: open, Retry: after.nanos() - r.Window}
 	}
 	if ref == 0 {
 		s.sweepLocked(now, 2)

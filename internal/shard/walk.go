@@ -372,7 +372,7 @@ func (s *Shard) addRateLocked(w *Walk, p *Piece, ref uint32) {
 	if owed == (debt{}) {
 		return
 	}
-	i := Item{State: Open, Age: owed.ns/msNanos + 1, Number: uint64(r.open(owed))}
+	i := Item{State: Open, Age: (owed.nanos() + msNanos - 1) / msNanos, Number: uint64(r.open(owed))}
 	if i.Number == 0 {
 		i.State = Limited
 	}
