@@ -93,11 +93,13 @@ func (s *Session) textAwaitKick(addr, out []byte) []byte {
 // letGoSome releases a bounded part of what all sessions hold, and tells whether
 // that is all.
 func (st *Stream) letGoSome() bool {
-	for number, s := range st.sessions {
-		if !s.closeSome() {
+	work := 0
+	for _, s := range st.sessions {
+		work += sessionWork + s.owner.Held()
+		s.forgetWait()
+		if !s.letGoSome() || work >= closeStep {
 			return false
 		}
-		delete(st.sessions, number)
 	}
 	st.main.forgetWait()
 	return st.main.letGoSome()
