@@ -59,7 +59,7 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return out, true
 	}
 	main := other.client(p) // all sessions of a connection end with it, that one last
-	s.hub.network.Kick(other.stream.carrier, Kick{Client: k.addr, Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
+	s.hub.network.Kick(other.stream.carrier, Kick{Client: p.addr(), Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
 	if d.watch(main.id, s) == nil {
 		return k.kicked(out), false
 	}
