@@ -159,7 +159,7 @@ func (c *client) read() {
 		c.end(false)
 	case n == 0:
 		c.hungUp = true
-		c.stream.HangUp(true)
+		c.stream.HangUp()
 		c.goOn()
 		if !c.ended && c.next == session.Waiting {
 			_ = c.watch(0) // its end is known, and would be an event until it is answered

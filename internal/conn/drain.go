@@ -57,15 +57,21 @@ func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) 
 	log(all, append([]any{"connections", n, "locks", locks, "waiters", waiters}, attrs...)...)
 	clients, others := s.hub.Clients(namedLeft)
 	for _, c := range clients {
-		attrs := []any{"client", c.Address}
-		if c.Name != "" {
-			attrs = append(attrs, "name", shorten(c.Name))
-		}
+		attrs := appendName([]any{"client", c.Address}, "name", c.Name, c.Address)
 		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process)...)
 	}
 	if others > 0 {
 		log(more, "clients", others)
 	}
+}
+
+// appendName appends a client's name to a log line's attributes, if it has one
+// besides its address.
+func appendName(attrs []any, key, name, addr string) []any {
+	if name == "" || name == addr {
+		return attrs
+	}
+	return append(attrs, key, shorten(name))
 }
 
 // shorten bounds a name for the log, which is as long as a request may be.

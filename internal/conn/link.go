@@ -28,6 +28,7 @@ type link struct {
 
 	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to do
+	wake  sync.Cond  // woken, for when nothing is read any more
 	over  bool       // the stream has ended: nobody interrupts a read any more
 
 	kicked atomic.Bool // the connection is to be closed
@@ -78,6 +79,7 @@ func (s *Server) serveLines(c net.Conn, t Transport) {
 // server is shutting down.
 func (s *Server) newLink(c net.Conn, t Transport) *link {
 	l := &link{server: s, conn: c, transport: t}
+	l.wake.L = &l.mu
 	if !s.track(l) {
 		s.leave(t)
 		return nil
@@ -97,9 +99,6 @@ func (l *link) serve(early []byte) error {
 	for err == nil {
 		var n int
 		n, err = l.read(in, next)
-		if l.kicked.Load() {
-			return errKicked
-		}
 		if n > 0 || err == nil {
 			var failed error
 			if next, failed = l.advance(in[:n]); failed != nil {
@@ -108,12 +107,25 @@ func (l *link) serve(early []byte) error {
 		}
 	}
 	if err == io.EOF {
-		l.stream.HangUp(false)
-		if _, failed := l.advance(nil); failed != nil {
-			return failed
+		l.stream.HangUp()
+		for next = session.Waiting; next == session.Waiting; l.awaitWake(next) {
+			var failed error
+			if next, failed = l.advance(nil); failed != nil {
+				return failed
+			}
 		}
 	}
 	return err
+}
+
+// awaitWake waits until the link is woken, if its stream waits.
+func (l *link) awaitWake(next session.Next) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for next == session.Waiting && !l.woken {
+		l.wake.Wait()
+	}
+	l.woken = false
 }
 
 // advance runs the stream over input, and over what has waited, and sends the
@@ -127,6 +139,14 @@ func (l *link) advance(in []byte) (session.Next, error) {
 	// at, and they keep theirs; and what comes later is not to be of its time.
 	defer l.turn.Begin(looksEach)
 	for ; ; l.turn.Begin(looksEach) {
+		switch {
+		case l.kicked.Load():
+			l.drop()
+			return session.Closing, errKicked
+		case l.killed.Load():
+			l.drop()
+			return session.Closing, net.ErrClosed
+		}
 		if l.out == nil {
 			l.out = outBuffers.Get().(*[]byte)
 		}
@@ -140,10 +160,6 @@ func (l *link) advance(in []byte) (session.Next, error) {
 		case session.More:
 			continue
 		case session.Early:
-			if l.killed.Load() {
-				l.drop()
-				return next, net.ErrClosed
-			}
 			time.Sleep(min(l.stream.Early(), earlyStep))
 			continue
 		}
@@ -202,13 +218,14 @@ func (l *link) read(p []byte, next session.Next) (int, error) {
 	return 0, nil
 }
 
-// Wake implements session.Carrier: it interrupts read. Who releases a lock may
+// Wake implements session.Carrier: it interrupts read, or awaitWake. Who releases a lock may
 // come to wake its next holder when that has ended: the connection parts then,
 // and a deadline would reset it.
 func (l *link) Wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.woken = true
+	l.wake.Signal()
 	if !l.over {
 		l.conn.SetReadDeadline(time.Unix(1, 0))
 	}
@@ -266,6 +283,7 @@ func (l *link) kill() {
 	}
 	c.Close()
 	l.killed.Store(true)
+	l.Wake()
 }
 
 // outBuffers are the buffers for replies. An idle connection has none.
@@ -298,6 +316,8 @@ func (l *link) flush() error {
 
 // drop gives back the buffer for replies.
 func (l *link) drop() {
-	recycle(l.out)
-	l.out = nil
+	if l.out != nil {
+		recycle(l.out)
+		l.out = nil
+	}
 }

@@ -59,3 +59,23 @@ func TestLinksKeepNobody(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who is kicked executes nothing any more, whatever it has sent already.
+func TestKickedLinkExecutesNothing(t *testing.T) {
+	h := NewServer(testConfig())
+	client, conn := Pipe()
+	h.admit(Memory)
+	l := h.newLink(conn, Memory)
+	go io.WriteString(client, "g x\n")
+	l.kick()
+	if _, err := l.advance([]byte("g y\n")); err != errKicked {
+		t.Errorf("it goes on: %v", err)
+	}
+	err := l.serve([]byte("g z\n"))
+	if locks, _ := h.hub.Held(); err != errKicked || locks > 0 {
+		t.Errorf("%v, and %d locks", err, locks)
+	}
+	client.Close()
+	l.end(err)
+	drainNow(h)
+}

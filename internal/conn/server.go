@@ -67,7 +67,8 @@ func (s *Server) logDisconnected(st *session.Stream) {
 
 // Kick implements session.Network.
 func (s *Server) Kick(c session.Carrier, k session.Kick) {
-	s.cfg.Logger.Info("kicked", "client", k.Client, "name", k.Name, "by", k.By, "by-name", k.ByName)
+	attrs := appendName([]any{"client", k.Client}, "name", k.Name, k.Client)
+	s.cfg.Logger.Info("kicked", appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)...)
 	if l, ok := c.(*link); ok {
 		l.kick()
 	} else {

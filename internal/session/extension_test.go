@@ -119,7 +119,7 @@ func FuzzExtensions(f *testing.F) {
 			// What is granted or over by now may come before the rest.
 			var last []string
 			out := s.Settle(nil)
-			s.HangUp(false)
+			s.HangUp()
 			for s.Settles() {
 				out = append(out, s.Settle(nil)...)
 			}
@@ -239,7 +239,7 @@ func TestSettleOutputBound(t *testing.T) {
 		feedAll(t, s, fmt.Appendf(nil, "%d r lock %d\n", i+1, i))
 	}
 	wait()
-	s.HangUp(false)
+	s.HangUp()
 	if got := bytes.Count(settle(), []byte(" 0 Lock Get Canceled: lock ")); got != n {
 		t.Errorf("%d of %d are canceled", got, n)
 	}

@@ -40,7 +40,7 @@ const lingering = time.Second
 // tell a count that was never true when it got the lock. Those who ask all the
 // time have no look for each request, see Turn.
 func (s *Session) othersAreGone(kind shard.Kind, name []byte) bool {
-	return s.stream.turn.Looks > 0 && !s.stream.hurried && s.look(kind, name)
+	return s.stream.turn.Looks > 0 && s.look(kind, name)
 }
 
 //go:noinline

@@ -59,7 +59,7 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return out, true
 	}
 	main := other.client(p) // all sessions of a connection end with it, that one last
-	s.hub.network.Kick(other.stream.carrier, Kick{Client: k.addr, Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
+	s.hub.network.Kick(other.stream.carrier, Kick{Client: p.addr(), Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
 	if d.watch(main.id, s) == nil {
 		return k.kicked(out), false
 	}
@@ -93,11 +93,13 @@ func (s *Session) textAwaitKick(addr, out []byte) []byte {
 // letGoSome releases a bounded part of what all sessions hold, and tells whether
 // that is all.
 func (st *Stream) letGoSome() bool {
-	for number, s := range st.sessions {
-		if !s.closeSome() {
+	work := 0
+	for _, s := range st.sessions {
+		work += sessionWork + s.owner.Held()
+		s.forgetWait()
+		if !s.letGoSome() || work >= closeStep {
 			return false
 		}
-		delete(st.sessions, number)
 	}
 	st.main.forgetWait()
 	return st.main.letGoSome()

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/nylen/lockd/internal/shard"
 )
 
 // Kick is for those on this machine; addresses are found whatever their kind.
@@ -100,6 +102,31 @@ func TestKickOneself(t *testing.T) {
 		t.Errorf("%q", out)
 	}
 	a.Close()
+}
+
+// The end of a client that kicks itself is bounded work at a time, however many
+// sessions it has, and all that they held it has let go.
+func TestKickOneselfIsBounded(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxSessions = 10000
+	h := newHub(cfg)
+	st := newStream(h, "a:1", new(bell))
+	advance(st, "hello 2\n")
+	const sessions = 3000
+	for i := range sessions {
+		feedAll(t, st, fmt.Appendf(nil, "%d g %d\n", i, i))
+	}
+	steps := 1
+	for before := len(st.sessions); !st.letGoSome(); steps++ {
+		if ended := before - len(st.sessions); ended > closeStep {
+			t.Fatalf("%d sessions at once", ended)
+		}
+		before = len(st.sessions)
+	}
+	if n := h.Stats().Locks; steps < 3 || n.LetGo[shard.Exclusive] != sessions || n.Orphans[shard.Exclusive] > 0 {
+		t.Errorf("%d steps, %d let go, %d orphans", steps, n.LetGo[shard.Exclusive], n.Orphans[shard.Exclusive])
+	}
+	st.Close()
 }
 
 // A list of many and long lines comes in pieces, each of bounded size.

@@ -93,7 +93,7 @@ func (s *Session) catchUp() bool {
 		return p.again
 	}
 	known := new(atomic.Bool)
-	if st.hurried || !s.hub.network.CatchUp(func() { known.Store(true); st.post(s) }) {
+	if !s.hub.network.CatchUp(func() { known.Store(true); st.post(s) }) {
 		return false
 	}
 	s.postpone(max(catchUpMost, s.hub.cfg.Postpone))

@@ -29,7 +29,6 @@ type Stream struct {
 	local       bool                // the client is on this machine
 	closing     bool                // the client is to be cut off
 	leaving     bool                // the client has closed its side: it waits for no lock
-	hurried     bool                // and its carrier for no request that is postponed
 	last        bool                // it has been told of its last turn
 	skipping    bool                // the rest of a line that was too long is passed over
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
@@ -192,7 +191,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 		case len(out) >= st.hub.cfg.MaxOutput:
 			return in, out, Full
 		case st.queued():
-			if len(in) < MaxBacklog && !st.hurried {
+			if len(in) < MaxBacklog {
 				return in, out, Waiting
 			}
 			out = st.GiveUp(out)
@@ -512,14 +511,14 @@ func (st *Stream) early() time.Duration {
 	return early
 }
 
-// HangUp is called when the client has closed its side: it stands in no queue
-// any more, and gets the replies to what it has sent. stays tells whether the
-// carrier waits for those that are postponed; else Advance gives all.
-func (st *Stream) HangUp(stays bool) {
+// HangUp is called when the client has closed its side: it waits for no lock any
+// more, and gets the replies to what it has sent. Those that are postponed or wait
+// for their turn still come when their time has.
+func (st *Stream) HangUp() {
 	if st.leaving {
 		return
 	}
-	st.leaving, st.hurried = true, !stays
+	st.leaving = true
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.main.wait != nil {
@@ -529,9 +528,6 @@ func (st *Stream) HangUp(stays bool) {
 		if s.wait != nil {
 			st.ready = append(st.ready, s)
 		}
-	}
-	if p := st.postponed; p != nil && st.hurried {
-		st.ready = append(st.ready, p.session)
 	}
 	st.woken.Store(len(st.ready) > 0)
 }

@@ -145,7 +145,7 @@ func (s *Session) textInspectRate(name, out []byte) []byte {
 // settle appends the reply to the request that waits, if its time has come.
 func (s *Session) settle(out []byte) []byte {
 	if p := s.stream.postponed; p != nil && p.session == s {
-		return s.stream.makeAgain(out, s.stream.hurried)
+		return s.stream.makeAgain(out, false)
 	}
 	return s.over(out, s.stream.leaving)
 }

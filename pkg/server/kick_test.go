@@ -133,3 +133,36 @@ func TestKicksUnderLoad(t *testing.T) {
 		t.Errorf("%d kicks, %d answered", kicked.Load(), answered.Load())
 	}
 }
+
+// Who kicks and closes its side gets the reply as everybody does: when what was
+// held is free.
+func TestKickAndHalfClose(t *testing.T) {
+	t.Parallel()
+	s := start(t, server.Options{})
+	for range 5 {
+		for _, transport := range streams {
+			victim := s.dial(t, "tcp")
+			victim.send("me\n")
+			me := strings.Fields(victim.line())[1]
+			var in strings.Builder
+			const locks = 3000
+			for i := range locks {
+				fmt.Fprintf(&in, "g %d\n", i)
+			}
+			victim.sendAll(in.String() + "g last\n")
+			for range locks + 1 {
+				victim.line()
+			}
+			k := s.dial(t, transport)
+			k.send("kick " + me + "\ni last\ni 0\n")
+			k.closeWrite()
+			for _, want := range []string{"1 Kicked: " + me + "\n", "0 Lock Not Locked: last\n", "0 Lock Not Locked: 0\n"} {
+				if got := k.line(); got != want {
+					t.Errorf("%s: %q, want %q", transport, got, want)
+				}
+			}
+			k.Close()
+			victim.Close()
+		}
+	}
+}

@@ -25,7 +25,8 @@ func TestLedger(t *testing.T) {
 	var clients []*ledgerClient
 	connect := func() *ledgerClient {
 		c := &ledgerClient{client: s.dial(t, streams[r.IntN(len(streams))]), two: r.IntN(2) == 0}
-		c.ask("ping", "1 pong") // it counts
+		c.send("me\n") // by the reply it counts
+		c.addr = strings.Fields(c.line())[1]
 		if c.two {
 			c.ask("hello 2", "2 lockd "+server.Version)
 		}
@@ -51,6 +52,22 @@ func TestLedger(t *testing.T) {
 					c.Close()
 					clients[i] = connect()
 				}
+			case 4, 5: // kicked, by somebody else or by itself, while it waits perhaps
+				if r.IntN(2) == 0 {
+					c.send(c.request(r, "gw 60000 ") + "\n")
+				}
+				if r.IntN(3) == 0 && c.two {
+					c.send("9 kick " + c.addr + "\n")
+				} else {
+					watcher.ask("0 kick "+c.addr, "0 1 Kicked: "+c.addr)
+				}
+				for {
+					if _, err := c.in.ReadString('\n'); err != nil {
+						break
+					}
+				}
+				c.Close()
+				clients[i] = connect()
 			case 3: // waits that end, in any way: granted, timed out, canceled
 				c.wait(t, r)
 			default:
@@ -89,6 +106,7 @@ func TestLedger(t *testing.T) {
 type ledgerClient struct {
 	*client
 	two     bool
+	addr    string
 	session int // of the last request
 }
 
