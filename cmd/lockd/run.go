@@ -136,7 +136,6 @@ func (c *runCmd) Run() error {
 	if err != nil { // before waiting for hours
 		c.cannotStart("", err)
 	}
-	stop := caller.ExitOnSignal(exit)
 	locker, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{
 			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine, Name: c.registered(),
@@ -148,7 +147,10 @@ func (c *runCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	lock, err := c.acquire(locker)
+	w := c.newWaiting(locker)
+	stop := caller.EndOnSignal(w.news.stop, exit)
+	lock, err := w.acquire()
+	w.news.stop()
 	if err != nil {
 		code := exitUnavailable
 		if errors.As(err, new(errConflict)) {

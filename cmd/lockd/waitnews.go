@@ -118,7 +118,11 @@ func (n *waitNews) run(ctx context.Context) {
 
 // redraw keeps the line of a terminal up to date.
 func (n *waitNews) redraw(ctx context.Context) {
-	defer n.line.clear()
+	defer func() {
+		if inForeground(int(os.Stderr.Fd())) {
+			n.line.clear()
+		}
+	}()
 	next := time.NewTimer(soonOnTerminal)
 	defer next.Stop()
 	away := false
@@ -134,6 +138,7 @@ func (n *waitNews) redraw(ctx context.Context) {
 		}
 		begun := time.Now()
 		if !inForeground(int(os.Stderr.Fd())) { // the line belongs to others now
+			n.line.shown = false
 			next.Reset(newsEvery)
 			continue
 		}
