@@ -5,6 +5,7 @@ package command
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,7 @@ type mask uint64
 func Inherit() *Caller {
 	c := &Caller{ignored: ignored()}
 	c.blocked, c.known = blocked()
+	runtime.UnlockOSThread()
 	for s, ignored := range c.ignored {
 		if !ignored {
 			continue
