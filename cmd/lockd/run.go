@@ -63,7 +63,9 @@ Linux, of what is ignored only HUP and INT).
 
 On a terminal that group gets the terminal while the command runs, or when it
 first asks for it. Ctrl-Z stops lockd run, too. If Ctrl-C ends the command, the
-caller gets it as well, so that a script does not go on.
+caller gets it as well, so that a script does not go on. Of a command that
+catches it and exits by itself, with 130 for instance, the code is all that the
+caller gets.
 
 While it waits, stderr tells for whom: who holds the lock, since when, and how
 many wait before. On a terminal that is one line, which goes away, in a log a
