@@ -63,7 +63,9 @@ Linux, of what is ignored only HUP and INT).
 
 On a terminal that group gets the terminal while the command runs, or when it
 first asks for it. Ctrl-Z stops lockd run, too. If Ctrl-C ends the command, the
-caller gets it as well, so that a script does not go on.
+caller gets it as well, so that a script does not go on. Of a command that
+catches it and exits by itself, with 130 for instance, the code is all that the
+caller gets.
 
 While it waits, stderr tells for whom: who holds the lock, since when, and how
 many wait before. On a terminal that is one line, which goes away, in a log a
@@ -136,7 +138,6 @@ func (c *runCmd) Run() error {
 	if err != nil { // before waiting for hours
 		c.cannotStart("", err)
 	}
-	stop := caller.ExitOnSignal(exit)
 	locker, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{
 			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine, Name: c.registered(),
@@ -148,7 +149,10 @@ func (c *runCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	lock, err := c.acquire(locker)
+	w := c.newWaiting(locker)
+	stop := caller.EndOnSignal(w.news.stop, exit)
+	lock, err := w.acquire()
+	w.news.stop()
 	if err != nil {
 		code := exitUnavailable
 		if errors.As(err, new(errConflict)) {

@@ -33,6 +33,58 @@ func TestRunOnATerminal(t *testing.T) {
 		io.WriteString(term, "two\n")
 		term.shows("[two]\r\n")
 	})
+	for name, script := range map[string]string{
+		"Ctrl-C while waiting": "RUN; echo NEXT",
+		"TERM while waiting":   "exec RUN",
+		"HUP while waiting":    "exec RUN",
+		"QUIT while waiting":   "exec RUN",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, "tcp", d.addr("tcp"))
+			lock := strings.ReplaceAll(name, " ", "_")
+			c.ask("g "+lock, "1 Lock Get Success: "+lock)
+			run := binary + " run -s " + d.addr("tcp") + " " + lock + " -- echo hi"
+			term := openTerminalWith(t, []string{"TERM=xterm"}, "sh", "-c", strings.ReplaceAll(script, "RUN", run))
+			term.shows("\x1b[K\r")
+			want := syscall.WaitStatus(map[string]syscall.Signal{
+				"Ctrl-C": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP,
+			}[strings.Fields(name)[0]])
+			switch want.Signal() {
+			case syscall.SIGINT:
+				io.WriteString(term, "\x03")
+			case -1: // none
+				term.cmd.Process.Signal(syscall.SIGQUIT)
+				want = 131 << 8
+			default:
+				term.cmd.Process.Signal(want.Signal())
+			}
+			if rest := term.ends(); !strings.HasSuffix(rest, "\r\x1b[K") { // nothing is left of its line
+				t.Errorf("the terminal shows %q at last", rest)
+			}
+			if status := term.cmd.ProcessState.Sys().(syscall.WaitStatus); status != want {
+				t.Errorf("it ended: %v", term.cmd.ProcessState)
+			}
+		})
+	}
+	t.Run("waits on in the background", func(t *testing.T) {
+		t.Parallel()
+		c := dial(t, "tcp", d.addr("tcp"))
+		c.ask("g back", "1 Lock Get Success: back")
+		term := openTerminal(t, "bash", "--norc", "--noprofile", "-i")
+		term.shows("prompt> ")
+		fmt.Fprintln(term, "TERM=xterm "+binary+" run -s "+d.addr("tcp")+" back -- echo h''i")
+		term.shows("; you are next\x1b[K\r")
+		io.WriteString(term, "\x1a")
+		term.shows("prompt> ")
+		fmt.Fprintln(term, "bg")
+		term.shows("&\r\n")
+		term.shows("prompt> ")
+		c.ask("r back", "1 Lock Release Success: back")
+		if got := term.until("hi\r\n"); strings.Contains(got, "\x1b[K") { // the line is the shell's now
+			t.Errorf("the terminal shows %q", got)
+		}
+	})
 	t.Run("Ctrl-C", func(t *testing.T) {
 		t.Parallel()
 		term := openTerminal(t, "sh", "-c", `trap : INT; `+binary+" run -s "+d.addr("tcp")+` third -- sh -c 'echo ready; exec sleep 1000'; echo code $?`)

@@ -45,11 +45,15 @@ type errAway struct {
 
 func (e errAway) Unwrap() error { return e.error }
 
-// acquire gets all that the command needs.
-func (c *runCmd) acquire(l *client.Locker) (*client.Lock, error) {
+// newWaiting begins to say what is waited for.
+func (c *runCmd) newWaiting(l *client.Locker) *waiting {
 	w := &waiting{runCmd: c, locker: l, begun: time.Now()}
 	w.news = newWaitNews(w)
-	defer w.news.stop()
+	return w
+}
+
+// acquire gets all that the command needs.
+func (w *waiting) acquire() (*client.Lock, error) {
 	for {
 		lock, err := w.attempt()
 		if err == nil {

@@ -24,8 +24,10 @@ func TestRunWaitsOnATerminal(t *testing.T) {
 			t.Parallel()
 			c := holder(t, "held")
 			term := openTerminal(t, "sh", "-c", run+"held -- echo hi")
-			term.shows("\rlockd: waiting for \"held\", held for 0s by " + c.LocalAddr().String() + "; you are next\x1b[K\r")
-			term.shows("held for 1s")
+			for range 2 {
+				term.shows("\rlockd: waiting for \"held\", held for ")
+				term.shows("s by " + c.LocalAddr().String() + "; you are next\x1b[K\r")
+			}
 			c.ask("r held", "1 Lock Release Success: held")
 			term.shows("\r\x1b[Khi\r\n") // nothing is left of it
 		})

@@ -450,6 +450,32 @@ func TestRunSaysForWhomItWaits(t *testing.T) {
 		_, log = logged(t, d.addr("tcp"), "name", "--shared", "--limit", "1", "--", "echo", "wrong")
 		says(t, log, `waiting for "name", held by 2, more than 1, the longest for \d+s by `+c.LocalAddr().String()+`; 1 waits before you`)
 	})
+	t.Run("a long name", func(t *testing.T) {
+		t.Parallel()
+		var looks atomic.Int32
+		protocol := modern(func(request string) (reply string) {
+			if words := strings.Fields(request); words[1] == "g" {
+				return words[0] + " 0 Lock Get Failure: name\n"
+			}
+			return ""
+		})
+		addr := script(t, func() func(string) (string, bool) {
+			answer := protocol()
+			return func(line string) (string, bool) {
+				words := strings.Fields(line)
+				if len(words) < 2 || words[1] != "look" {
+					return answer(line)
+				}
+				looks.Add(1)
+				return fmt.Sprintf("%s - name\texclusive\theld\t5000\t7\t192.0.2.1:5\t%s\n%[1]s 1 End\n", words[0], strings.Repeat("x", 3000)), false
+			}
+		})
+		_, log := logged(t, addr, "name", "--", "echo", "wrong")
+		says(t, log, `waiting for "name", held for 5s by x{1,300}… \(192\.0\.2\.1:5\)`)
+		if n := looks.Load(); n != 1 {
+			t.Errorf("the server was asked %d times for one line", n)
+		}
+	})
 	for name, flag := range map[string]string{"dumps are disabled": "--disable-dump", "names are disabled": "--disable-registry"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -57,6 +57,10 @@ const (
 	lookTimeout    = 5 * time.Second
 )
 
+// longestShown is how many columns of a holder's name are shown, which may be as
+// long as a line of the server: those of lockd run fit.
+const longestShown = longestUser + longestHost + longestLabel + 30
+
 func newWaitNews(w *waiting) *waitNews {
 	n := &waitNews{
 		w: w, terminal: canRedraw(int(os.Stderr.Fd())), self: w.registered(),
@@ -114,7 +118,11 @@ func (n *waitNews) run(ctx context.Context) {
 
 // redraw keeps the line of a terminal up to date.
 func (n *waitNews) redraw(ctx context.Context) {
-	defer n.line.clear()
+	defer func() {
+		if inForeground(int(os.Stderr.Fd())) {
+			n.line.clear()
+		}
+	}()
 	next := time.NewTimer(soonOnTerminal)
 	defer next.Stop()
 	away := false
@@ -130,6 +138,7 @@ func (n *waitNews) redraw(ctx context.Context) {
 		}
 		begun := time.Now()
 		if !inForeground(int(os.Stderr.Fd())) { // the line belongs to others now
+			n.line.shown = false
 			next.Reset(newsEvery)
 			continue
 		}
@@ -152,7 +161,7 @@ func (n *waitNews) report(ctx context.Context) {
 	defer tick.Stop()
 	pause := leastPause
 	last := time.Now().Add(soonInLog - pause)
-	look := last
+	var look time.Time
 	away, holder := false, ""
 	for {
 		select {
@@ -163,13 +172,15 @@ func (n *waitNews) report(ctx context.Context) {
 		}
 		n.sayBack(&away)
 		now := time.Now()
-		if away || now.Sub(last) < pause/4 || now.Sub(look) < pause/4 && !n.isAway() {
+		due := now.Sub(last) >= pause
+		early := now.Sub(last) >= pause/4 && (n.isAway() || holder != "" && now.Sub(look) >= pause/4)
+		if away || !due && !early {
 			continue
 		}
 		look = now
 		s := n.say(ctx)
 		isNew := s.what == forServer || holder != "" && s.holder != holder
-		if len(s.texts) == 0 || ctx.Err() != nil || !isNew && now.Sub(last) < pause {
+		if len(s.texts) == 0 || ctx.Err() != nil || !isNew && !due {
 			continue
 		}
 		fmt.Fprintln(n.out, s.texts[0])
@@ -269,7 +280,7 @@ func (n *waitNews) inTheWay(ctx context.Context, name string) (texts []string, h
 		return []string{plainly[0] + place}, ""
 	}
 	first := holders[0]
-	since, who := ago(first.Since), whoIs(first)
+	since, who := ago(first.Since), fit(whoIs(first), longestShown)
 	addr := " (" + plain(first.Addr) + ")"
 	if who == "" {
 		who, addr = plain(first.Addr), ""

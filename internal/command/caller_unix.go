@@ -5,7 +5,9 @@ package command
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
+	"time"
 )
 
 // A Caller is who started lockd, and what signals it ignored and blocked then.
@@ -35,6 +37,7 @@ type mask uint64
 func Inherit() *Caller {
 	c := &Caller{ignored: ignored()}
 	c.blocked, c.known = blocked()
+	runtime.UnlockOSThread()
 	for s, ignored := range c.ignored {
 		if !ignored {
 			continue
@@ -51,25 +54,44 @@ func Inherit() *Caller {
 
 func (c *Caller) ignores(s os.Signal) bool { return c.ignored[s.(syscall.Signal)] }
 
-// ExitOnSignal has those signals end the process, as long as there is no
-// command, that Go would answer with stack traces or, since process 1 is killed
-// by no signal of its own, with an exit code that means something else.
-func (c *Caller) ExitOnSignal(exit func(code int)) (stop func()) {
+// EndOnSignal has signals end the process as long as there is no command, after
+// something that has to come before. It dies of them as without that, so that a
+// script sees Ctrl-C, but where Go would answer with stack traces or, since
+// process 1 is killed by no signal of its own, with an exit code that means
+// something else.
+func (c *Caller) EndOnSignal(before func(), exit func(code int)) (stop func()) {
 	signals := make(chan os.Signal, 1)
-	fatal := []os.Signal{syscall.SIGQUIT}
-	if os.Getpid() == 1 {
-		fatal = append(fatal, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	}
-	for _, s := range fatal {
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		if !c.ignores(s) {
 			signal.Notify(signals, s)
 		}
 	}
+	none := make(chan struct{})
 	go func() {
-		s := <-signals
-		exit(exitSignal + int(s.(syscall.Signal)))
+		got, ok := <-signals
+		if !ok {
+			close(none)
+			return
+		}
+		before()
+		s := got.(syscall.Signal)
+		if s != syscall.SIGQUIT && os.Getpid() != 1 {
+			dieOf(s, syscall.Getpid())
+		}
+		exit(exitSignal + int(s))
 	}()
-	return func() { signal.Stop(signals) }
+	return func() { // which does not return if there was a signal
+		signal.Stop(signals)
+		close(signals)
+		<-none
+	}
+}
+
+// dieOf sends this process a signal, or with 0 its group, that ends it.
+func dieOf(s syscall.Signal, to int) {
+	signal.Reset(s)
+	syscall.Kill(to, s)
+	time.Sleep(time.Second) // unless it is blocked, there is no return from here
 }
 
 // block has this thread block what the caller does, until that is undone.

@@ -24,8 +24,8 @@ type Caller struct{}
 // Inherit takes over nothing.
 func Inherit() *Caller { return &Caller{} }
 
-// ExitOnSignal has nothing to do.
-func (*Caller) ExitOnSignal(func(code int)) (stop func()) { return func() {} }
+// EndOnSignal has nothing to do.
+func (*Caller) EndOnSignal(func(), func(code int)) (stop func()) { return func() {} }
 
 // Start starts the command. A console's Ctrl-C reaches it by itself, and must
 // not end lockd before it.

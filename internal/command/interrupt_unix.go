@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 // Interrupted ends the process if Ctrl-C ended the command, in the way that
@@ -30,12 +29,12 @@ func (c *Command) Interrupted(caller *Caller) {
 	byInterrupt := c.status.Signaled() && c.status.Signal() == syscall.SIGINT
 	switch {
 	case late && c.terminal.ours():
-		c.dieOfInterrupt(syscall.Getpid())
+		dieOf(syscall.SIGINT, syscall.Getpid())
 	case !byInterrupt:
 	case c.signalled && (c.foreground || c.terminal.ours()):
-		c.dieOfInterrupt(syscall.Getpid())
+		dieOf(syscall.SIGINT, syscall.Getpid())
 	case !c.signalled && c.foreground:
-		c.dieOfInterrupt(0)
+		dieOf(syscall.SIGINT, 0)
 	}
 }
 
@@ -53,11 +52,4 @@ func (c *Command) interruptedLate() bool {
 			return false
 		}
 	}
-}
-
-// dieOfInterrupt sends SIGINT to this process, or with 0 to its group.
-func (c *Command) dieOfInterrupt(to int) {
-	signal.Reset(syscall.SIGINT)
-	syscall.Kill(to, syscall.SIGINT)
-	time.Sleep(time.Second) // unless it is blocked, there is no return from here
 }

@@ -19,8 +19,9 @@ type region struct{ from, to uintptr }
 // no pointers, as are the handlers.
 var anchor [1]uint64
 
-// variables returns where all variables of the program are, those of the
-// runtime included.
+// variables returns where all variables of the program are that are zero at
+// first, those of the runtime included. The others, of which there is ten times
+// as much to read, begin as a part of the file, whose last page may be of both.
 func variables() (region, error) { return around(uintptr(unsafe.Pointer(&anchor))) }
 
 // around returns the memory around an address that can be written: ranges that
@@ -33,8 +34,9 @@ func around(addr uintptr) (r region, err error) {
 	defer maps.Close()
 	for in := bufio.NewScanner(maps); in.Scan(); {
 		var from, to uintptr
-		var mode string
-		if _, err := fmt.Sscanf(in.Text(), "%x-%x %s", &from, &to, &mode); err != nil {
+		var mode, offset, device string
+		var inode uint64 // 0 if it is no part of a file
+		if _, err := fmt.Sscanf(in.Text(), "%x-%x %s %s %s %d", &from, &to, &mode, &offset, &device, &inode); err != nil {
 			return r, err
 		}
 		if !strings.HasPrefix(mode, "rw") || strings.HasSuffix(in.Text(), "[heap]") {
@@ -47,6 +49,9 @@ func around(addr uintptr) (r region, err error) {
 			return r, nil
 		default:
 			r = region{from, to}
+		}
+		if inode != 0 {
+			r.from = to - uintptr(os.Getpagesize())
 		}
 	}
 	if r.from <= addr && addr < r.to {
