@@ -190,13 +190,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			return in, out, Early
 		case len(out) >= st.hub.cfg.MaxOutput:
 			return in, out, Full
-		case st.queued():
-			if len(in) < MaxBacklog {
-				return in, out, Waiting
-			}
-			out = st.GiveUp(out)
-			continue
-		case st.long != nil:
+		case st.long != nil && !st.queued():
 			if began.IsZero() {
 				began = time.Now()
 			} else if time.Since(began) > LongTurn {
@@ -206,7 +200,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			continue
 		case st.closing:
 			return in, out, Closing
-		case st.waiting():
+		case st.waiting() || st.long != nil:
 			if len(in) < MaxBacklog {
 				return in, out, Waiting
 			}
