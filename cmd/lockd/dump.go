@@ -151,7 +151,7 @@ func (c *dumpCmd) Run() error {
 				return unless("--disable-dump", err)
 			}
 			c.show(entries, looked)
-			if !c.Watch {
+			if !c.Watch || stdout.err != nil {
 				return nil
 			}
 			select {
