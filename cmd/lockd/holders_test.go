@@ -423,3 +423,29 @@ func TestKickIsNotAllowed(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }
+
+// TestKickTellsWhomItHasEnded: also when the server goes away before the last.
+func TestKickTellsWhomItHasEnded(t *testing.T) {
+	t.Parallel()
+	addr := script(t, func() func(string) (string, bool) {
+		return func(line string) (string, bool) {
+			switch verb, name, _ := strings.Cut(line, " "); {
+			case verb == "i":
+				return "0 Lock Not Locked: " + name + "\n", false
+			case line == "kick a:1":
+				return "1 Kicked: a:1\n", false
+			}
+			return "", true
+		}
+	})
+	for _, test := range []struct{ args, stdout string }{
+		{"a:1 b:1", "kicked a:1\n"},
+		{"a:1 b:1 --json", `{"kicked":["a:1"],"missing":[]}` + "\n"},
+		{"b:1 a:1 --json", ""},
+	} {
+		code, stdout, stderr := run(append([]string{"kick", "-y", "-s", addr}, strings.Fields(test.args)...)...)
+		if code != 69 || stdout != test.stdout || !strings.HasPrefix(stderr, "lockd: "+addr+": ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %q, %q", test.args, code, stdout, stderr)
+		}
+	}
+}

@@ -58,43 +58,28 @@ func (c *kickCmd) Validate() error {
 	return nil
 }
 
+// kicked is what became of the clients.
+type kicked struct {
+	Kicked  []string `json:"kicked"`
+	Missing []string `json:"missing"`
+}
+
 func (c *kickCmd) Run() error {
-	answer := struct {
-		Kicked  []string `json:"kicked"`
-		Missing []string `json:"missing"`
-	}{[]string{}, []string{}}
+	answer := kicked{[]string{}, []string{}}
 	err := c.do(func(ctx context.Context, cl *client.Client) error {
 		if !c.Yes && !c.ask(ctx, cl) {
 			return nil
 		}
-		for _, a := range c.Addr {
-			switch err := cl.Kick(ctx, string(a)); {
-			case err == nil:
-				answer.Kicked = append(answer.Kicked, string(a))
-			case errors.Is(err, client.ErrNoSuchClient) && slices.ContainsFunc(answer.Kicked, func(kicked string) bool {
-				return connectionOf(kicked) == connectionOf(string(a))
-			}): // with another owner on its connection
-				answer.Kicked = append(answer.Kicked, string(a))
-			case errors.Is(err, client.ErrNoSuchClient):
-				answer.Missing = append(answer.Missing, string(a))
-			case errors.Is(err, client.ErrNotAllowed):
-				return errors.New("not allowed: the server lets only clients on its own machine do this")
-			case errors.Is(err, client.ErrNoKick):
-				return errors.New("the server is too old to end clients")
-			default:
-				return err
-			}
+		err := c.kick(ctx, cl, &answer)
+		if err != nil && len(answer.Kicked) > 0 {
+			c.tell(answer) // these are gone, whatever has become of the others
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	var rows [][]string
-	for _, a := range answer.Kicked {
-		rows = append(rows, []string{"kicked " + plain(a)})
-	}
-	if err := c.print(answer, rows); err != nil {
+	if err := c.tell(answer); err != nil {
 		return err
 	}
 	if len(answer.Missing) > 0 {
@@ -107,6 +92,37 @@ func (c *kickCmd) Run() error {
 		exit(exitFree)
 	}
 	return nil
+}
+
+// kick ends the clients, one after the other.
+func (c *kickCmd) kick(ctx context.Context, cl *client.Client, answer *kicked) error {
+	for _, a := range c.Addr {
+		switch err := cl.Kick(ctx, string(a)); {
+		case err == nil:
+			answer.Kicked = append(answer.Kicked, string(a))
+		case errors.Is(err, client.ErrNoSuchClient) && slices.ContainsFunc(answer.Kicked, func(kicked string) bool {
+			return connectionOf(kicked) == connectionOf(string(a))
+		}): // with another owner on its connection
+			answer.Kicked = append(answer.Kicked, string(a))
+		case errors.Is(err, client.ErrNoSuchClient):
+			answer.Missing = append(answer.Missing, string(a))
+		case errors.Is(err, client.ErrNotAllowed):
+			return errors.New("not allowed: the server lets only clients on its own machine do this")
+		case errors.Is(err, client.ErrNoKick):
+			return errors.New("the server is too old to end clients")
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *kickCmd) tell(answer kicked) error {
+	var rows [][]string
+	for _, a := range answer.Kicked {
+		rows = append(rows, []string{"kicked " + plain(a)})
+	}
+	return c.print(answer, rows)
 }
 
 // connectionOf returns the address of the connection that an owner is on.
