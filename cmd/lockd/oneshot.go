@@ -91,6 +91,8 @@ type whoCmd struct{ oneshot }
 func (*whoCmd) Help() string {
 	return `To see what they hold: lockd dump -l. To end one: lockd kick ADDR.
 
+Exit code 69 if the server cannot be reached or refuses, and 74 if the list cannot be printed.
+
 The JSON document: clients, a list of addr and name (and name_base64 of a name that is not UTF-8).`
 }
 
@@ -123,7 +125,8 @@ func (c *whoCmd) Run() error {
 type statsCmd struct{ oneshot }
 
 func (*statsCmd) Help() string {
-	return `docs/protocol.md says what they count. The JSON document: each counter by its name.`
+	return `docs/protocol.md says what they count. The JSON document: each counter by its name. Exit code 69 if the server
+cannot be reached or refuses, and 74 if they cannot be printed.`
 }
 
 func (c *statsCmd) Run() error {
