@@ -136,7 +136,7 @@ const listed = 20
 
 // ask lists what will be lost, and asks.
 func (c *kickCmd) ask(ctx context.Context, cl *client.Client) bool {
-	var lost []client.Entry
+	lost := new(listing)
 	var why string
 	for e, err := range cl.LookPrefix(ctx, "") {
 		if err != nil {
@@ -146,23 +146,24 @@ func (c *kickCmd) ask(ctx context.Context, cl *client.Client) bool {
 			break
 		}
 		if e.Addr != "" && slices.ContainsFunc(c.Addr, func(a verbatim) bool { return connectionOf(string(a)) == connectionOf(e.Addr) }) {
-			lost = append(lost, e)
+			lost.add(e)
 		}
 	}
-	byName(lost)
+	lost.sort()
 	switch {
 	case why != "":
 		fmt.Fprintf(stderr, "What will be lost is not known (%s).\n", why)
-	case len(lost) == 0:
+	case len(lost.rows) == 0:
 		fmt.Fprintln(stderr, "Holds nothing and waits for nothing.")
 	default:
 		fmt.Fprintln(stderr, "This will be lost:")
 		rows := [][]string{{"NAME", "KIND", "STATE", "SINCE", "ADDR", "HOLDER"}}
-		for _, e := range lost[:min(len(lost), listed)] {
+		for _, r := range lost.rows[:min(len(lost.rows), listed)] {
+			e := r.entry()
 			rows = append(rows, []string{plain(e.Name), plain(string(e.Kind)), plain(string(e.State)), sinceOf(e), plain(e.Addr), nameCell(e)})
 		}
 		writeRows(stderr, rows)
-		if more := len(lost) - listed; more > 0 {
+		if more := len(lost.rows) - listed; more > 0 {
 			fmt.Fprintf(stderr, "... and %d more\n", more)
 		}
 	}
