@@ -108,31 +108,57 @@ func TestInspectWithoutLook(t *testing.T) {
 	c := dial(t, "tcp", disabled)
 	c.ask("g a", "1 Lock Get Success: a")
 	c.ask("sg b", "1 Shared Lock Get Success: b")
-	old := glockdLike(t)
-	for server, why := range map[string]string{
-		disabled: "(who holds it and who waits is not told: the server was started with --disable-dump)\n",
-		old:      "(the server is too old to tell who holds it and who waits)\n",
+	why := "(who holds it and who waits is not told: the server was started with --disable-dump)\n"
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"a", 0, "exclusive: held\nshared: free\n"},
+		{"a --shared", 1, "shared: free\n"},
+		{"b", 0, "exclusive: free\nshared: held by 1\n"},
+		{"b --exclusive", 1, "exclusive: free\n"},
+		{"c", 1, "exclusive: free\nshared: free\n"},
 	} {
-		for _, test := range []struct {
-			args string
-			code int
-			want string
-		}{
-			{"a", 0, "exclusive: held\nshared: free\n"},
-			{"a --shared", 1, "shared: free\n"},
-			{"b", 0, "exclusive: free\nshared: held by 1\n"},
-			{"b --exclusive", 1, "exclusive: free\n"},
-			{"c", 1, "exclusive: free\nshared: free\n"},
-		} {
-			args := append([]string{"inspect"}, strings.Fields(test.args)...)
-			if got := unalign(prints(t, server, test.code, args...)); got != test.want+why {
-				t.Errorf("%s: got %q, want %q", test.args, got, test.want+why)
-			}
+		args := append([]string{"inspect"}, strings.Fields(test.args)...)
+		if got := unalign(prints(t, disabled, test.code, args...)); got != test.want+why {
+			t.Errorf("%s: got %q, want %q", test.args, got, test.want+why)
 		}
-		if got, want := prints(t, server, 0, "inspect", "b", "--json"), `{"name":"b","held":true,"exclusive":{"held":false,"holders":[],"waiting":[]},`+
-			`"shared":{"held":true,"count":1,"holders":[],"waiting":[]},"rate":null,"look":false}`+"\n"; got != want {
-			t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := prints(t, disabled, 0, "inspect", "b", "--json"), `{"name":"b","held":true,"exclusive":{"held":false,"holders":[],"waiting":[]},`+
+		`"shared":{"held":true,"count":1,"holders":[],"waiting":[]},"rate":null,"look":false}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestInspectOnAnOldServer: it tells by whom. The shared lock c is one that it
+// says nobody holds, to the one that asks for a count.
+func TestInspectOnAnOldServer(t *testing.T) {
+	t.Parallel()
+	old := glockdLike(t)
+	why := "(the server is too old to tell since when, and who waits)\n"
+	table := "\nKIND STATE SINCE ADDR HOLDER\n"
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"a", 0, "exclusive: held\nshared: free\n" + why + table + "exclusive held - - worker: 7\n"},
+		{"a --shared", 1, "shared: free\n" + why},
+		{"b", 0, "exclusive: free\nshared: held by 1\n" + why + table + "shared held - - 10.0.0.7:51234\n"},
+		{"b --exclusive", 1, "exclusive: free\n" + why},
+		{"c", 0, "exclusive: free\nshared: held by 2\n" + why + table + "shared held - - x\nshared held - - y\n"},
+		{"d", 1, "exclusive: free\nshared: free\n" + why},
+	} {
+		args := append([]string{"inspect"}, strings.Fields(test.args)...)
+		if got := unalign(prints(t, old, test.code, args...)); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.args, got, test.want)
 		}
+	}
+	if got, want := prints(t, old, 0, "inspect", "b", "--json"), `{"name":"b","held":true,"exclusive":{"held":false,"holders":[],"waiting":[]},`+
+		`"shared":{"held":true,"count":1,"holders":[{"state":"held","token":0,"addr":"","name":"10.0.0.7:51234","since_ms":0,"process":null}],"waiting":[]},`+
+		`"rate":null,"look":false}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -157,6 +183,8 @@ func glockdLike(t *testing.T) string {
 				return "a: worker: 7\n", false
 			case verb == "sd" && (name == "" || name == "b"):
 				return "b: 10.0.0.7:51234\n", false
+			case verb == "sd" && name == "c":
+				return "c: x\nc: y\n", false
 			}
 			return "", false
 		}
