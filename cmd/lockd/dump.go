@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -265,15 +264,12 @@ func writeDocument(out io.Writer, found *listing, looked bool) {
 	fmt.Fprintf(to, `{"look":%v,"locks":[`, looked)
 	first := true
 	for name, entries := range found.names() {
-		var b strings.Builder
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		e.Encode(documentOf(name, entries)) // it has nothing that cannot be encoded
+		text, _ := encode(documentOf(name, entries)) // it has nothing that cannot be encoded
 		if !first {
 			fmt.Fprint(to, ",")
 		}
 		first = false
-		fmt.Fprint(to, strings.TrimSuffix(b.String(), "\n"))
+		fmt.Fprint(to, text)
 	}
 	fmt.Fprintln(to, "]}")
 }
