@@ -425,7 +425,7 @@ func TestKick(t *testing.T) {
 	if code != 69 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "too old to end clients") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	for _, args := range [][]string{{"kick", "-y"}, {"kick", "-y", ""}, {"kick", "-y", "a\nb"}} {
+	for _, args := range [][]string{{"kick"}, {"kick", "-y"}, {"kick", "-y", ""}, {"kick", "-y", "a\nb"}} {
 		if code, _, stderr := run(args...); code != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "<addr>") {
 			t.Errorf("%q: exit code %d, %q", args, code, stderr)
 		}

@@ -52,7 +52,7 @@ func (c *kickCmd) Validate() error {
 			return fmt.Errorf("<addr>: %q is no address, such as 10.0.0.7:51234 or unix:7", string(a))
 		}
 	}
-	if !c.Yes && !isTerminal(os.Stdin) {
+	if len(c.Addr) > 0 && !c.Yes && !isTerminal(os.Stdin) { // else kong says that there is none
 		return errors.New("there is no terminal to ask whether to end the client: give --yes")
 	}
 	return nil
