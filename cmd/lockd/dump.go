@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,13 +40,21 @@ TOKEN/COUNT is an exclusive lock's fencing token, how many hold a shared lock,
 or how many units of a rate are open. SINCE of a rate is when all of them will
 be. PROCESS is known of clients on unix sockets.
 
+Exit codes:
+
+	0   it is listed, be it empty
+	2   wrong usage
+	69  the server cannot be reached, or refused
+	74  it cannot be printed
+
 The JSON document: look (false if the server is too old to tell more than who
 holds what), and locks, a list of documents as those of lockd inspect, with all
 that there is, sorted by name. With --watch it is one in a line each time.
 
-A list is sorted here, so all of it is in memory, some 700 bytes a row. With a
-name that has ": " in it, an older server's list may be wrong: it puts that
-between a lock's name and its holder.`
+A list is sorted here, so all of it is in memory, some 260 bytes a row if a few
+clients hold most, and more if each has another holder. With a name that has ": "
+in it, an older server's list may be wrong: it puts that between a lock's name and
+its holder.`
 }
 
 // Validate is called by kong.
@@ -84,23 +91,24 @@ func (p pattern) matches(name string) bool {
 
 // list asks for all that is to be printed, and tells whether the server could
 // look.
-func (c *dumpCmd) list(ctx context.Context, cl *client.Client) (entries []client.Entry, looked bool, err error) {
+func (c *dumpCmd) list(ctx context.Context, cl *client.Client) (found *listing, looked bool, err error) {
 	all := patterns(c.Names)
+	found = new(listing)
 	for i, p := range all {
 		add := func(e client.Entry) {
 			if p.matches(e.Name) && !slices.ContainsFunc(all[:i], func(p pattern) bool { return p.matches(e.Name) }) {
-				entries = append(entries, e)
+				found.add(e)
 			}
 		}
 		if err := look(ctx, cl, p, add); errors.Is(err, client.ErrNoLook) {
-			entries, err := c.listOld(ctx, cl, all)
-			return entries, false, err
+			found, err = c.listOld(ctx, cl, all)
+			return found, false, err
 		} else if err != nil {
 			return nil, false, err
 		}
 	}
-	byName(entries)
-	return entries, true, nil
+	found.sort()
+	return found, true, nil
 }
 
 func look(ctx context.Context, cl *client.Client, p pattern, add func(client.Entry)) error {
@@ -121,18 +129,20 @@ func look(ctx context.Context, cl *client.Client, p pattern, add func(client.Ent
 }
 
 // listOld is list for servers that cannot look.
-func (c *dumpCmd) listOld(ctx context.Context, cl *client.Client, all []pattern) (entries []client.Entry, err error) {
+func (c *dumpCmd) listOld(ctx context.Context, cl *client.Client, all []pattern) (*listing, error) {
+	var name *string
 	if len(all) == 1 && !all[0].prefix {
-		return heldBy(ctx, cl, &all[0].text) // which has no doubt about where a name ends
+		name = &all[0].text // of which there is no doubt where it ends
 	}
-	every, err := heldBy(ctx, cl, nil)
-	for _, e := range every {
+	entries, err := heldBy(ctx, cl, name)
+	found := new(listing)
+	for _, e := range entries {
 		if slices.ContainsFunc(all, func(p pattern) bool { return p.matches(e.Name) }) {
-			entries = append(entries, e)
+			found.add(e)
 		}
 	}
-	byName(entries)
-	return entries, err
+	found.sort()
+	return found, err
 }
 
 func (c *dumpCmd) Run() error {
@@ -143,15 +153,15 @@ func (c *dumpCmd) Run() error {
 			defer stop()
 		}
 		for {
-			entries, looked, err := c.list(ctx, cl)
+			found, looked, err := c.list(ctx, cl)
 			if ctx.Err() != nil {
 				return nil
 			}
 			if err != nil {
 				return unless("--disable-dump", err)
 			}
-			c.show(entries, looked)
-			if !c.Watch {
+			c.show(found, looked)
+			if !c.Watch || stdout.err != nil {
 				return nil
 			}
 			select {
@@ -164,21 +174,21 @@ func (c *dumpCmd) Run() error {
 }
 
 // show prints a list.
-func (c *dumpCmd) show(entries []client.Entry, looked bool) {
+func (c *dumpCmd) show(found *listing, looked bool) {
 	switch {
 	case c.JSON:
-		writeDocument(stdout, entries, looked)
+		writeDocument(stdout, found, looked)
 	case !c.Watch:
-		writeTable(stdout, c.rows(entries))
+		writeTable(stdout, c.rows(found))
 	case canRedraw(stdout.fd()):
 		var b strings.Builder
-		writeTable(&b, c.rows(entries))
+		writeTable(&b, c.rows(found))
 		columns, rows := terminalSize(stdout.fd())
 		fmt.Fprint(stdout, screen(fmt.Sprintf("%s  %s  every %v, ends with Ctrl-C", c.Server,
 			time.Now().Format(time.TimeOnly), c.Every), b.String(), columns, rows))
 	default:
 		fmt.Fprintln(stdout, "---", time.Now().Format(time.RFC3339))
-		writeTable(stdout, c.rows(entries))
+		writeTable(stdout, c.rows(found))
 	}
 }
 
@@ -198,7 +208,7 @@ func screen(title, text string, columns, rows int) string {
 }
 
 // rows are the table: a row for each hold and, if long, all else.
-func (c *dumpCmd) rows(entries []client.Entry) iter.Seq[[]string] {
+func (c *dumpCmd) rows(found *listing) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		header := []string{"NAME", "KIND", "SINCE", "ADDR", "HOLDER"}
 		if c.Long {
@@ -207,19 +217,26 @@ func (c *dumpCmd) rows(entries []client.Entry) iter.Seq[[]string] {
 		if !yield(header) {
 			return
 		}
-		for place, e := range places(entries) {
-			switch {
-			case c.Long:
-				if !yield(longRow(e, place)) {
-					return
-				}
-			case place == 0 && e.Kind != client.KindRate:
-				if !yield([]string{plain(e.Name), plain(string(e.Kind)), sinceOf(e), addrCell(e), nameCell(e)}) {
+		for _, entries := range found.names() {
+			for place, e := range places(entries) {
+				cells := c.cells(e, place)
+				if cells != nil && !yield(cells) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// cells are the row of an entry, or nil if it has none.
+func (c *dumpCmd) cells(e client.Entry, place int) []string {
+	switch {
+	case c.Long:
+		return longRow(e, place)
+	case place == 0 && e.Kind != client.KindRate:
+		return []string{plain(e.Name), plain(string(e.Kind)), sinceOf(e), addrCell(e), nameCell(e)}
+	}
+	return nil
 }
 
 func longRow(e client.Entry, place int) []string {
@@ -241,21 +258,18 @@ func addrCell(e client.Entry) string {
 }
 
 // writeDocument prints the JSON document, a name at a time.
-func writeDocument(out io.Writer, entries []client.Entry, looked bool) {
+func writeDocument(out io.Writer, found *listing, looked bool) {
 	to := bufio.NewWriter(out)
 	defer to.Flush()
 	fmt.Fprintf(to, `{"look":%v,"locks":[`, looked)
 	first := true
-	for name, entries := range names(entries) {
-		var b strings.Builder
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		e.Encode(documentOf(name, entries)) // it has nothing that cannot be encoded
+	for name, entries := range found.names() {
+		text, _ := encode(documentOf(name, entries)) // it has nothing that cannot be encoded
 		if !first {
 			fmt.Fprint(to, ",")
 		}
 		first = false
-		fmt.Fprint(to, strings.TrimSuffix(b.String(), "\n"))
+		fmt.Fprint(to, text)
 	}
 	fmt.Fprintln(to, "]}")
 }

@@ -20,7 +20,7 @@ const historyLength = 1000
 // term.History.
 type history struct {
 	lines []string // the latest is the last
-	file  *os.File // to which they are added; nil: none
+	path  string   // of the file to which they are added; empty: none
 }
 
 // historyPath returns where people's shells keep it.
@@ -48,32 +48,36 @@ func openHistory(path string) (*history, error) {
 	if err != nil {
 		return h, err
 	}
-	if h.file, err = h.load(f, path); err != nil {
-		f.Close()
+	long, err := h.load(f)
+	f.Close() // Windows renames over no file that is open
+	if err == nil && long {
+		err = h.shorten(path)
+	}
+	if err == nil {
+		h.path = path
 	}
 	return h, err
 }
 
-// load reads the file, and returns it or the one that takes its place: when it
-// has become long, it is written anew with the latest lines.
-func (h *history) load(f *os.File, path string) (*os.File, error) {
+// load reads the file. It tells whether that has become long.
+func (h *history) load(f *os.File) (long bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	if !info.Mode().IsRegular() {
-		return f, nil // /dev/null, for those who want none
+		return false, nil // /dev/null, for those who want none
 	}
 	if info.Mode().Perm() != 0o600 {
 		if err := f.Chmod(0o600); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return nil, err
+			return false, err
 		}
 	}
 	// No more than its end is read, whatever it is: a line of 4096 letters is
 	// the longest that the editor takes.
 	const most = 8 << 20
 	if _, err := f.Seek(max(0, info.Size()-most), io.SeekStart); err != nil {
-		return nil, err
+		return false, err
 	}
 	count := 0
 	lines := bufio.NewScanner(f)
@@ -81,26 +85,23 @@ func (h *history) load(f *os.File, path string) (*os.File, error) {
 	for ; lines.Scan(); count++ {
 		h.remember(lines.Text())
 	}
-	if err := lines.Err(); err != nil {
-		return nil, err
-	}
-	if count <= 2*historyLength && info.Size() <= most {
-		return f, nil
-	}
+	return count > 2*historyLength || info.Size() > most, lines.Err()
+}
+
+// shorten writes the file anew, with the latest lines.
+func (h *history) shorten(path string) error {
 	anew, err := os.CreateTemp(filepath.Dir(path), "history") // mode 0600
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = io.WriteString(anew, strings.Join(h.lines, "\n")+"\n")
-	f.Close() // Windows renames over no file that is open
 	if err = cmp.Or(err, anew.Close()); err == nil {
 		err = os.Rename(anew.Name(), path)
 	}
 	if err != nil {
 		os.Remove(anew.Name())
-		return nil, err
 	}
-	return os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0o600)
+	return err
 }
 
 // remember takes a line into the memory. It tells whether it is worth it.
@@ -125,10 +126,15 @@ func secret(line string) bool {
 	return len(words) > 0 && words[0] == wire.Auth
 }
 
-// Add implements term.History.
+// Add implements term.History. It opens the file each time: another shell may
+// have put a shorter one in its place.
 func (h *history) Add(line string) {
-	if h.remember(line) && h.file != nil {
-		io.WriteString(h.file, line+"\n") // several shells may write: each line at once
+	if !h.remember(line) || h.path == "" {
+		return
+	}
+	if f, err := os.OpenFile(h.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
+		io.WriteString(f, line+"\n") // several shells may write: each line at once
+		f.Close()
 	}
 }
 

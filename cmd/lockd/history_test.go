@@ -15,7 +15,6 @@ func openAt(t *testing.T, path string) *history {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.file.Close() })
 	return h
 }
 
@@ -34,9 +33,10 @@ func TestHistoryIsBounded(t *testing.T) {
 	if next.Len() != historyLength || next.At(0) != "g other" || next.At(1) != "g 2999" {
 		t.Errorf("%d lines, %q, %q", next.Len(), next.At(0), next.At(1))
 	}
+	other.Add("g other again") // though the file has been written anew since
 	next.Add("g last")
 	text, err := os.ReadFile(path)
-	if lines := strings.Count(string(text), "\n"); err != nil || lines != historyLength+1 || !strings.HasSuffix(string(text), "\ng other\ng last\n") {
+	if lines := strings.Count(string(text), "\n"); err != nil || lines != historyLength+2 || !strings.HasSuffix(string(text), "\ng other\ng other again\ng last\n") {
 		t.Errorf("the file has %d lines, %v", lines, err)
 	}
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {

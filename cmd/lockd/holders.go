@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strconv"
 	"time"
 
@@ -102,30 +100,6 @@ func documentOf(name string, entries []client.Entry) lockDocument {
 	d.Shared.Held = d.Shared.Count > 0
 	d.Held = d.Exclusive.Held || d.Shared.Held
 	return d
-}
-
-// byName sorts entries by name and kind. Those of one lock stay in the order of
-// the turns.
-func byName(entries []client.Entry) {
-	slices.SortStableFunc(entries, func(a, b client.Entry) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind)) // exclusive, rate, shared
-	})
-}
-
-// names goes over the entries of each name.
-func names(entries []client.Entry) iter.Seq2[string, []client.Entry] {
-	return func(yield func(string, []client.Entry) bool) {
-		for len(entries) > 0 {
-			n := 1
-			for n < len(entries) && entries[n].Name == entries[0].Name {
-				n++
-			}
-			if !yield(entries[0].Name, entries[:n]) {
-				return
-			}
-			entries = entries[n:]
-		}
-	}
 }
 
 // places goes over entries, with the place of each of those that wait in the

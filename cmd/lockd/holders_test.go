@@ -108,31 +108,57 @@ func TestInspectWithoutLook(t *testing.T) {
 	c := dial(t, "tcp", disabled)
 	c.ask("g a", "1 Lock Get Success: a")
 	c.ask("sg b", "1 Shared Lock Get Success: b")
-	old := glockdLike(t)
-	for server, why := range map[string]string{
-		disabled: "(who holds it and who waits is not told: the server was started with --disable-dump)\n",
-		old:      "(the server is too old to tell who holds it and who waits)\n",
+	why := "(who holds it and who waits is not told: the server was started with --disable-dump)\n"
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"a", 0, "exclusive: held\nshared: free\n"},
+		{"a --shared", 1, "shared: free\n"},
+		{"b", 0, "exclusive: free\nshared: held by 1\n"},
+		{"b --exclusive", 1, "exclusive: free\n"},
+		{"c", 1, "exclusive: free\nshared: free\n"},
 	} {
-		for _, test := range []struct {
-			args string
-			code int
-			want string
-		}{
-			{"a", 0, "exclusive: held\nshared: free\n"},
-			{"a --shared", 1, "shared: free\n"},
-			{"b", 0, "exclusive: free\nshared: held by 1\n"},
-			{"b --exclusive", 1, "exclusive: free\n"},
-			{"c", 1, "exclusive: free\nshared: free\n"},
-		} {
-			args := append([]string{"inspect"}, strings.Fields(test.args)...)
-			if got := unalign(prints(t, server, test.code, args...)); got != test.want+why {
-				t.Errorf("%s: got %q, want %q", test.args, got, test.want+why)
-			}
+		args := append([]string{"inspect"}, strings.Fields(test.args)...)
+		if got := unalign(prints(t, disabled, test.code, args...)); got != test.want+why {
+			t.Errorf("%s: got %q, want %q", test.args, got, test.want+why)
 		}
-		if got, want := prints(t, server, 0, "inspect", "b", "--json"), `{"name":"b","held":true,"exclusive":{"held":false,"holders":[],"waiting":[]},`+
-			`"shared":{"held":true,"count":1,"holders":[],"waiting":[]},"rate":null,"look":false}`+"\n"; got != want {
-			t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := prints(t, disabled, 0, "inspect", "b", "--json"), `{"name":"b","held":true,"exclusive":{"held":false,"holders":[],"waiting":[]},`+
+		`"shared":{"held":true,"count":1,"holders":[],"waiting":[]},"rate":null,"look":false}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestInspectOnAnOldServer: it tells by whom. The shared lock c is one that it
+// says nobody holds, to the one that asks for a count.
+func TestInspectOnAnOldServer(t *testing.T) {
+	t.Parallel()
+	old := glockdLike(t)
+	why := "(the server is too old to tell since when, and who waits)\n"
+	table := "\nKIND STATE SINCE ADDR HOLDER\n"
+	for _, test := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"a", 0, "exclusive: held\nshared: free\n" + why + table + "exclusive held - - worker: 7\n"},
+		{"a --shared", 1, "shared: free\n" + why},
+		{"b", 0, "exclusive: free\nshared: held by 1\n" + why + table + "shared held - - 10.0.0.7:51234\n"},
+		{"b --exclusive", 1, "exclusive: free\n" + why},
+		{"c", 0, "exclusive: free\nshared: held by 2\n" + why + table + "shared held - - x\nshared held - - y\n"},
+		{"d", 1, "exclusive: free\nshared: free\n" + why},
+	} {
+		args := append([]string{"inspect"}, strings.Fields(test.args)...)
+		if got := unalign(prints(t, old, test.code, args...)); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.args, got, test.want)
 		}
+	}
+	if got, want := prints(t, old, 0, "inspect", "b", "--json"), `{"name":"b","held":true,"exclusive":{"held":false,"holders":[],"waiting":[]},`+
+		`"shared":{"held":true,"count":1,"holders":[{"state":"held","token":0,"addr":"","name":"10.0.0.7:51234","since_ms":0,"process":null}],"waiting":[]},`+
+		`"rate":null,"look":false}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -157,6 +183,8 @@ func glockdLike(t *testing.T) string {
 				return "a: worker: 7\n", false
 			case verb == "sd" && (name == "" || name == "b"):
 				return "b: 10.0.0.7:51234\n", false
+			case verb == "sd" && name == "c":
+				return "c: x\nc: y\n", false
 			}
 			return "", false
 		}
@@ -397,7 +425,7 @@ func TestKick(t *testing.T) {
 	if code != 69 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "too old to end clients") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
-	for _, args := range [][]string{{"kick", "-y"}, {"kick", "-y", ""}, {"kick", "-y", "a\nb"}} {
+	for _, args := range [][]string{{"kick"}, {"kick", "-y"}, {"kick", "-y", ""}, {"kick", "-y", "a\nb"}} {
 		if code, _, stderr := run(args...); code != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "<addr>") {
 			t.Errorf("%q: exit code %d, %q", args, code, stderr)
 		}
@@ -421,5 +449,31 @@ func TestKickIsNotAllowed(t *testing.T) {
 	code, _, stderr := run("kick", "-s", addr, "-y", "10.0.0.7:1")
 	if code != 69 || stderr != "lockd: "+addr+": not allowed: the server lets only clients on its own machine do this\n" {
 		t.Errorf("exit code %d, %q", code, stderr)
+	}
+}
+
+// TestKickTellsWhomItHasEnded: also when the server goes away before the last.
+func TestKickTellsWhomItHasEnded(t *testing.T) {
+	t.Parallel()
+	addr := script(t, func() func(string) (string, bool) {
+		return func(line string) (string, bool) {
+			switch verb, name, _ := strings.Cut(line, " "); {
+			case verb == "i":
+				return "0 Lock Not Locked: " + name + "\n", false
+			case line == "kick a:1":
+				return "1 Kicked: a:1\n", false
+			}
+			return "", true
+		}
+	})
+	for _, test := range []struct{ args, stdout string }{
+		{"a:1 b:1", "kicked a:1\n"},
+		{"a:1 b:1 --json", `{"kicked":["a:1"],"missing":[]}` + "\n"},
+		{"b:1 a:1 --json", ""},
+	} {
+		code, stdout, stderr := run(append([]string{"kick", "-y", "-s", addr}, strings.Fields(test.args)...)...)
+		if code != 69 || stdout != test.stdout || !strings.HasPrefix(stderr, "lockd: "+addr+": ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %q, %q", test.args, code, stdout, stderr)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -34,9 +35,9 @@ Exit codes:
 
 With --exclusive or --shared they are about that one.
 
-A server that is too old, or was started with --disable-dump, does not tell who
-and since when; then the lists are empty, and "look" is false in the JSON
-document. Its keys: name, held (as the exit code), look, exclusive (held,
+Of a server that is too old it tells the holders' names alone, and of one that was
+started with --disable-dump, not even these; then "look" is false in the JSON
+document, and what is not known is empty or 0. Its keys: name, held (as the exit code), look, exclusive (held,
 holders, waiting), shared (held, count, holders, waiting), rate (null, or
 limited, open, all_open_in_ms). Of a holder: state, token (0 for a shared lock),
 addr, name (the address, if none is registered), since_ms, process (null, or
@@ -60,10 +61,12 @@ func (c *inspectCmd) Run() error {
 		if shared, err = cl.InspectShared(ctx, name); err != nil {
 			return err
 		}
-		if entries, err = cl.Look(ctx, name); err != nil {
-			if why = notTold(err); why != "" {
-				return nil
-			}
+		if entries, err = cl.Look(ctx, name); errors.Is(err, client.ErrNoLook) {
+			why = "the server is too old to tell since when, and who waits"
+			entries, err = heldBy(ctx, cl, &name)
+		}
+		if told := notTold(err); told != "" {
+			why, err = told, nil
 		}
 		return err
 	})
@@ -72,7 +75,9 @@ func (c *inspectCmd) Run() error {
 	}
 	d := documentOf(name, entries)
 	if why != "" {
-		d.Exclusive.Held, d.Shared.Held, d.Shared.Count = held, shared > 0, shared
+		d.Exclusive.Held = d.Exclusive.Held || held
+		d.Shared.Count = max(d.Shared.Count, shared) // some old servers always say 0 here, see client.InspectShared
+		d.Shared.Held = d.Shared.Count > 0
 	}
 	d.Held = d.Exclusive.Held && !c.Shared || d.Shared.Held && !c.Exclusive
 	err = c.print(struct {
@@ -95,7 +100,7 @@ func (c *inspectCmd) rows(d lockDocument, entries []client.Entry, why string) (r
 		text := "free"
 		if d.Exclusive.Held {
 			text = "held"
-			if len(d.Exclusive.Holders) > 0 {
+			if len(d.Exclusive.Holders) > 0 && d.Exclusive.Holders[0].Token > 0 {
 				text += fmt.Sprintf(", token %d", d.Exclusive.Holders[0].Token)
 			}
 		}
@@ -128,7 +133,7 @@ func (c *inspectCmd) rows(d lockDocument, entries []client.Entry, why string) (r
 			header = true
 			rows = append(rows, nil, []string{"KIND", "STATE", "SINCE", "ADDR", "HOLDER"})
 		}
-		rows = append(rows, []string{plain(string(e.Kind)), stateOf(e, place), sinceOf(e), plain(e.Addr), nameCell(e)})
+		rows = append(rows, []string{plain(string(e.Kind)), stateOf(e, place), sinceOf(e), addrCell(e), nameCell(e)})
 	}
 	return rows
 }

@@ -52,49 +52,34 @@ func (c *kickCmd) Validate() error {
 			return fmt.Errorf("<addr>: %q is no address, such as 10.0.0.7:51234 or unix:7", string(a))
 		}
 	}
-	if !c.Yes && !isTerminal(os.Stdin) {
+	if len(c.Addr) > 0 && !c.Yes && !isTerminal(os.Stdin) { // else kong says that there is none
 		return errors.New("there is no terminal to ask whether to end the client: give --yes")
 	}
 	return nil
 }
 
+// kicked is what became of the clients.
+type kicked struct {
+	Kicked  []string `json:"kicked"`
+	Missing []string `json:"missing"`
+}
+
 func (c *kickCmd) Run() error {
-	answer := struct {
-		Kicked  []string `json:"kicked"`
-		Missing []string `json:"missing"`
-	}{[]string{}, []string{}}
+	answer := kicked{[]string{}, []string{}}
 	err := c.do(func(ctx context.Context, cl *client.Client) error {
 		if !c.Yes && !c.ask(ctx, cl) {
 			return nil
 		}
-		for _, a := range c.Addr {
-			switch err := cl.Kick(ctx, string(a)); {
-			case err == nil:
-				answer.Kicked = append(answer.Kicked, string(a))
-			case errors.Is(err, client.ErrNoSuchClient) && slices.ContainsFunc(answer.Kicked, func(kicked string) bool {
-				return connectionOf(kicked) == connectionOf(string(a))
-			}): // with another owner on its connection
-				answer.Kicked = append(answer.Kicked, string(a))
-			case errors.Is(err, client.ErrNoSuchClient):
-				answer.Missing = append(answer.Missing, string(a))
-			case errors.Is(err, client.ErrNotAllowed):
-				return errors.New("not allowed: the server lets only clients on its own machine do this")
-			case errors.Is(err, client.ErrNoKick):
-				return errors.New("the server is too old to end clients")
-			default:
-				return err
-			}
+		err := c.kick(ctx, cl, &answer)
+		if err != nil && len(answer.Kicked) > 0 {
+			c.tell(answer) // these are gone, whatever has become of the others
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	var rows [][]string
-	for _, a := range answer.Kicked {
-		rows = append(rows, []string{"kicked " + plain(a)})
-	}
-	if err := c.print(answer, rows); err != nil {
+	if err := c.tell(answer); err != nil {
 		return err
 	}
 	if len(answer.Missing) > 0 {
@@ -109,6 +94,37 @@ func (c *kickCmd) Run() error {
 	return nil
 }
 
+// kick ends the clients, one after the other.
+func (c *kickCmd) kick(ctx context.Context, cl *client.Client, answer *kicked) error {
+	for _, a := range c.Addr {
+		switch err := cl.Kick(ctx, string(a)); {
+		case err == nil:
+			answer.Kicked = append(answer.Kicked, string(a))
+		case errors.Is(err, client.ErrNoSuchClient) && slices.ContainsFunc(answer.Kicked, func(kicked string) bool {
+			return connectionOf(kicked) == connectionOf(string(a))
+		}): // with another owner on its connection
+			answer.Kicked = append(answer.Kicked, string(a))
+		case errors.Is(err, client.ErrNoSuchClient):
+			answer.Missing = append(answer.Missing, string(a))
+		case errors.Is(err, client.ErrNotAllowed):
+			return errors.New("not allowed: the server lets only clients on its own machine do this")
+		case errors.Is(err, client.ErrNoKick):
+			return errors.New("the server is too old to end clients")
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *kickCmd) tell(answer kicked) error {
+	var rows [][]string
+	for _, a := range answer.Kicked {
+		rows = append(rows, []string{"kicked " + plain(a)})
+	}
+	return c.print(answer, rows)
+}
+
 // connectionOf returns the address of the connection that an owner is on.
 func connectionOf(addr string) string {
 	connection, _, _ := strings.Cut(addr, "#")
@@ -120,7 +136,7 @@ const listed = 20
 
 // ask lists what will be lost, and asks.
 func (c *kickCmd) ask(ctx context.Context, cl *client.Client) bool {
-	var lost []client.Entry
+	lost := new(listing)
 	var why string
 	for e, err := range cl.LookPrefix(ctx, "") {
 		if err != nil {
@@ -130,23 +146,24 @@ func (c *kickCmd) ask(ctx context.Context, cl *client.Client) bool {
 			break
 		}
 		if e.Addr != "" && slices.ContainsFunc(c.Addr, func(a verbatim) bool { return connectionOf(string(a)) == connectionOf(e.Addr) }) {
-			lost = append(lost, e)
+			lost.add(e)
 		}
 	}
-	byName(lost)
+	lost.sort()
 	switch {
 	case why != "":
 		fmt.Fprintf(stderr, "What will be lost is not known (%s).\n", why)
-	case len(lost) == 0:
+	case len(lost.rows) == 0:
 		fmt.Fprintln(stderr, "Holds nothing and waits for nothing.")
 	default:
 		fmt.Fprintln(stderr, "This will be lost:")
 		rows := [][]string{{"NAME", "KIND", "STATE", "SINCE", "ADDR", "HOLDER"}}
-		for _, e := range lost[:min(len(lost), listed)] {
+		for _, r := range lost.rows[:min(len(lost.rows), listed)] {
+			e := r.entry()
 			rows = append(rows, []string{plain(e.Name), plain(string(e.Kind)), plain(string(e.State)), sinceOf(e), plain(e.Addr), nameCell(e)})
 		}
 		writeRows(stderr, rows)
-		if more := len(lost) - listed; more > 0 {
+		if more := len(lost.rows) - listed; more > 0 {
 			fmt.Fprintf(stderr, "... and %d more\n", more)
 		}
 	}

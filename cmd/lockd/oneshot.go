@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -70,9 +71,39 @@ func (o *oneshot) print(document any, rows [][]string) error {
 
 // printJSON prints a document in one line.
 func printJSON(document any) error {
-	e := json.NewEncoder(stdout)
+	text, err := encode(document)
+	if err == nil {
+		fmt.Fprintln(stdout, text)
+	}
+	return err
+}
+
+// encode makes JSON of a document. What would be invisible or move the cursor is
+// escaped: of that, package json does so below U+0020 only, and others' names go
+// to terminals this way, too.
+func encode(document any) (string, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	return e.Encode(document)
+	if err := e.Encode(document); err != nil {
+		return "", err
+	}
+	text := strings.TrimSuffix(b.String(), "\n")
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	if !strings.ContainsFunc(text, odd) {
+		return text, nil
+	}
+	b.Reset()
+	for _, r := range text { // all that is odd stands in strings
+		if !odd(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String(), nil
 }
 
 // plain spells a name for a table: as it is, or in quotes with escapes if
@@ -90,6 +121,8 @@ type whoCmd struct{ oneshot }
 
 func (*whoCmd) Help() string {
 	return `To see what they hold: lockd dump -l. To end one: lockd kick ADDR.
+
+Exit code 69 if the server cannot be reached or refuses, and 74 if the list cannot be printed.
 
 The JSON document: clients, a list of addr and name (and name_base64 of a name that is not UTF-8).`
 }
@@ -123,7 +156,8 @@ func (c *whoCmd) Run() error {
 type statsCmd struct{ oneshot }
 
 func (*statsCmd) Help() string {
-	return `docs/protocol.md says what they count. The JSON document: each counter by its name.`
+	return `docs/protocol.md says what they count. The JSON document: each counter by its name. Exit code 69 if the server
+cannot be reached or refuses, and 74 if they cannot be printed.`
 }
 
 func (c *statsCmd) Run() error {

@@ -155,3 +155,20 @@ func TestOneWayOut(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchingEndsWhenNobodyCanSee: it would ask the server for ever.
+func TestWatchingEndsWhenNobodyCanSee(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{}, {"--json"}} {
+		state, stderr := printTo(full, append([]string{binary, "dump", "--watch", "--every", "0.01", "-s", d.addr("tcp")}, args...)...)
+		if want := "lockd: cannot write the output: no space left on device\n"; state.ExitCode() != 74 || stderr != want {
+			t.Errorf("%q: %v, stderr %q, want exit code 74, %q", args, state, stderr, want)
+		}
+	}
+}

@@ -39,6 +39,11 @@ var ownWords = []struct{ word, usage, help string }{
 	{"quit", "quit", "leave, and release what is held; so does Ctrl-D"},
 }
 
+// longestTyped is the least, in bytes, of what may be the beginning of a longer
+// line: the editor keeps 4096 letters of it, the kernel 4095 bytes, and neither
+// says so. The rest of a request would name another lock.
+const longestTyped = 4095
+
 // prompt runs it, and exits.
 func (c *shellCmd) prompt() {
 	p := &prompt{shellCmd: c, color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
@@ -113,6 +118,8 @@ func (p *prompt) do(line string) bool {
 	rest := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), verb))
 	switch {
 	case verb == "":
+	case len(line) >= longestTyped:
+		p.say("not sent: so long a line may lack its end; a script may have it (lockd shell < FILE)")
 	case verb == "help":
 		p.help(rest)
 	case (verb == "quit" || verb == "exit") && rest == "":

@@ -141,6 +141,21 @@ func TestShellEscapes(t *testing.T) {
 	s.shows(" ms)\x1b[0m\r\n" + s.prompt)
 }
 
+// TestShellLineWithoutItsEnd: editor and kernel drop what is too much, and the
+// beginning may be a request, for another lock.
+func TestShellLineWithoutItsEnd(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--max-line", "16384")
+	for _, term := range []string{"xterm", "dumb"} {
+		s := openShell(t, d.addr("tcp"), "TERM="+term)
+		s.types("i " + strings.Repeat("y", 10000) + "\r")
+		s.shows("not sent: so long a line may lack its end; a script may have it (lockd shell < FILE)\r\n")
+		s.shows(s.prompt)
+		s.types("i " + strings.Repeat("y", 4092) + "\r")
+		s.shows("0 Lock Not Locked: yyy")
+	}
+}
+
 func TestShellInterrupts(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "off")
@@ -316,7 +331,7 @@ func TestShellOnOldServers(t *testing.T) {
 			s.asks("nonsense", "no reply: there is no verb nonsense; help lists them\n")
 			s.asks("d", "no line: there is none  TIME\n")
 			s.types("g " + strings.Repeat("x", 4094) + "\r")
-			s.shows("not sent: it is too long for this server\r\n" + s.prompt)
+			s.shows("not sent: so long a line may lack its end; a script may have it (lockd shell < FILE)\r\n" + s.prompt)
 			s.types("\x04")
 			s.shows("1 lock is released: foo\r\n")
 			s.leaves(0)

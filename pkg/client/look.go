@@ -44,8 +44,9 @@ func (c *Client) Look(ctx context.Context, name string) ([]Entry, error) {
 // loop that is slow: what has come and was not passed on is kept, up to
 // Options.MaxReply; past that the connection is given up because of
 // ErrReplyTooLong. When the loop ends early or ctx does, the rest of the list
-// still comes, and goes nowhere, before the client's next request is sent. So a
-// request that the loop makes waits for the end of the list.
+// still comes, and goes nowhere, before the client's next request is sent; if that
+// is more than MaxReply, the connection is given up as well, and its locks with it.
+// A request that the loop makes waits for the end of the list.
 func (c *Client) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 	return stream(func(each func(Entry) error) error { return c.look(ctx, lookAll, prefix, each) })
 }
