@@ -119,7 +119,7 @@ func look(ctx context.Context, cl *client.Client, p pattern, add func(client.Ent
 		}
 		return err
 	}
-	for e, err := range cl.LookPrefix(ctx, p.text) {
+	for e, err := range cl.List(ctx, p.text) {
 		if err != nil {
 			return err
 		}

@@ -138,7 +138,7 @@ const listed = 20
 func (c *kickCmd) ask(ctx context.Context, cl *client.Client) bool {
 	lost := new(listing)
 	var why string
-	for e, err := range cl.LookPrefix(ctx, "") {
+	for e, err := range cl.List(ctx, "") {
 		if err != nil {
 			if why = notTold(err); why == "" {
 				fail(exitUnavailable, c.explain(err, c.Timeout))

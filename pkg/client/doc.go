@@ -85,7 +85,7 @@
 // # Who holds a lock
 //
 // [Client.Look] and [Locker.Look] return everybody who holds a lock or waits for
-// it, and since when, LookPrefix everybody there is; servers that are too old for
+// it, and since when, List everybody there is; servers that are too old for
 // it ([ErrNoLook]) have Client.Dump and its kind. Kick ends one that holds a lock
 // and should not.
 //

@@ -10,7 +10,7 @@ import (
 )
 
 // An Entry is one line of what the server knows about a name: somebody who holds
-// its lock, somebody who waits for it, or a rate. Look and LookPrefix return them.
+// its lock, somebody who waits for it, or a rate. Look and List return them.
 type Entry struct {
 	Name string
 	Kind Kind

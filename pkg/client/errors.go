@@ -20,7 +20,7 @@ var (
 
 	// ErrDisabled: the server runs without the feature that the method needs,
 	// which is its dump for Dump, DumpAll, DumpShared, DumpAllShared, Look and
-	// LookPrefix, its registry for SetName, and both for Clients.
+	// List, its registry for SetName, and both for Clients.
 	ErrDisabled = errors.New("lockd: feature is disabled on the server")
 
 	// ErrNotAllowed: the server does not let this client do that.

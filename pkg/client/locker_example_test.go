@@ -164,7 +164,7 @@ func ExampleLocker_Look() {
 }
 
 // Everything that the server holds for a part of the program.
-func ExampleLocker_LookPrefix() {
+func ExampleLocker_List() {
 	ctx := context.Background()
 	l, end := newLocker()
 	defer end()
@@ -175,7 +175,7 @@ func ExampleLocker_LookPrefix() {
 		}
 	}
 	held := 0
-	for e, err := range l.LookPrefix(ctx, "tenant") {
+	for e, err := range l.List(ctx, "tenant") {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -25,12 +25,12 @@ func (c *Client) Look(ctx context.Context, name string) ([]Entry, error) {
 	return all, nil
 }
 
-// LookPrefix is Look for all names that begin with prefix, in no order; with an
+// List is Look for all names that begin with prefix, in no order; with an
 // empty prefix for all there are. It is no snapshot: locks come and go while the
 // server lists them. An error comes last. The loop asks when it begins, each time
 // anew:
 //
-//	for entry, err := range c.LookPrefix(ctx, "order ") {
+//	for entry, err := range c.List(ctx, "order ") {
 //		if err != nil {
 //			return err
 //		}
@@ -47,7 +47,7 @@ func (c *Client) Look(ctx context.Context, name string) ([]Entry, error) {
 // still comes, and goes nowhere, before the client's next request is sent; if that
 // is more than MaxReply, the connection is given up as well, and its locks with it.
 // A request that the loop makes waits for the end of the list.
-func (c *Client) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
+func (c *Client) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 	return stream(func(each func(Entry) error) error { return c.look(ctx, lookAll, prefix, each) })
 }
 
@@ -143,12 +143,12 @@ func (l *Locker) Look(ctx context.Context, name string) ([]Entry, error) {
 	return all, nil
 }
 
-// LookPrefix is Look for all names that begin with prefix, in no order; with an
+// List is Look for all names that begin with prefix, in no order; with an
 // empty prefix for all there are. It is no snapshot: locks come and go while the
 // server lists them. An error comes last. The loop asks when it begins, each time
 // anew:
 //
-//	for entry, err := range l.LookPrefix(ctx, "order ") {
+//	for entry, err := range l.List(ctx, "order ") {
 //		if err != nil {
 //			return err
 //		}
@@ -164,7 +164,7 @@ func (l *Locker) Look(ctx context.Context, name string) ([]Entry, error) {
 // locks are not concerned. Entries are passed on as they come; what has come and
 // was not passed on, since the loop is slow, is kept, up to Options.MaxReply, past
 // which the error is an ErrReplyTooLong. The loop may use the Locker.
-func (l *Locker) LookPrefix(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
+func (l *Locker) List(ctx context.Context, prefix string) iter.Seq2[Entry, error] {
 	return stream(func(each func(Entry) error) error {
 		m, err := l.connection(ctx)
 		switch {

@@ -45,20 +45,20 @@ var (
 // A looker asks: a Client or a Locker.
 type looker interface {
 	Look(ctx context.Context, name string) ([]client.Entry, error)
-	LookPrefix(ctx context.Context, prefix string) func(yield func(client.Entry, error) bool)
+	List(ctx context.Context, prefix string) func(yield func(client.Entry, error) bool)
 	Kick(ctx context.Context, addr string) error
 }
 
 type clientLooker struct{ *client.Client }
 
-func (c clientLooker) LookPrefix(ctx context.Context, prefix string) func(func(client.Entry, error) bool) {
-	return c.Client.LookPrefix(ctx, prefix)
+func (c clientLooker) List(ctx context.Context, prefix string) func(func(client.Entry, error) bool) {
+	return c.Client.List(ctx, prefix)
 }
 
 type lockerLooker struct{ *client.Locker }
 
-func (l lockerLooker) LookPrefix(ctx context.Context, prefix string) func(func(client.Entry, error) bool) {
-	return l.Locker.LookPrefix(ctx, prefix)
+func (l lockerLooker) List(ctx context.Context, prefix string) func(func(client.Entry, error) bool) {
+	return l.Locker.List(ctx, prefix)
 }
 
 // overLookers runs f with a Client and with a Locker, each of which asks a
@@ -178,13 +178,13 @@ func TestEntryProcess(t *testing.T) {
 	}
 }
 
-// overListers is overLookers for LookPrefix. Of a Locker, each list has a
+// overListers is overLookers for List. Of a Locker, each list has a
 // connection of its own, which speaks protocol 1.
 func overListers(t *testing.T, opts client.Options, f func(t *testing.T, list lister, next func() *script)) {
 	t.Run("Client", func(t *testing.T) {
 		c, s := scripted(t, opts)
 		known := false
-		f(t, clientLooker{c}.LookPrefix, func() *script {
+		f(t, clientLooker{c}.List, func() *script {
 			if !known {
 				known = true
 				s.reply("0 Lock Not Locked: " + s.expectMark() + "\n")
@@ -200,7 +200,7 @@ func overListers(t *testing.T, opts client.Options, f func(t *testing.T, list li
 		conn, err := listener.Accept()
 		must(t, err)
 		begin(t, conn)
-		f(t, lockerLooker{l}.LookPrefix, func() *script {
+		f(t, lockerLooker{l}.List, func() *script {
 			s := acceptScript(t, listener)
 			s.reply("0 Lock Not Locked: " + s.expectMark() + "\n")
 			return s
@@ -224,8 +224,8 @@ const (
 	lineB = "b\tshared\theld\t1\t1\tx\tx\n"
 )
 
-// TestLookPrefix: entries are passed on, and a loop may end early, or fail.
-func TestLookPrefix(t *testing.T) {
+// TestList: entries are passed on, and a loop may end early, or fail.
+func TestList(t *testing.T) {
 	overListers(t, client.Options{}, func(t *testing.T, list lister, next func() *script) {
 		ctx := within(t)
 		names := make(chan string, 10)
@@ -339,10 +339,10 @@ func TestNotAllowedList(t *testing.T) {
 	mustBe(t, <-errs, client.ErrNotAllowed)
 }
 
-// TestLookPrefixAsItComes: a loop has an entry before the next one is sent, so
+// TestListAsItComes: a loop has an entry before the next one is sent, so
 // that a long list needs not be in memory. In all they are more than MaxReply:
 // what was passed on does not count.
-func TestLookPrefixAsItComes(t *testing.T) {
+func TestListAsItComes(t *testing.T) {
 	const many = 3000
 	line := func(i int) string { return fmt.Sprintf("%d\tshared\theld\t1\t1\tx\tx\n", i) }
 	overListers(t, client.Options{MaxReply: 100}, func(t *testing.T, list lister, next func() *script) {
@@ -378,8 +378,8 @@ func TestLookPrefixAsItComes(t *testing.T) {
 	})
 }
 
-// TestLookPrefixSlowly: what a loop does not take is bounded.
-func TestLookPrefixSlowly(t *testing.T) {
+// TestListSlowly: what a loop does not take is bounded.
+func TestListSlowly(t *testing.T) {
 	const room = 1 << 20
 	overListers(t, client.Options{MaxReply: room}, func(t *testing.T, list lister, next func() *script) {
 		looking, sent := make(chan struct{}), make(chan struct{})
@@ -414,9 +414,9 @@ func TestLookPrefixSlowly(t *testing.T) {
 	})
 }
 
-// TestLockerLookPrefix: a list has nothing to do with the connection of the
+// TestLockerList: a list has nothing to do with the connection of the
 // Locker's locks, but that both end with the Locker.
-func TestLockerLookPrefix(t *testing.T) {
+func TestLockerList(t *testing.T) {
 	ctx := within(t)
 	listener := listen(t)
 	opts := fast(client.Options{Target: listener.Addr().String()})
@@ -425,7 +425,7 @@ func TestLockerLookPrefix(t *testing.T) {
 	errs := make(chan error)
 	look := func(body func()) {
 		go func() {
-			for _, err := range l.LookPrefix(ctx, "") {
+			for _, err := range l.List(ctx, "") {
 				if err != nil {
 					errs <- err
 					return
@@ -567,7 +567,7 @@ func TestLookOldServers(t *testing.T) {
 			for _, l := range []looker{clientLooker{c}, lockerLooker{locker(t, fast(opts))}} {
 				_, err := l.Look(ctx, "x")
 				mustBe(t, err, client.ErrNoLook)
-				for _, err := range l.LookPrefix(ctx, "") {
+				for _, err := range l.List(ctx, "") {
 					mustBe(t, err, client.ErrNoLook)
 				}
 				mustBe(t, l.Kick(ctx, "1.2.3.4:5"), client.ErrNoKick)
@@ -612,7 +612,7 @@ func TestServerLook(t *testing.T) {
 				break
 			}
 			n := 0
-			for e, err := range ask.LookPrefix(ctx, "") {
+			for e, err := range ask.List(ctx, "") {
 				must(t, err)
 				if e.Name == "x" {
 					n++

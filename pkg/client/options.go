@@ -71,7 +71,7 @@ type Options struct {
 	MaxLine int
 
 	// MaxReply is the longest reply of many lines to take, in bytes: the lists
-	// of DumpAll, DumpAllShared, Clients and their like, and Stats. Of LookPrefix,
+	// of DumpAll, DumpAllShared, Clients and their like, and Stats. Of List,
 	// whose entries are passed on as they come, it is how much may have come
 	// that was not passed on. When it is exceeded, the connection is given up
 	// because of ErrReplyTooLong; but not that of a Locker's locks. What is made
