@@ -640,6 +640,10 @@ func script(t *testing.T, answer func() func(line string) (reply string, end boo
 						reply, end = answer(in.Text())
 					}
 					if io.WriteString(c, reply); end {
+						// What is unread when it is closed would reset it.
+						c.(*net.TCPConn).CloseWrite()
+						c.SetReadDeadline(time.Now().Add(patience))
+						io.Copy(io.Discard, c)
 						return
 					}
 				}
