@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/nylen/lockd/internal/wire"
 	"github.com/nylen/lockd/pkg/client"
@@ -44,8 +43,8 @@ func (l *label) Validate() error {
 // USER@HOST PID and what it does. No arguments of the command are in it, since
 // there are secrets among arguments, and everybody can read this.
 func registered(what string) string {
-	return fmt.Sprintf("%s@%s %d %s", shortened(userName(), longestUser), shortened(hostName(), longestHost),
-		os.Getpid(), shortened(what, longestLabel))
+	return fmt.Sprintf("%s@%s %d %s", wire.ShortName(userName(), longestUser), wire.ShortName(hostName(), longestHost),
+		os.Getpid(), wire.ShortName(what, longestLabel))
 }
 
 func userName() string {
@@ -65,18 +64,6 @@ func hostName() string {
 	}
 	host, _, _ = strings.Cut(host, ".")
 	return host
-}
-
-// shortened is a text in one line of at most so many bytes.
-func shortened(text string, most int) string {
-	text, _ = wire.FoldName(strings.ReplaceAll(text, "\n", " "))
-	if len(text) > most {
-		for most > 0 && !utf8.RuneStart(text[most]) {
-			most--
-		}
-		text = text[:most]
-	}
-	return text
 }
 
 // program is the name of a command's file.

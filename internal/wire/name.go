@@ -1,6 +1,9 @@
 package wire
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // What numbers in requests may be.
 const (
@@ -35,3 +38,19 @@ func FoldName(name string) (folded string, ok bool) {
 		return r < 0x80 && blank[r]
 	}), " "), true
 }
+
+// ShortName makes a name of any text: spelled as FoldName does, a line break being
+// a blank, and cut to so many bytes, but not within a letter.
+func ShortName(text string, most int) string {
+	text, _ = FoldName(lineBreaks.Replace(text))
+	if len(text) <= most {
+		return text
+	}
+	most = max(most, 0)
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return strings.TrimRight(text[:most], " ")
+}
+
+var lineBreaks = strings.NewReplacer("\n", " ", "\r", " ")

@@ -243,3 +243,24 @@ func TestHTTPRefusal(t *testing.T) {
 		}
 	}
 }
+
+func TestShortName(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{" a \t b\nc\r\nd ", 100, "a b c d"},
+		{"abcdef", 6, "abcdef"},
+		{"abcdef", 5, "abcde"},
+		{"abc def", 4, "abc"},
+		{"a\u00e9", 2, "a"},
+		{"\u00e9", 1, ""},
+		{"abc", 0, ""},
+		{"abc", -3, ""},
+	} {
+		if got := ShortName(c.text, c.most); got != c.want {
+			t.Errorf("%q in %d: %q, want %q", c.text, c.most, got, c.want)
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -37,7 +36,7 @@ var processName = sync.OnceValue(func() string {
 	if len(os.Args) > 0 {
 		program = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 	}
-	return fmt.Sprintf("%s:%s:%d", shorten(host, maxHost), shorten(program, maxProgram), os.Getpid())
+	return fmt.Sprintf("%s:%s:%d", wire.ShortName(host, maxHost), wire.ShortName(program, maxProgram), os.Getpid())
 })
 
 // WithNote returns a context with a note, such as "order 17": locks that a Locker
@@ -52,7 +51,7 @@ var processName = sync.OnceValue(func() string {
 // the whole longer than 512 bytes is cut off. The empty note takes another one
 // back.
 func WithNote(ctx context.Context, note string) context.Context {
-	return context.WithValue(ctx, noteKey{}, shorten(note, maxRegistered))
+	return context.WithValue(ctx, noteKey{}, wire.ShortName(note, maxRegistered))
 }
 
 type noteKey struct{}
@@ -66,18 +65,5 @@ func noteOf(ctx context.Context) string {
 // which may be missing.
 func registration(name, note string, maxLine int) string {
 	const before = len("4294967295 " + wire.IAm + " ")
-	return shorten(name+" "+note, min(maxRegistered, maxLine-before))
-}
-
-// shorten gives a text the spelling of a name, of a bounded length.
-func shorten(text string, most int) string {
-	text, _ = wire.FoldName(strings.ReplaceAll(text, "\n", " "))
-	if len(text) <= most {
-		return text
-	}
-	most = max(most, 0)
-	for most > 0 && !utf8.RuneStart(text[most]) {
-		most--
-	}
-	return strings.TrimRight(text[:most], " ")
+	return wire.ShortName(name+" "+note, min(maxRegistered, maxLine-before))
 }
