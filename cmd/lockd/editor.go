@@ -112,10 +112,7 @@ func (e *rawEditor) setPrompt(s string)          { e.t.SetPrompt(s) }
 func (e *rawEditor) interrupts() <-chan struct{} { return e.keys.interrupts }
 
 func (e *rawEditor) width() int {
-	width, _, err := term.GetSize(stdout.fd())
-	if err != nil || width < 1 {
-		return 80
-	}
+	width, _ := terminalSize(stdout.fd())
 	return width
 }
 

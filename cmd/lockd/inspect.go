@@ -113,20 +113,21 @@ func (c *inspectCmd) rows(d lockDocument, entries []client.Entry, why string) (r
 		}
 		add("shared:    %s%s", text, waits(len(d.Shared.Waiting)))
 	}
+	if !c.Exclusive && !c.Shared {
+		for _, e := range entries {
+			if e.Kind == client.KindRate {
+				add("rate:      %d open, all of it %s", e.Count, sinceOf(e))
+			}
+		}
+	}
 	if why != "" {
 		add("(%s)", why)
 	}
 	header := false
 	for place, e := range places(entries) {
 		switch {
-		case e.Kind == client.KindRate:
-			if !c.Exclusive && !c.Shared {
-				rest := []string{fmt.Sprintf("rate:      %d open, all of it %s", e.Count, sinceOf(e))}
-				at := 2
-				rows = append(rows[:at:at], append([][]string{rest}, rows[at:]...)...)
-			}
-			continue
-		case e.Kind == client.KindExclusive && c.Shared, e.Kind == client.KindShared && c.Exclusive:
+		case e.Kind == client.KindRate,
+			e.Kind == client.KindExclusive && c.Shared, e.Kind == client.KindShared && c.Exclusive:
 			continue
 		}
 		if !header {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"strings"
@@ -112,14 +113,7 @@ func parseProcess(field string) (p Process, ok bool) {
 
 // isEntry tells whether a line of protocol 1 is one of a look. The lines that end
 // or refuse it have no tab: those of the server have none, and names cannot.
-func isEntry(line []byte) bool {
-	for _, b := range line {
-		if b == '\t' {
-			return true
-		}
-	}
-	return false
-}
+func isEntry(line []byte) bool { return bytes.IndexByte(line, '\t') >= 0 }
 
 // parseEntry reads a line. The error is a ReplyError if it cannot.
 func parseEntry(line string) (Entry, error) {
