@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -16,16 +15,7 @@ func TestAgeBehindUnreadReplies(t *testing.T) {
 	for _, loops := range []bool{true, false} {
 		h := NewServer(testConfig())
 		path, end := serveUnix(t, h, loops)
-		dial := func() net.Conn {
-			c, err := net.Dial("unix", path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
-			c.SetDeadline(time.Now().Add(60 * time.Second))
-			return c
-		}
-		holder := dial()
+		holder := dialUnix(t, path)
 		long := strings.Repeat("x", 4000)
 		const locks = 300 // by far more bytes than a socket's buffer and the server's have room for
 		go func() {
@@ -35,13 +25,13 @@ func TestAgeBehindUnreadReplies(t *testing.T) {
 		}()
 		for lines, n := bufio.NewScanner(holder), 0; n < locks && lines.Scan(); n++ {
 		}
-		c := dial()
+		c := dialUnix(t, path)
 		io.WriteString(c, "g a\nlook* x\ng b\n")
 		const pause = 500 * time.Millisecond
 		time.Sleep(pause)
 		for lines, n := bufio.NewScanner(c), 0; n < locks+3 && lines.Scan(); n++ {
 		}
-		looker := dial()
+		looker := dialUnix(t, path)
 		io.WriteString(looker, "look a\nlook b\n")
 		other := bufio.NewReader(looker)
 		var ages []time.Duration

@@ -1,14 +1,11 @@
 package conn
 
 import (
-	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // Many that ask for sorted lists at a time all get them, each in its place among
@@ -18,28 +15,13 @@ func TestManyDumps(t *testing.T) {
 	for _, loops := range []bool{true, false} {
 		h := NewServer(testConfig())
 		path, end := serveUnix(t, h, loops)
-		dial := func() net.Conn {
-			c, err := net.Dial("unix", path)
-			if err != nil {
-				t.Error(err)
-				return nil
-			}
-			c.SetDeadline(time.Now().Add(60 * time.Second))
-			return c
-		}
-		holder := dial()
+		holder := dialUnix(t, path)
 		const locks = 20000
-		in := make([]byte, 0, 20*locks)
-		for i := range locks {
-			in = fmt.Appendf(in, "g %06d\n", i)
-		}
-		go holder.Write(in)
-		for lines, n := bufio.NewScanner(holder), 0; n < locks && lines.Scan(); n++ {
-		}
+		takeLocks(holder, locks)
 		var all sync.WaitGroup
 		for i := range 12 {
+			c := dialUnix(t, path)
 			all.Go(func() {
-				c := dial()
 				defer c.Close()
 				switch i % 4 {
 				case 0: // gone at once
@@ -93,31 +75,16 @@ func TestDumpsNotReadKeepNobodyWaiting(t *testing.T) {
 	for _, loops := range []bool{true, false} {
 		h := NewServer(testConfig())
 		path, end := serveUnix(t, h, loops)
-		dial := func() net.Conn {
-			c, err := net.Dial("unix", path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
-			c.SetDeadline(time.Now().Add(60 * time.Second))
-			return c
-		}
-		holder := dial()
+		holder := dialUnix(t, path)
 		const locks = 20000
-		in := make([]byte, 0, 20*locks)
-		for i := range locks {
-			in = fmt.Appendf(in, "g %06d\n", i)
-		}
-		go holder.Write(in)
-		for lines, n := bufio.NewScanner(holder), 0; n < locks && lines.Scan(); n++ {
-		}
+		takeLocks(holder, locks)
 		// A reply of some 4,000 bytes: about 50 of them fill a socket's buffer.
 		ask := "i " + strings.Repeat("x", 4000) + "\n"
 		for n := range 100 {
-			go io.WriteString(dial(), strings.Repeat(ask, n)+"dump\ndump\n")
+			go io.WriteString(dialUnix(t, path), strings.Repeat(ask, n)+"dump\ndump\n")
 		}
 		for range 20 {
-			c := dial()
+			c := dialUnix(t, path)
 			io.WriteString(c, "dump\nbye\n")
 			got, err := io.ReadAll(c)
 			if err != nil || !strings.HasSuffix(string(got), "]\n1 bye\n") {

@@ -1,7 +1,9 @@
 package conn
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -111,4 +113,27 @@ func drainNow(h *Server) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	h.Drain(ctx)
+}
+
+// dialUnix connects to a unix socket, for a minute at most.
+func dialUnix(t *testing.T, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	return c
+}
+
+// takeLocks has a client get n locks, 000000 and so on.
+func takeLocks(c net.Conn, n int) {
+	in := make([]byte, 0, 20*n)
+	for i := range n {
+		in = fmt.Appendf(in, "g %06d\n", i)
+	}
+	go c.Write(in)
+	for lines, got := bufio.NewScanner(c), 0; got < n && lines.Scan(); got++ {
+	}
 }
