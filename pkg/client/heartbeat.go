@@ -39,9 +39,9 @@ func (m *mux) lookLocked() (ask bool) {
 		return false
 	}
 	if last := m.transport.lastHeard(); last != m.heard {
-		m.heard, m.asked = last, false
-	} else if m.period > 0 && !m.asked {
-		ask, m.asked = true, true
+		m.heard, m.asked = last, time.Time{}
+	} else if m.period > 0 && m.asked.IsZero() {
+		ask, m.asked = true, time.Now()
 		if s := m.sessions.get(0); s.state.Load() == quiet {
 			m.tellLocked(s, ping)
 		}
@@ -53,10 +53,11 @@ func (m *mux) lookLocked() (ask bool) {
 }
 
 // giveUp is called by the watchdog: it ends the mux if nothing came since the
-// server was asked.
+// server was asked, a timeout ago. An earlier question, answered since, expires at
+// the moment of a look, which may just have asked another one.
 func (m *mux) giveUp() {
 	m.mu.Lock()
-	silent := m.asked && m.transport.lastHeard() == m.heard
+	silent := !m.asked.IsZero() && time.Since(m.asked) >= m.timeout && m.transport.lastHeard() == m.heard
 	m.mu.Unlock()
 	if silent {
 		m.close(fmt.Errorf("%w: no sign of life for %v", ErrTimeout, m.timeout))

@@ -52,8 +52,8 @@ type mux struct {
 	full   bool       // the server has refused a session, see addLocked
 
 	timer *time.Timer
-	heard int64 // when the server was, by the last look
-	asked bool  // that found silence and asked
+	heard int64     // when the server was, by the last look
+	asked time.Time // when one found silence and asked; zero: it has been heard since
 }
 
 const (
