@@ -13,12 +13,14 @@ const (
 	TCP Transport = iota
 	Unix
 	WebSocket
+	TLS    // lines within TLS
+	WSS    // WebSocket within TLS
 	Memory // from within the server's own process
 	Transports
 )
 
 func (t Transport) String() string {
-	return [...]string{"tcp", "unix", "websocket", "memory"}[t]
+	return [...]string{"tcp", "unix", "websocket", "tls", "wss", "memory"}[t]
 }
 
 // MarshalText implements encoding.TextMarshaler, for logs in JSON.

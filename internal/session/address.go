@@ -11,6 +11,7 @@ type Address struct {
 	IP      netip.AddrPort
 	Name    string
 	Process Process // at the other end of a unix socket; nil: nobody knows
+	Cert    string  // the name in the certificate that the client has shown within TLS; "": it has shown none
 	Local   bool    // the client is on this machine: it came over a unix socket, or from a loopback address
 }
 
