@@ -492,6 +492,7 @@ func (l *loop) seat(fd int, t Transport) *client {
 // take begins to serve a connection.
 func (l *loop) take(m task) {
 	c := l.seat(m.fd, m.transport)
+	m.addr.Asks = l.server.cfg.Asks[m.transport]
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)
