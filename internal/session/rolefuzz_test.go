@@ -151,8 +151,8 @@ func FuzzRoles(f *testing.F) {
 	for token := range uint8(5) {
 		f.Add(token, []byte(verbs.String()))
 		f.Add(token, []byte("hello 2\n"+regexp.MustCompile(`(?m)^`).ReplaceAllString(strings.TrimSuffix(verbs.String(), "\n"), "3 ")+"\n"))
-		f.Add(token, []byte("gw 9 a/taken\n!0 r a/taken\nlook a/taken\nlook*\nlook* z\nkick admin:1\nkick tested:1\nauth x\ng a/y\n"))
-		f.Add(token, []byte("hello 2\n1 gw 999 a/taken\n2 gw 999 taken\n!0 r taken\n!0 r a/taken\n3 d\n3 sd\n3 dump\n3 dump shared\n3 q\n3 who\n4 auth la\n4 g b\n5 cancel\n1 bye\n0 bye\n"))
+		f.Add(token, []byte("gw 9 a/taken\n!r a/taken\nlook a/taken\nlook*\nlook* z\nkick admin:1\nkick tested:1\nauth x\ng a/y\n"))
+		f.Add(token, []byte("hello 2\n1 gw 999 a/taken\n2 gw 999 taken\n!r taken\n!r a/taken\n3 d\n3 sd\n3 dump\n3 dump shared\n3 q\n3 who\n4 auth la\n4 g b\n5 cancel\n1 bye\n0 bye\n"))
 		f.Add(token, []byte(" g\ta/ x \n g  a\n\ng a/\x00\nauth la\nauth r\nd a/taken\nauth\n"))
 	}
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
@@ -181,7 +181,7 @@ func FuzzRoles(f *testing.F) {
 			if admin, ok := bytes.CutPrefix(line, []byte("!")); ok {
 				for _, w := range []*world{plain, full} {
 					if !w.admin.closing && !bytes.Contains(admin, []byte("bye")) && !bytes.Contains(admin, []byte("kick")) && !bytes.Contains(admin, []byte("auth")) {
-						w.asAdmin(string(admin))
+						w.asAdmin("0 " + string(admin))
 					}
 				}
 				continue
@@ -211,9 +211,9 @@ func FuzzRoles(f *testing.F) {
 			t.Fatalf("role %v, prefix %q: hidden was\n%q\nand is\n%q", role, prefix, before, after)
 		}
 		held := 0
-		for line := range strings.Lines(string(full.asAdmin("0 look* "))) {
-			name, rest, _ := strings.Cut(strings.TrimPrefix(line, "0 - "), "\t")
-			if strings.Contains(rest, "tested:1") {
+		for line := range strings.Lines(string(full.asAdmin("9 look* "))) {
+			fields := strings.Split(strings.TrimPrefix(line, "9 - "), "\t")
+			if name := fields[0]; len(fields) > 5 && strings.HasPrefix(fields[5], "tested:1") {
 				held++
 				if !strings.HasPrefix(name, prefix) || role != RoleLock {
 					t.Fatalf("role %v, prefix %q: it holds or waits for %q", role, prefix, name)
