@@ -201,7 +201,9 @@ func parse(path string, text []byte) ([]Entry, error) {
 		if other, ok := proofs[e.Proof]; ok {
 			return wrong(words[2], fmt.Errorf("line %d, of %s, has the same: one of the two has to go", other.Line, other.Name))
 		}
-		names[e.Name], proofs[e.Proof] = e, e
+		if proofs[e.Proof] = e; names[e.Name].Line == 0 {
+			names[e.Name] = e
+		}
 		all = append(all, e)
 	}
 	return all, nil
