@@ -34,6 +34,7 @@ const (
 	bare                            // nothing may follow its numbers
 	lists                           // its reply has any number of lines
 	maybeNothing                    // and in protocol 1 it may have none at all
+	takes                           // a hold, a place in line or units: not while the server shuts down
 )
 
 // A role is what a client may be there for.

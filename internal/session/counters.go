@@ -18,6 +18,7 @@ type counters struct {
 	tooLong         atomic.Uint64
 	http            atomic.Uint64
 	tooManySessions atomic.Uint64
+	shuttingDown    atomic.Uint64
 
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket

@@ -49,7 +49,7 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
 		}
 	}
-	out = c.do(s, arg, out)
+	out = s.do(c, arg, out)
 	if st.postponed != nil && st.postponed.command == nil {
 		st.postponed.request(c, arg, st.turn.args)
 	}
