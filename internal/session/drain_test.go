@@ -6,7 +6,7 @@ import "testing"
 func TestPostponedWhileTheServerDrains(t *testing.T) {
 	for _, c := range []struct{ held, request, reply string }{
 		{"g x", "g x", "0 Shutting Down: x\n"},
-		{"g x", "gw 1000 x", "0 Shutting Down: x\n"},
+		{"g x", "gw 0 x", "0 Shutting Down: x\n"},
 		{"g x", "i x", "0 Lock Not Locked: x\n"},
 		{"sg x", "sgl 1 x", "0 Shutting Down: x\n"},
 		{"sg x", "si x", "0 Shared Lock Not Locked: x\n"},
