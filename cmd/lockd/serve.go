@@ -115,7 +115,7 @@ func (c *serveCmd) Run() error {
 	}
 	announce(log, s.Addrs())
 
-	got := untilStopped(log, signals, hangups)
+	got := untilStopped(signals, hangups, func(got os.Signal) { readAgain(log, s, got) })
 	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
 	ctx, stop := context.WithTimeoutCause(context.Background(), c.DrainTimeout, errors.New("drain timeout"))
 	defer stop()
@@ -130,16 +130,25 @@ func (c *serveCmd) Run() error {
 }
 
 // untilStopped returns the signal that asks the server to stop. A hangup does not:
-// logrotate and `systemctl reload` send it out of habit, to have files read again,
-// and so does a terminal that is closed. To stop would free every lock.
-func untilStopped(log *slog.Logger, signals, hangups <-chan os.Signal) os.Signal {
+// logrotate and `systemctl reload` send it to have files read again, and so does a
+// terminal that is closed. To stop would free every lock.
+func untilStopped(signals, hangups <-chan os.Signal, hangup func(os.Signal)) os.Signal {
 	for {
 		select {
 		case got := <-signals:
 			return got
 		case got := <-hangups:
-			log.Info("there is nothing to read again: going on", "signal", got)
+			hangup(got)
 		}
+	}
+}
+
+// readAgain has the server look at its files now. What it finds, it logs.
+func readAgain(log *slog.Logger, s *server.Server, got os.Signal) {
+	if err := s.Reload(); errors.Is(err, server.ErrNoFiles) {
+		log.Info("there is nothing to read again: going on", "signal", got)
+	} else if err == nil {
+		log.Info("the files are up to date", "signal", got)
 	}
 }
 

@@ -31,11 +31,15 @@ import (
 	"github.com/nylen/lockd/internal/admin"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/metrics"
+	"github.com/nylen/lockd/internal/reload"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ErrServerClosed is what Serve and ListenAndServe return after Shutdown.
 var ErrServerClosed = errors.New("lockd: server closed")
+
+// ErrNoFiles is what Reload returns when the options name no files.
+var ErrNoFiles = errors.New("lockd: there are no files to read again")
 
 // Server is a lockd server. Its methods may be called by any number of
 // goroutines.
@@ -44,6 +48,7 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
+	files     []*reload.Files // that are read again when they change
 
 	mu        sync.Mutex                  // guards what follows
 	retired   bool                        // /readyz says so
@@ -232,6 +237,20 @@ func (s *Server) drop(l *conn.Listener) {
 	delete(s.listeners, l)
 }
 
+// Reload has files that the options name read again if they have changed, as the
+// server does every other second by itself, and returns what is wrong with them:
+// what was read before stays in use then. It returns ErrNoFiles if there are none.
+func (s *Server) Reload() error {
+	if len(s.files) == 0 {
+		return ErrNoFiles
+	}
+	var errs []error
+	for _, f := range s.files {
+		errs = append(errs, f.Check())
+	}
+	return errors.Join(errs...)
+}
+
 // Addrs returns the addresses that Listen opened.
 func (s *Server) Addrs() []Addr {
 	s.mu.Lock()
@@ -302,6 +321,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	s.admin.Close()
 	s.serving.Wait()
+	for _, f := range s.files {
+		f.Close()
+	}
 	close(s.closed)
 	return err
 }
