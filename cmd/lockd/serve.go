@@ -27,6 +27,8 @@ type serveCmd struct {
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
+	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
+	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, unix, or none (all but unix)."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
@@ -62,6 +64,8 @@ func (c *serveCmd) options() server.Options {
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
 		Admin:                 string(c.Admin),
+		AuthFile:              string(c.AuthFile),
+		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -164,26 +168,35 @@ func flagError(err error) error {
 	return fmt.Errorf("--%w", o)
 }
 
-// announce logs where the server listens, and a warning when others than this
+// announce logs where the server listens, and warnings when others than this
 // machine can reach it.
 func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
-	var open []string
+	var open, clear []string
 	for _, a := range addrs {
 		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
 			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
 		} else {
 			attrs = append(attrs, a.Transport, a.String())
 		}
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() {
+		tcp, ok := a.Addr.(*net.TCPAddr)
+		switch {
+		case !ok || a.Transport == "admin" || tcp.IP.IsLoopback():
+		case !a.Asks:
 			open = append(open, a.String())
+		case a.Transport == "tcp" || a.Transport == "websocket":
+			clear = append(clear, a.String())
 		}
 	}
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"lockd has no encryption or authentication, so keep them behind a firewall",
+			"have clients show who they are (--auth-file), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
+	}
+	if len(clear) > 0 {
+		log.Warn("tokens for these addresses cross the network unencrypted: whoever sees them there can use them",
+			"addrs", strings.Join(clear, " "))
 	}
 }
 

@@ -89,7 +89,9 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 	if l.late {
 		l.stream.ComesLate()
 	}
-	l.stream.Begin(s.hub, address(c, t), l, &l.turn)
+	addr := address(c, t)
+	addr.Asks = s.cfg.Asks[t]
+	l.stream.Begin(s.hub, addr, l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.logConnected(&l.stream, t)
 	return l

@@ -495,6 +495,7 @@ func (l *loop) take(m task) {
 	if m.late {
 		c.stream.ComesLate()
 	}
+	m.addr.Asks = l.server.cfg.Asks[m.transport]
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)

@@ -23,7 +23,8 @@ type Config struct {
 	Session        session.Config
 	MaxMessage     int // bytes of a WebSocket message
 	MaxConnections int
-	Logger         *slog.Logger // connections, at level debug
+	Logger         *slog.Logger     // connections, at level debug
+	Asks           [Transports]bool // whose clients are asked who they are
 }
 
 // Server is what all connections of a server share.
@@ -36,6 +37,7 @@ type Server struct {
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
 	loops     loops
+	denials   denials
 }
 
 // NewServer makes the common part of a server's connections.
@@ -55,20 +57,23 @@ func (s *Server) logs() bool { return s.cfg.Logger.Enabled(context.Background(),
 
 func (s *Server) logConnected(st *session.Stream, t Transport) {
 	if s.logs() {
-		s.cfg.Logger.Debug("connected", appendProcess([]any{"client", st.Address(), "transport", t}, st.Process())...)
+		attrs := appendAccess([]any{"client", st.Address(), "transport", t}, "as", st.Access())
+		s.cfg.Logger.Debug("connected", appendProcess(attrs, st.Process())...)
 	}
 }
 
 func (s *Server) logDisconnected(st *session.Stream) {
 	if s.logs() {
-		s.cfg.Logger.Debug("disconnected", appendProcess([]any{"client", st.Address(), "locks", st.Held()}, st.Process())...)
+		attrs := appendAccess([]any{"client", st.Address(), "locks", st.Held()}, "as", st.Access())
+		s.cfg.Logger.Debug("disconnected", appendProcess(attrs, st.Process())...)
 	}
 }
 
 // Kick implements session.Network.
 func (s *Server) Kick(c session.Carrier, k session.Kick) {
-	attrs := appendName([]any{"client", k.Client}, "name", k.Name, k.Client)
-	s.cfg.Logger.Info("kicked", appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)...)
+	attrs := appendAccess(appendName([]any{"client", k.Client}, "name", k.Name, k.Client), "as", k.Access)
+	attrs = appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)
+	s.cfg.Logger.Info("kicked", appendAccess(attrs, "by-as", k.ByAccess)...)
 	if l, ok := c.(*link); ok {
 		l.kick()
 	} else {

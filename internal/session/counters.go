@@ -20,6 +20,10 @@ type counters struct {
 	tooManySessions atomic.Uint64
 	shuttingDown    atomic.Uint64
 
+	notAuthenticated atomic.Uint64
+	notAllowed       atomic.Uint64
+	authFailed       atomic.Uint64
+
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket
 	waitMicros atomic.Uint64                       // their sum

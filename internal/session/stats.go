@@ -55,6 +55,10 @@ func (h *Hub) Stats() Stats {
 		"too_many_sessions": h.sum(func(c *counters) *atomic.Uint64 { return &c.tooManySessions }),
 		"too_many_locks":    st.Locks.RatesFull,
 		"shutting_down":     h.sum(func(c *counters) *atomic.Uint64 { return &c.shuttingDown }),
+
+		"not_authenticated": h.sum(func(c *counters) *atomic.Uint64 { return &c.notAuthenticated }),
+		"not_allowed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.notAllowed }),
+		"auth_failed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.authFailed }),
 	}
 	for kind := range shard.Kinds {
 		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
@@ -35,6 +36,17 @@ type Options struct {
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
+
+	// AuthFile is a file that says who may do what, a line each: `NAME
+	// ROLE[:PREFIX] HOW`. It is read again when it changes, which counts for
+	// clients that are there, too; one that is wrong changes nothing. Empty
+	// means that everybody may do everything, but kick from other machines.
+	AuthFile string
+	// AuthOn are the transports whose clients have to show who they are, once
+	// there is an AuthFile, before they may do anything: some of "tcp",
+	// "websocket", "tls", "wss" and "unix", or "none". Nil means all of them but
+	// unix. What clients show of themselves counts everywhere.
+	AuthOn []string
 
 	// DisableDump answers d, sd, dump and who with `0 disabled`.
 	DisableDump bool
@@ -159,6 +171,9 @@ func (o *Options) complete() error {
 			return &OptionError{"admin", err}
 		}
 	}
+	if err := o.checkAuth(); err != nil {
+		return err
+	}
 	if o.UnixMode == 0 {
 		o.UnixMode = DefaultUnixMode
 	}
@@ -180,7 +195,12 @@ func (o *Options) complete() error {
 	return nil
 }
 
-func (o *Options) config() conn.Config {
+// config is for the connections, whose clients an authority knows, if there is one.
+func (o *Options) config(f *auth.File) conn.Config {
+	var authority session.Authority
+	if f != nil {
+		authority = f
+	}
 	return conn.Config{
 		Session: session.Config{
 			Shards:          o.Shards,
@@ -191,7 +211,9 @@ func (o *Options) config() conn.Config {
 			MaxOutput:       o.MaxOutput,
 			MaxSessions:     o.MaxSessions,
 			Version:         Version,
+			Authority:       authority,
 		},
+		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
 		Logger:         o.Logger,

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
@@ -65,18 +66,28 @@ type Server struct {
 type Addr struct {
 	Transport string // "tcp", "unix", "websocket" or "admin"
 	net.Addr
+	Asks bool // its clients have to show who they are
 }
 
-// New returns a server that does not listen yet, or what is wrong with opts.
+// New returns a server that does not listen yet, or what is wrong with opts. With
+// an AuthFile it looks after that until Shutdown.
 func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, conns: conn.NewServer(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	access, watched, err := opts.openAuth()
+	if err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	s := &Server{opts: opts, conns: conn.NewServer(opts.config(access)), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	if watched != nil {
+		s.files = append(s.files, watched)
+	}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.admin = admin.New(s.Collector(), s.ready)
+	s.admin.Handler = s.guarded(access, s.admin.Handler)
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -140,7 +151,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	for _, o := range all {
-		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), slices.Contains(s.opts.AuthOn, o.transport) && s.opts.AuthFile != ""})
 		if own, ok := o.listener.(*conn.Listener); ok {
 			s.conns.Open(own)
 		}
