@@ -229,13 +229,13 @@ func (l *loop) letIn(fd int, t Transport) {
 		l.turnAway(fd, t)
 		return
 	}
-	to := s.enlist(l, false)
+	to, late := s.enlist(l, false)
 	if to == nil { // the server is shutting down
 		s.leave(t)
 		closeSocket(fd)
 		return
 	}
-	m := task{fd: fd, transport: t, addr: l.peerAddress(fd, t)}
+	m := task{fd: fd, transport: t, addr: l.peerAddress(fd, t), late: late}
 	if to == l {
 		l.take(m)
 	} else {
@@ -253,12 +253,13 @@ func (l *loop) turnAway(fd int, t Transport) {
 		closeSocket(fd)
 		return
 	}
-	if s.enlist(l, true) == nil {
+	by, late := s.enlist(l, true)
+	if by == nil {
 		s.parted()
 		closeSocket(fd)
 		return
 	}
-	c := l.seat(fd, t)
+	c := l.seat(fd, t, late)
 	c.ended = true
 	c.beginParting()
 }

@@ -25,7 +25,7 @@ func (s *Server) WebSocket(origins []string) http.Handler {
 				" may not connect here: allow them with --websocket-origin", http.StatusForbidden)
 			return
 		}
-		if s.draining.Load() {
+		if s.over() {
 			http.Error(w, "lockd: "+shuttingDown, http.StatusServiceUnavailable)
 			return
 		}

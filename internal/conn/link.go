@@ -25,6 +25,7 @@ type link struct {
 	turn      session.Turn
 	rest      []byte  // input that waits until a lock is granted
 	out       *[]byte // replies that have not been sent; nil while there are none
+	late      bool    // it has come while the server drained
 
 	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to do
@@ -85,6 +86,9 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 		return nil
 	}
 	l.turn.Begin(looksEach)
+	if l.late {
+		l.stream.ComesLate()
+	}
 	addr := address(c, t)
 	addr.Asks = s.cfg.Asks[t]
 	l.stream.Begin(s.hub, addr, l, &l.turn)

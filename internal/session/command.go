@@ -34,6 +34,7 @@ const (
 	bare                            // nothing may follow its numbers
 	lists                           // its reply has any number of lines
 	maybeNothing                    // and in protocol 1 it may have none at all
+	takes                           // a hold, a place in line or units: not while the server shuts down
 	ofName                          // what follows is the name of a lock or a rate, or how some begin: an access with a prefix is for those
 	ofSelf                          // it is about nobody but the client, whatever its access is for
 )

@@ -150,7 +150,6 @@ func TestVerbs(t *testing.T) {
 	}
 }
 
-
 // Numbers are refused before a command sees them, each outside its bounds.
 func TestArgumentsHaveBounds(t *testing.T) {
 	h := newHub(testConfig())

@@ -18,6 +18,7 @@ type counters struct {
 	tooLong         atomic.Uint64
 	http            atomic.Uint64
 	tooManySessions atomic.Uint64
+	shuttingDown    atomic.Uint64
 
 	notAuthenticated atomic.Uint64
 	notAllowed       atomic.Uint64

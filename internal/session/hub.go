@@ -46,7 +46,8 @@ type Hub struct {
 	directory directory
 	counters  [counterStripes]counters
 	clock     clock
-	draining  atomic.Bool
+	draining  atomic.Bool // nothing new is taken
+	ending    atomic.Bool // and nothing is asked any more
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have
@@ -92,9 +93,6 @@ func (h *Hub) notify(owner uint32) {
 		}
 	}
 }
-
-// Drain makes streams end once they hold nothing, see Last.
-func (h *Hub) Drain() { h.draining.Store(true) }
 
 // Close ends what the hub does by itself. All streams have to be closed.
 func (h *Hub) Close() { h.clock.stop() }

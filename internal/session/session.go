@@ -59,7 +59,7 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 	if st.door != 0 && st.outside(c, arg) {
 		return s.notAllowed(c, out)
 	}
-	out = c.do(s, arg, out)
+	out = s.do(c, arg, out)
 	if st.postponed != nil && st.postponed.command == nil {
 		st.postponed.request(c, arg, st.turn.args)
 	}

@@ -31,6 +31,9 @@ type Stream struct {
 	closing     bool                // the client is to be cut off
 	leaving     bool                // the client has closed its side: it waits for no lock
 	last        bool                // it has been told of its last turn
+	late        bool                // the client has come while the server drained
+	draining    bool                // it knows that the server drains
+	turnedAway  bool                // the client was refused something for that
 	skipping    bool                // the rest of a line that was too long is passed over
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
 
@@ -166,6 +169,7 @@ const LongTurn = 500 * time.Microsecond
 // Advance overwrites in. What it needs of it later, it copies.
 func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	fed := len(in) > 0
+	st.Notice()
 	for {
 		if st.woken.Load() {
 			out = st.Settle(out)
@@ -175,7 +179,7 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 		case next == More || next == Full || next == Early:
 			return in, out, next
 		case st.Settles():
-		case next == Idle && st.hub.draining.Load():
+		case next == Idle && st.draining:
 			return nil, out, st.Pause(fed)
 		default:
 			return in, out, next
@@ -245,7 +249,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 // input, if it had any.
 func (st *Stream) Pause(fed bool) Next {
 	switch {
-	case !st.hub.draining.Load() || st.holds():
+	case !st.draining || st.holds() || st.mayAsk():
 		st.last = false
 		return Idle
 	case st.last && fed:
@@ -526,6 +530,11 @@ func (st *Stream) HangUp() {
 		return
 	}
 	st.leaving = true
+	st.endWaits()
+}
+
+// endWaits has all waits for locks settled, which ends them.
+func (st *Stream) endWaits() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.main.wait != nil {

@@ -9,10 +9,10 @@ func init() {
 		looks = locker | reader
 	)
 	commands = []command{
-		{verb: wire.Get, rest: aName, flags: alwaysListed | ofName, roles: locker, do: (*Session).textGet, help: "acquire an exclusive lock"},
+		{verb: wire.Get, rest: aName, flags: alwaysListed | ofName | takes, roles: locker, do: (*Session).textGet, help: "acquire an exclusive lock"},
 		{verb: wire.Release, rest: aName, flags: alwaysListed | ofName, roles: locker, do: (*Session).textRelease, help: "release an exclusive lock"},
 		{verb: wire.Inspect, rest: aName, flags: alwaysListed | ofName, roles: looks, do: (*Session).textInspect, help: "ask whether an exclusive lock is held"},
-		{verb: wire.GetShared, rest: aName, flags: alwaysListed | ofName, roles: locker, do: (*Session).textGetShared, help: "acquire a shared lock and count its holders"},
+		{verb: wire.GetShared, rest: aName, flags: alwaysListed | ofName | takes, roles: locker, do: (*Session).textGetShared, help: "acquire a shared lock and count its holders"},
 		{verb: wire.ReleaseShared, rest: aName, flags: alwaysListed | ofName, roles: locker, do: (*Session).textReleaseShared, help: "release a shared lock"},
 		{verb: wire.InspectShared, rest: aName, flags: alwaysListed | ofName, roles: looks, do: (*Session).textInspectShared, help: "count a shared lock's holders"},
 		{verb: wire.Dump, rest: maybeName, flags: dumps | lists | maybeNothing | ofName, roles: reader, do: (*Session).textDump, help: "list exclusive locks and their holders' names"},
@@ -24,10 +24,10 @@ func init() {
 		{verb: wire.Look, rest: aName, flags: lists | needsDump | counted | ofName, roles: looks, do: (*Session).textLook, help: "show who holds and who waits for all that has a name"},
 		{verb: wire.LookAll, rest: "PREFIX", flags: lists | needsDump | counted | ofName, roles: reader, do: (*Session).textLookAll, help: "the same for every name that begins so"},
 		{verb: wire.Kick, rest: "ADDR", flags: counted, roles: adminOnly, do: (*Session).textKick, help: "end another client's connection"},
-		{verb: wire.GetWait, args: []argument{patience}, rest: aName, flags: counted | mayWait | ofName, roles: locker, do: (*Session).textGetWait, help: "acquire an exclusive lock, waiting for it"},
-		{verb: wire.GetSharedLimit, args: []argument{limit}, rest: aName, flags: counted | ofName, roles: locker, do: (*Session).textGetSharedLimit, help: "acquire a shared lock while fewer than a limit hold it"},
-		{verb: wire.GetSharedWait, args: []argument{limit, patience}, rest: aName, flags: counted | mayWait | ofName, roles: locker, do: (*Session).textGetSharedWait, help: "the same, waiting for it"},
-		{verb: wire.TakeRate, args: []argument{limit, window, units}, rest: aName, flags: counted | ofName, roles: locker, do: (*Session).textTakeRate, help: "take units of a rate"},
+		{verb: wire.GetWait, args: []argument{patience}, rest: aName, flags: counted | mayWait | ofName | takes, roles: locker, do: (*Session).textGetWait, help: "acquire an exclusive lock, waiting for it"},
+		{verb: wire.GetSharedLimit, args: []argument{limit}, rest: aName, flags: counted | ofName | takes, roles: locker, do: (*Session).textGetSharedLimit, help: "acquire a shared lock while fewer than a limit hold it"},
+		{verb: wire.GetSharedWait, args: []argument{limit, patience}, rest: aName, flags: counted | mayWait | ofName | takes, roles: locker, do: (*Session).textGetSharedWait, help: "the same, waiting for it"},
+		{verb: wire.TakeRate, args: []argument{limit, window, units}, rest: aName, flags: counted | ofName | takes, roles: locker, do: (*Session).textTakeRate, help: "take units of a rate"},
 		{verb: wire.InspectRate, args: []argument{limit, window}, rest: aName, flags: counted | ofName, roles: looks, do: (*Session).textInspectRate, help: "ask how many units of a rate are open"},
 		{verb: wire.Token, rest: aName, flags: counted | ofName, roles: locker, do: (*Session).textToken, help: "show the fencing token of a lock held"},
 		{verb: wire.Ping, flags: counted, roles: anybody, do: (*Session).textPing, help: "ask whether the server is there"},

@@ -19,6 +19,7 @@ const (
 	SharedNotLocked      = "Shared Lock Not Locked: "
 
 	TooManyLocks = "Too Many Locks: "
+	ShuttingDown = "Shutting Down: "
 
 	GetTimeout         = "Lock Get Timeout: "
 	GetCanceled        = "Lock Get Canceled: "

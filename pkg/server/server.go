@@ -51,8 +51,10 @@ type Server struct {
 	admin     *http.Server
 	files     []*reload.Files // that are read again when they change
 
-	mu        sync.Mutex // guards what follows
-	closing   bool
+	mu        sync.Mutex                  // guards what follows
+	retired   bool                        // /readyz says so
+	closing   bool                        // Shutdown was called
+	ended     bool                        // nobody is let in any more
 	lost      bool                        // a listener that Listen opened has ended by itself
 	listeners map[*conn.Listener]struct{} // the clients'
 	addrs     []Addr
@@ -90,11 +92,11 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// over tells whether Shutdown was called.
+// over tells whether nobody is let in any more.
 func (s *Server) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closing
+	return s.ended
 }
 
 // ready tells why a new client may be in vain.
@@ -102,7 +104,7 @@ func (s *Server) ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closing:
+	case s.retired:
 		return errors.New("shutting down")
 	case s.lost:
 		return errors.New("a listener has failed; the log says why")
@@ -210,7 +212,7 @@ func (s *Server) serveAdmin(l net.Listener) error {
 	return s.serve(conn.NewListener(l, s.opts.Logger), s.admin.Serve)
 }
 
-// serveClients serves a listener that Shutdown closes at its beginning.
+// serveClients serves a listener that Shutdown closes when it has drained.
 func (s *Server) serveClients(c *conn.Listener, by func(net.Listener) error) error {
 	if !s.add(c) {
 		c.Close()
@@ -290,12 +292,25 @@ func (s *Server) Collector() prometheus.Collector {
 	return metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
 }
 
-// Shutdown closes the listeners and ends the connections: those that hold no
-// lock and wait for none at once, after the requests that were under way, the
-// others as soon as that is true of them. When ctx is done it cuts off what is
-// left and returns ctx's error; a ctx that never ends waits as long as any
-// client holds a lock or waits for one. The admin address answers until the
-// end. Shutdown may be called again, to cut off earlier.
+// Retire has /readyz say that the server is shutting down, and changes nothing
+// else, so that balancers have the time to send new clients elsewhere. Shutdown
+// follows.
+func (s *Server) Retire() {
+	s.mu.Lock()
+	s.retired = true
+	s.mu.Unlock()
+}
+
+// Shutdown ends the connections: those that hold no lock at once, after the
+// requests that were under way, the others as soon as they hold none. Nobody gets
+// anything new meanwhile, neither a lock nor a place in line nor units of a rate,
+// and those that wait for a lock stop waiting, see docs/protocol.md. Who asks is
+// answered, new clients, too, until those that held something are gone; then the
+// listeners are closed.
+//
+// When ctx is done it cuts off what is left and returns ctx's error; a ctx that
+// never ends waits as long as any client holds a lock. The admin address answers
+// until the end. Shutdown may be called again, to cut off earlier.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -304,13 +319,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-s.closed
 		return err
 	}
-	s.closing = true
-	for l := range s.listeners {
-		l.Close()
-	}
+	s.retired, s.closing = true, true
 	s.mu.Unlock()
-	s.webSocket.Close()
-	err := s.conns.Drain(ctx)
+	err := s.conns.DrainThen(ctx, func() {
+		s.mu.Lock()
+		s.ended = true
+		for l := range s.listeners {
+			l.Close()
+		}
+		s.mu.Unlock()
+		s.webSocket.Close()
+	})
 	s.admin.Close()
 	s.serving.Wait()
 	for _, f := range s.files {
