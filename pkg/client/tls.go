@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -37,10 +38,14 @@ func (o *Options) secured(ctx context.Context, conn net.Conn, to target) (net.Co
 	if config.ServerName == "" {
 		config.ServerName, _, _ = strings.Cut(to.host(), "%") // without an IPv6 zone
 	}
-	c := &secureConn{
-		Conn:  tls.Client(conn, config),
-		shows: len(config.Certificates) > 0 || config.GetClientCertificate != nil,
+	c := new(secureConn)
+	if c.shows = len(config.Certificates) > 0 || config.GetClientCertificate != nil; !c.shows {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			c.lacks = true
+			return new(tls.Certificate), nil // none
+		}
 	}
+	c.Conn = tls.Client(conn, config)
 	if err := c.Conn.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, c.explain(err, ctx)
@@ -53,7 +58,8 @@ func (o *Options) secured(ctx context.Context, conn net.Conn, to target) (net.Co
 // certificate comes behind it, in the place of the first reply.
 type secureConn struct {
 	*tls.Conn
-	shows bool // it shows a certificate of its own
+	shows bool // it has a certificate of its own
+	lacks bool // it was asked for one that it has not
 }
 
 func (c *secureConn) Read(b []byte) (int, error) {
@@ -96,7 +102,7 @@ func (c *secureConn) reason(err error, ctx context.Context) string {
 // one than its text.
 func (c *secureConn) alerted(text string) string {
 	switch alert := strings.TrimPrefix(text, "tls: "); {
-	case alert == "certificate required", alert == "bad certificate" && !c.shows:
+	case alert == "certificate required", c.lacks && (alert == "bad certificate" || alert == "handshake failure"):
 		return "the server wants a client certificate"
 	case alert == "unknown certificate authority" && c.shows:
 		return "the server does not know the authority that has issued the client certificate"
@@ -161,6 +167,9 @@ func namesOf(of *x509.Certificate) string {
 // SSL 3.0 or later. No reply does.
 const alertRecord = 0x15
 
+// wantsHTTPS is what Go's HTTP servers say when they speak TLS, and the client has not.
+const wantsHTTPS = "\r\n\r\nClient sent an HTTP request to an HTTPS server."
+
 // A plainConn is a TCP connection without TLS, and tells if the server wants that
 // from the first thing that it does.
 type plainConn struct {
@@ -183,7 +192,7 @@ func (c *plainConn) Read(b []byte) (int, error) {
 	case c.heard:
 	case n > 0:
 		c.heard = true
-		if b[0] == alertRecord {
+		if b[0] == alertRecord || bytes.Contains(b[:n], []byte(wantsHTTPS)) {
 			return 0, &TLSError{"the server speaks TLS here: use " + c.secure, err}
 		}
 	case hungUp(err):
