@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // A TLSError is what is wrong between a client and a server as to TLS: with a
@@ -152,7 +154,15 @@ func flawOf(err error) string {
 
 // namesOf lists what a certificate is for: a few names, since there may be many.
 func namesOf(of *x509.Certificate) string {
-	names := of.DNSNames
+	names := slices.Clone(of.DNSNames) // certificates are shared
+	for i, name := range names {
+		names[i] = strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return '?'
+			}
+			return r
+		}, name)
+	}
 	for _, ip := range of.IPAddresses {
 		names = append(names, ip.String())
 	}
