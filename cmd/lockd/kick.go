@@ -107,7 +107,7 @@ func (c *kickCmd) kick(ctx context.Context, cl *client.Client, answer *kicked) e
 		case errors.Is(err, client.ErrNoSuchClient):
 			answer.Missing = append(answer.Missing, string(a))
 		case errors.Is(err, client.ErrNotAllowed):
-			return errors.New("not allowed: the server lets only clients on its own machine do this")
+			return errors.New("not allowed: for this one has to be on the server's own machine or, where the server asks who one is, an admin")
 		case errors.Is(err, client.ErrNoKick):
 			return errors.New("the server is too old to end clients")
 		default:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,14 +139,10 @@ func (c *runCmd) Run() error {
 	if err != nil { // before waiting for hours
 		c.cannotStart("", err)
 	}
-	locker, err := client.NewLocker(client.LockerOptions{
-		Options: client.Options{
-			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine, Name: c.registered(),
-			// A Locker may need half as long again to notice.
-			ReadTimeout: max(c.LostAfter/3*2, time.Millisecond),
-		},
-		FailFast: true,
-	})
+	opts := c.options()
+	opts.MaxLine, opts.Name = longestLine, c.registered()
+	opts.ReadTimeout = max(c.LostAfter/3*2, time.Millisecond) // a Locker may need half as long again to notice
+	locker, err := client.NewLocker(client.LockerOptions{Options: opts, FailFast: true})
 	if err != nil {
 		return err
 	}
@@ -191,11 +188,13 @@ func (c *runCmd) registered() string {
 }
 
 // environment returns the command's. What a lockd run around this one has set
-// must not shine through.
+// must not shine through, nor where this one's secrets are.
 func (c *runCmd) environment(token uint64) []string {
+	hidden := append([]string{"LOCKD_NAME", "LOCKD_TOKEN"}, secretVariables...)
 	var env []string
 	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, "LOCKD_NAME=") && !strings.HasPrefix(pair, "LOCKD_TOKEN=") {
+		name, _, _ := strings.Cut(pair, "=")
+		if !slices.ContainsFunc(hidden, func(h string) bool { return strings.EqualFold(h, name) }) { // as Windows has it
 			env = append(env, pair)
 		}
 	}
