@@ -57,6 +57,13 @@ var flagOf = strings.NewReplacer(
 	"a client's key needs its certificate", "--tls-key needs --tls-cert, too",
 )
 
+// hide keeps them from a command that is started.
+func (c *credentials) hide() {
+	for _, path := range []filled{c.TokenFile, c.Cert, c.Key} {
+		hideDescriptor(string(path))
+	}
+}
+
 // warn warns of secrets that everybody can read. It does not refuse them, as ssh does:
 // in a container they are often mounted like that, and there is nobody else in it.
 func (c *credentials) warn() {

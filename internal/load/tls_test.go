@@ -130,6 +130,38 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// TestDenied: what the server does not let us do is said.
+func TestDenied(t *testing.T) {
+	for reply, want := range map[string]string{
+		"0 Not Authenticated\n": "the server asks for a token", "0 Not Allowed: g\n": `the server does not allow that: "0 Not Allowed: g"`,
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					for in := bufio.NewScanner(c); in.Scan(); {
+						fmt.Fprint(c, reply)
+					}
+				}()
+			}
+		}()
+		for _, short := range []bool{false, true} {
+			if _, err := Run(t.Context(), Options{Target: l.Addr().String(), Connections: 2, Requests: 9, Short: short}); err == nil || err.Error() != want {
+				t.Errorf("%q, short %v: %v", reply, short, err)
+			}
+		}
+		l.Close()
+	}
+}
+
 // TestTokenIsForLockd: another server is not told.
 func TestTokenIsForLockd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

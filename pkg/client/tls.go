@@ -62,12 +62,16 @@ type secureConn struct {
 	*tls.Conn
 	shows bool // it has a certificate of its own
 	lacks bool // it was asked for one that it has not
+	heard bool // something has come
 }
 
 func (c *secureConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.heard = c.heard || n > 0
 	if err != nil && err != io.EOF {
-		err = c.explain(err, context.Background())
+		if err = c.explain(err, context.Background()); !c.heard {
+			err = unreachable{err}
+		}
 	}
 	return n, err
 }
@@ -203,10 +207,10 @@ func (c *plainConn) Read(b []byte) (int, error) {
 	case n > 0:
 		c.heard = true
 		if b[0] == alertRecord || bytes.Contains(b[:n], []byte(wantsHTTPS)) {
-			return 0, &TLSError{"the server speaks TLS here: use " + c.secure, err}
+			return 0, unreachable{&TLSError{"the server speaks TLS here: use " + c.secure, err}}
 		}
 	case hungUp(err):
-		err = &TLSError{"the server closed the connection without a word: if it speaks TLS here, use " + c.secure, err}
+		err = unreachable{&TLSError{"the server closed the connection without a word: if it speaks TLS here, use " + c.secure, err}}
 	}
 	return n, err
 }

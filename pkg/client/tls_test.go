@@ -191,6 +191,9 @@ func TestTLSErrors(t *testing.T) {
 					if text := err.Error(); !strings.HasSuffix(text, said.Reason) || strings.Count(text, "lockd: ") != 1 {
 						t.Errorf("%s of %s: %q", way, opts.Target, text)
 					}
+					if !errors.Is(err, client.ErrUnreachable) {
+						t.Errorf("%s of %s: %v is no ErrUnreachable", way, opts.Target, err)
+					}
 					if test.cause != nil && !errors.Is(err, test.cause) {
 						t.Errorf("%s of %s: %v is not %v", way, opts.Target, err, test.cause)
 					}

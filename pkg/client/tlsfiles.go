@@ -19,7 +19,8 @@ type TLSFiles struct {
 
 	// Cert and Key are the client's own certificate, with those between it and its
 	// authority behind it, and its key, in another file or the same. They are read
-	// again for each connection, and so may be replaced while the program runs.
+	// again for each connection, and so may be replaced while the program runs;
+	// unless one of them is a pipe, which can be read once only.
 	Cert, Key string
 
 	// ServerName is the name that the server's certificate has to have. Empty means
@@ -49,12 +50,17 @@ func (f TLSFiles) Config() (*tls.Config, error) {
 	case f.Cert == "":
 		return nil, errors.New("lockd: a client's key needs its certificate")
 	}
-	if _, err := f.certificate(); err != nil {
+	first, err := f.certificate()
+	if err != nil {
 		return nil, err
+	}
+	current := f.certificate
+	if !isRegular(f.Cert) || !isRegular(f.Key) {
+		current = func() (*tls.Certificate, error) { return first, nil }
 	}
 	// A server names the authorities that it knows, and package tls would not show
 	// it a certificate of another one. The server's refusal says more.
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.certificate() }
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return current() }
 	return config, nil
 }
 
@@ -76,6 +82,11 @@ func (f TLSFiles) For(target string) (*tls.Config, error) {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("lockd: target %q: a CA and a server's name need tls:// or wss://", target)
+}
+
+func isRegular(path string) bool {
+	info, err := os.Stat(path)
+	return err != nil || info.Mode().IsRegular()
 }
 
 func (f TLSFiles) certificate() (*tls.Certificate, error) {
