@@ -110,6 +110,8 @@ func refusal(line []byte, v *verb) error {
 		return ErrTooManyLocks
 	case hasPrefix(text, wire.TooManyWaiters):
 		return ErrTooManyWaiters
+	case hasPrefix(text, wire.ShuttingDown):
+		return ErrShuttingDown
 	case hasPrefix(text, wire.NotAllowed):
 		return ErrNotAllowed
 	case v.missing != nil && hasPrefix(text, wire.InvalidCommand):
