@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,7 +41,8 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
-	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
+	DrainDelay      time.Duration `min:"0" placeholder:"TIME" default:"0s" group:"Running" help:"On SIGTERM or SIGINT, for how long /readyz says 503 and all else goes on, so that balancers send new clients elsewhere; the drain follows (${default})."`
+	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"Then, how long clients that hold locks may take to release them, while nobody gets new ones (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
 	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
@@ -95,6 +97,11 @@ func (c *serveCmd) Run() error {
 	defer queue.flush()
 	opts := c.options()
 	opts.Logger = log
+	manager := newManager(log)
+	var err error
+	if opts.Inherited, err = passedSockets(); err != nil {
+		return err
+	}
 	s, err := server.New(opts)
 	if err != nil {
 		return usageError{flagError(err)}
@@ -118,19 +125,48 @@ func (c *serveCmd) Run() error {
 		}
 	}
 	announce(log, s.Addrs())
+	manager.ready("serving")
+	watched, unwatch := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { manager.watch(watched, s.Responds) })
 
-	got := untilStopped(signals, hangups, func(got os.Signal) { readAgain(log, s, got) })
-	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
-	ctx, stop := context.WithTimeoutCause(context.Background(), c.DrainTimeout, errors.New("drain timeout"))
-	defer stop()
-	ctx, cut := context.WithCancelCause(ctx)
-	go func() {
-		<-signals
-		cut(errors.New("second signal"))
-	}()
-	s.Shutdown(ctx)
+	got := untilStopped(signals, hangups, func(got os.Signal) {
+		manager.reload(func() { readAgain(log, s, got) })
+	})
+	c.drain(log, s, manager, got, signals)
+	unwatch()
+	watching.Wait()
 	log.Info("stopped")
 	return nil
+}
+
+// stopSlack is what the end takes besides the times that the flags give.
+const stopSlack = 10 * time.Second
+
+// drain ends the server when a signal has asked for that.
+func (c *serveCmd) drain(log *slog.Logger, s *server.Server, m *manager, got os.Signal, signals <-chan os.Signal) {
+	begun, cut := context.WithCancelCause(context.Background())
+	defer cut(nil)
+	go func() {
+		select {
+		case <-signals:
+			cut(errors.New("second signal"))
+		case <-begun.Done():
+		}
+	}()
+	s.Retire()
+	m.stopping(c.DrainDelay+c.DrainTimeout+stopSlack, fmt.Sprintf("stopping, in %v at most", c.DrainDelay+c.DrainTimeout))
+	if c.DrainDelay > 0 {
+		log.Info("shutting down: /readyz is 503, and all else goes on for a while", "signal", got, "drain-delay", c.DrainDelay)
+		select {
+		case <-time.After(c.DrainDelay):
+		case <-begun.Done():
+		}
+	}
+	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
+	ctx, stop := context.WithTimeoutCause(begun, c.DrainTimeout, errors.New("drain timeout"))
+	defer stop()
+	s.Shutdown(ctx)
 }
 
 // untilStopped returns the signal that asks the server to stop. A hangup does not:

@@ -126,7 +126,8 @@ func (a *acceptor) end(why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fd >= 0 {
-		// It leaves epoll by that, as it has no other descriptor.
+		// Closing it is not enough where another process has the socket, too.
+		epollControl(a.loop.epoll, syscall.EPOLL_CTL_DEL, a.fd, nil)
 		syscall.Close(a.fd)
 		a.fd = -1
 		a.ended <- why

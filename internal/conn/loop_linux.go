@@ -219,6 +219,7 @@ type task struct {
 	client    *client
 	acceptor  *acceptor
 	rounds    *rounds
+	answer    chan struct{}
 }
 
 type order uint8
@@ -231,6 +232,7 @@ const (
 	openAcceptor                // accept from acceptor
 	forgetAcceptor              // acceptor is closed
 	askLoop                     // catch up
+	answerLoop                  // close answer
 	drainLoop                   // end the connections that hold nothing, then the others
 	cutLoop                     // end all connections
 	endLoop
@@ -336,6 +338,8 @@ func (l *loop) run() {
 			m.acceptor.end(net.ErrClosed)
 		case askLoop:
 			m.rounds.caughtUp()
+		case answerLoop:
+			close(m.answer)
 		}
 	}
 }
@@ -452,6 +456,8 @@ func (l *loop) readTasks() {
 			m.acceptor.forget()
 		case askLoop:
 			l.asked = m.rounds
+		case answerLoop:
+			close(m.answer)
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {

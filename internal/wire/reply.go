@@ -56,7 +56,6 @@ const (
 	Disabled           = "0 disabled\n"
 	AuthFailed         = "0 Auth Failed\n"       // 100 ms late
 	NotAuthenticated   = "0 Not Authenticated\n" // a server that asks who one is
-	AuthFailed         = "0 Auth Failed\n"
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"
 	TooManySessions    = "0 Too Many Sessions\n"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -84,8 +85,16 @@ type Options struct {
 	// 65,536. One more is answered `0 Too Many Sessions`.
 	MaxSessions int
 
+	// Inherited are listeners that somebody else has opened, by name; systemd's
+	// sockets, for one. TCP, Unix, WebSocket and Admin take those of a name, and of
+	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
+	// once. They are the server's, and for nobody else to close.
+	Inherited map[string][]net.Listener
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
+
+	inherited map[string]net.Listener // by the address that stands for it
 }
 
 // The defaults of Options.
@@ -158,6 +167,9 @@ func (o *Options) complete() error {
 		o.Logger.Warn("max-connections is more than the limit on open files (ulimit -n) allows",
 			"wanted", o.MaxConnections, "allowed", allowed)
 		o.MaxConnections = allowed
+	}
+	if err := o.inherit(); err != nil {
+		return err
 	}
 	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket} {
 		for _, addr := range addrs {

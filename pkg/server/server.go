@@ -135,11 +135,11 @@ func (s *Server) Listen() error {
 			all = append(all, opening{transport: transport, addr: addr, listen: listen, serve: serve})
 		}
 	}
-	plan("tcp", s.opts.TCP, s.own(listenTCP), s.serveOwn)
+	plan("tcp", s.opts.TCP, s.own(s.openTCP), s.serveOwn)
 	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
-	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
+	plan("websocket", s.opts.WebSocket, s.openTCP, s.ServeWebSocket)
 	if s.opts.Admin != "" {
-		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
+		plan("admin", []string{s.opts.Admin}, s.openTCP, s.serveAdmin)
 	}
 	for i := range all {
 		var err error
@@ -261,6 +261,11 @@ func (s *Server) Reload() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Responds returns when all that clients depend on has done something since it was
+// called: each event loop, and each part of the table of locks. It fails when ctx is
+// done first. So it tells a watchdog more than that the process is there.
+func (s *Server) Responds(ctx context.Context) error { return s.conns.Responds(ctx) }
 
 // Addrs returns the addresses that Listen opened.
 func (s *Server) Addrs() []Addr {
