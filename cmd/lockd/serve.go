@@ -26,6 +26,8 @@ type serveCmd struct {
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
+	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
+	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR|unix" group:"Listening" help:"Connections of clients from this network must begin with a PROXY header, version 1 or 2, which tells the client's address."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
@@ -61,6 +63,8 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
+		AllowedHosts:          c.AllowedHost,
+		ProxyProtocol:         c.ProxyProtocol,
 		Admin:                 string(c.Admin),
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
@@ -159,15 +163,19 @@ func flagError(err error) error {
 // machine can reach it.
 func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
-	var open []string
+	var open, admin []string
 	for _, a := range addrs {
 		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
 			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
 		} else {
 			attrs = append(attrs, a.Transport, a.String())
 		}
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() {
-			open = append(open, a.String())
+		if tcp, ok := a.Addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+			if a.Transport == "admin" {
+				admin = append(admin, a.String())
+			} else {
+				open = append(open, a.String())
+			}
 		}
 	}
 	log.Info("listening", attrs...)
@@ -175,6 +183,11 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
 			"lockd has no encryption or authentication, so keep them behind a firewall",
 			"addrs", strings.Join(open, " "))
+	}
+	if len(admin) > 0 {
+		log.Warn("anybody who reaches the admin address can see how the server is used, and keep it busy: "+
+			"keep it behind a firewall",
+			"addrs", strings.Join(admin, " "))
 	}
 }
 

@@ -15,6 +15,9 @@ var localNames [Transports]atomic.Uint64
 // address returns what stands for a client in replies: IP:PORT, or the
 // transport's name and a number where there is no such thing.
 func address(c net.Conn, t Transport) session.Address {
+	if p := proxiedBelow(c); p != nil {
+		return p.address(t)
+	}
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return ipAddress(a.AddrPort())
 	}

@@ -3,6 +3,7 @@ package conn
 import (
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,15 +13,17 @@ import (
 // roster is the connections that a hub serves, for shutting down.
 type roster struct {
 	draining atomic.Bool
-	mu       sync.Mutex         // guards what follows, and which loop is next
-	links    map[*link]struct{} // with a goroutine each
-	looped   int                // on event loops
+	mu       sync.Mutex            // guards what follows, and which loop is next
+	links    map[*link]struct{}    // with a goroutine each
+	looped   int                   // on event loops
+	shaking  map[net.Conn]struct{} // that have not begun yet, as their clients have not said what comes first
 	ended    sync.Once
 	gone     sync.Cond // a connection ended
 }
 
 func (r *roster) init() {
 	r.links = make(map[*link]struct{})
+	r.shaking = make(map[net.Conn]struct{})
 	r.gone.L = &r.mu
 }
 
@@ -38,6 +41,25 @@ func (r *roster) track(l *link) bool {
 func (r *roster) untrack(l *link) {
 	r.mu.Lock()
 	delete(r.links, l)
+	r.gone.Broadcast()
+	r.mu.Unlock()
+}
+
+// shake notes a connection that is to begin, unless the server is shutting down;
+// shaken takes it out.
+func (r *roster) shake(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining.Load() {
+		return false
+	}
+	r.shaking[c] = struct{}{}
+	return true
+}
+
+func (r *roster) shaken(c net.Conn) {
+	r.mu.Lock()
+	delete(r.shaking, c)
 	r.gone.Broadcast()
 	r.mu.Unlock()
 }
@@ -96,6 +118,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	for l := range s.links {
 		l.Wake()
 	}
+	for c := range s.shaking {
+		c.Close() // nobody is served any more
+	}
 	s.mu.Unlock()
 	s.drainLoops()
 
@@ -125,7 +150,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.cutLoops()
 	})
 	s.mu.Lock()
-	for len(s.links)+s.looped > 0 {
+	for len(s.links)+s.looped+len(s.shaking) > 0 {
 		s.gone.Wait()
 	}
 	s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 )
 
@@ -23,7 +24,9 @@ type Config struct {
 	Session        session.Config
 	MaxMessage     int // bytes of a WebSocket message
 	MaxConnections int
-	Logger         *slog.Logger // connections, at level debug
+	Proxies        Proxies       // who begin with a PROXY header
+	Hosts          hosts.Allowed // under which pages may ask for the server
+	Logger         *slog.Logger  // connections, at level debug
 }
 
 // Server is what all connections of a server share.
@@ -35,6 +38,7 @@ type Server struct {
 	traffic   [trafficStripes]traffic
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
+	headers   headerFailures
 	loops     loops
 }
 
@@ -61,7 +65,11 @@ func (s *Server) logConnected(st *session.Stream, t Transport) {
 
 func (s *Server) logDisconnected(st *session.Stream) {
 	if s.logs() {
-		s.cfg.Logger.Debug("disconnected", appendProcess([]any{"client", st.Address(), "locks", st.Held()}, st.Process())...)
+		attrs := []any{"client", st.Address(), "locks", st.Held()}
+		if what := st.Stranger(); what != "" {
+			attrs = append(attrs, "reason", what)
+		}
+		s.cfg.Logger.Debug("disconnected", appendProcess(attrs, st.Process())...)
 	}
 }
 

@@ -27,7 +27,9 @@ type Stream struct {
 	sessions    map[uint32]*Session // protocol 2's others
 	multiplexed bool                // speaks protocol 2
 	local       bool                // the client is on this machine
+	begun       bool                // the client has sent something
 	closing     bool                // the client is to be cut off
+	stranger    stranger            // what it speaks instead of the protocol
 	leaving     bool                // the client has closed its side: it waits for no lock
 	last        bool                // it has been told of its last turn
 	skipping    bool                // the rest of a line that was too long is passed over
@@ -162,6 +164,9 @@ const LongTurn = 500 * time.Microsecond
 // Advance overwrites in. What it needs of it later, it copies.
 func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	fed := len(in) > 0
+	if !st.begun && fed {
+		in = st.greet(in)
+	}
 	for {
 		if st.woken.Load() {
 			out = st.Settle(out)
@@ -364,7 +369,7 @@ func (st *Stream) tooLong(start, out []byte) []byte {
 
 func (st *Stream) refuseHTTP(out []byte) []byte {
 	st.counters.http.Add(1)
-	st.closing = true
+	st.closing, st.stranger = true, strangerHTTP
 	return append(out, wire.HTTPRefusal...)
 }
 

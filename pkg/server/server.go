@@ -69,7 +69,7 @@ func New(opts Options) (*Server, error) {
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(s.Collector(), s.ready)
+	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -187,7 +187,9 @@ func (s *Server) serveOwn(l net.Listener) error {
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
 // until Shutdown, and closes it. It returns as Serve does.
 func (s *Server) ServeWebSocket(l net.Listener) error {
-	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.webSocket.Serve)
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), func(l net.Listener) error {
+		return s.webSocket.Serve(s.conns.Proxied(l))
+	})
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
