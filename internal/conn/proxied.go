@@ -43,9 +43,10 @@ func (s *Server) proxied(c net.Conn) *proxied {
 	return p
 }
 
-// behindProxy returns a connection that is told whose it is, if it comes from a proxy.
+// behindProxy returns a connection that is told whose it is, if it comes from a
+// proxy, unless what is below it is one.
 func (s *Server) behindProxy(c net.Conn) net.Conn {
-	if p := &s.cfg.Proxies; p.any() && p.sends(c) {
+	if p := &s.cfg.Proxies; p.any() && proxiedBelow(c) == nil && p.sends(c) {
 		return s.proxied(c)
 	}
 	return c
