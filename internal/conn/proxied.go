@@ -38,7 +38,7 @@ type proxied struct {
 
 // proxied returns the connection of a client behind a proxy.
 func (s *Server) proxied(c net.Conn) *proxied {
-	p := &proxied{Conn: c, server: s, until: time.Now().Add(handshakeTimeout)}
+	p := &proxied{Conn: c, server: s, until: time.Now().Add(s.headerFor)}
 	c.SetReadDeadline(p.until)
 	return p
 }

@@ -27,10 +27,10 @@ const (
 // wrap makes.
 func serveBehind(t *testing.T, networks string, wrap func(*Server, net.Listener) net.Listener) (*Server, net.Listener, *logLines) {
 	t.Helper()
-	return serveBehindWith(t, testConfig(), networks, wrap)
+	return serveBehindWith(t, testConfig(), handshakeTimeout, networks, wrap)
 }
 
-func serveBehindWith(t *testing.T, cfg Config, networks string, wrap func(*Server, net.Listener) net.Listener) (*Server, net.Listener, *logLines) {
+func serveBehindWith(t *testing.T, cfg Config, headerFor time.Duration, networks string, wrap func(*Server, net.Listener) net.Listener) (*Server, net.Listener, *logLines) {
 	t.Helper()
 	lines := logTo(&cfg)
 	var err error
@@ -38,6 +38,7 @@ func serveBehindWith(t *testing.T, cfg Config, networks string, wrap func(*Serve
 		t.Fatal(err)
 	}
 	h := NewServer(cfg)
+	h.headerFor = headerFor
 	network, addr := "tcp", "127.0.0.1:0"
 	if networks == "unix" {
 		network, addr = "unix", filepath.Join(t.TempDir(), "s")
@@ -266,7 +267,7 @@ func TestProxiedWithheldHeader(t *testing.T) {
 		for _, sent := range []string{"", headerV1[:20], headerV2[:20]} {
 			t.Run(way, func(t *testing.T) {
 				t.Parallel()
-				h, l, lines := serveBehind(t, "127.0.0.0/8", wrap)
+				h, l, lines := serveBehindWith(t, testConfig(), 50*time.Millisecond, "127.0.0.0/8", wrap)
 				c := dialTo(t, l)
 				io.WriteString(c, sent)
 				if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
@@ -290,7 +291,7 @@ func TestProxiedTooMany(t *testing.T) {
 			t.Parallel()
 			cfg := testConfig()
 			cfg.MaxConnections = 2
-			h, l, _ := serveBehindWith(t, cfg, "127.0.0.0/8", wrap)
+			h, l, _ := serveBehindWith(t, cfg, handshakeTimeout, "127.0.0.0/8", wrap)
 			first, second := dialTo(t, l), dialTo(t, l)
 			await(t, "that two are there", func() bool { return h.Connections() == 2 })
 			c := dialTo(t, l)
@@ -385,6 +386,7 @@ func TestProxiedTLS(t *testing.T) {
 func TestProxiedDeadlines(t *testing.T) {
 	t.Parallel()
 	h := NewServer(testConfig())
+	h.headerFor = 500 * time.Millisecond
 	defer drainNow(h)
 	var ends [2]net.Conn
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -423,7 +425,7 @@ func TestProxiedDeadlines(t *testing.T) {
 	if got := p.RemoteAddr().String(); got != behind {
 		t.Fatal(got)
 	}
-	time.AfterFunc(handshakeTimeout+100*time.Millisecond, func() { io.WriteString(client, "x") })
+	time.AfterFunc(h.headerFor+100*time.Millisecond, func() { io.WriteString(client, "x") })
 	if n, err := p.Read(make([]byte, 9)); n != 1 || err != nil { // the header's is over
 		t.Errorf("got %d bytes, %v", n, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
@@ -39,12 +40,13 @@ type Server struct {
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
 	headers   headerFailures
+	headerFor time.Duration // how long a PROXY header may take
 	loops     loops
 }
 
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
 	s.hub = session.NewHub(cfg.Session, s)
 	s.roster.init()
 	return s
