@@ -114,6 +114,8 @@ func (p *proxied) begin() error {
 		var n int
 		if n, p.err = p.readHeader(); p.err != nil {
 			p.server.refuseHeader(p.Conn, n, p.err)
+			// As one of reading, or net/http would answer that it is a bad request.
+			p.err = &net.OpError{Op: "read", Net: p.Conn.RemoteAddr().Network(), Addr: p.Conn.RemoteAddr(), Err: p.err}
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
