@@ -115,7 +115,7 @@ func (p *proxied) begin() error {
 		if n, p.err = p.readHeader(); p.err != nil {
 			p.server.refuseHeader(p.Conn, n, p.err)
 			// As one of reading, or net/http would answer that it is a bad request.
-			p.err = &net.OpError{Op: "read", Net: p.Conn.RemoteAddr().Network(), Addr: p.Conn.RemoteAddr(), Err: p.err}
+			p.err = &net.OpError{Op: "read", Net: "tcp", Addr: p.Conn.RemoteAddr(), Err: p.err}
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -249,7 +249,10 @@ func (s *Server) refuseHeader(c net.Conn, n int, err error) {
 	if failures == 0 {
 		return
 	}
-	why := err.Error()
+	peer, why := "unknown", err.Error()
+	if a := c.RemoteAddr(); a != nil { // else it has gone before Go's runtime had its socket
+		peer = a.String()
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		why = "its PROXY header did not come in time"
@@ -257,5 +260,5 @@ func (s *Server) refuseHeader(c net.Conn, n int, err error) {
 		why = "it has ended within its PROXY header"
 	}
 	s.cfg.Logger.Warn("refused a connection from a network of --proxy-protocol",
-		"peer", c.RemoteAddr().String(), "err", why, "failures", failures)
+		"peer", peer, "err", why, "failures", failures)
 }
