@@ -86,12 +86,13 @@ func known(names hosts.Allowed, h http.Handler) http.Handler {
 	})
 }
 
-// bodiless ends the connection of who sends a body, which no page has a use for:
-// net/http would wait for it.
+// bodiless ends the connection of who sends a body, which no page has a use for, and
+// does not wait for it, as net/http would.
 func bodiless(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(quietFor))
 		}
 		h.ServeHTTP(w, r)
 	})

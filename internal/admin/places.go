@@ -13,31 +13,29 @@ import (
 // none of theirs.
 const MaxConnections = 32
 
-// A request under way is left alone for busyFor. One that takes longer does not
-// get its answer taken, or sends a body.
-const busyFor = time.Second
+// How long a connection may keep its place from others, since it is there, or
+// since its last request has begun or ended: enough for a scraper to send a
+// request, and to get its answer.
+const (
+	quietFor = 100 * time.Millisecond
+	busyFor  = time.Second
+)
 
 // places are the connections that there are. Where they are all taken, a new one
 // gets the place of the one that has hung for longest, whose client may connect
 // again: an operator must get in also where scrapers hang, or somebody keeps
-// connections on purpose. Those without a request go first.
+// connections on purpose.
 type places struct {
 	log *slog.Logger
 
-	mu    sync.Mutex // guards what follows
-	taken map[net.Conn]state
-	freed sync.Cond // a place is free, or may be
-	told  time.Time // when the log was told last
-}
-
-// state is what a connection does.
-type state struct {
-	busy  bool // a request is under way
-	since time.Time
+	mu    sync.Mutex             // guards what follows
+	taken map[net.Conn]time.Time // and until when each keeps its place
+	freed sync.Cond              // a place is free, or may be
+	told  time.Time              // when the log was told last
 }
 
 func newPlaces(log *slog.Logger) *places {
-	p := &places{log: log, taken: make(map[net.Conn]state, MaxConnections)}
+	p := &places{log: log, taken: make(map[net.Conn]time.Time, MaxConnections)}
 	p.freed.L = &p.mu
 	return p
 }
@@ -52,14 +50,21 @@ func (p *places) follow(c net.Conn, to http.ConnState) {
 		for len(p.taken) >= MaxConnections {
 			p.makeRoom()
 		}
-		p.taken[c] = state{since: time.Now()}
-	case http.StateActive, http.StateIdle:
-		if _, ok := p.taken[c]; ok { // else it had to go
-			p.taken[c] = state{to == http.StateActive, time.Now()}
-			p.freed.Signal()
-		}
+		p.taken[c] = time.Now().Add(quietFor)
+	case http.StateActive:
+		p.keeps(c, busyFor)
+	case http.StateIdle:
+		p.keeps(c, quietFor)
 	case http.StateClosed, http.StateHijacked:
 		delete(p.taken, c)
+		p.freed.Signal()
+	}
+}
+
+// keeps lets a connection keep its place from now on, unless it had to give it up.
+func (p *places) keeps(c net.Conn, most time.Duration) {
+	if _, ok := p.taken[c]; ok {
+		p.taken[c] = time.Now().Add(most)
 		p.freed.Signal()
 	}
 }
@@ -68,31 +73,24 @@ func (p *places) follow(c net.Conn, to http.ConnState) {
 // one that hangs, or has ended.
 func (p *places) makeRoom() {
 	var longest net.Conn
-	for c, is := range p.taken {
-		if longest == nil || is.hangsMore(p.taken[longest]) {
+	for c, until := range p.taken {
+		if longest == nil || until.Before(p.taken[longest]) {
 			longest = c
 		}
 	}
-	is := p.taken[longest]
-	if took := time.Since(is.since); is.busy && took < busyFor {
-		defer time.AfterFunc(busyFor-took, p.freed.Signal).Stop()
+	now := time.Now()
+	if keeps := p.taken[longest].Sub(now); keeps > 0 {
+		defer time.AfterFunc(keeps, p.freed.Signal).Stop()
 		p.freed.Wait()
 		return
 	}
-	if now := time.Now(); now.Sub(p.told) > time.Minute {
+	if now.Sub(p.told) > time.Minute {
 		p.told = now
 		p.log.Warn("too many connections to the admin address: ending those that hang",
-			"most", MaxConnections, "client", longest.RemoteAddr().String(), "request", is.busy)
+			"most", MaxConnections, "client", longest.RemoteAddr().String())
 	}
 	delete(p.taken, longest)
 	end(longest)
-}
-
-func (s state) hangsMore(than state) bool {
-	if s.busy != than.busy {
-		return than.busy
-	}
-	return s.since.Before(than.since)
 }
 
 // end closes what is below TLS, whose own Close may wait for a client that does not
