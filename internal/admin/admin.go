@@ -7,17 +7,13 @@
 package admin
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/nylen/lockd/internal/hosts"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 const index = `lockd
@@ -48,7 +44,7 @@ const (
 // New returns an HTTP server for the admin address.
 func New(cfg Config) *http.Server {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics(cfg.Metrics))
+	mux.Handle("GET /metrics", newMetrics(cfg.Metrics))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
@@ -98,32 +94,3 @@ func bodiless(h http.Handler) http.Handler {
 	})
 }
 
-// metrics is the page for Prometheus. To collect goes over all shards and much of
-// Go's runtime, so one page is made at a time. Others wait for that, but not for
-// whoever is sent one.
-func metrics(c prometheus.Collector) http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(c,
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	h := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	var one sync.Mutex // held while a page is made
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := page{ResponseWriter: w, status: http.StatusOK}
-		one.Lock()
-		h.ServeHTTP(&p, r)
-		one.Unlock()
-		w.WriteHeader(p.status)
-		w.Write(p.body.Bytes())
-	})
-}
-
-// page is an answer that is sent when it is complete.
-type page struct {
-	http.ResponseWriter
-	status int
-	body   bytes.Buffer
-}
-
-func (p *page) WriteHeader(status int)      { p.status = status }
-func (p *page) Write(b []byte) (int, error) { return p.body.Write(b) }
