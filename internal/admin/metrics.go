@@ -49,6 +49,7 @@ func (m *metrics) page(asked time.Time) *page {
 		m.begun = time.Now()
 		m.last = &page{header: make(http.Header), status: http.StatusOK}
 		m.handler.ServeHTTP(m.last, &http.Request{Method: http.MethodGet, Header: make(http.Header)})
+		m.last.header.Del("Vary")
 	}
 	return m.last
 }
