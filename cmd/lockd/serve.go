@@ -27,7 +27,7 @@ type serveCmd struct {
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
 	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
-	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR|unix" group:"Listening" help:"Connections of clients from this network must begin with a PROXY header, version 1 or 2, which tells the client's address."`
+	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`

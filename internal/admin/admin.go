@@ -93,4 +93,3 @@ func bodiless(h http.Handler) http.Handler {
 		h.ServeHTTP(w, r)
 	})
 }
-

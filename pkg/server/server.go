@@ -163,7 +163,8 @@ func (s *Server) ListenAndServe() error {
 // Shutdown, and closes it. It returns ErrServerClosed or what went wrong. When
 // accepting a connection fails for a reason that passes, such as no more
 // descriptors, that is logged and tried again; any other error, a deadline's
-// and io.EOF among them, ends it.
+// and io.EOF among them, ends it. Connections from the networks of ProxyProtocol
+// must still begin with their headers.
 func (s *Server) Serve(l net.Listener) error {
 	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.conns.Serve)
 }
@@ -251,7 +252,10 @@ func (s *Server) Dial() (net.Conn, error) {
 }
 
 // WebSocketHandler returns a handler that serves WebSocket connections on a
-// path of the caller's own HTTP server. Its connections end with Shutdown.
+// path of the caller's own HTTP server. Its connections end with Shutdown. Pages
+// have to ask for that server by an address or a name of AllowedHosts; PROXY headers
+// are the caller's business. A request that is refused ends its connection, unless it
+// is of HTTP/2; how long a request may take to come, the caller's server says.
 func (s *Server) WebSocketHandler() http.Handler {
 	return s.conns.WebSocket(s.opts.WebSocketOrigins)
 }
