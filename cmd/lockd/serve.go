@@ -27,6 +27,8 @@ type serveCmd struct {
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
+	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
+	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
 	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
 	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, unix, or none (all but unix)."`
@@ -65,6 +67,8 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
+		AllowedHosts:          c.AllowedHost,
+		ProxyProtocol:         c.ProxyProtocol,
 		Admin:                 string(c.Admin),
 		AuthFile:              string(c.AuthFile),
 		AuthOn:                c.AuthOn,
@@ -208,7 +212,7 @@ func flagError(err error) error {
 // machine can reach it.
 func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
-	var open, clear []string
+	var open, clear, admin []string
 	for _, a := range addrs {
 		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
 			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
@@ -217,7 +221,11 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 		}
 		tcp, ok := a.Addr.(*net.TCPAddr)
 		switch {
-		case !ok || a.Transport == "admin" || tcp.IP.IsLoopback():
+		case !ok || tcp.IP.IsLoopback():
+		case a.Transport == "admin":
+			if !a.Asks {
+				admin = append(admin, a.String())
+			}
 		case !a.Asks:
 			open = append(open, a.String())
 		case a.Transport == "tcp" || a.Transport == "websocket":
@@ -233,6 +241,11 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 	if len(clear) > 0 {
 		log.Warn("tokens for these addresses cross the network unencrypted: whoever sees them there can use them",
 			"addrs", strings.Join(clear, " "))
+	}
+	if len(admin) > 0 {
+		log.Warn("anybody who reaches the admin address can see how the server is used, and keep it busy: "+
+			"keep it behind a firewall",
+			"addrs", strings.Join(admin, " "))
 	}
 }
 

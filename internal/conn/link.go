@@ -60,8 +60,14 @@ const (
 // counts when it returns: on an event loop if there is one that takes it, else in
 // a goroutine. The connection is closed when it ends.
 func (s *Server) ServeLines(c net.Conn, t Transport) {
+	p, ok := c.(*proxied)
 	if !s.admit(t) {
+		if ok {
+			c = p.Conn // whatever it would begin with
+		}
 		go s.turnAway(c)
+	} else if ok {
+		go s.serveProxied(p, t)
 	} else if !s.adopt(c, t, nil) {
 		go s.serveLines(c, t)
 	}
@@ -90,7 +96,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 		l.stream.ComesLate()
 	}
 	addr := address(c, t)
-	addr.Asks = s.cfg.Asks[t]
+	addr.Asks = s.asks(t, addr)
 	l.stream.Begin(s.hub, addr, l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.logConnected(&l.stream, t)

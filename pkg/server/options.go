@@ -11,6 +11,7 @@ import (
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -34,6 +35,17 @@ type Options struct {
 	// WebSocketOrigins are the origins, `scheme://host[:port]`, whose pages
 	// may connect by WebSocket besides those of the same host; "*" means all.
 	WebSocketOrigins []string
+	// AllowedHosts are names, such as `lockd.example.com`, under which browsers
+	// may ask for the WebSocket listeners, and anybody for the admin address,
+	// besides localhost and addresses; "*" means all. Others are refused: a
+	// page of a stranger can have its own host's name point to this server.
+	AllowedHosts []string
+	// ProxyProtocol are the networks, `192.0.2.0/24` or an address, of proxies.
+	// A connection from there to a listener for clients must begin with a PROXY
+	// header, version 1 or 2, and its client's address is the one that stands
+	// there; it never counts as being on this machine. "unix" means all
+	// connections over unix sockets.
+	ProxyProtocol []string
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
@@ -95,6 +107,10 @@ type Options struct {
 	Logger *slog.Logger
 
 	inherited map[string]net.Listener // by the address that stands for it
+
+	// As they are written above.
+	hosts   hosts.Allowed
+	proxies conn.Proxies
 }
 
 // The defaults of Options.
@@ -133,7 +149,7 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := openFiles()
+	allowed := openFiles(o.Admin != "")
 	for _, n := range []struct {
 		name  string
 		value *int
@@ -186,6 +202,13 @@ func (o *Options) complete() error {
 	if err := o.checkAuth(); err != nil {
 		return err
 	}
+	var err error
+	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
+		return &OptionError{"allowed-host", err}
+	}
+	if o.proxies, err = conn.ParseProxies(o.ProxyProtocol); err != nil {
+		return &OptionError{"proxy-protocol", err}
+	}
 	if o.UnixMode == 0 {
 		o.UnixMode = DefaultUnixMode
 	}
@@ -228,6 +251,8 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
+		Proxies:        o.proxies,
+		Hosts:          o.hosts,
 		Logger:         o.Logger,
 	}
 }

@@ -86,7 +86,7 @@ func New(opts Options) (*Server, error) {
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(s.Collector(), s.ready)
+	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
 	s.admin.Handler = s.guarded(access, s.admin.Handler)
 	s.admin.ErrorLog = errorLog
 	return s, nil
@@ -181,7 +181,8 @@ func (s *Server) ListenAndServe() error {
 // Shutdown, and closes it. It returns ErrServerClosed or what went wrong. When
 // accepting a connection fails for a reason that passes, such as no more
 // descriptors, that is logged and tried again; any other error, a deadline's
-// and io.EOF among them, ends it.
+// and io.EOF among them, ends it. Connections from the networks of ProxyProtocol
+// must still begin with their headers.
 func (s *Server) Serve(l net.Listener) error {
 	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.conns.Serve)
 }
@@ -205,7 +206,9 @@ func (s *Server) serveOwn(l net.Listener) error {
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
 // until Shutdown, and closes it. It returns as Serve does.
 func (s *Server) ServeWebSocket(l net.Listener) error {
-	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.webSocket.Serve)
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), func(l net.Listener) error {
+		return s.webSocket.Serve(s.conns.Proxied(l))
+	})
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
@@ -286,7 +289,10 @@ func (s *Server) Dial() (net.Conn, error) {
 }
 
 // WebSocketHandler returns a handler that serves WebSocket connections on a
-// path of the caller's own HTTP server. Its connections end with Shutdown.
+// path of the caller's own HTTP server. Its connections end with Shutdown. Pages
+// have to ask for that server by an address or a name of AllowedHosts; PROXY headers
+// are the caller's business. A request that is refused ends its connection, unless it
+// is of HTTP/2; how long a request may take to come, the caller's server says.
 func (s *Server) WebSocketHandler() http.Handler {
 	return s.conns.WebSocket(s.opts.WebSocketOrigins)
 }
