@@ -39,6 +39,7 @@ const (
 	readTimeout  = 5 * time.Second
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
+	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
 )
 
 // New returns an HTTP server for the admin address.
@@ -88,7 +89,7 @@ func bodiless(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(quietFor))
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyFor))
 		}
 		h.ServeHTTP(w, r)
 	})

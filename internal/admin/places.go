@@ -13,13 +13,10 @@ import (
 // none of theirs.
 const MaxConnections = 32
 
-// How long a connection may keep its place from others, since it is there, or
-// since its last request has begun or ended: enough for a scraper to send a
-// request, and to get its answer.
-const (
-	quietFor = 100 * time.Millisecond
-	busyFor  = time.Second
-)
+// keepFor is how long a connection may keep its place from others, since it is there,
+// or since its last request has begun or ended: enough for a scraper that is far away
+// to send a request, behind a TLS handshake, and for its answer to be made.
+const keepFor = time.Second
 
 // places are the connections that there are. Where they are all taken, a new one
 // gets the place of the one that has hung for longest, whose client may connect
@@ -50,21 +47,14 @@ func (p *places) follow(c net.Conn, to http.ConnState) {
 		for len(p.taken) >= MaxConnections {
 			p.makeRoom()
 		}
-		p.taken[c] = time.Now().Add(quietFor)
-	case http.StateActive:
-		p.keeps(c, busyFor)
-	case http.StateIdle:
-		p.keeps(c, quietFor)
+		p.taken[c] = time.Now().Add(keepFor)
+	case http.StateActive, http.StateIdle:
+		if _, ok := p.taken[c]; ok { // else it had to give its place up
+			p.taken[c] = time.Now().Add(keepFor)
+			p.freed.Signal()
+		}
 	case http.StateClosed, http.StateHijacked:
 		delete(p.taken, c)
-		p.freed.Signal()
-	}
-}
-
-// keeps lets a connection keep its place from now on, unless it had to give it up.
-func (p *places) keeps(c net.Conn, most time.Duration) {
-	if _, ok := p.taken[c]; ok {
-		p.taken[c] = time.Now().Add(most)
 		p.freed.Signal()
 	}
 }

@@ -177,8 +177,8 @@ func TestWrongTokensHoldUpNobody(t *testing.T) {
 	}
 }
 
-// A million wrong tokens at once: the first is answered, what comes behind it is not
-// kept, and the client is cut off.
+// A million wrong tokens at once: one after another is answered, until more has come
+// behind one than is kept; then the client is cut off.
 func TestManyWrongTokensAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, transport := range streams {
@@ -196,17 +196,17 @@ func TestManyWrongTokensAtOnce(t *testing.T) {
 					}
 				}
 			}()
-			if got := c.line(); got != "0 Auth Failed\n" {
-				t.Errorf("%q", got)
-			}
-			if rest, _ := io.ReadAll(c.in); len(rest) > 0 {
-				t.Errorf("and then %.60q", rest)
+			// On a busy machine the first is over before the rest has come.
+			got, _ := io.ReadAll(c.in)
+			answered := strings.Count(string(got), "0 Auth Failed\n")
+			if answered == 0 || answered > 1000 || len(got) != answered*len("0 Auth Failed\n") {
+				t.Errorf("got %.60q, %d answers", got, answered)
 			}
 			c.Close()
 			<-sent
 			waitConnections(t, s.Server, 0)
-			if got := metric(t, s.Server, "lockd_rejected_total", "reason=auth_failed"); got != 1 {
-				t.Errorf("%d were counted", got)
+			if got := metric(t, s.Server, "lockd_rejected_total", "reason=auth_failed"); got != answered {
+				t.Errorf("%d were counted, %d answered", got, answered)
 			}
 		})
 	}
@@ -224,13 +224,19 @@ func TestManyWrongTokensAtOnce(t *testing.T) {
 				}
 			}
 		}()
-		c.expect(ws.OpText, "0 Auth Failed\n")
-		c.expectClose(ws.StatusNormalClosure)
+		answered := 0
+		f := c.frame()
+		for ; f.Header.OpCode == ws.OpText && string(f.Payload) == "0 Auth Failed\n"; f = c.frame() {
+			answered++
+		}
+		if code, text := ws.ParseCloseFrameData(f.Payload); f.Header.OpCode != ws.OpClose || code != ws.StatusNormalClosure || answered == 0 || answered > 1000 {
+			t.Errorf("%d answers, and then a frame of type %d, %d %q", answered, f.Header.OpCode, code, text)
+		}
 		c.Close()
 		<-sent
 		waitConnections(t, s.Server, 0)
-		if got := metric(t, s.Server, "lockd_rejected_total", "reason=auth_failed"); got != 1 {
-			t.Errorf("%d were counted", got)
+		if got := metric(t, s.Server, "lockd_rejected_total", "reason=auth_failed"); got != answered {
+			t.Errorf("%d were counted, %d answered", got, answered)
 		}
 	})
 }
