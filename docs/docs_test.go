@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -27,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -139,7 +141,8 @@ func same[V comparable](t *testing.T, what string, document, code map[string]V) 
 
 func newServer(t *testing.T) *server.Server {
 	t.Helper()
-	s, err := server.New(server.Options{})
+	cert, key := newCertificate(t)
+	s, err := server.New(server.Options{TLSCert: cert, TLSKey: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +152,26 @@ func newServer(t *testing.T) *server.Server {
 		s.Shutdown(now)
 	})
 	return s
+}
+
+// newCertificate makes files of a certificate and its key.
+func newCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	now := time.Now()
+	ca, err := certs.NewAuthority("docs", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Server([]string{"localhost"}, now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := errors.Join(os.WriteFile(cert, pair.Cert, 0o600), os.WriteFile(key, pair.Key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 // program builds a command of this module and returns its path.
@@ -348,10 +371,12 @@ var mayImport = map[string][]string{
 	"internal/stress":   {},
 	"internal/session":  {"internal/wire", "internal/shard"},
 	"internal/conn":     {"internal/wire", "internal/session"},
+	"internal/reload":   {},
+	"internal/certs":    {"internal/reload"},
 	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
+	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile", "internal/certs"},
 	"pkg/client":        {"internal/wire"},
-	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:

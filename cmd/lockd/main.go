@@ -29,6 +29,7 @@ type cli struct {
 	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
+	Cert    certCmd    `cmd:"" help:"Make certificates to try TLS with."`
 	Help    helpCmd    `cmd:"" help:"Print this, or the help of a command."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,13 @@ type serveCmd struct {
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
+	TLS             list          `name:"tls" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve lines within TLS."`
+	WSS             list          `name:"wss" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve WebSocket connections within TLS, on any path."`
+	TLSCert         filled        `name:"tls-cert" placeholder:"FILE" group:"TLS" help:"The server's certificate (PEM), with those between it and its authority's. These files are read again when they change."`
+	TLSKey          filled        `name:"tls-key" placeholder:"FILE" group:"TLS" help:"Its key."`
+	TLSClientCA     filled        `name:"tls-client-ca" placeholder:"FILE" group:"TLS" help:"The authorities of clients' certificates: every client has to show one."`
+	TLSMinVersion   string        `name:"tls-min-version" enum:"1.2,1.3" placeholder:"1.2|1.3" default:"1.3" group:"TLS" help:"The oldest version of TLS that is spoken (${default})."`
+	AdminTLS        bool          `name:"admin-tls" group:"TLS" help:"Have the admin address speak HTTPS. Nobody needs a client's certificate there."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
@@ -49,11 +57,15 @@ type serveCmd struct {
 const defaultTCP = "127.0.0.1:9999"
 
 func (c *serveCmd) options() server.Options {
-	if len(c.TCP)+len(c.Unix)+len(c.WebSocket) == 0 {
+	if len(c.TCP)+len(c.Unix)+len(c.WebSocket)+len(c.TLS)+len(c.WSS) == 0 {
 		c.TCP = list{defaultTCP}
 	}
 	if c.Admin == "off" {
 		c.Admin = ""
+	}
+	minVersion := uint16(0) // where there are no files nobody minds
+	if c.TLSCert != "" && c.TLSMinVersion == "1.2" {
+		minVersion = tls.VersionTLS12
 	}
 	return server.Options{
 		TCP:                   c.TCP,
@@ -61,7 +73,14 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
+		TLS:                   c.TLS,
+		WSS:                   c.WSS,
+		TLSCert:               string(c.TLSCert),
+		TLSKey:                string(c.TLSKey),
+		TLSClientCA:           string(c.TLSClientCA),
+		TLSMinVersion:         minVersion,
 		Admin:                 string(c.Admin),
+		AdminTLS:              c.AdminTLS,
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -91,6 +110,9 @@ func (c *serveCmd) Run() error {
 	defer queue.flush()
 	opts := c.options()
 	opts.Logger = log
+	if c.TLSCert != "" && len(c.TLS)+len(c.WSS) == 0 && !c.AdminTLS {
+		return usageError{errors.New("--tls-cert: nothing speaks TLS: listen with --tls or --wss, too")}
+	}
 	s, err := server.New(opts)
 	if err != nil {
 		return usageError{flagError(err)}
@@ -113,7 +135,7 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 	}
-	announce(log, s.Addrs())
+	announce(log, s.Addrs(), opts)
 
 	got := untilStopped(signals, hangups, func(got os.Signal) { readAgain(log, s, got) })
 	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
@@ -165,8 +187,8 @@ func flagError(err error) error {
 }
 
 // announce logs where the server listens, and a warning when others than this
-// machine can reach it.
-func announce(log *slog.Logger, addrs []server.Addr) {
+// machine can reach it and need no certificate.
+func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open []string
 	for _, a := range addrs {
@@ -175,16 +197,21 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 		} else {
 			attrs = append(attrs, a.Transport, a.String())
 		}
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() {
+		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() && !asks(a, opts) {
 			open = append(open, a.String())
 		}
 	}
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"lockd has no encryption or authentication, so keep them behind a firewall",
+			"keep them behind a firewall, or have clients show certificates (--tls, --tls-client-ca)",
 			"addrs", strings.Join(open, " "))
 	}
+}
+
+// asks tells whether clients have to show a certificate at an address.
+func asks(a server.Addr, opts server.Options) bool {
+	return opts.TLSClientCA != "" && (a.Transport == "tls" || a.Transport == "wss")
 }
 
 // port returns the number for the pid file: the first TCP port for clients.

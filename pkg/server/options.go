@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -32,9 +33,31 @@ type Options struct {
 	// WebSocketOrigins are the origins, `scheme://host[:port]`, whose pages
 	// may connect by WebSocket besides those of the same host; "*" means all.
 	WebSocketOrigins []string
+	// TLS are addresses for the line protocol within TLS, in the form of TCP, and
+	// WSS those for WebSocket within TLS.
+	TLS, WSS []string
+	// TLSCert and TLSKey are files, in PEM: the certificate that clients of TLS
+	// and WSS get to see, with those between it and its authority's, and its key.
+	// They are read again when they change: connections stay as they are, the next
+	// handshake gets the new one. What cannot be used is logged, and the old one
+	// stays in use.
+	TLSCert, TLSKey string
+	// TLSClientCA is a file with the certificates, in PEM, of those who sign
+	// clients' certificates, likewise. With it, every client of TLS and WSS has to
+	// show one. Empty means that none is asked for.
+	TLSClientCA string
+	// TLSMinVersion is the oldest version of TLS that is spoken:
+	// tls.VersionTLS13, which 0 means too, or tls.VersionTLS12.
+	TLSMinVersion uint16
+	// TLSConfig is for programs that have certificates from elsewhere. It takes
+	// the place of TLSCert, TLSKey, TLSClientCA and TLSMinVersion.
+	TLSConfig *tls.Config
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
+	// AdminTLS has the admin address speak HTTPS. A client's certificate is
+	// verified there if there is one, and TLSClientCA, but need not be shown.
+	AdminTLS bool
 
 	// DisableDump answers d, sd, dump and who with `0 disabled`.
 	DisableDump bool
@@ -112,7 +135,10 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := openFiles()
+	if err := o.completeTLS(); err != nil {
+		return err
+	}
+	allowed := o.roomForConnections()
 	for _, n := range []struct {
 		name  string
 		value *int
@@ -147,7 +173,7 @@ func (o *Options) complete() error {
 			"wanted", o.MaxConnections, "allowed", allowed)
 		o.MaxConnections = allowed
 	}
-	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket} {
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
 				return &OptionError{option, err}
@@ -194,6 +220,7 @@ func (o *Options) config() conn.Config {
 		},
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
+		MaxHandshakes:  maxHandshakes(openFiles()),
 		Logger:         o.Logger,
 	}
 }

@@ -21,6 +21,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,9 +30,9 @@ import (
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/metrics"
-	"github.com/nylen/lockd/internal/reload"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -48,7 +49,8 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
-	files     []*reload.Files // that are read again when they change
+	certs     *certs.Store // nil: none, or not from files
+	files     []reloader   // that are read again when they change
 
 	mu        sync.Mutex // guards what follows
 	closing   bool
@@ -59,9 +61,15 @@ type Server struct {
 	closed    chan struct{}  // closed when Shutdown is done
 }
 
+// A reloader has files that are read again when they change.
+type reloader interface {
+	Check() error // looks now
+	Close()
+}
+
 // Addr is an address that a server listens on.
 type Addr struct {
-	Transport string // "tcp", "unix", "websocket" or "admin"
+	Transport string // "tcp", "unix", "websocket", "tls", "wss" or "admin"
 	net.Addr
 }
 
@@ -72,6 +80,9 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, conns: conn.NewServer(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
+	if err := s.openCertificates(); err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.admin = admin.New(s.Collector(), s.ready)
@@ -125,6 +136,8 @@ func (s *Server) Listen() error {
 	plan("tcp", s.opts.TCP, s.own(listenTCP), s.serveOwn)
 	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
 	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
+	plan("tls", s.opts.TLS, listenTCP, s.ServeTLS)
+	plan("wss", s.opts.WSS, listenTCP, s.ServeWSS)
 	if s.opts.Admin != "" {
 		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
 	}
@@ -196,7 +209,13 @@ func (s *Server) ServeWebSocket(l net.Listener) error {
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
-	return s.serve(conn.NewListener(l, s.opts.Logger), s.admin.Serve)
+	c := conn.NewListener(l, s.opts.Logger)
+	return s.serve(c, func(l net.Listener) error {
+		if s.opts.AdminTLS {
+			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
+		}
+		return s.admin.Serve(l)
+	})
 }
 
 // serveClients serves a listener that Shutdown closes at its beginning.
@@ -276,7 +295,9 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	return metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c.CertificateExpiry = s.certificateExpiry
+	return c
 }
 
 // Shutdown closes the listeners and ends the connections: those that hold no
