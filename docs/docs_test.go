@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -28,6 +29,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
@@ -143,6 +145,9 @@ func newServer(t *testing.T) *server.Server { return newServerWith(t, server.Opt
 
 func newServerWith(t *testing.T, opts server.Options) *server.Server {
 	t.Helper()
+	if opts.TLSCert == "" {
+		opts.TLSCert, opts.TLSKey = newCertificate(t)
+	}
 	s, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +158,26 @@ func newServerWith(t *testing.T, opts server.Options) *server.Server {
 		s.Shutdown(now)
 	})
 	return s
+}
+
+// newCertificate makes files of a certificate and its key.
+func newCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	now := time.Now()
+	ca, err := certs.NewAuthority("docs", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Server([]string{"localhost"}, now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := errors.Join(os.WriteFile(cert, pair.Cert, 0o600), os.WriteFile(key, pair.Key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 // program builds a command of this module and returns its path.
@@ -380,14 +405,15 @@ var mayImport = map[string][]string{
 	"internal/load":        {"internal/wire"},
 	"internal/lockfile":    {},
 	"internal/reload":      {},
+	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/hosts", "internal/lockfile", "internal/reload"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:

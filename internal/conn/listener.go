@@ -174,7 +174,7 @@ func passes(err error) bool {
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
 
 func setKeepAlive(c net.Conn) {
-	if c, ok := c.(*net.TCPConn); ok {
+	if c, ok := socket(c).(*net.TCPConn); ok {
 		c.SetKeepAliveConfig(keepAlive)
 	}
 }

@@ -2,7 +2,7 @@
 // connections, keeps them within their bound, and ends them.
 //
 // On Linux plain connections (TCP, unix sockets, WebSocket) are on event loops;
-// all others are links, with a goroutine each. Both have lines or WebSocket
+// all others, those within TLS among them, are links, with a goroutine each. Both have lines or WebSocket
 // frames, whose bytes an Advance takes and gives; what they mean is the business
 // of internal/session.
 //
@@ -25,6 +25,7 @@ type Config struct {
 	Session        session.Config
 	MaxMessage     int // bytes of a WebSocket message
 	MaxConnections int
+	MaxHandshakes  int              // within TLS, beside the connections
 	Asks           [Transports]bool // whose clients are asked who they are
 	Proxies        Proxies          // who begin with a PROXY header
 	Hosts          hosts.Allowed    // under which pages may ask for the server
@@ -33,11 +34,12 @@ type Config struct {
 
 // Server is what all connections of a server share.
 type Server struct {
-	cfg       Config
-	hub       *session.Hub
-	admission admission
-	partings  partings
-	traffic   [trafficStripes]traffic
+	cfg        Config
+	hub        *session.Hub
+	admission  admission
+	handshakes handshakes
+	partings   partings
+	traffic    [trafficStripes]traffic
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
 	headers   headerFailures
@@ -51,6 +53,7 @@ func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
 	s.hub = session.NewHub(cfg.Session, s)
 	s.roster.init()
+	s.handshakes.init(cfg.MaxHandshakes)
 	return s
 }
 
