@@ -230,7 +230,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -739,6 +739,8 @@ func play(t *testing.T, script string) {
 			expect(name, text)
 		case what == "| " && text == "closes its sending side":
 			c.CloseWrite()
+		case what == "| " && text == "the server shuts down":
+			go s.Shutdown(context.Background())
 		case what == "| " && text == "is disconnected":
 			if b, err := c.ReadByte(); err != io.EOF {
 				t.Fatalf("%s got %q (%v), want the end", name, b, err)

@@ -23,7 +23,7 @@ import (
 // serveCmd is the server's command line. Numbers that are not given are 0 and
 // take the defaults of pkg/server, which the help texts repeat.
 type serveCmd struct {
-	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
+	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces, systemd:NAME the sockets of that name that systemd has opened. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
 	Unix            paths         `placeholder:"PATH" sep:"none" group:"Listening" help:"Serve lines over a unix socket. For several, repeat the flag: a path may have commas in it."`
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
