@@ -38,6 +38,13 @@ var (
 	// ErrTooManyWaiters: as many as the server's bound wait for locks already.
 	ErrTooManyWaiters = errors.New("lockd: server has too many waiters")
 
+	// ErrShuttingDown: the server is about to end and grants nothing new; what is
+	// held already may be finished. A Locker takes it for an outage of this server
+	// and waits for the next one; where it does not wait, as with FailFast, the error
+	// is ErrLost, too, though the connection, and the locks that hang on it, may
+	// stand for a while.
+	ErrShuttingDown = errors.New("lockd: server is shutting down")
+
 	// ErrTooManySessions: a Locker has as many locks and calls under way as
 	// LockerOptions.Sessions (with an old server, OldConnections) or the
 	// server allow. More Connections are the remedy.

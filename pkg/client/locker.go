@@ -254,19 +254,7 @@ func (l *Locker) run(i int) {
 		made := err == nil
 		if made {
 			begun := time.Now()
-			unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
-			l.muxes[i].Store(m)
-			l.tell(nil)
-			l.news.connected(m.protocol())
-			m.run(func(cause error) {
-				err = cause
-				l.muxes[i].Store(nil)
-				l.tell(err)
-			})
-			unhook()
-			if m.old {
-				l.old.drop()
-			}
+			err = l.serve(i, m)
 			backoff.stood(time.Since(begun))
 		} else {
 			l.tell(err)
@@ -278,7 +266,9 @@ func (l *Locker) run(i int) {
 			return
 		}
 		pause := backoff.pause()
-		if made {
+		if err == ErrShuttingDown {
+			l.news.retired(pause)
+		} else if made {
 			l.news.lost(err, pause)
 		} else {
 			l.news.failed(err, pause, l.outage())
@@ -288,6 +278,40 @@ func (l *Locker) run(i int) {
 			return
 		case <-time.After(pause):
 		}
+	}
+}
+
+// serve uses a connection until it ends, or its server grants nothing any more, and
+// returns why. What is held over it then is held until its end, while another one
+// takes its place.
+func (l *Locker) serve(i int, m *mux) error {
+	l.muxes[i].Store(m)
+	l.tell(nil)
+	l.news.connected(m.protocol())
+	var err error
+	over := make(chan struct{})
+	l.ended.Go(func() {
+		defer close(over)
+		unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
+		defer unhook()
+		m.run(func(cause error) {
+			err = cause
+			if l.muxes[i].CompareAndSwap(m, nil) {
+				l.tell(cause)
+			}
+		})
+		if m.old {
+			l.old.drop()
+		}
+	})
+	select {
+	case <-over:
+		return err
+	case <-m.retired:
+		if l.muxes[i].CompareAndSwap(m, nil) {
+			l.tell(ErrShuttingDown)
+		}
+		return ErrShuttingDown
 	}
 }
 
@@ -390,7 +414,7 @@ func (l *Locker) standing() *mux {
 		i = rand.IntN(n)
 	}
 	for range n {
-		if m := l.muxes[i].Load(); m != nil && m.err() == nil {
+		if m := l.muxes[i].Load(); m != nil && m.err() == nil && !m.isRetired() {
 			return m
 		}
 		if i++; i == n {
@@ -419,9 +443,10 @@ func (l *Locker) start(m *mux, v *verb, a arguments, name string) (*mux, *sessio
 
 // call asks and waits for the answer, which the caller takes from the session. It
 // goes on to another connection when one is lost on the way, if that may be, or
-// when the server has no room for sessions there. With an old server it returns
-// no session.
+// when the server has no room for sessions there, or is about to end. With an old
+// server it returns no session.
 func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*mux, *session, error) {
+	var ending time.Time // since when servers are that it has asked
 	for {
 		m, err := l.connection(ctx)
 		if err != nil || m.old {
@@ -435,6 +460,17 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 			}
 			if s.err == ErrTooManySessions {
 				m.put(s) // and it asks for no more, see start
+				continue
+			}
+			if s.err == ErrShuttingDown {
+				m.put(s)
+				m.retire()
+				if ending.IsZero() {
+					ending = time.Now()
+				}
+				if time.Since(ending) >= l.opts.outage() {
+					return nil, nil, lost(ErrShuttingDown)
+				}
 				continue
 			}
 			if s.err == nil || !errors.Is(s.err, ErrLost) {

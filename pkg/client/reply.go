@@ -110,6 +110,8 @@ func refusal(line []byte, v *verb) error {
 		return ErrTooManyLocks
 	case hasPrefix(text, wire.TooManyWaiters):
 		return ErrTooManyWaiters
+	case hasPrefix(text, wire.ShuttingDown):
+		return ErrShuttingDown
 	case hasPrefix(text, wire.NotAllowed):
 		return fmt.Errorf("%w: this client has no right to %s, or not by that name", ErrNotAllowed, v)
 	case string(line) == notAuthenticated:
