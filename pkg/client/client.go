@@ -102,7 +102,7 @@ func newClient(opts Options, period time.Duration, tried func(*Client, error)) (
 		c.dialect.Store(uint32(readsAll)) // whatever the server, see webSocket
 	}
 	c.watch.timeout = opts.ReadTimeout
-	c.watch.expired = func() { c.lose(fmt.Errorf("%w: no reply for %v", ErrTimeout, opts.ReadTimeout)) }
+	c.watch.expired = func() { c.lose(c.unanswered()) }
 	c.ended.Go(func() { c.run(ctx) })
 	return c, nil
 }
@@ -145,6 +145,15 @@ func (c *Client) Close() error {
 	c.end(ErrClosed)
 	c.ended.Wait()
 	return nil
+}
+
+// unanswered is why a client is lost whose reply does not come. A server that speaks
+// TLS says nothing to a short line: it takes that for the beginning of something.
+func (c *Client) unanswered() error {
+	if t, ok := c.transport.(*lineTransport); ok && t.lastHeard() == 0 && c.target.network == "tcp" && !c.target.secure {
+		return &TLSError{fmt.Sprintf("no reply within %v: if the server speaks TLS here, use tls://", c.opts.ReadTimeout), ErrTimeout}
+	}
+	return fmt.Errorf("%w: no reply for %v", ErrTimeout, c.opts.ReadTimeout)
 }
 
 // lose ends the client because of something that happened to it.

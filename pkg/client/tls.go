@@ -210,7 +210,7 @@ func (c *plainConn) Read(b []byte) (int, error) {
 			return 0, unreachable{&TLSError{"the server speaks TLS here: use " + c.secure, err}}
 		}
 	case hungUp(err):
-		err = unreachable{&TLSError{"the server closed the connection without a word: if it speaks TLS here, use " + c.secure, err}}
+		err = &TLSError{"the server closed the connection without a word: if it speaks TLS here, use " + c.secure, err}
 	}
 	return n, err
 }
