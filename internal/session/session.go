@@ -40,7 +40,7 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 	st := s.stream
 	if st.door != 0 {
 		var refused bool
-		if out, refused = s.refuses(c, out); refused {
+		if out, refused = s.refuses(c, arg, out); refused {
 			return out
 		}
 	}
@@ -55,9 +55,6 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 		if st.turn.args, arg, ok = c.parse(arg); !ok {
 			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
 		}
-	}
-	if st.door != 0 && st.outside(c, arg) {
-		return s.notAllowed(c, out)
 	}
 	out = s.do(c, arg, out)
 	if st.postponed != nil && st.postponed.command == nil {
