@@ -1,10 +1,9 @@
 package main_test
 
 import (
-	"bufio"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -145,56 +144,9 @@ func TestToolsTLSFail(t *testing.T) {
 // guarded is a server that knows whoever shows the good token.
 func guarded(t *testing.T) (target string) {
 	t.Helper()
-	d := start(t, nil, "-t", anyPort, "--admin", "off")
-	to := d.addr("tcp")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go guard(conn, to)
-		}
-	}()
-	return "tcp://" + l.Addr().String()
-}
-
-func guard(conn net.Conn, to string) {
-	defer conn.Close()
-	in := bufio.NewReader(conn)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		switch line = strings.TrimSuffix(line, "\n"); {
-		case line == "auth "+goodToken:
-			io.WriteString(conn, "1 ok\n")
-			server, err := net.Dial("tcp", to)
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(server, in)
-				server.Close()
-			}()
-			io.Copy(conn, server)
-			return
-		case strings.HasPrefix(line, "auth "):
-			io.WriteString(conn, "0 Auth Failed\n")
-		case line == "ping":
-			io.WriteString(conn, "1 pong\n")
-		case line == "hello 2":
-			io.WriteString(conn, "2 lockd test\n")
-		default:
-			io.WriteString(conn, "0 Not Authenticated\n")
-		}
-	}
+	who := tokenFile(t, fmt.Sprintf("me admin sha256:%x\n", sha256.Sum256([]byte(goodToken))), 0o600)
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--auth-file", who)
+	return "tcp://" + d.addr("tcp")
 }
 
 // tokenFile writes one.

@@ -424,7 +424,7 @@ func TestNotAllowed(t *testing.T) {
 	s.expect("g x")
 	s.reply("0 Not Allowed: g\n")
 	err := <-done
-	if !errors.Is(err, client.ErrNotAllowed) || err.Error() != "lockd: not allowed by the server: this client has no right to acquire, or not by that name" {
+	if !errors.Is(err, client.ErrNotAllowed) || err.Error() != "lockd: not allowed by the server: this client may not send \"g\", or not with that name" {
 		t.Error(err)
 	}
 	if c.Err() != nil {

@@ -95,11 +95,8 @@ func newClient(opts Options, period time.Duration, tried func(*Client, error)) (
 	for i := range c.held {
 		c.held[i] = make(map[string]struct{})
 	}
-	switch {
-	case opts.Token != nil:
+	if opts.Token != nil {
 		c.dialect.Store(uint32(pongs)) // or it is no server for this client
-	case to.url != nil && !to.secure:
-		c.dialect.Store(uint32(readsAll)) // whatever the server, see webSocket
 	}
 	c.watch.timeout = opts.ReadTimeout
 	c.watch.expired = func() { c.lose(c.unanswered()) }

@@ -113,7 +113,7 @@ func refusal(line []byte, v *verb) error {
 	case hasPrefix(text, wire.ShuttingDown):
 		return ErrShuttingDown
 	case hasPrefix(text, wire.NotAllowed):
-		return fmt.Errorf("%w: this client has no right to %s, or not by that name", ErrNotAllowed, v)
+		return fmt.Errorf("%w: this client may not send %q, or not with that name", ErrNotAllowed, v.word)
 	case string(line) == notAuthenticated:
 		return ErrNotAuthenticated
 	case v.missing != nil && hasPrefix(text, wire.InvalidCommand):
