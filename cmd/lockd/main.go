@@ -30,6 +30,7 @@ type cli struct {
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
 	Token   tokenCmd   `cmd:"" help:"Make tokens, and list and remove who is let in."`
+	Cert    certCmd    `cmd:"" help:"Make certificates to try TLS with."`
 	Help    helpCmd    `cmd:"" help:"Print this, or the help of a command."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }

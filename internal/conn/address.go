@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strconv"
@@ -15,12 +16,22 @@ var localNames [Transports]atomic.Uint64
 // address returns what stands for a client in replies: IP:PORT, or the
 // transport's name and a number where there is no such thing.
 func address(c net.Conn, t Transport) session.Address {
+	var cert string
+	if c, ok := c.(*tls.Conn); ok {
+		state := c.ConnectionState()
+		cert = CertName(&state)
+	}
+	if p := proxiedBelow(c); p != nil {
+		addr := p.address(t)
+		addr.Cert = cert
+		return addr
+	}
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return ipAddress(a.AddrPort())
+		addr := ipAddress(a.AddrPort())
+		addr.Cert = cert
+		return addr
 	}
-	if w, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = w.NetConn()
-	}
+	c = socket(c)
 	var p session.Process
 	local := false
 	switch c := c.(type) {
@@ -32,7 +43,9 @@ func address(c net.Conn, t Transport) session.Address {
 	case *pipeEnd:
 		local = true
 	}
-	return numberedAddress(t, p, local)
+	addr := numberedAddress(t, p, local)
+	addr.Cert = cert
+	return addr
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on
@@ -40,6 +53,15 @@ func address(c net.Conn, t Transport) session.Address {
 func ipAddress(a netip.AddrPort) session.Address {
 	ip := a.Addr().Unmap()
 	return session.Address{IP: netip.AddrPortFrom(ip, a.Port()), Local: ip.IsLoopback()}
+}
+
+// asks tells whether a client is asked who it is. Who comes through a proxy over a
+// unix socket has come to the proxy from elsewhere.
+func (s *Server) asks(t Transport, addr session.Address) bool {
+	if t == Unix && addr.IP.IsValid() {
+		return s.cfg.Asks[Unix] || s.cfg.Asks[TCP]
+	}
+	return s.cfg.Asks[t]
 }
 
 // numberedAddress stands for the next client of a transport without addresses,

@@ -37,6 +37,11 @@ func (s *Server) startedLoops() []*loop {
 // adopt gives a plain TCP or unix connection that was admitted to an event loop,
 // with input that has come already. It tells whether there is one that takes it.
 func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
+	whole := c
+	if p, ok := c.(*proxied); ok { // its header has been read, and perhaps more, which is behind early
+		early = append(early, p.rest...)
+		c = p.Conn
+	}
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
@@ -54,7 +59,7 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 		syscall.Close(fd)
 		return false
 	}
-	addr := address(c, t)
+	addr := address(whole, t)
 	// Go's own handle on the socket goes; the socket stays with the loop.
 	c.Close()
 	l.post(task{fd: fd, transport: t, addr: addr, early: early, late: late})
@@ -219,6 +224,7 @@ type task struct {
 	client    *client
 	acceptor  *acceptor
 	rounds    *rounds
+	answer    chan struct{}
 }
 
 type order uint8
@@ -231,6 +237,7 @@ const (
 	openAcceptor                // accept from acceptor
 	forgetAcceptor              // acceptor is closed
 	askLoop                     // catch up
+	answerLoop                  // close answer
 	drainLoop                   // end the connections that hold nothing, then the others
 	cutLoop                     // end all connections
 	endLoop
@@ -336,6 +343,8 @@ func (l *loop) run() {
 			m.acceptor.end(net.ErrClosed)
 		case askLoop:
 			m.rounds.caughtUp()
+		case answerLoop:
+			close(m.answer)
 		}
 	}
 }
@@ -452,6 +461,8 @@ func (l *loop) readTasks() {
 			m.acceptor.forget()
 		case askLoop:
 			l.asked = m.rounds
+		case answerLoop:
+			close(m.answer)
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {
@@ -495,7 +506,7 @@ func (l *loop) take(m task) {
 	if m.late {
 		c.stream.ComesLate()
 	}
-	m.addr.Asks = l.server.cfg.Asks[m.transport]
+	m.addr.Asks = l.server.asks(m.transport, m.addr)
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)

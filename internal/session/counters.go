@@ -17,6 +17,8 @@ type counters struct {
 	invalid         atomic.Uint64
 	tooLong         atomic.Uint64
 	http            atomic.Uint64
+	tls             atomic.Uint64
+	control         atomic.Uint64
 	tooManySessions atomic.Uint64
 	shuttingDown    atomic.Uint64
 

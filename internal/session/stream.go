@@ -28,7 +28,9 @@ type Stream struct {
 	multiplexed bool                // speaks protocol 2
 	local       bool                // the client is on this machine
 	door        door                // what is looked at before a request is executed
+	begun       bool                // the client has sent something
 	closing     bool                // the client is to be cut off
+	stranger    stranger            // what it speaks instead of the protocol
 	leaving     bool                // the client has closed its side: it waits for no lock
 	last        bool                // it has been told of its last turn
 	late        bool                // the client has come while the server drained
@@ -170,6 +172,9 @@ const LongTurn = 500 * time.Microsecond
 func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	fed := len(in) > 0
 	st.Notice()
+	if !st.begun && fed {
+		in = st.greet(in)
+	}
 	for {
 		if st.woken.Load() {
 			out = st.Settle(out)
@@ -381,7 +386,7 @@ func (st *Stream) tooLong(start, out []byte) []byte {
 
 func (st *Stream) refuseHTTP(out []byte) []byte {
 	st.counters.http.Add(1)
-	st.closing = true
+	st.closing, st.stranger = true, strangerHTTP
 	return append(out, wire.HTTPRefusal...)
 }
 

@@ -56,7 +56,9 @@ func (o *Options) asks() (asks [conn.Transports]bool) {
 }
 
 // knowsCertificates tells whether clients can show certificates.
-func (o *Options) knowsCertificates() bool { return false }
+func (o *Options) knowsCertificates() bool {
+	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth >= tls.VerifyClientCertIfGiven
+}
 
 // openAuth reads the auth file, if there is one, and has it read again when it
 // changes.
@@ -104,11 +106,7 @@ func (s *Server) guarded(f *auth.File, h http.Handler) http.Handler {
 	return admin.Guard{
 		Handler:   h,
 		Authority: f,
-		Cert:      certName,
+		Cert:      conn.CertName,
 		Denied:    s.conns.DeniedAdmin,
 	}
 }
-
-// certName is the name in the certificate that a client has shown; none is asked
-// for.
-func certName(*tls.ConnectionState) string { return "" }

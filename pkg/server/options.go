@@ -1,15 +1,18 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -33,9 +36,42 @@ type Options struct {
 	// WebSocketOrigins are the origins, `scheme://host[:port]`, whose pages
 	// may connect by WebSocket besides those of the same host; "*" means all.
 	WebSocketOrigins []string
+	// AllowedHosts are names, such as `lockd.example.com`, under which browsers
+	// may ask for the WebSocket listeners, and anybody for the admin address,
+	// besides localhost and addresses; "*" means all. Others are refused: a
+	// page of a stranger can have its own host's name point to this server.
+	AllowedHosts []string
+	// ProxyProtocol are the networks, `192.0.2.0/24` or an address, of proxies.
+	// A connection from there to a listener for clients must begin with a PROXY
+	// header, version 1 or 2, and its client's address is the one that stands
+	// there; it never counts as being on this machine. "unix" means all
+	// connections over unix sockets.
+	ProxyProtocol []string
+	// TLS are addresses for the line protocol within TLS, in the form of TCP, and
+	// WSS those for WebSocket within TLS.
+	TLS, WSS []string
+	// TLSCert and TLSKey are files, in PEM: the certificate that clients of TLS
+	// and WSS get to see, with those between it and its authority's, and its key.
+	// They are read again when they change: connections stay as they are, the next
+	// handshake gets the new one. What cannot be used is logged, and the old one
+	// stays in use.
+	TLSCert, TLSKey string
+	// TLSClientCA is a file with the certificates, in PEM, of those who sign
+	// clients' certificates, likewise. With it, every client of TLS and WSS has to
+	// show one. Empty means that none is asked for.
+	TLSClientCA string
+	// TLSMinVersion is the oldest version of TLS that is spoken:
+	// tls.VersionTLS13, which 0 means too, or tls.VersionTLS12.
+	TLSMinVersion uint16
+	// TLSConfig is for programs that have certificates from elsewhere. It takes
+	// the place of TLSCert, TLSKey, TLSClientCA and TLSMinVersion.
+	TLSConfig *tls.Config
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
+	// AdminTLS has the admin address speak HTTPS. A client's certificate is
+	// verified there if there is one, and TLSClientCA, but need not be shown.
+	AdminTLS bool
 
 	// AuthFile is a file that says who may do what, a line each: `NAME
 	// ROLE[:PREFIX] HOW`. It is read again when it changes, which counts for
@@ -84,8 +120,20 @@ type Options struct {
 	// 65,536. One more is answered `0 Too Many Sessions`.
 	MaxSessions int
 
+	// Inherited are listeners that somebody else has opened, by name; systemd's
+	// sockets, for one. TCP, Unix, WebSocket and Admin take those of a name, and of
+	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
+	// once. They are the server's, and for nobody else to close.
+	Inherited map[string][]net.Listener
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
+
+	inherited map[string]net.Listener // by the address that stands for it
+
+	// As they are written above.
+	hosts   hosts.Allowed
+	proxies conn.Proxies
 }
 
 // The defaults of Options.
@@ -124,7 +172,10 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := openFiles()
+	if err := o.completeTLS(); err != nil {
+		return err
+	}
+	allowed := o.roomForConnections()
 	for _, n := range []struct {
 		name  string
 		value *int
@@ -159,7 +210,10 @@ func (o *Options) complete() error {
 			"wanted", o.MaxConnections, "allowed", allowed)
 		o.MaxConnections = allowed
 	}
-	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket} {
+	if err := o.inherit(); err != nil {
+		return err
+	}
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
 				return &OptionError{option, err}
@@ -173,6 +227,13 @@ func (o *Options) complete() error {
 	}
 	if err := o.checkAuth(); err != nil {
 		return err
+	}
+	var err error
+	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
+		return &OptionError{"allowed-host", err}
+	}
+	if o.proxies, err = conn.ParseProxies(o.ProxyProtocol); err != nil {
+		return &OptionError{"proxy-protocol", err}
 	}
 	if o.UnixMode == 0 {
 		o.UnixMode = DefaultUnixMode
@@ -216,6 +277,9 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
+		Proxies:        o.proxies,
+		Hosts:          o.hosts,
+		MaxHandshakes:  maxHandshakes(openFiles(o.Admin != "")),
 		Logger:         o.Logger,
 	}
 }
