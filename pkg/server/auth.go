@@ -55,6 +55,12 @@ func (o *Options) asks() (asks [conn.Transports]bool) {
 	return asks
 }
 
+// asksAt tells the same of a listener, by its kind. The admin address asks those who
+// come from other machines.
+func (o *Options) asksAt(transport string) bool {
+	return o.AuthFile != "" && (transport == "admin" || slices.Contains(o.AuthOn, transport))
+}
+
 // knowsCertificates tells whether clients can show certificates.
 func (o *Options) knowsCertificates() bool {
 	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth >= tls.VerifyClientCertIfGiven
@@ -85,7 +91,7 @@ func (o *Options) openAuth() (*auth.File, *reload.Files, error) {
 // vain is what lines of the auth file do not do, though they look as if they did.
 func (o *Options) vain(f *auth.File) (warnings []string) {
 	if f.Certs() && !o.knowsCertificates() {
-		warnings = append(warnings, "lines of the auth file with cert have no effect: clients are asked for no certificates")
+		warnings = append(warnings, "lines of the auth file with cert have no effect: clients are asked for no certificates (--tls-client-ca)")
 	}
 	switch {
 	case !f.Users():
