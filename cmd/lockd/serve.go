@@ -244,10 +244,10 @@ func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 		tcp, ok := a.Addr.(*net.TCPAddr)
 		switch {
 		case !ok || tcp.IP.IsLoopback():
-		case a.Transport == "admin":
-			if !a.Asks {
-				admin = append(admin, a.String())
-			}
+		case a.Transport == "admin" && !a.Asks:
+			admin = append(admin, a.String())
+		case a.Transport == "admin" && !opts.AdminTLS:
+			clear = append(clear, a.String())
 		case !a.Asks && !asksCertificates(a, opts):
 			open = append(open, a.String())
 		case a.Transport == "tcp" || a.Transport == "websocket":
