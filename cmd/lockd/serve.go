@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,6 +28,8 @@ type serveCmd struct {
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
+	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
+	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
 	TLS             list          `name:"tls" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve lines within TLS."`
 	WSS             list          `name:"wss" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve WebSocket connections within TLS, on any path."`
 	TLSCert         filled        `name:"tls-cert" placeholder:"FILE" group:"TLS" help:"The server's certificate (PEM), with those between it and its authority's. These files are read again when they change."`
@@ -35,6 +38,8 @@ type serveCmd struct {
 	TLSMinVersion   string        `name:"tls-min-version" enum:"1.2,1.3" placeholder:"1.2|1.3" default:"1.3" group:"TLS" help:"The oldest version of TLS that is spoken (${default})."`
 	AdminTLS        bool          `name:"admin-tls" group:"TLS" help:"Have the admin address speak HTTPS. Nobody needs a client's certificate there."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
+	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
+	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, unix, or none (all but unix)."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
@@ -46,7 +51,8 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
-	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
+	DrainDelay      time.Duration `min:"0" placeholder:"TIME" default:"0s" group:"Running" help:"On SIGTERM or SIGINT, for how long /readyz says 503 and all else goes on, so that balancers send new clients elsewhere; the drain follows (${default})."`
+	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"Then, how long clients that hold locks may take to release them, while nobody gets new ones (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
 	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
@@ -79,8 +85,12 @@ func (c *serveCmd) options() server.Options {
 		TLSKey:                string(c.TLSKey),
 		TLSClientCA:           string(c.TLSClientCA),
 		TLSMinVersion:         minVersion,
+		AllowedHosts:          c.AllowedHost,
+		ProxyProtocol:         c.ProxyProtocol,
 		Admin:                 string(c.Admin),
 		AdminTLS:              c.AdminTLS,
+		AuthFile:              string(c.AuthFile),
+		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -113,6 +123,11 @@ func (c *serveCmd) Run() error {
 	if c.TLSCert != "" && len(c.TLS)+len(c.WSS) == 0 && !c.AdminTLS {
 		return usageError{errors.New("--tls-cert: nothing speaks TLS: listen with --tls or --wss, too")}
 	}
+	manager := newManager(log)
+	var err error
+	if opts.Inherited, err = passedSockets(); err != nil {
+		return err
+	}
 	s, err := server.New(opts)
 	if err != nil {
 		return usageError{flagError(err)}
@@ -135,20 +150,49 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 	}
-	announce(log, s.Addrs(), opts)
+	announce(log, s.Addrs())
+	manager.ready("serving")
+	watched, unwatch := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { manager.watch(watched, s.Responds) })
 
-	got := untilStopped(signals, hangups, func(got os.Signal) { readAgain(log, s, got) })
-	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
-	ctx, stop := context.WithTimeoutCause(context.Background(), c.DrainTimeout, errors.New("drain timeout"))
-	defer stop()
-	ctx, cut := context.WithCancelCause(ctx)
-	go func() {
-		<-signals
-		cut(errors.New("second signal"))
-	}()
-	s.Shutdown(ctx)
+	got := untilStopped(signals, hangups, func(got os.Signal) {
+		manager.reload(func() { readAgain(log, s, got) })
+	})
+	c.drain(log, s, manager, got, signals)
+	unwatch()
+	watching.Wait()
 	log.Info("stopped")
 	return nil
+}
+
+// stopSlack is what the end takes besides the times that the flags give.
+const stopSlack = 10 * time.Second
+
+// drain ends the server when a signal has asked for that.
+func (c *serveCmd) drain(log *slog.Logger, s *server.Server, m *manager, got os.Signal, signals <-chan os.Signal) {
+	begun, cut := context.WithCancelCause(context.Background())
+	defer cut(nil)
+	go func() {
+		select {
+		case <-signals:
+			cut(errors.New("second signal"))
+		case <-begun.Done():
+		}
+	}()
+	s.Retire()
+	m.stopping(c.DrainDelay+c.DrainTimeout+stopSlack, fmt.Sprintf("stopping, in %v at most", c.DrainDelay+c.DrainTimeout))
+	if c.DrainDelay > 0 {
+		log.Info("shutting down: /readyz is 503, and all else goes on for a while", "signal", got, "drain-delay", c.DrainDelay)
+		select {
+		case <-time.After(c.DrainDelay):
+		case <-begun.Done():
+		}
+	}
+	log.Info("shutting down", "signal", got, "drain-timeout", c.DrainTimeout)
+	ctx, stop := context.WithTimeoutCause(begun, c.DrainTimeout, errors.New("drain timeout"))
+	defer stop()
+	s.Shutdown(ctx)
 }
 
 // untilStopped returns the signal that asks the server to stop. A hangup does not:
@@ -186,32 +230,45 @@ func flagError(err error) error {
 	return fmt.Errorf("--%w", o)
 }
 
-// announce logs where the server listens, and a warning when others than this
-// machine can reach it and need no certificate.
-func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
+// announce logs where the server listens, and warnings when others than this
+// machine can reach it.
+func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
-	var open []string
+	var open, clear, admin []string
 	for _, a := range addrs {
 		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
 			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
 		} else {
 			attrs = append(attrs, a.Transport, a.String())
 		}
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() && !asks(a, opts) {
+		tcp, ok := a.Addr.(*net.TCPAddr)
+		switch {
+		case !ok || tcp.IP.IsLoopback():
+		case a.Transport == "admin":
+			if !a.Asks {
+				admin = append(admin, a.String())
+			}
+		case !a.Asks:
 			open = append(open, a.String())
+		case a.Transport == "tcp" || a.Transport == "websocket":
+			clear = append(clear, a.String())
 		}
 	}
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"keep them behind a firewall, or have clients show certificates (--tls, --tls-client-ca)",
+			"have clients show who they are (--auth-file, or --tls with --tls-client-ca), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
 	}
-}
-
-// asks tells whether clients have to show a certificate at an address.
-func asks(a server.Addr, opts server.Options) bool {
-	return opts.TLSClientCA != "" && (a.Transport == "tls" || a.Transport == "wss")
+	if len(clear) > 0 {
+		log.Warn("tokens for these addresses cross the network unencrypted: whoever sees them there can use them",
+			"addrs", strings.Join(clear, " "))
+	}
+	if len(admin) > 0 {
+		log.Warn("anybody who reaches the admin address can see how the server is used, and keep it busy: "+
+			"keep it behind a firewall",
+			"addrs", strings.Join(admin, " "))
+	}
 }
 
 // port returns the number for the pid file: the first TCP port for clients.

@@ -336,7 +336,7 @@ func TestDoorTurnsAway(t *testing.T) {
 		}
 		end()
 		drain(h)
-		if n, looped := h.partings.n.Load(), h.looped; n != 0 || looped != 0 {
+		if n, looped := h.partings.n.Load(), h.timely; n != 0 || looped != 0 {
 			t.Errorf("%d are parting, %d on loops, when all is over", n, looped)
 		}
 	}

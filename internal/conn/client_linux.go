@@ -28,6 +28,7 @@ type client struct {
 	ended     bool         // the session is being closed
 	politely  bool         // hang up instead of closing, once it is closed
 	gone      bool         // the connection is closed, too
+	late      bool         // it has come while the server drained
 
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 

@@ -63,6 +63,7 @@ const (
 // Advance is the stream's, in frames.
 func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 	fed := len(in) > 0
+	f.stream.Notice()
 	for f.next != session.Closing {
 		if f.next == session.Waiting && f.queued >= session.MaxBacklog {
 			if reply := f.stream.GiveUp(nil); len(reply) > 0 {

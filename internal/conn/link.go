@@ -26,6 +26,7 @@ type link struct {
 	turn      session.Turn
 	rest      []byte  // input that waits until a lock is granted
 	out       *[]byte // replies that have not been sent; nil while there are none
+	late      bool    // it has come while the server drained
 
 	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to do
@@ -56,8 +57,14 @@ const drainGrace = 50 * time.Millisecond
 // counts when it returns: on an event loop if there is one that takes it, else in
 // a goroutine. The connection is closed when it ends.
 func (s *Server) ServeLines(c net.Conn, t Transport) {
+	p, ok := c.(*proxied)
 	if !s.admit(t) {
+		if ok {
+			c = p.Conn // whatever it would begin with
+		}
 		go s.turnAway(c)
+	} else if ok {
+		go s.serveProxied(p, t)
 	} else if !s.adopt(c, t, nil) {
 		go s.serveLines(c, t)
 	}
@@ -82,7 +89,12 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 		return nil
 	}
 	l.turn.Begin(looksEach)
-	l.stream.Begin(s.hub, address(c, t), l, &l.turn)
+	if l.late {
+		l.stream.ComesLate()
+	}
+	addr := address(c, t)
+	addr.Asks = s.asks(t, addr)
+	l.stream.Begin(s.hub, addr, l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.logConnected(&l.stream, t)
 	return l

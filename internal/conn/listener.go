@@ -31,7 +31,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 		setKeepAlive(c)
-		s.ServeLines(c, t)
+		s.ServeLines(s.behindProxy(c), t)
 	}
 }
 

@@ -18,6 +18,9 @@ func (s *Server) Open(*Listener) {}
 // CatchUp implements session.Network.
 func (s *Server) CatchUp(func()) bool { return false }
 
+// askLoops has nobody to ask.
+func (s *Server) askLoops() []<-chan struct{} { return nil }
+
 func (s *Server) adopt(net.Conn, Transport, []byte) bool { return false }
 
 func (s *Server) drainLoops() {}

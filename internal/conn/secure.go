@@ -66,7 +66,7 @@ func (l *Secure) accept() {
 			break
 		}
 		setKeepAlive(c)
-		s := &handshake{Conn: c, listener: l, computing: l.server.handshakes.computing}
+		s := &handshake{Conn: l.server.behindProxy(c), listener: l, computing: l.server.handshakes.computing}
 		if !l.server.handshakes.begin(s, l.closed) {
 			c.Close()
 			continue // to be told why

@@ -13,9 +13,9 @@ import (
 // A dir has a file that a test's Files read.
 type dir struct {
 	*Files
-	got  string // what was last used
-	bad  bool   // what is there cannot be used
-	log  bytes.Buffer
+	got string // what was last used
+	bad bool   // what is there cannot be used
+	log bytes.Buffer
 }
 
 func open(t *testing.T, path string) *dir {

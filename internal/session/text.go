@@ -52,6 +52,10 @@ func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name
 	case shard.Refused, shard.TimedOut:
 		return s.reply(out, 0, refused, name)
 	case shard.Canceled:
+		if s.stream.draining && !s.stream.leaving {
+			s.stream.turnedAway = true
+			return s.reply(out, 0, wire.ShuttingDown, name)
+		}
 		return s.reply(out, 0, wire.GetCanceled, name)
 	case shard.TooManyWait:
 		return s.reply(out, 0, wire.TooManyWaiters, name)
@@ -147,7 +151,7 @@ func (s *Session) settle(out []byte) []byte {
 	if p := s.stream.postponed; p != nil && p.session == s {
 		return s.stream.makeAgain(out, false)
 	}
-	return s.over(out, s.stream.leaving)
+	return s.over(out, s.stream.leaving || s.stream.draining)
 }
 
 // cancelWait ends the wait, if any, and appends the reply to the request that
@@ -156,8 +160,11 @@ func (s *Session) cancelWait(out []byte) []byte { return s.over(out, true) }
 
 func (s *Session) over(out []byte, cancel bool) []byte {
 	w := s.wait
-	if w == nil {
+	switch {
+	case w == nil:
 		return out
+	case w.denial != nil:
+		return s.denied(out)
 	}
 	g, outcome := s.waited(cancel)
 	if w.kind == shard.Shared {
@@ -172,11 +179,6 @@ func (s *Session) textCancel(_, out []byte) []byte {
 
 func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
-}
-
-// textAuth accepts any token: this server asks for none.
-func (s *Session) textAuth(_, out []byte) []byte {
-	return append(s.prefix(out), wire.OK...)
 }
 
 // textHello begins protocol 2, with the next line.

@@ -206,6 +206,13 @@ func (t *Set) Token(o *Owner, name []byte) (uint64, bool) {
 	return 0, false
 }
 
+// Shares tells whether o has a part in the shared lock name. It counts as nothing.
+func (t *Set) Shares(o *Owner, name []byte) bool {
+	s, hash := t.lock(name)
+	defer s.mu.Unlock()
+	return s.findHoldLocked(s.findSharedLocked(hash, name), o.ID) != 0
+}
+
 // ReleaseShared ends o's part in the shared lock name and tells whether it
 // had one.
 func (t *Set) ReleaseShared(o *Owner, name []byte) bool {

@@ -95,7 +95,10 @@ func newClient(opts Options, period time.Duration, tried func(*Client, error)) (
 	for i := range c.held {
 		c.held[i] = make(map[string]struct{})
 	}
-	if to.url != nil {
+	switch {
+	case opts.Token != nil:
+		c.dialect.Store(uint32(pongs)) // or it is no server for this client
+	case to.url != nil && !to.secure:
 		c.dialect.Store(uint32(readsAll)) // whatever the server, see webSocket
 	}
 	c.watch.timeout = opts.ReadTimeout
@@ -375,7 +378,7 @@ func (c *Client) readReplies(t transport) error {
 				return err
 			}
 			if call.verb == inspect && r.n == 0 && c.dialect.Load() == uint32(unknown) {
-				c.dialect.Store(uint32(dialectOf(t.endedCRLF())))
+				c.dialect.Store(uint32(dialectOf(t.endedCRLF(), r.err)))
 			}
 			call.n, call.err = r.n, r.err
 			if call.verb.yes == "" {

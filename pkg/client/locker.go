@@ -254,28 +254,21 @@ func (l *Locker) run(i int) {
 		made := err == nil
 		if made {
 			begun := time.Now()
-			unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
-			l.muxes[i].Store(m)
-			l.tell(nil)
-			l.news.connected(m.protocol())
-			m.run(func(cause error) {
-				err = cause
-				l.muxes[i].Store(nil)
-				l.tell(err)
-			})
-			unhook()
-			if m.old {
-				l.old.drop()
-			}
+			err = l.serve(i, m)
 			backoff.stood(time.Since(begun))
 		} else {
 			l.tell(err)
+			if isRefusal(err) {
+				backoff.refused()
+			}
 		}
 		if l.ctx.Err() != nil {
 			return
 		}
 		pause := backoff.pause()
-		if made {
+		if err == ErrShuttingDown {
+			l.news.retired(pause)
+		} else if made {
 			l.news.lost(err, pause)
 		} else {
 			l.news.failed(err, pause, l.outage())
@@ -285,6 +278,40 @@ func (l *Locker) run(i int) {
 			return
 		case <-time.After(pause):
 		}
+	}
+}
+
+// serve uses a connection until it ends, or its server grants nothing any more, and
+// returns why. What is held over it then is held until its end, while another one
+// takes its place.
+func (l *Locker) serve(i int, m *mux) error {
+	l.muxes[i].Store(m)
+	l.tell(nil)
+	l.news.connected(m.protocol())
+	var err error
+	over := make(chan struct{})
+	l.ended.Go(func() {
+		defer close(over)
+		unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
+		defer unhook()
+		m.run(func(cause error) {
+			err = cause
+			if l.muxes[i].CompareAndSwap(m, nil) {
+				l.tell(cause)
+			}
+		})
+		if m.old {
+			l.old.drop()
+		}
+	})
+	select {
+	case <-over:
+		return err
+	case <-m.retired:
+		if l.muxes[i].CompareAndSwap(m, nil) {
+			l.tell(ErrShuttingDown)
+		}
+		return ErrShuttingDown
 	}
 }
 
@@ -335,8 +362,9 @@ func (l *Locker) outage() time.Duration {
 }
 
 // connection returns a connection, any of those that stand. If there is none, it
-// waits. An error is the last word: that the Locker was closed, an ErrLost, or
-// the context's; if that is why there was no waiting any longer, both.
+// waits, unless the server does not know who this is. An error is the last word: that
+// the Locker was closed, an ErrLost, or the context's; if that is why there was no
+// waiting any longer, both.
 func (l *Locker) connection(ctx context.Context) (*mux, error) {
 	for {
 		if m := l.standing(); m != nil {
@@ -354,6 +382,8 @@ func (l *Locker) connection(ctx context.Context) (*mux, error) {
 			return nil, ErrClosed
 		case l.standing() != nil:
 			continue // since a moment, and changed is about the next news
+		case isRefusal(cause):
+			return nil, cause
 		case cause != nil && l.opts.FailFast:
 			return nil, lost(cause)
 		case !down.IsZero() && l.opts.MaxOutage > 0:
@@ -384,7 +414,7 @@ func (l *Locker) standing() *mux {
 		i = rand.IntN(n)
 	}
 	for range n {
-		if m := l.muxes[i].Load(); m != nil && m.err() == nil {
+		if m := l.muxes[i].Load(); m != nil && m.err() == nil && !m.isRetired() {
 			return m
 		}
 		if i++; i == n {
@@ -413,9 +443,10 @@ func (l *Locker) start(m *mux, v *verb, a arguments, name string) (*mux, *sessio
 
 // call asks and waits for the answer, which the caller takes from the session. It
 // goes on to another connection when one is lost on the way, if that may be, or
-// when the server has no room for sessions there. With an old server it returns
-// no session.
+// when the server has no room for sessions there, or is about to end. With an old
+// server it returns no session.
 func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*mux, *session, error) {
+	var ending time.Time // since when servers are that it has asked
 	for {
 		m, err := l.connection(ctx)
 		if err != nil || m.old {
@@ -429,6 +460,17 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 			}
 			if s.err == ErrTooManySessions {
 				m.put(s) // and it asks for no more, see start
+				continue
+			}
+			if s.err == ErrShuttingDown {
+				m.put(s)
+				m.retire()
+				if ending.IsZero() {
+					ending = time.Now()
+				}
+				if time.Since(ending) >= l.opts.outage() {
+					return nil, nil, lost(ErrShuttingDown)
+				}
 				continue
 			}
 			if s.err == nil || !errors.Is(s.err, ErrLost) {

@@ -35,6 +35,8 @@ type mux struct {
 	ctx context.Context
 	end context.CancelCauseFunc
 
+	retired chan struct{} // closes when its server grants nothing any more
+
 	sessions sessionTable // the sessions; number 0 is the heartbeat's
 	watch    watchdog     // of what the heartbeat asks; called with no mutex held
 
@@ -71,7 +73,7 @@ func newMux(t transport, old bool, o *LockerOptions) *mux {
 	timeout := max(o.ReadTimeout, 0)
 	m := &mux{
 		transport: t, old: old, maxSessions: o.Sessions, name: o.Name, maxLine: o.MaxLine,
-		timeout: timeout, period: timeout / looks, since: time.Now(),
+		timeout: timeout, period: timeout / looks, since: time.Now(), retired: make(chan struct{}),
 	}
 	m.wake.L = &m.mu
 	m.ctx, m.end = context.WithCancelCause(context.Background())
@@ -122,6 +124,24 @@ func (m *mux) err() error {
 		return nil
 	}
 	return context.Cause(m.ctx)
+}
+
+// retire notes that the server grants nothing new: it is about to end.
+func (m *mux) retire() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.isRetired() {
+		close(m.retired)
+	}
+}
+
+func (m *mux) isRetired() bool {
+	select {
+	case <-m.retired:
+		return true
+	default:
+		return false
+	}
 }
 
 // close ends the mux because of cause.

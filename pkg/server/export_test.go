@@ -15,4 +15,4 @@ func (s *Server) Listener(network string) net.Listener {
 }
 
 // OpenFiles is how many connections there may be here.
-func OpenFiles() int { return openFiles() }
+func OpenFiles() int { return openFiles(false) }

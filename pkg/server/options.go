@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -33,6 +36,17 @@ type Options struct {
 	// WebSocketOrigins are the origins, `scheme://host[:port]`, whose pages
 	// may connect by WebSocket besides those of the same host; "*" means all.
 	WebSocketOrigins []string
+	// AllowedHosts are names, such as `lockd.example.com`, under which browsers
+	// may ask for the WebSocket listeners, and anybody for the admin address,
+	// besides localhost and addresses; "*" means all. Others are refused: a
+	// page of a stranger can have its own host's name point to this server.
+	AllowedHosts []string
+	// ProxyProtocol are the networks, `192.0.2.0/24` or an address, of proxies.
+	// A connection from there to a listener for clients must begin with a PROXY
+	// header, version 1 or 2, and its client's address is the one that stands
+	// there; it never counts as being on this machine. "unix" means all
+	// connections over unix sockets.
+	ProxyProtocol []string
 	// TLS are addresses for the line protocol within TLS, in the form of TCP, and
 	// WSS those for WebSocket within TLS.
 	TLS, WSS []string
@@ -58,6 +72,17 @@ type Options struct {
 	// AdminTLS has the admin address speak HTTPS. A client's certificate is
 	// verified there if there is one, and TLSClientCA, but need not be shown.
 	AdminTLS bool
+
+	// AuthFile is a file that says who may do what, a line each: `NAME
+	// ROLE[:PREFIX] HOW`. It is read again when it changes, which counts for
+	// clients that are there, too; one that is wrong changes nothing. Empty
+	// means that everybody may do everything, but kick from other machines.
+	AuthFile string
+	// AuthOn are the transports whose clients have to show who they are, once
+	// there is an AuthFile, before they may do anything: some of "tcp",
+	// "websocket", "tls", "wss" and "unix", or "none". Nil means all of them but
+	// unix. What clients show of themselves counts everywhere.
+	AuthOn []string
 
 	// DisableDump answers d, sd, dump and who with `0 disabled`.
 	DisableDump bool
@@ -95,8 +120,20 @@ type Options struct {
 	// 65,536. One more is answered `0 Too Many Sessions`.
 	MaxSessions int
 
+	// Inherited are listeners that somebody else has opened, by name; systemd's
+	// sockets, for one. TCP, Unix, WebSocket and Admin take those of a name, and of
+	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
+	// once. They are the server's, and for nobody else to close.
+	Inherited map[string][]net.Listener
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
+
+	inherited map[string]net.Listener // by the address that stands for it
+
+	// As they are written above.
+	hosts   hosts.Allowed
+	proxies conn.Proxies
 }
 
 // The defaults of Options.
@@ -173,6 +210,9 @@ func (o *Options) complete() error {
 			"wanted", o.MaxConnections, "allowed", allowed)
 		o.MaxConnections = allowed
 	}
+	if err := o.inherit(); err != nil {
+		return err
+	}
 	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
@@ -184,6 +224,16 @@ func (o *Options) complete() error {
 		if err := checkAddr(o.Admin); err != nil {
 			return &OptionError{"admin", err}
 		}
+	}
+	if err := o.checkAuth(); err != nil {
+		return err
+	}
+	var err error
+	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
+		return &OptionError{"allowed-host", err}
+	}
+	if o.proxies, err = conn.ParseProxies(o.ProxyProtocol); err != nil {
+		return &OptionError{"proxy-protocol", err}
 	}
 	if o.UnixMode == 0 {
 		o.UnixMode = DefaultUnixMode
@@ -206,7 +256,12 @@ func (o *Options) complete() error {
 	return nil
 }
 
-func (o *Options) config() conn.Config {
+// config is for the connections, whose clients an authority knows, if there is one.
+func (o *Options) config(f *auth.File) conn.Config {
+	var authority session.Authority
+	if f != nil {
+		authority = f
+	}
 	return conn.Config{
 		Session: session.Config{
 			Shards:          o.Shards,
@@ -217,10 +272,14 @@ func (o *Options) config() conn.Config {
 			MaxOutput:       o.MaxOutput,
 			MaxSessions:     o.MaxSessions,
 			Version:         Version,
+			Authority:       authority,
 		},
+		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
-		MaxHandshakes:  maxHandshakes(openFiles()),
+		MaxHandshakes:  maxHandshakes(openFiles(o.Admin != "")),
+		Proxies:        o.proxies,
+		Hosts:          o.hosts,
 		Logger:         o.Logger,
 	}
 }

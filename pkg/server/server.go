@@ -52,8 +52,10 @@ type Server struct {
 	certs     *certs.Store // nil: none, or not from files
 	files     []reloader   // that are read again when they change
 
-	mu        sync.Mutex // guards what follows
-	closing   bool
+	mu        sync.Mutex                  // guards what follows
+	retired   bool                        // /readyz says so
+	closing   bool                        // Shutdown was called
+	ended     bool                        // nobody is let in any more
 	lost      bool                        // a listener that Listen opened has ended by itself
 	listeners map[*conn.Listener]struct{} // the clients'
 	addrs     []Addr
@@ -71,30 +73,43 @@ type reloader interface {
 type Addr struct {
 	Transport string // "tcp", "unix", "websocket", "tls", "wss" or "admin"
 	net.Addr
+	Asks bool // its clients have to show who they are
 }
 
-// New returns a server that does not listen yet, or what is wrong with opts.
+// New returns a server that does not listen yet, or what is wrong with opts. With
+// an AuthFile it looks after that until Shutdown.
 func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, conns: conn.NewServer(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	access, watched, err := opts.openAuth()
+	if err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	s := &Server{opts: opts, conns: conn.NewServer(opts.config(access)), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	if watched != nil {
+		s.files = append(s.files, watched)
+	}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
 	if err := s.openCertificates(); err != nil {
+		for _, f := range s.files {
+			f.Close()
+		}
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(s.Collector(), s.ready)
+	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
+	s.admin.Handler = s.guarded(access, s.admin.Handler)
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
 
-// over tells whether Shutdown was called.
+// over tells whether nobody is let in any more.
 func (s *Server) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closing
+	return s.ended
 }
 
 // ready tells why a new client may be in vain.
@@ -102,7 +117,7 @@ func (s *Server) ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closing:
+	case s.retired:
 		return errors.New("shutting down")
 	case s.lost:
 		return errors.New("a listener has failed; the log says why")
@@ -133,13 +148,13 @@ func (s *Server) Listen() error {
 			all = append(all, opening{transport: transport, addr: addr, listen: listen, serve: serve})
 		}
 	}
-	plan("tcp", s.opts.TCP, s.own(listenTCP), s.serveOwn)
+	plan("tcp", s.opts.TCP, s.own(s.openTCP), s.serveOwn)
 	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
-	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
-	plan("tls", s.opts.TLS, listenTCP, s.ServeTLS)
-	plan("wss", s.opts.WSS, listenTCP, s.ServeWSS)
+	plan("websocket", s.opts.WebSocket, s.openTCP, s.ServeWebSocket)
+	plan("tls", s.opts.TLS, s.openTCP, s.ServeTLS)
+	plan("wss", s.opts.WSS, s.openTCP, s.ServeWSS)
 	if s.opts.Admin != "" {
-		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
+		plan("admin", []string{s.opts.Admin}, s.openTCP, s.serveAdmin)
 	}
 	for i := range all {
 		var err error
@@ -151,7 +166,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	for _, o := range all {
-		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), s.opts.asksAt(o.transport)})
 		if own, ok := o.listener.(*conn.Listener); ok {
 			s.conns.Open(own)
 		}
@@ -181,7 +196,8 @@ func (s *Server) ListenAndServe() error {
 // Shutdown, and closes it. It returns ErrServerClosed or what went wrong. When
 // accepting a connection fails for a reason that passes, such as no more
 // descriptors, that is logged and tried again; any other error, a deadline's
-// and io.EOF among them, ends it.
+// and io.EOF among them, ends it. Connections from the networks of ProxyProtocol
+// must still begin with their headers.
 func (s *Server) Serve(l net.Listener) error {
 	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.conns.Serve)
 }
@@ -205,7 +221,9 @@ func (s *Server) serveOwn(l net.Listener) error {
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
 // until Shutdown, and closes it. It returns as Serve does.
 func (s *Server) ServeWebSocket(l net.Listener) error {
-	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.webSocket.Serve)
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), func(l net.Listener) error {
+		return s.webSocket.Serve(s.conns.Proxied(l))
+	})
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
@@ -218,7 +236,7 @@ func (s *Server) serveAdmin(l net.Listener) error {
 	})
 }
 
-// serveClients serves a listener that Shutdown closes at its beginning.
+// serveClients serves a listener that Shutdown closes when it has drained.
 func (s *Server) serveClients(c *conn.Listener, by func(net.Listener) error) error {
 	if !s.add(c) {
 		c.Close()
@@ -268,6 +286,11 @@ func (s *Server) Reload() error {
 	return errors.Join(errs...)
 }
 
+// Responds returns when all that clients depend on has done something since it was
+// called: each event loop, and each part of the table of locks. It fails when ctx is
+// done first. So it tells a watchdog more than that the process is there.
+func (s *Server) Responds(ctx context.Context) error { return s.conns.Responds(ctx) }
+
 // Addrs returns the addresses that Listen opened.
 func (s *Server) Addrs() []Addr {
 	s.mu.Lock()
@@ -287,7 +310,10 @@ func (s *Server) Dial() (net.Conn, error) {
 }
 
 // WebSocketHandler returns a handler that serves WebSocket connections on a
-// path of the caller's own HTTP server. Its connections end with Shutdown.
+// path of the caller's own HTTP server. Its connections end with Shutdown. Pages
+// have to ask for that server by an address or a name of AllowedHosts; PROXY headers
+// are the caller's business. A request that is refused ends its connection, unless it
+// is of HTTP/2; how long a request may take to come, the caller's server says.
 func (s *Server) WebSocketHandler() http.Handler {
 	return s.conns.WebSocket(s.opts.WebSocketOrigins)
 }
@@ -300,12 +326,25 @@ func (s *Server) Collector() prometheus.Collector {
 	return c
 }
 
-// Shutdown closes the listeners and ends the connections: those that hold no
-// lock and wait for none at once, after the requests that were under way, the
-// others as soon as that is true of them. When ctx is done it cuts off what is
-// left and returns ctx's error; a ctx that never ends waits as long as any
-// client holds a lock or waits for one. The admin address answers until the
-// end. Shutdown may be called again, to cut off earlier.
+// Retire has /readyz say that the server is shutting down, and changes nothing
+// else, so that balancers have the time to send new clients elsewhere. Shutdown
+// follows.
+func (s *Server) Retire() {
+	s.mu.Lock()
+	s.retired = true
+	s.mu.Unlock()
+}
+
+// Shutdown ends the connections: those that hold no lock at once, after the
+// requests that were under way, the others as soon as they hold none. Nobody gets
+// anything new meanwhile, neither a lock nor a place in line nor units of a rate,
+// and those that wait for a lock stop waiting, see docs/protocol.md. Who asks is
+// answered, new clients, too, until those that held something are gone; then the
+// listeners are closed.
+//
+// When ctx is done it cuts off what is left and returns ctx's error; a ctx that
+// never ends waits as long as any client holds a lock. The admin address answers
+// until the end. Shutdown may be called again, to cut off earlier.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -314,13 +353,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-s.closed
 		return err
 	}
-	s.closing = true
-	for l := range s.listeners {
-		l.Close()
-	}
+	s.retired, s.closing = true, true
 	s.mu.Unlock()
-	s.webSocket.Close()
-	err := s.conns.Drain(ctx)
+	err := s.conns.DrainThen(ctx, func() {
+		s.mu.Lock()
+		s.ended = true
+		for l := range s.listeners {
+			l.Close()
+		}
+		s.mu.Unlock()
+		s.webSocket.Close()
+	})
 	s.admin.Close()
 	s.serving.Wait()
 	for _, f := range s.files {
