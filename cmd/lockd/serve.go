@@ -79,18 +79,18 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
-		AllowedHosts:          c.AllowedHost,
-		ProxyProtocol:         c.ProxyProtocol,
-		Admin:                 string(c.Admin),
-		AuthFile:              string(c.AuthFile),
-		AuthOn:                c.AuthOn,
 		TLS:                   c.TLS,
 		WSS:                   c.WSS,
 		TLSCert:               string(c.TLSCert),
 		TLSKey:                string(c.TLSKey),
 		TLSClientCA:           string(c.TLSClientCA),
 		TLSMinVersion:         minVersion,
+		AllowedHosts:          c.AllowedHost,
+		ProxyProtocol:         c.ProxyProtocol,
+		Admin:                 string(c.Admin),
 		AdminTLS:              c.AdminTLS,
+		AuthFile:              string(c.AuthFile),
+		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -150,7 +150,7 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 	}
-	announce(log, s.Addrs(), opts)
+	announce(log, s.Addrs())
 	manager.ready("serving")
 	watched, unwatch := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -231,8 +231,8 @@ func flagError(err error) error {
 }
 
 // announce logs where the server listens, and warnings when others than this
-// machine can reach it and need not show who they are.
-func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
+// machine can reach it.
+func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open, clear, admin []string
 	for _, a := range addrs {
@@ -248,7 +248,7 @@ func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 			if !a.Asks {
 				admin = append(admin, a.String())
 			}
-		case !a.Asks && !asksCertificates(a, opts):
+		case !a.Asks:
 			open = append(open, a.String())
 		case a.Transport == "tcp" || a.Transport == "websocket":
 			clear = append(clear, a.String())
@@ -257,7 +257,7 @@ func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"have clients show who they are (--auth-file, or certificates with --tls and --tls-client-ca), or keep strangers out by a firewall",
+			"have clients show who they are (--auth-file, or --tls with --tls-client-ca), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
 	}
 	if len(clear) > 0 {
@@ -269,11 +269,6 @@ func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 			"keep it behind a firewall",
 			"addrs", strings.Join(admin, " "))
 	}
-}
-
-// asksCertificates tells whether clients have to show a certificate at an address.
-func asksCertificates(a server.Addr, opts server.Options) bool {
-	return opts.TLSClientCA != "" && (a.Transport == "tls" || a.Transport == "wss")
 }
 
 // port returns the number for the pid file: the first TCP port for clients.

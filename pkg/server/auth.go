@@ -57,7 +57,22 @@ func (o *Options) asks() (asks [conn.Transports]bool) {
 
 // knowsCertificates tells whether clients can show certificates.
 func (o *Options) knowsCertificates() bool {
-	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth >= tls.VerifyClientCertIfGiven
+	c := o.TLSConfig
+	return o.TLSClientCA != "" || c != nil && (c.ClientAuth != tls.NoClientCert || c.GetConfigForClient != nil)
+}
+
+// asksAt tells whether clients have to show who they are, by a token or by a
+// certificate, at the addresses of a transport.
+func (o *Options) asksAt(transport string) bool {
+	switch transport {
+	case "admin":
+		return o.AuthFile != ""
+	case "tls", "wss":
+		if o.wantsCertificates() {
+			return true
+		}
+	}
+	return o.AuthFile != "" && slices.Contains(o.AuthOn, transport)
 }
 
 // openAuth reads the auth file, if there is one, and has it read again when it
