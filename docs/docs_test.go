@@ -145,6 +145,9 @@ func newServer(t *testing.T) *server.Server { return newServerWith(t, server.Opt
 
 func newServerWith(t *testing.T, opts server.Options) *server.Server {
 	t.Helper()
+	if opts.TLSCert == "" {
+		opts.TLSCert, opts.TLSKey = newCertificate(t)
+	}
 	s, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
