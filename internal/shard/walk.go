@@ -114,7 +114,7 @@ func (t *Set) LookAll(prefix []byte) *Walk {
 func (t *Set) walkOne(name []byte, parts []part) *Walk {
 	s, hash := t.lock(name)
 	s.mu.Unlock()
-	return &Walk{set: t, shard: s.pos, behind: s.pos + 1, parts: parts, name: bytes.Clone(name), hash: hash}
+	return &Walk{set: t, shard: int(s.pos), behind: int(s.pos) + 1, parts: parts, name: bytes.Clone(name), hash: hash}
 }
 
 var (

@@ -1,0 +1,382 @@
+package shard
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+)
+
+// ShareLimits is how much one client may have of what all share; 0 means as much
+// as there is.
+type ShareLimits struct {
+	Locks    int   // held, waited for, and rates that are not full
+	Waiters  int   // of its owners that wait at a time
+	Rates    int   // that are not full
+	Sessions int   // beside one for each connection
+	Bytes    int64 // see CostOf, and what else is kept for it
+}
+
+// A Share is what one client, with all its owners, has of the table. It bounds
+// that as exactly as the table's own bound does, and like that one without a
+// counter that every request writes: each shard draws from it in batches, into a
+// cell that its mutex guards.
+//
+// When it is used up, the cells are emptied, and from then on requests take from
+// it and give back to it one by one (it is tight), until there is plenty again.
+// So nobody is refused while another shard has something to spare, and to be
+// refused costs one look.
+type Share struct {
+	slot   uint32 // of the cells
+	batch  int32  // locks that a cell draws
+	chunk  int32  // bytes that it draws
+	always bool   // tight: the share is too small for batches
+	state  atomic.Int32
+	limits ShareLimits
+	set    *Set
+
+	_        [64]byte     // what is above is only read where nothing is wrong
+	locks    atomic.Int64 // left
+	bytes    atomic.Int64 // left
+	waiters  atomic.Int64 // taken, as the following
+	rates    atomic.Int64
+	sessions atomic.Int64
+	emptying sync.Mutex // held by who empties the cells, and who ends that
+	_        [64]byte
+}
+
+// The states of a share.
+const (
+	loose    int32 = iota
+	emptying       // the cells are being emptied, and keep nothing any more
+	tight          // they are empty
+)
+
+// A cell is what a shard has drawn from a share. It is found by the share's slot.
+type cell struct {
+	share *Share
+	locks int32
+	bytes int32
+}
+
+// shares is who has the slots.
+type shares struct {
+	mu   sync.Mutex // guards the rest
+	all  []*Share   // by slot; nil: free
+	free []uint32
+}
+
+// NewShare makes a share. It takes a little memory in each shard, until it is
+// dropped.
+func (t *Set) NewShare(limits ShareLimits) *Share {
+	h := &Share{set: t, limits: limits}
+	h.locks.Store(orMost(int64(limits.Locks)))
+	h.bytes.Store(orMost(limits.Bytes))
+	perShard := func(limit int64) int64 { return orMost(limit) / int64(len(t.shards)*32) }
+	h.batch = int32(min(256, perShard(int64(limits.Locks))))
+	h.chunk = int32(min(32<<10, perShard(limits.Bytes)))
+	if h.always = h.batch < 1 || h.chunk < int32(CostOf(0)); h.always {
+		h.state.Store(tight)
+	}
+	t.memory.Add(shareBytes)
+	t.shares.mu.Lock()
+	defer t.shares.mu.Unlock()
+	if n := len(t.shares.free); n > 0 {
+		h.slot, t.shares.free = t.shares.free[n-1], t.shares.free[:n-1]
+		t.shares.all[h.slot] = h
+	} else {
+		h.slot = uint32(len(t.shares.all))
+		t.shares.all = append(t.shares.all, h)
+	}
+	return h
+}
+
+// shareBytes is about what a share takes, with what finds it.
+const shareBytes = 512
+
+// orMost is a limit, or none.
+func orMost(limit int64) int64 {
+	if limit <= 0 {
+		return math.MaxInt64 / 2
+	}
+	return limit
+}
+
+// Drop ends a share whose owners are gone, unless there are rates of theirs, and
+// tells whether it has.
+func (h *Share) Drop() bool {
+	if h.rates.Load() > 0 {
+		return false
+	}
+	t := h.set
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		if int(h.slot) < len(s.cells) {
+			s.cells[h.slot] = cell{}
+		}
+		s.mu.Unlock()
+	}
+	t.memory.Add(-shareBytes)
+	t.shares.mu.Lock()
+	t.shares.all[h.slot] = nil
+	t.shares.free = append(t.shares.free, h.slot)
+	t.shares.mu.Unlock()
+	return true
+}
+
+// cellLocked returns a shard's cell of a share.
+func (s *Shard) cellLocked(h *Share) *cell {
+	if int(h.slot) < len(s.cells) {
+		if c := &s.cells[h.slot]; c.share == h {
+			return c
+		}
+	}
+	return s.makeCellLocked(h)
+}
+
+//go:noinline
+func (s *Shard) makeCellLocked(h *Share) *cell {
+	if n := int(h.slot) + 1; n > len(s.cells) {
+		cells := make([]cell, max(n, 2*len(s.cells), 4))
+		s.set.memory.Add((len(cells) - len(s.cells)) * 16)
+		copy(cells, s.cells)
+		s.cells = cells
+	}
+	s.cells[h.slot] = cell{share: h}
+	return &s.cells[h.slot]
+}
+
+// slotOf is how an item without pointers knows a share: its slot, +1, or 0 for none.
+func slotOf(h *Share) uint32 {
+	if h == nil {
+		return 0
+	}
+	return h.slot + 1
+}
+
+// shareLocked returns the share of an item, which has taken of it in this shard.
+func (s *Shard) shareLocked(slot uint32) *Share {
+	if slot == 0 {
+		return nil
+	}
+	return s.cells[slot-1].share
+}
+
+// takeShareLocked takes a lock of a cost from a share. A nil share has no bounds.
+func (s *Shard) takeShareLocked(h *Share, cost int) Outcome {
+	if h == nil {
+		return Acquired
+	}
+	c := s.cellLocked(h)
+	if c.locks > 0 && int(c.bytes) >= cost {
+		c.locks--
+		c.bytes -= int32(cost)
+		return Acquired
+	}
+	return s.drawShareLocked(c, cost)
+}
+
+// giveShareLocked gives it back.
+func (s *Shard) giveShareLocked(h *Share, cost int) {
+	if h == nil {
+		return
+	}
+	c := s.cellLocked(h)
+	if h.state.Load() == loose && c.locks < 2*h.batch && int(c.bytes)+cost < 2*int(h.chunk) {
+		c.locks++
+		c.bytes += int32(cost)
+		return
+	}
+	h.returnShare(c, cost)
+}
+
+//go:noinline
+func (s *Shard) drawShareLocked(c *cell, cost int) Outcome {
+	h := c.share
+	locks, bytes := int64(c.locks), int64(c.bytes)
+	wantLocks, wantBytes := int64(h.batch), int64(h.chunk)
+	if h.state.Load() != loose {
+		wantLocks, wantBytes = 1, 0
+	}
+	outcome := Acquired
+	if locks < 1 {
+		locks += draw(&h.locks, wantLocks)
+	}
+	if short := int64(cost) - bytes; short > 0 {
+		bytes += draw(&h.bytes, max(short, wantBytes))
+	}
+	switch {
+	case locks < 1:
+		outcome = ShareFull
+	case bytes < int64(cost):
+		outcome = ShareBytes
+	default:
+		locks, bytes = locks-1, bytes-int64(cost)
+	}
+	if h.state.Load() != loose || bytes > math.MaxInt32/2 {
+		h.locks.Add(locks)
+		h.bytes.Add(bytes)
+		locks, bytes = 0, 0
+	}
+	c.locks, c.bytes = int32(locks), int32(bytes)
+	return outcome
+}
+
+//go:noinline
+func (h *Share) returnShare(c *cell, cost int) {
+	locks, bytes := int64(c.locks)+1, int64(c.bytes)+int64(cost)
+	keepLocks, keepBytes := min(locks, int64(h.batch)), min(bytes, int64(h.chunk))
+	if h.state.Load() != loose {
+		keepLocks, keepBytes = 0, 0
+	}
+	c.locks, c.bytes = int32(keepLocks), int32(keepBytes)
+	left := h.locks.Add(locks - keepLocks)
+	leftBytes := h.bytes.Add(bytes - keepBytes)
+	if !h.always && h.state.Load() == tight && left >= orMost(int64(h.limits.Locks))/4 && leftBytes >= orMost(h.limits.Bytes)/4 &&
+		h.emptying.TryLock() {
+		h.state.Store(loose)
+		h.emptying.Unlock()
+	}
+}
+
+// draw takes up to n of what is left and returns how many.
+func draw(from *atomic.Int64, n int64) int64 {
+	for {
+		left := from.Load()
+		if n = min(n, left); n <= 0 {
+			return 0
+		}
+		if from.CompareAndSwap(left, left-n) {
+			return n
+		}
+	}
+}
+
+// fetchShareLocked tells whether a request that found its share used up is to be
+// made again: a cell may have had something to spare. The mutex was let go
+// meanwhile, so what the request has seen may have changed.
+func (s *Shard) fetchShareLocked(h *Share, cost int) bool {
+	if h.state.Load() == tight {
+		return h.locks.Load() >= 1 && h.bytes.Load() >= int64(cost)
+	}
+	s.mu.Unlock()
+	h.empty()
+	s.mu.Lock()
+	return true
+}
+
+// empty empties the cells. It takes the shards' mutexes, one at a time.
+func (h *Share) empty() {
+	h.emptying.Lock()
+	defer h.emptying.Unlock()
+	if h.state.Load() == tight {
+		return
+	}
+	h.state.Store(emptying)
+	h.idle(func(c *cell) {
+		h.locks.Add(int64(c.locks))
+		h.bytes.Add(int64(c.bytes))
+		c.locks, c.bytes = 0, 0
+	})
+	h.state.Store(tight)
+}
+
+// idle calls f for each shard's cell, under its mutex.
+func (h *Share) idle(f func(*cell)) {
+	for i := range h.set.shards {
+		s := &h.set.shards[i]
+		s.mu.Lock()
+		if int(h.slot) < len(s.cells) && s.cells[h.slot].share == h {
+			f(&s.cells[h.slot])
+		}
+		s.mu.Unlock()
+	}
+}
+
+// take takes one of what is counted, if there are fewer than a limit.
+func take(n *atomic.Int64, limit int) bool {
+	for {
+		have := n.Load()
+		if limit > 0 && have >= int64(limit) {
+			return false
+		}
+		if n.CompareAndSwap(have, have+1) {
+			return true
+		}
+	}
+}
+
+// TakeSession tells whether there may be one session more, and counts it in.
+func (h *Share) TakeSession() bool { return h == nil || take(&h.sessions, h.limits.Sessions) }
+
+// GiveSession counts a session out.
+func (h *Share) GiveSession() {
+	if h != nil {
+		h.sessions.Add(-1)
+	}
+}
+
+// TakeBytes counts n bytes in that are kept for the client, if they are within its
+// share.
+func (h *Share) TakeBytes(n int) bool {
+	if h == nil {
+		return true
+	}
+	for again := true; ; again = false {
+		if got := draw(&h.bytes, int64(n)); got == int64(n) {
+			return true
+		} else if h.bytes.Add(got); !again || h.state.Load() == tight {
+			return false
+		}
+		h.empty()
+	}
+}
+
+// KeepBytes counts n bytes in that are there already, or out if n is negative, and
+// tells whether they are within the client's share.
+func (h *Share) KeepBytes(n int) bool {
+	if h == nil {
+		return true
+	}
+	if left := h.bytes.Add(int64(-n)); n <= 0 || left >= 0 {
+		return true
+	}
+	if h.state.Load() != tight {
+		h.empty()
+	}
+	return h.bytes.Load() >= 0
+}
+
+// Holdings is what a client has.
+type Holdings struct {
+	Locks, Waiters, Rates, Sessions int
+	Bytes                           int64
+}
+
+// Holdings returns what the share's client has. It goes over the shards.
+func (h *Share) Holdings() Holdings {
+	locks, bytes := h.locks.Load(), h.bytes.Load()
+	h.idle(func(c *cell) {
+		locks += int64(c.locks)
+		bytes += int64(c.bytes)
+	})
+	return Holdings{
+		Locks:    int(max(0, orMost(int64(h.limits.Locks))-locks)),
+		Waiters:  int(h.waiters.Load()),
+		Rates:    int(h.rates.Load()),
+		Sessions: int(h.sessions.Load()),
+		Bytes:    max(0, orMost(h.limits.Bytes)-bytes),
+	}
+}
+
+// Roughly returns the same, but for what the shards have drawn and not used, which
+// counts as had. It takes no mutex.
+func (h *Share) Roughly() Holdings {
+	return Holdings{
+		Locks:    int(orMost(int64(h.limits.Locks)) - h.locks.Load()),
+		Waiters:  int(h.waiters.Load()),
+		Rates:    int(h.rates.Load()),
+		Sessions: int(h.sessions.Load()),
+		Bytes:    orMost(h.limits.Bytes) - h.bytes.Load(),
+	}
+}
