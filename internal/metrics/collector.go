@@ -33,6 +33,8 @@ var (
 	rates    = desc("rate_total", "Requests for units of a rate.", "result")
 	limiters = desc("rate_limiters", "Rates that the table has: those not full, and some that are.")
 	sessions = desc("sessions", "Sessions now: one for each connection, and in protocol 2 as many as it makes.")
+	memory   = desc("memory_bytes", "Memory that is counted for clients now.")
+	most     = desc("memory_limit_bytes", "How much of it there may be before requests are refused; 0: no bound.")
 	build    = desc("build_info", "1, with what this server was built from.", "version", "revision", "goversion")
 )
 
@@ -54,7 +56,7 @@ func New(version, revision string, conns func() conn.Stats, sessions func() sess
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
-		waiters, waits, waitTime, rates, limiters, sessions,
+		waiters, waits, waitTime, rates, limiters, sessions, memory, most,
 	} {
 		ch <- d
 	}
@@ -113,6 +115,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(rates, st.Locks.Limited, "limited")
 	gauge(limiters, st.Locks.Limiters)
 	gauge(sessions, st.Sessions)
+	gauge(memory, int(st.Memory))
+	gauge(most, int(st.MaxMemory))
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	gauge(build, 1, c.version, c.revision, runtime.Version())

@@ -18,6 +18,10 @@ type counters struct {
 	tooLong         atomic.Uint64
 	http            atomic.Uint64
 	tooManySessions atomic.Uint64
+	shareSessions   atomic.Uint64 // refused at a client's share
+	shareBytes      atomic.Uint64 // the same, but for what the shards count
+	serverFull      atomic.Uint64 // the same, at the bound on memory
+	cutOff          atomic.Uint64 // connections ended since they kept too much
 
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket

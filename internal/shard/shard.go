@@ -140,7 +140,8 @@ func (s *Shard) roomToWaitLocked(o *Owner, kind Kind, size int) Outcome {
 	if limit := s.set.maxPerOwner; limit > 0 && o.held >= limit {
 		return OwnerFull
 	}
-	if !s.fitsLocked(s.waiters.open != 0, 0) {
+	// Whoever waits keeps a copy of the name.
+	if m := s.set.memory; m.full.Load() && !m.Room(chunkBytes+size) {
 		return MemoryFull
 	}
 	cost := CostOf(size)

@@ -1,6 +1,9 @@
 package shard
 
-import "bytes"
+import (
+	"bytes"
+	"unsafe"
+)
 
 // A Walk lists locks, who waits for them and rates, in pieces, so that no
 // shard's mutex is held for long and no more than a piece is in memory. It is
@@ -71,6 +74,9 @@ const (
 // SameLock tells whether an item is another hold of the lock of the item
 // before it, in the same piece.
 func (i Item) SameLock(before Item) bool { return i.from == before.from && i.to == before.to }
+
+// Size returns how many bytes a piece takes.
+func (p *Piece) Size() int { return cap(p.Items)*int(unsafe.Sizeof(Item{})) + cap(p.names) }
 
 // Name returns an item's name, which is good until the piece is filled again.
 func (p *Piece) Name(i Item) []byte { return p.names[i.from:i.to] }

@@ -19,6 +19,7 @@ const (
 	SharedNotLocked      = "Shared Lock Not Locked: "
 
 	TooManyLocks = "Too Many Locks: "
+	ServerFull   = "Server Full: " // at the bound on memory
 
 	GetTimeout         = "Lock Get Timeout: "
 	GetCanceled        = "Lock Get Canceled: "
@@ -31,6 +32,8 @@ const (
 	RateOpen           = "Rate Open: "
 	RateLimited        = "Rate Limited "
 	RateRetry          = " ms: "
+	RateDropped        = "Rate Dropped: "
+	NoSuchRate         = "No Such Rate: "
 
 	Greeting = "lockd " // protocol 2's: the server's version follows
 	Hello2   = "2 " + Greeting
@@ -57,6 +60,7 @@ const (
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"
 	TooManySessions    = "0 Too Many Sessions\n"
+	ServerFullAlone    = "0 Server Full\n" // of a session that cannot be made
 	InvalidRequest     = "? 0 Invalid Request\n"
 	Pong               = "1 pong\n"
 	Bye                = "1 bye\n"
