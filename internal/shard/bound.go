@@ -82,7 +82,7 @@ func (s *Shard) fetchLocked(h *Share, out Outcome, size int) bool {
 	case Full:
 		return s.fetchPermitLocked()
 	case ShareFull, ShareBytes:
-		return s.fetchShareLocked(h, CostOf(size))
+		return s.fetchShareLocked(h, size)
 	}
 	return false
 }

@@ -67,7 +67,7 @@ func allocated(n uintptr) int { return cap(append([]byte(nil), make([]byte, n)..
 // fitsLocked tells whether there is memory for one more item of a slab, and for
 // its name. While memory is plentiful, only a long name needs a look.
 func (s *Shard) fitsLocked(free bool, size int) bool {
-	return !s.set.memory.full.Load() && size <= shortName || s.findMemoryLocked(free, size)
+	return !s.exclusive.memory.full.Load() && size <= shortName || s.findMemoryLocked(free, size)
 }
 
 // shortName is a name so short that it is within the memory's slack.
@@ -88,7 +88,10 @@ func (s *Shard) findMemoryLocked(free bool, size int) bool {
 // chunkBytes is about what a chunk takes, at most.
 const chunkBytes = 8<<10 + 256
 
-// CostOf is what a lock, a hold of a shared one, a wait or a rate counts in
-// bytes against its owner's share, by the size of its name: about what it takes,
-// as if nobody else had one of that name.
-func CostOf(size int) int { return 96 + 33*blocksOf(size) }
+// What a lock, a hold of a shared one, a wait and a rate count in bytes against
+// their owner's share: about what they take, each as if nobody else had one of that
+// name.
+const itemCost = 96
+
+// nameCost is what they count besides, for a name that does not fit into its head.
+func nameCost(size int) int { return 33 * blocksOf(size) }

@@ -190,13 +190,13 @@ func (s *Shard) roomForRateLocked(h *Share, size int) Outcome {
 	if h != nil && !take(&h.rates, h.limits.Rates) {
 		return ShareRates
 	}
-	out := s.takeShareLocked(h, CostOf(size))
+	out := s.takeShareLocked(h, size)
 	if out == Acquired {
 		if s.takePermitLocked() {
 			return Acquired
 		}
 		out = Full
-		s.giveShareLocked(h, CostOf(size))
+		s.giveShareLocked(h, size)
 	}
 	if h != nil {
 		h.rates.Add(-1)
@@ -208,7 +208,7 @@ func (s *Shard) roomForRateLocked(h *Share, size int) Outcome {
 func (s *Shard) dropRateLocked(ref uint32) {
 	l := s.limiters.at(ref)
 	if h := s.shareLocked(l.share); h != nil {
-		s.giveShareLocked(h, CostOf(int(l.size)))
+		s.giveShareLocked(h, int(l.size))
 		h.rates.Add(-1)
 	}
 	s.byLimit.remove(l.hash, ref)

@@ -123,12 +123,11 @@ func (s *Shard) roomLocked(o *Owner, size int) Outcome {
 	if limit := s.set.maxPerOwner; limit > 0 && o.held >= limit {
 		return OwnerFull
 	}
-	cost := CostOf(size)
-	if out := s.takeShareLocked(o.Share, cost); out != Acquired {
+	if out := s.takeShareLocked(o.Share, size); out != Acquired {
 		return out
 	}
 	if !s.takePermitLocked() {
-		s.giveShareLocked(o.Share, cost)
+		s.giveShareLocked(o.Share, size)
 		return Full
 	}
 	return Acquired
@@ -144,8 +143,7 @@ func (s *Shard) roomToWaitLocked(o *Owner, kind Kind, size int) Outcome {
 	if m := s.set.memory; m.full.Load() && !m.Room(chunkBytes+size) {
 		return MemoryFull
 	}
-	cost := CostOf(size)
-	if out := s.takeShareLocked(o.Share, cost); out != Acquired {
+	if out := s.takeShareLocked(o.Share, size); out != Acquired {
 		return out
 	}
 	out := Full
@@ -157,7 +155,7 @@ func (s *Shard) roomToWaitLocked(o *Owner, kind Kind, size int) Outcome {
 			s.returnPermitLocked()
 		}
 	}
-	s.giveShareLocked(o.Share, cost)
+	s.giveShareLocked(o.Share, size)
 	return out
 }
 
@@ -230,7 +228,7 @@ func (s *Shard) dropLocked(o *Owner, ref uint32, why event) {
 		s.exclusive.at(e.next).prev = e.prev
 	}
 	o.held--
-	s.giveShareLocked(o.Share, CostOf(int(e.size)))
+	s.giveShareLocked(o.Share, int(e.size))
 	if e.queue != 0 {
 		s.serveLocked(ref, o.Now, &o.served)
 		return
@@ -357,7 +355,7 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
 	s.holds.release(ref)
 	o.held--
 	s.returnPermitLocked()
-	s.giveShareLocked(o.Share, CostOf(int(l.size)))
+	s.giveShareLocked(o.Share, int(l.size))
 	l.count--
 	if l.queue != 0 {
 		s.serveSharedLocked(lock, o.Now, &o.served)

@@ -13,7 +13,7 @@ type ShareLimits struct {
 	Waiters  int   // of its owners that wait at a time
 	Rates    int   // that are not full
 	Sessions int   // beside one for each connection
-	Bytes    int64 // see CostOf, and what else is kept for it
+	Bytes    int64 // see itemCost, and what else is kept for it
 }
 
 // A Share is what one client, with all its owners, has of the table. It bounds
@@ -28,6 +28,7 @@ type ShareLimits struct {
 type Share struct {
 	slot   uint32 // of the cells
 	batch  int32  // locks that a cell draws
+	most   int32  // that idle there
 	chunk  int32  // bytes that it draws
 	always bool   // tight: the share is too small for batches
 	state  atomic.Int32
@@ -54,8 +55,8 @@ const (
 // A cell is what a shard has drawn from a share. It is found by the share's slot.
 type cell struct {
 	share *Share
-	locks int32
-	bytes int32
+	locks int32 // with itemCost bytes for each
+	bytes int32 // for long names
 }
 
 // shares is who has the slots.
@@ -72,9 +73,10 @@ func (t *Set) NewShare(limits ShareLimits) *Share {
 	h.locks.Store(orMost(int64(limits.Locks)))
 	h.bytes.Store(orMost(limits.Bytes))
 	perShard := func(limit int64) int64 { return orMost(limit) / int64(len(t.shards)*32) }
-	h.batch = int32(min(256, perShard(int64(limits.Locks))))
 	h.chunk = int32(min(32<<10, perShard(limits.Bytes)))
-	if h.always = h.batch < 1 || h.chunk < int32(CostOf(0)); h.always {
+	h.batch = int32(min(256, perShard(int64(limits.Locks)), int64(h.chunk)/itemCost))
+	h.most = 2 * h.batch
+	if h.always = h.batch < 1; h.always {
 		h.state.Store(tight)
 	}
 	t.memory.Add(shareBytes)
@@ -162,81 +164,110 @@ func (s *Shard) shareLocked(slot uint32) *Share {
 	return s.cells[slot-1].share
 }
 
-// takeShareLocked takes a lock of a cost from a share. A nil share has no bounds.
-func (s *Shard) takeShareLocked(h *Share, cost int) Outcome {
+// takeShareLocked takes what a lock costs from a share, by the size of its name. A
+// nil share has no bounds.
+func (s *Shard) takeShareLocked(h *Share, size int) Outcome {
 	if h == nil {
 		return Acquired
 	}
-	c := s.cellLocked(h)
-	if c.locks > 0 && int(c.bytes) >= cost {
-		c.locks--
-		c.bytes -= int32(cost)
-		return Acquired
+	if size <= headBytes && int(h.slot) < len(s.cells) {
+		if c := &s.cells[h.slot]; c.share == h && c.locks > 0 {
+			c.locks--
+			return Acquired
+		}
 	}
-	return s.drawShareLocked(c, cost)
+	return s.drawShareLocked(h, size)
 }
 
 // giveShareLocked gives it back.
-func (s *Shard) giveShareLocked(h *Share, cost int) {
+func (s *Shard) giveShareLocked(h *Share, size int) {
 	if h == nil {
 		return
 	}
-	c := s.cellLocked(h)
-	if h.state.Load() == loose && c.locks < 2*h.batch && int(c.bytes)+cost < 2*int(h.chunk) {
-		c.locks++
-		c.bytes += int32(cost)
-		return
+	if size <= headBytes && int(h.slot) < len(s.cells) {
+		if c := &s.cells[h.slot]; c.share == h && c.locks < h.most && h.state.Load() == loose {
+			c.locks++
+			return
+		}
 	}
-	h.returnShare(c, cost)
+	s.returnShareLocked(h, size)
 }
 
+// drawShareLocked takes what a lock costs where the cell has none ready, or its
+// name is long.
+//
 //go:noinline
-func (s *Shard) drawShareLocked(c *cell, cost int) Outcome {
-	h := c.share
-	locks, bytes := int64(c.locks), int64(c.bytes)
-	wantLocks, wantBytes := int64(h.batch), int64(h.chunk)
+func (s *Shard) drawShareLocked(h *Share, size int) Outcome {
+	c := s.cellLocked(h)
+	batch, chunk := int64(h.batch), int64(h.chunk)
 	if h.state.Load() != loose {
-		wantLocks, wantBytes = 1, 0
+		batch, chunk = 1, 0
 	}
 	outcome := Acquired
-	if locks < 1 {
-		locks += draw(&h.locks, wantLocks)
+	if c.locks == 0 {
+		c.locks, outcome = h.drawLocks(batch)
 	}
-	if short := int64(cost) - bytes; short > 0 {
-		bytes += draw(&h.bytes, max(short, wantBytes))
+	bytes, cost := int64(c.bytes), int64(nameCost(size))
+	if outcome == Acquired && bytes < cost {
+		if bytes += draw(&h.bytes, max(cost-bytes, chunk)); bytes < cost {
+			outcome = ShareBytes
+		}
 	}
-	switch {
-	case locks < 1:
-		outcome = ShareFull
-	case bytes < int64(cost):
-		outcome = ShareBytes
-	default:
-		locks, bytes = locks-1, bytes-int64(cost)
+	if outcome == Acquired {
+		c.locks, bytes = c.locks-1, bytes-cost
 	}
-	if h.state.Load() != loose || bytes > math.MaxInt32/2 {
-		h.locks.Add(locks)
-		h.bytes.Add(bytes)
-		locks, bytes = 0, 0
-	}
-	c.locks, c.bytes = int32(locks), int32(bytes)
+	s.settleShareLocked(c, bytes)
 	return outcome
 }
 
-//go:noinline
-func (h *Share) returnShare(c *cell, cost int) {
-	locks, bytes := int64(c.locks)+1, int64(c.bytes)+int64(cost)
-	keepLocks, keepBytes := min(locks, int64(h.batch)), min(bytes, int64(h.chunk))
-	if h.state.Load() != loose {
-		keepLocks, keepBytes = 0, 0
+// drawLocks takes up to n locks, with the bytes that each costs whatever its name.
+func (h *Share) drawLocks(n int64) (int32, Outcome) {
+	locks := draw(&h.locks, n)
+	if locks == 0 {
+		return 0, ShareFull
 	}
-	c.locks, c.bytes = int32(keepLocks), int32(keepBytes)
-	left := h.locks.Add(locks - keepLocks)
-	leftBytes := h.bytes.Add(bytes - keepBytes)
-	if !h.always && h.state.Load() == tight && left >= orMost(int64(h.limits.Locks))/4 && leftBytes >= orMost(h.limits.Bytes)/4 &&
-		h.emptying.TryLock() {
+	bytes := draw(&h.bytes, locks*itemCost)
+	paid := bytes / itemCost
+	h.bytes.Add(bytes - paid*itemCost)
+	h.locks.Add(locks - paid)
+	if paid == 0 {
+		return 0, ShareBytes
+	}
+	return int32(paid), Acquired
+}
+
+//go:noinline
+func (s *Shard) returnShareLocked(h *Share, size int) {
+	c := s.cellLocked(h)
+	c.locks++
+	s.settleShareLocked(c, int64(c.bytes)+int64(nameCost(size)))
+	if h.always || h.state.Load() != tight || h.locks.Load() < orMost(int64(h.limits.Locks))/4 || h.bytes.Load() < orMost(h.limits.Bytes)/4 {
+		return
+	}
+	if h.emptying.TryLock() { // there is plenty again
 		h.state.Store(loose)
 		h.emptying.Unlock()
 	}
+}
+
+// settleShareLocked leaves in a cell what may idle there, of its locks and of some
+// bytes, and gives back the rest.
+func (s *Shard) settleShareLocked(c *cell, bytes int64) {
+	h := c.share
+	locks, batch, chunk := int64(c.locks), int64(h.batch), int64(h.chunk)
+	if h.state.Load() != loose {
+		batch, chunk = 0, 0
+	}
+	if locks > 2*batch {
+		h.locks.Add(locks - batch)
+		h.bytes.Add((locks - batch) * itemCost)
+		locks = batch
+	}
+	if bytes > 2*chunk {
+		h.bytes.Add(bytes - chunk)
+		bytes = chunk
+	}
+	c.locks, c.bytes = int32(locks), int32(bytes)
 }
 
 // draw takes up to n of what is left and returns how many.
@@ -255,9 +286,9 @@ func draw(from *atomic.Int64, n int64) int64 {
 // fetchShareLocked tells whether a request that found its share used up is to be
 // made again: a cell may have had something to spare. The mutex was let go
 // meanwhile, so what the request has seen may have changed.
-func (s *Shard) fetchShareLocked(h *Share, cost int) bool {
+func (s *Shard) fetchShareLocked(h *Share, size int) bool {
 	if h.state.Load() == tight {
-		return h.locks.Load() >= 1 && h.bytes.Load() >= int64(cost)
+		return h.locks.Load() >= 1 && h.bytes.Load() >= int64(itemCost+nameCost(size))
 	}
 	s.mu.Unlock()
 	h.empty()
@@ -275,7 +306,7 @@ func (h *Share) empty() {
 	h.state.Store(emptying)
 	h.idle(func(c *cell) {
 		h.locks.Add(int64(c.locks))
-		h.bytes.Add(int64(c.bytes))
+		h.bytes.Add(int64(c.locks)*itemCost + int64(c.bytes))
 		c.locks, c.bytes = 0, 0
 	})
 	h.state.Store(tight)
@@ -358,7 +389,7 @@ func (h *Share) Holdings() Holdings {
 	locks, bytes := h.locks.Load(), h.bytes.Load()
 	h.idle(func(c *cell) {
 		locks += int64(c.locks)
-		bytes += int64(c.bytes)
+		bytes += int64(c.locks)*itemCost + int64(c.bytes)
 	})
 	return Holdings{
 		Locks:    int(max(0, orMost(int64(h.limits.Locks))-locks)),

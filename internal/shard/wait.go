@@ -89,7 +89,7 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 // those behind it whom only it kept back.
 func (s *Shard) leaveLocked(ref uint32, now Moment, served *[]uint32) {
 	w := s.waiters.at(ref)
-	s.giveShareLocked(s.shareLocked(w.share), CostOf(int(s.wantedLocked(w).size)))
+	s.giveShareLocked(s.shareLocked(w.share), int(s.wantedLocked(w).size))
 	if w.kind == Exclusive {
 		s.dequeueLocked(ref, &s.exclusive.at(w.lock).queue)
 		return
