@@ -364,18 +364,20 @@ func (h *Share) TakeBytes(n int) bool {
 }
 
 // KeepBytes counts n bytes in that are there already, or out if n is negative, and
-// tells whether they are within the client's share.
+// tells whether they may stay: like Memory.Keep, also somewhat beyond the client's
+// share.
 func (h *Share) KeepBytes(n int) bool {
 	if h == nil {
 		return true
 	}
-	if left := h.bytes.Add(int64(-n)); n <= 0 || left >= 0 {
+	beyond := -h.limits.Bytes / 4
+	if left := h.bytes.Add(int64(-n)); n <= 0 || left >= beyond {
 		return true
 	}
 	if h.state.Load() != tight {
 		h.empty()
 	}
-	return h.bytes.Load() >= 0
+	return h.bytes.Load() >= beyond
 }
 
 // Holdings is what a client has.

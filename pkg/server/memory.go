@@ -13,7 +13,7 @@ import (
 // their part by a quarter before somebody is cut off.
 const (
 	memoryPart  = 0.75 // of the machine's memory, if nothing is said
-	clientsPart = 0.6  // of the process's
+	clientsPart = 0.55 // of the process's
 	// processBytes is what the process takes without clients.
 	processBytes = 16 << 20
 	leastMemory  = 32 << 20
