@@ -193,7 +193,7 @@ func TestPumpClose(t *testing.T) {
 // TestMuxEndsRested: of the sessions that a mux ends, nothing stays but their
 // numbers, which are used again.
 func TestMuxEndsRested(t *testing.T) {
-	m := newMux(nil, false, &LockerOptions{Sessions: 1000})
+	m := newMux(nil, false, &LockerOptions{Sessions: 1000}, limits{}, time.Now())
 	m.mu.Lock()
 	for range 1000 {
 		m.addLocked()
@@ -234,7 +234,7 @@ func TestMuxEndsRested(t *testing.T) {
 
 // TestMuxForsakenLines: what nobody waits for any more is not kept.
 func TestMuxForsakenLines(t *testing.T) {
-	m := newMux(nil, false, &LockerOptions{Sessions: 10})
+	m := newMux(nil, false, &LockerOptions{Sessions: 10}, limits{}, time.Now())
 	lines := newLines(100, nil)
 	s, err := m.start(look, arguments{lines: lines}, "x")
 	if err != nil {
@@ -282,7 +282,7 @@ func TestSessionTable(t *testing.T) {
 // the old one.
 func TestMuxLostFirst(t *testing.T) {
 	near, far := net.Pipe()
-	m := newMux(newLineTransport(near, forMux), false, &LockerOptions{Sessions: 10})
+	m := newMux(newLineTransport(near, forMux), false, &LockerOptions{Sessions: 10}, limits{}, time.Now())
 	go io.Copy(io.Discard, far)
 	s, err := m.start(getWait, arguments{}, "x")
 	if err != nil {
