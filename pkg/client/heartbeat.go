@@ -53,7 +53,7 @@ func (l limits) patience(readTimeout, stop time.Duration) time.Duration {
 // A silentError tells how long ago the last request was sent that was answered.
 type silentError struct{ d time.Duration }
 
-func (e silentError) Error() string { return fmt.Sprintf("%v: no answer for %v", ErrTimeout, e.d) }
+func (e silentError) Error() string { return fmt.Sprintf("%v: no reply for %v", ErrTimeout, e.d) }
 func (e silentError) Unwrap() error { return ErrTimeout }
 
 // Silent is for those who say so in other words.

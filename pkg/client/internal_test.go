@@ -1,10 +1,12 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -398,13 +400,17 @@ func TestIdle(t *testing.T) {
 		}
 		defer c.Close()
 		go func() {
-			buf := make([]byte, 100)
-			for {
-				if _, err := far.Read(buf); err != nil {
-					return
+			lines := bufio.NewScanner(far)
+			for lines.Scan() {
+				if lines.Text() == "limits" {
+					continue // it is an old one
 				}
 				time.Sleep(999 * time.Millisecond)
-				io.WriteString(far, "1 Lock Get Success: x\n")
+				if name, ok := strings.CutPrefix(lines.Text(), "i "); ok {
+					io.WriteString(far, "0 Lock Not Locked: "+name+"\n")
+				} else if lines.Text() == "g x" {
+					io.WriteString(far, "1 Lock Get Success: x\n")
+				}
 			}
 		}()
 		for range 3 {
