@@ -55,6 +55,9 @@ func (w *watchdog) setTimeout(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timeout = d
+	if w.running && !w.stopped && d > 0 { // and it may sleep for a part of a longer one
+		w.sleepLocked(time.Now(), d)
+	}
 }
 
 // sleepLocked sets the timer, to when the reply would be late or earlier.
