@@ -52,6 +52,7 @@ func (c *client) event(events uint32) {
 		c.part()
 	case c.ended:
 	case events&syscall.EPOLLERR != 0:
+		c.noteDead()
 		c.end(false)
 	case c.blocked:
 		c.resume()

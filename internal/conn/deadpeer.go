@@ -1,7 +1,9 @@
 package conn
 
 import (
+	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/nylen/lockd/internal/session"
@@ -125,8 +127,20 @@ func (s *Server) keep(c net.Conn) {
 	}
 }
 
-// logDead logs that a client is dead, and counts it.
+// vanished tells whether the kernel has ended a connection since the other side did
+// not answer.
+func vanished(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && (errno == syscall.ETIMEDOUT || errno == syscall.EHOSTUNREACH || errno == syscall.ENETUNREACH)
+}
+
+// logDead logs that a client is dead, and counts it. For how long it was silent is 0
+// where the kernel has found out.
 func (s *Server) logDead(st *session.Stream, silent time.Duration) {
 	s.dead.Add(1)
-	s.cfg.Logger.Info("a client has vanished: ending its connection", "client", st.Address(), "silent", silent.Round(time.Millisecond))
+	attrs := []any{"client", st.Address()}
+	if silent > 0 {
+		attrs = append(attrs, "silent", silent.Round(time.Millisecond))
+	}
+	s.cfg.Logger.Info("a client has vanished: its connection is ended", attrs...)
 }

@@ -24,7 +24,7 @@ func hear(fd int) (h heard, ok bool) {
 		// enough to be told from that by the time of the answer.
 		unanswered: info.Probes > 0 || info.Unacked > 0 &&
 			(info.Last_data_sent < ago || info.Retransmits > 0 && retriesBounded()),
-		pending:    info.Probes > 0 || info.Unacked > 0 || info.Notsent_bytes > 0,
+		pending: info.Probes > 0 || info.Unacked > 0 || info.Notsent_bytes > 0,
 	}, true
 }
 

@@ -247,6 +247,9 @@ func (l *link) Wake() {
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
+	if vanished(err) {
+		l.server.logDead(&l.stream, 0)
+	}
 	if last := l.lastWord(err); last != nil {
 		l.out = outBuffers.Get().(*[]byte)
 		*l.out = last(*l.out)

@@ -116,6 +116,14 @@ func (c *client) endDead(silent time.Duration) {
 	c.end(false)
 }
 
+// noteDead logs that a client is dead if that is why the kernel has ended its
+// connection.
+func (c *client) noteDead() {
+	if errno, err := syscall.GetsockoptInt(int(c.fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && vanished(syscall.Errno(errno)) {
+		c.loop.server.logDead(&c.stream, 0)
+	}
+}
+
 // wantFromLoop tells a client's loop that somebody wants what it holds.
 func wantFromLoop(carrier session.Carrier) {
 	if c, ok := carrier.(*client); ok && c.transport != Unix && !c.wanted.Load() && c.wanted.CompareAndSwap(false, true) {

@@ -87,14 +87,14 @@ type Options struct {
 
 // The defaults of Options.
 const (
-	DefaultUnixMode    fs.FileMode = 0o660
-	DefaultMaxLine                 = 4096
-	DefaultMaxOutput               = 64 << 10
-	DefaultMaxMessage              = 64 << 10
-	DefaultMaxLocks                = shard.DefaultMaxLocks
-	DefaultMaxWaiters              = shard.DefaultMaxWaiters
-	DefaultMaxSessions             = 1 << 16
-	DefaultDeadPeerTimeout         = session.DefaultDeadPeer
+	DefaultUnixMode        fs.FileMode = 0o660
+	DefaultMaxLine                     = 4096
+	DefaultMaxOutput                   = 64 << 10
+	DefaultMaxMessage                  = 64 << 10
+	DefaultMaxLocks                    = shard.DefaultMaxLocks
+	DefaultMaxWaiters                  = shard.DefaultMaxWaiters
+	DefaultMaxSessions                 = 1 << 16
+	DefaultDeadPeerTimeout             = session.DefaultDeadPeer
 )
 
 // The bounds of DeadPeerTimeout.
