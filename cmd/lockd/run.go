@@ -211,9 +211,9 @@ func (c *runCmd) why(err error) error {
 	var silence interface{ Silent() time.Duration }
 	switch {
 	case errors.As(err, &silence):
-		return fmt.Errorf("the server has not answered for %v", silence.Silent())
+		return fmt.Errorf("the server has been silent for %v", silence.Silent())
 	case errors.Is(err, client.ErrTimeout):
-		return fmt.Errorf("the server has not answered for %v", c.LostAfter)
+		return fmt.Errorf("the server has been silent for %v", c.LostAfter)
 	}
 	return plainly(err, c.LostAfter)
 }

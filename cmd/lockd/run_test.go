@@ -915,7 +915,7 @@ func TestRunSettlesItsWait(t *testing.T) {
 		says    string
 	}{
 		"it answers": {true, 1, `"name" is held by others, waited 100ms`},
-		"it is mute": {false, 69, "the server has not answered for 900ms"},
+		"it is mute": {false, 69, "the server has been silent for 900ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -96,13 +96,18 @@ func (l *Lab) at(name string, f func()) {
 	}
 }
 
-// FarCommand has a command run on the far machine, with its arguments as they are.
-func (l *Lab) FarCommand(cmd *exec.Cmd) {
+// NearCommand has a command run on the near machine.
+func (l *Lab) NearCommand(cmd *exec.Cmd) { l.command(l.near, cmd) }
+
+// FarCommand does the same on the far one.
+func (l *Lab) FarCommand(cmd *exec.Cmd) { l.command(l.far, cmd) }
+
+func (l *Lab) command(machine string, cmd *exec.Cmd) {
 	ip, err := exec.LookPath("ip")
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	cmd.Args = append([]string{ip, "netns", "exec", l.far, cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{ip, "netns", "exec", machine, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = ip
 }
 

@@ -16,8 +16,9 @@ func New(t testing.TB) *Lab {
 	return nil
 }
 
-func (*Lab) AtNear(f func())      {}
-func (*Lab) AtFar(f func())       {}
-func (*Lab) Cut(Way)              {}
-func (*Lab) Mend()                {}
-func (*Lab) FarCommand(*exec.Cmd) {}
+func (*Lab) AtNear(f func())       {}
+func (*Lab) AtFar(f func())        {}
+func (*Lab) Cut(Way)               {}
+func (*Lab) Mend()                 {}
+func (*Lab) NearCommand(*exec.Cmd) {}
+func (*Lab) FarCommand(*exec.Cmd)  {}
