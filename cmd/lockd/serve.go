@@ -54,6 +54,7 @@ type serveCmd struct {
 	MaxMemory       memory        `placeholder:"SIZE|off" group:"Bounds" help:"Memory of the process, as far as clients can have it grow: 2GiB, 512MiB (75% of the machine's, or of the smallest limit of the cgroups)."`
 	MaxShare        list          `placeholder:"WHAT=N" group:"Bounds" help:"What one client may have of locks, waiters, rates, sessions and bytes: a number, a part of all (locks=10%,bytes=100MiB), or off. What is not named: 50%; off alone: no shares."`
 	ShareBy         string        `enum:"address,token,connection" placeholder:"address|token|connection" default:"address" group:"Bounds" help:"What one client is for its share: an address (of IPv6 a /64 network, over unix sockets a user), the name of a token, or a connection (${default})."`
+	DeadPeerTimeout time.Duration `placeholder:"TIME" default:"20s" group:"Running" help:"How long a client may be silent that has been asked whether it is there, before its machine counts as vanished and its locks are free (${default}). From 2s to 1h; the clients' own time-outs have to fit, and lockd's ask for it."`
 	DrainDelay      time.Duration `min:"0" placeholder:"TIME" default:"0s" group:"Running" help:"On SIGTERM or SIGINT, for how long /readyz says 503 and all else goes on, so that balancers send new clients elsewhere; the drain follows (${default})."`
 	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"Then, how long clients that hold locks may take to release them, while nobody gets new ones (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
@@ -108,6 +109,7 @@ func (c *serveCmd) options() server.Options {
 		MaxMemory:             int64(c.MaxMemory),
 		MaxShare:              c.MaxShare,
 		ShareBy:               c.ShareBy,
+		DeadPeerTimeout:       c.DeadPeerTimeout,
 	}
 }
 

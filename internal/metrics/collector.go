@@ -27,6 +27,7 @@ var (
 	open     = desc("connections", "Connections that are open now.", "transport")
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
 	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")
+	dead     = desc("dead_clients_total", "Connections ended because their client had vanished without closing them.")
 	bytes    = desc("bytes_total", "Bytes read from clients (in) and written to them (out).", "direction")
 	waiters  = desc("waiters", "Sessions that wait for a lock now.")
 	waits    = desc("wait_total", "Waits for locks that are over, by what became of them.", "result")
@@ -59,7 +60,7 @@ func New(version, revision string, conns func() conn.Stats, sessions func() sess
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
+		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, bytes, build,
 		waiters, waits, waitTime, rates, limiters, sessions, certEnds, memory, most,
 	} {
 		ch <- d
@@ -121,6 +122,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(sessions, st.Sessions)
 	gauge(memory, int(st.Memory))
 	gauge(most, int(st.MaxMemory))
+	counter(dead, cs.Dead)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	if c.CertificateExpiry != nil {

@@ -33,6 +33,7 @@ type Config struct {
 	MaxOutput       int           // bytes of replies that may wait for a client to read them
 	MaxSessions     int           // of one connection
 	Postpone        time.Duration // how long a request about a lock is postponed at most; 0: DefaultPostpone
+	DeadPeer        time.Duration // for how long a client may be silent that was asked something; 0: DefaultDeadPeer
 	Version         string
 	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
 
@@ -57,6 +58,7 @@ type Hub struct {
 	clock     clock
 	draining  atomic.Bool // nothing new is taken
 	ending    atomic.Bool // and nothing is asked any more
+	watch     watch
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have
@@ -79,11 +81,16 @@ type Network interface {
 	// closed its side, or -1. It may look at the connections, and does not
 	// wait. What it says of one that ends meanwhile means nothing.
 	Gone([]Carrier) int
+	// Want says that somebody is kept waiting, or was refused, by the clients of
+	// some carriers. It has them asked whether they are there, and does not wait.
+	// A nil one among them is passed over.
+	Want([]Carrier)
 }
 
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config, n Network) *Hub {
 	cfg.Postpone = cmp.Or(cfg.Postpone, DefaultPostpone)
+	cfg.DeadPeer = cmp.Or(cfg.DeadPeer, DefaultDeadPeer)
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
@@ -97,6 +104,7 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.clock.init(h.locks, now)
 	h.directory.memory = h.memory
 	h.directory.init()
+	h.watch.hub = h
 	return h
 }
 
@@ -112,5 +120,6 @@ func (h *Hub) notify(owner uint32) {
 // Close ends what the hub does by itself. All streams have to be closed.
 func (h *Hub) Close() {
 	h.clock.stop()
+	h.watch.stop()
 	h.shortages.running.Wait()
 }

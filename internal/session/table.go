@@ -32,6 +32,7 @@ func init() {
 		{verb: wire.DropRate, rest: aName, flags: counted | ofName, roles: adminOnly, do: (*Session).textDropRate, help: "drop a rate, so that all its units are open"},
 		{verb: wire.Token, rest: aName, flags: counted | ofName, roles: locker, do: (*Session).textToken, help: "show the fencing token of a lock held"},
 		{verb: wire.Ping, flags: counted, roles: anybody, do: (*Session).textPing, help: "ask whether the server is there"},
+		{verb: wire.Limits, flags: counted, roles: anybody, do: (*Session).textLimits, help: "show how long a client may be silent"},
 		{verb: wire.Auth, rest: "TOKEN", flags: counted, roles: anybody, do: (*Session).textAuth, help: "present a token"},
 		{verb: wire.Hello, args: []argument{protocol}, flags: counted | bare, roles: anybody, do: (*Session).textHello, help: "begin protocol 2"},
 		{verb: wire.Cancel, flags: counted | onlySessions | endsWait | ofSelf, roles: locker, do: (*Session).textCancel, help: "stop waiting"},

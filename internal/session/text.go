@@ -198,6 +198,13 @@ func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
 }
 
+// textLimits says what a holder's own time-outs must fit. Nothing is kept for who
+// has lost the connection, so its time is 0.
+func (s *Session) textLimits(_, out []byte) []byte {
+	s.stream.rests.Store(true)
+	return wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), 0)
+}
+
 // textHello begins protocol 2, with the next line.
 func (s *Session) textHello(_, out []byte) []byte {
 	out = append(s.prefix(out), wire.Hello2...)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
@@ -144,6 +145,13 @@ type Options struct {
 	// /64 network of an IPv6 address, the user of a unix socket), "token" (the name
 	// that a client is known by, or its address) or "connection".
 	ShareBy string
+	// DeadPeerTimeout is for how long a client may be silent that has been asked
+	// whether it is there, which the server sees to: after that its machine is
+	// considered to have vanished, and what it holds is free. A client that is
+	// there answers by itself, however long it works and whether it reads or
+	// not. 0 means 20 s; 2 s at least, 1 h at most. Clients that hold locks have
+	// to notice earlier, see docs/locking.md.
+	DeadPeerTimeout time.Duration
 
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
@@ -157,13 +165,20 @@ type Options struct {
 
 // The defaults of Options.
 const (
-	DefaultUnixMode    fs.FileMode = 0o660
-	DefaultMaxLine                 = 4096
-	DefaultMaxOutput               = 64 << 10
-	DefaultMaxMessage              = 64 << 10
-	DefaultMaxLocks                = shard.DefaultMaxLocks
-	DefaultMaxWaiters              = shard.DefaultMaxWaiters
-	DefaultMaxSessions             = 1 << 16
+	DefaultUnixMode        fs.FileMode = 0o660
+	DefaultMaxLine                     = 4096
+	DefaultMaxOutput                   = 64 << 10
+	DefaultMaxMessage                  = 64 << 10
+	DefaultMaxLocks                    = shard.DefaultMaxLocks
+	DefaultMaxWaiters                  = shard.DefaultMaxWaiters
+	DefaultMaxSessions                 = 1 << 16
+	DefaultDeadPeerTimeout             = session.DefaultDeadPeer
+)
+
+// The bounds of DeadPeerTimeout.
+const (
+	minDeadPeer = 2 * time.Second
+	maxDeadPeer = time.Hour
 )
 
 // maxConnections is how many connections there can be whatever the options
@@ -217,6 +232,13 @@ func (o *Options) complete() error {
 		if *n.value < n.least {
 			return optionError(n.name, "must be at least %d, not %d", n.least, *n.value)
 		}
+	}
+	if o.DeadPeerTimeout == 0 {
+		o.DeadPeerTimeout = DefaultDeadPeerTimeout
+	}
+	if o.DeadPeerTimeout < minDeadPeer || o.DeadPeerTimeout > maxDeadPeer {
+		return optionError("dead-peer-timeout", "must be between %v and %v, not %v: a shorter one would end clients that a network has lost for a moment",
+			minDeadPeer, maxDeadPeer, o.DeadPeerTimeout)
 	}
 	if o.Shards > shard.MaxShards || o.Shards&(o.Shards-1) != 0 {
 		return optionError("shards", "must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
@@ -306,6 +328,7 @@ func (o *Options) config(f *auth.File) conn.Config {
 			MaxMemory:       o.clientsMemory(),
 			ShareBy:         shareBys[o.ShareBy],
 			Share:           share,
+			DeadPeer:        o.DeadPeerTimeout,
 			Version:         Version,
 			Authority:       authority,
 		},
