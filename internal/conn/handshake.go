@@ -142,7 +142,7 @@ func (s *Server) NewWebSocketServer(origins []string) *http.Server {
 // serveFrames serves a connection that has shaken hands and has been admitted,
 // on its own, with input that has come already.
 func (s *Server) serveFrames(c net.Conn, t Transport, early []byte) {
-	setKeepAlive(c)
+	s.keep(c)
 	if s.adopt(c, t, early) {
 		return
 	}

@@ -55,15 +55,24 @@ func (o *Options) asks() (asks [conn.Transports]bool) {
 	return asks
 }
 
-// asksAt tells the same of a listener, by its kind. The admin address asks those who
-// come from other machines.
-func (o *Options) asksAt(transport string) bool {
-	return o.AuthFile != "" && (transport == "admin" || slices.Contains(o.AuthOn, transport))
-}
-
 // knowsCertificates tells whether clients can show certificates.
 func (o *Options) knowsCertificates() bool {
-	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth >= tls.VerifyClientCertIfGiven
+	c := o.TLSConfig
+	return o.TLSClientCA != "" || c != nil && (c.ClientAuth != tls.NoClientCert || c.GetConfigForClient != nil)
+}
+
+// asksAt tells whether clients have to show who they are, by a token or by a
+// certificate, at the addresses of a transport.
+func (o *Options) asksAt(transport string) bool {
+	switch transport {
+	case "admin":
+		return o.AuthFile != ""
+	case "tls", "wss":
+		if o.wantsCertificates() {
+			return true
+		}
+	}
+	return o.AuthFile != "" && slices.Contains(o.AuthOn, transport)
 }
 
 // openAuth reads the auth file, if there is one, and has it read again when it
