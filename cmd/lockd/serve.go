@@ -150,7 +150,7 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 	}
-	announce(log, s.Addrs(), opts)
+	announce(log, s.Addrs())
 	manager.ready("serving")
 	watched, unwatch := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -232,7 +232,7 @@ func flagError(err error) error {
 
 // announce logs where the server listens, and warnings when others than this
 // machine can reach it and need not show who they are.
-func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
+func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open, clear, admin []string
 	for _, a := range addrs {
@@ -248,7 +248,7 @@ func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 			if !a.Asks {
 				admin = append(admin, a.String())
 			}
-		case !a.Asks && !asksCertificates(a, opts):
+		case !a.Asks:
 			open = append(open, a.String())
 		case a.Transport == "tcp" || a.Transport == "websocket":
 			clear = append(clear, a.String())
@@ -269,11 +269,6 @@ func announce(log *slog.Logger, addrs []server.Addr, opts server.Options) {
 			"keep it behind a firewall",
 			"addrs", strings.Join(admin, " "))
 	}
-}
-
-// asksCertificates tells whether clients have to show a certificate at an address.
-func asksCertificates(a server.Addr, opts server.Options) bool {
-	return opts.TLSClientCA != "" && (a.Transport == "tls" || a.Transport == "wss")
 }
 
 // port returns the number for the pid file: the first TCP port for clients.

@@ -108,6 +108,9 @@ func (s *Server) beginProxied(p *proxied, t Transport) *link {
 	return l
 }
 
+// NetConn returns the connection with the proxy.
+func (p *proxied) NetConn() net.Conn { return p.Conn }
+
 // begin reads the header, unless that has been done.
 func (p *proxied) begin() error {
 	p.once.Do(func() {

@@ -60,6 +60,20 @@ func (o *Options) knowsCertificates() bool {
 	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth >= tls.VerifyClientCertIfGiven
 }
 
+// asksAt tells whether clients have to show who they are, by a token or by a
+// certificate, at the addresses of a transport.
+func (o *Options) asksAt(transport string) bool {
+	switch transport {
+	case "admin":
+		return o.AuthFile != ""
+	case "tls", "wss":
+		if o.wantsCertificates() {
+			return true
+		}
+	}
+	return o.AuthFile != "" && slices.Contains(o.AuthOn, transport)
+}
+
 // openAuth reads the auth file, if there is one, and has it read again when it
 // changes.
 func (o *Options) openAuth() (*auth.File, *reload.Files, error) {

@@ -27,7 +27,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
@@ -165,7 +164,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	for _, o := range all {
-		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), slices.Contains(s.opts.AuthOn, o.transport) && s.opts.AuthFile != ""})
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), s.opts.asksAt(o.transport)})
 		if own, ok := o.listener.(*conn.Listener); ok {
 			s.conns.Open(own)
 		}

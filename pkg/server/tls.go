@@ -47,6 +47,11 @@ func (o *Options) completeTLS() error {
 // hasTLS tells whether the server can serve TLS.
 func (o *Options) hasTLS() bool { return o.TLSConfig != nil || o.TLSCert != "" }
 
+// wantsCertificates tells whether clients within TLS have to show certificates.
+func (o *Options) wantsCertificates() bool {
+	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth == tls.RequireAndVerifyClientCert
+}
+
 // roomForConnections returns how many connections the limit on open files leaves
 // room for, beside TLS handshakes.
 func (o *Options) roomForConnections() int {
