@@ -408,6 +408,7 @@ var mayImport = map[string][]string{
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
+	"internal/tlstest":     {},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},

@@ -79,18 +79,18 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
-		AllowedHosts:          c.AllowedHost,
-		ProxyProtocol:         c.ProxyProtocol,
-		Admin:                 string(c.Admin),
-		AuthFile:              string(c.AuthFile),
-		AuthOn:                c.AuthOn,
 		TLS:                   c.TLS,
 		WSS:                   c.WSS,
 		TLSCert:               string(c.TLSCert),
 		TLSKey:                string(c.TLSKey),
 		TLSClientCA:           string(c.TLSClientCA),
 		TLSMinVersion:         minVersion,
+		AllowedHosts:          c.AllowedHost,
+		ProxyProtocol:         c.ProxyProtocol,
+		Admin:                 string(c.Admin),
 		AdminTLS:              c.AdminTLS,
+		AuthFile:              string(c.AuthFile),
+		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -257,7 +257,7 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"have clients show who they are (--auth-file, or certificates with --tls and --tls-client-ca), or keep strangers out by a firewall",
+			"have clients show who they are (--auth-file, or --tls with --tls-client-ca), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
 	}
 	if len(clear) > 0 {

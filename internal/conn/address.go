@@ -13,23 +13,25 @@ import (
 // localNames numbers the connections that have no address.
 var localNames [Transports]atomic.Uint64
 
-// address returns what stands for a client in replies: IP:PORT, or the
-// transport's name and a number where there is no such thing.
+// address returns what stands for a client, with the name in the certificate that
+// it has shown.
 func address(c net.Conn, t Transport) session.Address {
-	var cert string
+	addr := bareAddress(c, t)
 	if c, ok := c.(*tls.Conn); ok {
 		state := c.ConnectionState()
-		cert = CertName(&state)
+		addr.Cert = CertName(&state)
 	}
+	return addr
+}
+
+// bareAddress returns what stands for a client in replies: IP:PORT, or the
+// transport's name and a number where there is no such thing.
+func bareAddress(c net.Conn, t Transport) session.Address {
 	if p := proxiedBelow(c); p != nil {
-		addr := p.address(t)
-		addr.Cert = cert
-		return addr
+		return p.address(t)
 	}
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		addr := ipAddress(a.AddrPort())
-		addr.Cert = cert
-		return addr
+		return ipAddress(a.AddrPort())
 	}
 	c = socket(c)
 	var p session.Process
@@ -43,9 +45,7 @@ func address(c net.Conn, t Transport) session.Address {
 	case *pipeEnd:
 		local = true
 	}
-	addr := numberedAddress(t, p, local)
-	addr.Cert = cert
-	return addr
+	return numberedAddress(t, p, local)
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on

@@ -57,7 +57,8 @@ func (o *Options) asks() (asks [conn.Transports]bool) {
 
 // knowsCertificates tells whether clients can show certificates.
 func (o *Options) knowsCertificates() bool {
-	return o.TLSClientCA != "" || o.TLSConfig != nil && o.TLSConfig.ClientAuth >= tls.VerifyClientCertIfGiven
+	c := o.TLSConfig
+	return o.TLSClientCA != "" || c != nil && (c.ClientAuth != tls.NoClientCert || c.GetConfigForClient != nil)
 }
 
 // asksAt tells whether clients have to show who they are, by a token or by a

@@ -277,9 +277,9 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
+		MaxHandshakes:  maxHandshakes(openFiles(o.Admin != "")),
 		Proxies:        o.proxies,
 		Hosts:          o.hosts,
-		MaxHandshakes:  maxHandshakes(openFiles(o.Admin != "")),
 		Logger:         o.Logger,
 	}
 }
