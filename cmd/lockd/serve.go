@@ -51,6 +51,9 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
+	MaxMemory       memory        `placeholder:"SIZE|off" group:"Bounds" help:"Memory of the process, as far as clients can have it grow: 2GiB, 512MiB (75% of the machine's, or of the smallest limit of the cgroups)."`
+	MaxShare        list          `placeholder:"WHAT=N" group:"Bounds" help:"What one client may have of locks, waiters, rates, sessions and bytes: a number, a part of all (locks=10%,bytes=100MiB), or off. What is not named: 50%; off alone: no shares."`
+	ShareBy         string        `enum:"address,token,connection" placeholder:"address|token|connection" default:"address" group:"Bounds" help:"What one client is for its share: an address (of IPv6 a /64 network, over unix sockets a user), the name of a token, or a connection (${default})."`
 	DrainDelay      time.Duration `min:"0" placeholder:"TIME" default:"0s" group:"Running" help:"On SIGTERM or SIGINT, for how long /readyz says 503 and all else goes on, so that balancers send new clients elsewhere; the drain follows (${default})."`
 	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"Then, how long clients that hold locks may take to release them, while nobody gets new ones (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
@@ -102,6 +105,9 @@ func (c *serveCmd) options() server.Options {
 		MaxLocksPerConnection: c.MaxLocksPerConn,
 		MaxWaiters:            c.MaxWaiters,
 		MaxSessions:           c.MaxSessions,
+		MaxMemory:             int64(c.MaxMemory),
+		MaxShare:              c.MaxShare,
+		ShareBy:               c.ShareBy,
 	}
 }
 
@@ -132,6 +138,7 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
+	limitHeap(s.MaxMemory())
 	var pid *pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {

@@ -188,6 +188,25 @@ func (c *client) read() {
 // advance gives the stream a turn, with input, and sends the replies. own tells
 // whether in is the client's own, else it is the loop's.
 func (c *client) advance(in []byte, own bool) {
+	c.exchange(in, own)
+	if !c.ended && !c.stream.Keeps(c.keeps()) {
+		c.end(false)
+	}
+}
+
+// keeps is how many bytes are kept for the connection.
+func (c *client) keeps() int {
+	n := cap(c.in)
+	if c.out != nil {
+		n += cap(*c.out)
+	}
+	if c.frames != nil {
+		n += c.frames.keeps()
+	}
+	return n
+}
+
+func (c *client) exchange(in []byte, own bool) {
 	l := c.loop
 	out := l.out[:0]
 	if c.out != nil {

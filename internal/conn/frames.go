@@ -53,6 +53,15 @@ func newFrames(s *Server, st *session.Stream) *frames {
 	return &frames{server: s, stream: st, state: ws.StateServerSide}
 }
 
+// keeps is how many bytes are kept for the connection.
+func (f *frames) keeps() int {
+	n := f.queued + cap(f.ping)
+	if cap(f.body) > keptBody {
+		n += cap(f.body)
+	}
+	return n
+}
+
 // keptBody is how large a buffer for messages an idle connection keeps, and
 // keptMessages for how many.
 const (

@@ -45,6 +45,9 @@ var (
 	errKicked = errors.New("kicked")
 	// errClosing ends a link whose stream cuts the client off.
 	errClosing = errors.New("the client is cut off")
+	// errKeepsTooMuch ends a link for which more would have to be kept than there
+	// is memory for.
+	errKeepsTooMuch = errors.New("no memory for what the client sends or does not read")
 )
 
 const shuttingDown = "the server is shutting down"
@@ -96,6 +99,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 	addr.Asks = s.asks(t, addr)
 	l.stream.Begin(s.hub, addr, l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
+	l.stream.Keeps(l.keeps())
 	s.logConnected(&l.stream, t)
 	return l
 }
@@ -184,9 +188,14 @@ func (l *link) advance(in []byte) (session.Next, error) {
 		if len(in) == 0 {
 			l.rest = nil
 		}
+		if !l.stream.Keeps(l.keeps()) {
+			l.drop()
+			return session.Closing, errKeepsTooMuch
+		}
 		if err := l.flush(); err != nil {
 			return next, err
 		}
+		l.stream.Keeps(l.keeps())
 		switch {
 		case again:
 			in = l.rest
@@ -196,6 +205,28 @@ func (l *link) advance(in []byte) (session.Next, error) {
 			return next, nil
 		}
 	}
+}
+
+// What a link takes beside its stream: the goroutine's stack, the buffer for input,
+// a small one for replies; and what crypto/tls keeps.
+const (
+	linkBytes    = 8<<10 + largeInput + smallOut
+	linkTLSBytes = 32 << 10
+)
+
+// keeps is how many bytes are kept for the connection.
+func (l *link) keeps() int {
+	n := linkBytes + cap(l.rest)
+	if l.transport == TLS || l.transport == WSS {
+		n += linkTLSBytes
+	}
+	if l.out != nil {
+		n += max(0, cap(*l.out)-smallOut)
+	}
+	if l.frames != nil {
+		n += l.frames.keeps()
+	}
+	return n
 }
 
 // earlyStep is how long a link waits for the time of a grant without a look at
@@ -295,7 +326,10 @@ func (l *link) kill() {
 }
 
 // outBuffers are the buffers for replies. An idle connection has none.
-var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, smallOut); return &b }}
+
+// smallOut is how large they are at first.
+const smallOut = 4 << 10
 
 // keptOut is how large a buffer for replies may be to be used again.
 const keptOut = 256 << 10

@@ -51,6 +51,9 @@ type Server struct {
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
+	if cfg.Session.Short == nil {
+		cfg.Session.Short = s.logShortage
+	}
 	s.hub = session.NewHub(cfg.Session, s)
 	s.roster.init()
 	s.handshakes.init(cfg.MaxHandshakes)

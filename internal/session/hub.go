@@ -35,6 +35,11 @@ type Config struct {
 	Postpone        time.Duration // how long a request about a lock is postponed at most; 0: DefaultPostpone
 	Version         string
 	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
+
+	MaxMemory int64             // bytes that clients can have the server keep; 0: no bound
+	ShareBy   ShareBy           // what counts as one client
+	Share     shard.ShareLimits // of one client; 0: as much as there is
+	Short     func(Shortage)    // is told, now and then, that requests are refused at a bound; may be nil
 }
 
 // Hub is what all sessions of a server share: the table of locks, the
@@ -43,6 +48,10 @@ type Hub struct {
 	cfg       Config
 	network   Network
 	locks     *shard.Set
+	memory    *shard.Memory
+	frugal    int // bytes of replies that may be pending whatever the memory
+	accounts  accounts
+	shortages shortages
 	directory directory
 	counters  [counterStripes]counters
 	clock     clock
@@ -79,8 +88,14 @@ func NewHub(cfg Config, n Network) *Hub {
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
 	cfg.Table.Notify = h.notify
+	h.memory = shard.NewMemory(cfg.MaxMemory)
+	cfg.Table.Memory = h.memory
 	h.locks = shard.New(cfg.Shards, cfg.Table)
+	h.frugal = min(cfg.MaxOutput, frugalOutput)
+	h.accounts.init(h.locks, cfg.ShareBy, cfg.Share)
+	h.shortages.tell = cfg.Short
 	h.clock.init(h.locks, now)
+	h.directory.memory = h.memory
 	h.directory.init()
 	return h
 }
@@ -95,4 +110,7 @@ func (h *Hub) notify(owner uint32) {
 }
 
 // Close ends what the hub does by itself. All streams have to be closed.
-func (h *Hub) Close() { h.clock.stop() }
+func (h *Hub) Close() {
+	h.clock.stop()
+	h.shortages.running.Wait()
+}

@@ -29,6 +29,7 @@ func init() {
 		{verb: wire.GetSharedWait, args: []argument{limit, patience}, rest: aName, flags: counted | mayWait | ofName | takes, roles: locker, do: (*Session).textGetSharedWait, help: "the same, waiting for it"},
 		{verb: wire.TakeRate, args: []argument{limit, window, units}, rest: aName, flags: counted | ofName | takes, roles: locker, do: (*Session).textTakeRate, help: "take units of a rate"},
 		{verb: wire.InspectRate, args: []argument{limit, window}, rest: aName, flags: counted | ofName, roles: looks, do: (*Session).textInspectRate, help: "ask how many units of a rate are open"},
+		{verb: wire.DropRate, rest: aName, flags: counted | ofName, roles: adminOnly, do: (*Session).textDropRate, help: "drop a rate, so that all its units are open"},
 		{verb: wire.Token, rest: aName, flags: counted | ofName, roles: locker, do: (*Session).textToken, help: "show the fencing token of a lock held"},
 		{verb: wire.Ping, flags: counted, roles: anybody, do: (*Session).textPing, help: "ask whether the server is there"},
 		{verb: wire.Auth, rest: "TOKEN", flags: counted, roles: anybody, do: (*Session).textAuth, help: "present a token"},

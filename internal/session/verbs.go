@@ -94,14 +94,18 @@ func (s *Session) inspectShared(name []byte) (count int, known bool) {
 // holds it.
 func (s *Session) token(name []byte) (uint64, bool) { return s.hub.locks.Token(&s.owner, name) }
 
-// TakeRate takes units of a rate, which is not the business of any session.
-func (h *Hub) TakeRate(name []byte, r shard.Rate, units uint32) shard.Verdict {
-	v := h.locks.Take(name, r, units, h.clock.nanoseconds())
+// takeRate takes units of a rate. It is nobody's, but counts for who has made it.
+func (s *Session) takeRate(name []byte, r shard.Rate, units uint32) shard.Verdict {
+	h := s.hub
+	v := h.locks.Take(s.owner.Share, name, r, units, h.clock.nanoseconds())
 	if v.Outcome == shard.Acquired {
 		h.clock.expect(h.clock.milliseconds() + sweepMilliseconds)
 	}
 	return v
 }
+
+// DropRate ends a rate, and tells whether there was one.
+func (h *Hub) DropRate(name []byte) bool { return h.locks.DropRate(name, h.clock.nanoseconds()) }
 
 // OpenRate returns how many units of a rate are open.
 func (h *Hub) OpenRate(name []byte, r shard.Rate) uint32 {
@@ -122,6 +126,7 @@ func (s *Session) patience(ms uint64) (due uint64) {
 // waitFor notes what the session waits for, until a time.
 func (s *Session) waitFor(kind shard.Kind, name []byte, due uint64) {
 	s.wait = &wait{name: append([]byte(nil), name...), kind: kind, since: time.Now()}
+	s.hub.memory.Add(waitBytes + len(name))
 	s.hub.clock.expect(due)
 }
 
@@ -144,6 +149,6 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 		result = waitTimedOut
 	}
 	s.stream.counters.waited(result, s.wait.since)
-	s.wait = nil
+	s.endWait()
 	return g, outcome
 }

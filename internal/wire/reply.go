@@ -20,6 +20,7 @@ const (
 
 	TooManyLocks = "Too Many Locks: "
 	ShuttingDown = "Shutting Down: "
+	ServerFull   = "Server Full: " // at the bound on memory
 
 	GetTimeout         = "Lock Get Timeout: "
 	GetCanceled        = "Lock Get Canceled: "
@@ -32,6 +33,8 @@ const (
 	RateOpen           = "Rate Open: "
 	RateLimited        = "Rate Limited "
 	RateRetry          = " ms: "
+	RateDropped        = "Rate Dropped: "
+	NoSuchRate         = "No Such Rate: "
 
 	Greeting = "lockd " // protocol 2's: the server's version follows
 	Hello2   = "2 " + Greeting
@@ -59,6 +62,7 @@ const (
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"
 	TooManySessions    = "0 Too Many Sessions\n"
+	ServerFullAlone    = "0 Server Full\n" // of a session that cannot be made
 	InvalidRequest     = "? 0 Invalid Request\n"
 	Pong               = "1 pong\n"
 	Bye                = "1 bye\n"

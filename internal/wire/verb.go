@@ -17,6 +17,7 @@ const (
 
 	TakeRate    = "rl"
 	InspectRate = "ri"
+	DropRate    = "rd"
 
 	Dump       = "d"
 	DumpShared = "sd"

@@ -415,7 +415,7 @@ func TestLockerOldServer(t *testing.T) {
 				l := locker(t, opts)
 				missing, err := l.Missing(ctx)
 				must(t, err)
-				for _, err := range []error{client.ErrNoWaiting, client.ErrNoSharedLimits, client.ErrNoRates, client.ErrNoTokens, client.ErrNoLook, client.ErrNoKick} {
+				for _, err := range []error{client.ErrNoWaiting, client.ErrNoSharedLimits, client.ErrNoRates, client.ErrNoTokens, client.ErrNoLook, client.ErrNoKick, client.ErrNoDropRate} {
 					mustBe(t, errors.Join(missing...), err)
 					mustBe(t, err, client.ErrUnsupported)
 				}
