@@ -240,7 +240,7 @@ func flagError(err error) error {
 }
 
 // announce logs where the server listens, and warnings when others than this
-// machine can reach it.
+// machine can reach it and need not show who they are.
 func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open, clear, admin []string
