@@ -373,3 +373,36 @@ func TestProxyProtocolShutdown(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// WebSocket connections whose headers do not come count as those that shake hands:
+// beyond the bound and its reserve one more is closed at once, and when they have gone
+// there is room again.
+func TestProxyProtocolWebSocketBound(t *testing.T) {
+	t.Parallel()
+	const most, reserve = 2, 16
+	s := start(t, server.Options{MaxConnections: most, ProxyProtocol: []string{"127.0.0.1"}})
+	var all []*client
+	for range most + reserve {
+		all = append(all, sent(t, s.ws, ""))
+	}
+	refused := func() int { return metric(t, s.Server, "lockd_rejected_total", "reason=too_many_connections") }
+	for range 3 {
+		c, err := net.Dial("tcp", s.ws)
+		io.ReadAll(newClient(t, c, err).in) // it may be reset
+	}
+	if n := refused(); n != 3 {
+		t.Errorf("%d refused, not 3", n)
+	}
+	if got := s.dial(t, "unix").line(); got != "0 Too Many Connections\n" {
+		t.Errorf("got %q", got)
+	}
+	for _, c := range all {
+		c.Close()
+	}
+	eventually(t, "a place", func() bool {
+		c := s.dial(t, "unix")
+		defer c.Close()
+		c.send("i foo\n")
+		return c.line() == "0 Lock Not Locked: foo\n"
+	})
+}
