@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -21,12 +23,15 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -137,9 +142,14 @@ func same[V comparable](t *testing.T, what string, document, code map[string]V) 
 	}
 }
 
-func newServer(t *testing.T) *server.Server {
+func newServer(t *testing.T) *server.Server { return newServerWith(t, server.Options{}) }
+
+func newServerWith(t *testing.T, opts server.Options) *server.Server {
 	t.Helper()
-	s, err := server.New(server.Options{})
+	if opts.TLSCert == "" {
+		opts.TLSCert, opts.TLSKey = newCertificate(t)
+	}
+	s, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +159,26 @@ func newServer(t *testing.T) *server.Server {
 		s.Shutdown(now)
 	})
 	return s
+}
+
+// newCertificate makes files of a certificate and its key.
+func newCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	now := time.Now()
+	ca, err := certs.NewAuthority("docs", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Server([]string{"localhost"}, now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := errors.Join(os.WriteFile(cert, pair.Cert, 0o600), os.WriteFile(key, pair.Key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 // program builds a command of this module and returns its path.
@@ -201,14 +231,14 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands := regexp.MustCompile(`(?m)^  ([a-z]+)\b`).FindAllSubmatch(overview, -1)
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)((?: [a-z]+)?)\b`).FindAllSubmatch(overview, -1)
 	for _, m := range commands {
-		out, err := exec.Command(lockd, string(m[1]), "--help").Output()
+		out, err := exec.Command(lockd, append(strings.Fields(string(m[1])+string(m[2])), "--help")...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,6 +357,34 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
+// TestRoles compares the table of roles with the verbs'.
+func TestRoles(t *testing.T) {
+	code, document := make(map[string]string), make(map[string]string)
+	for _, v := range session.Verbs() {
+		code[v.Word] = v.Roles
+	}
+	for _, row := range table(t, part(t, "docs/protocol.md", "roles")) {
+		for _, verbs := range quoted(row[1]) {
+			for verb := range strings.FieldsSeq(verbs) {
+				switch role := strings.Trim(row[0], "`"); {
+				case !strings.HasPrefix(row[0], "`"):
+					document[verb] = "anybody"
+				case document[verb] == "":
+					document[verb] = role + ", admin"
+				default:
+					document[verb] = strings.TrimSuffix(document[verb], "admin") + role + ", admin"
+				}
+			}
+		}
+	}
+	for verb, roles := range code {
+		if roles == "admin" && document[verb] == "" { // of `all`
+			document[verb] = roles
+		}
+	}
+	same(t, "roles", document, code)
+}
+
 // TestSections: comments in the code name these.
 func TestSections(t *testing.T) {
 	for _, section := range []string{"Reading a request", "Writing a reply"} {
@@ -343,17 +401,21 @@ var mayImport = map[string][]string{
 	"internal/shard":       {},
 	"internal/hosts":       {},
 	"internal/proxyheader": {},
-	"internal/admin":       {"internal/hosts"},
+	"internal/admin":       {"internal/hosts", "internal/session"},
+	"internal/auth":        {"internal/lockfile", "internal/session"},
 	"internal/load":        {"internal/wire"},
 	"internal/lockfile":    {},
+	"internal/reload":      {},
+	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
+	"internal/netlab":      {},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/hosts", "internal/lockfile"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -531,7 +593,7 @@ func TestInstallsNothing(t *testing.T) {
 	}
 	// All that the script may use, and an apt-get that tells that it was called.
 	folder := t.TempDir()
-	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv"} {
+	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv", "uname"} {
 		program, err := exec.LookPath(name)
 		if err != nil {
 			t.Skip(err)
@@ -560,6 +622,9 @@ func TestInstallsNothing(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lacking := []string{"promtool", "Chromium", "haproxy"}
+		if runtime.GOOS == "linux" {
+			lacking = append(lacking, "nft")
+		}
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}
@@ -614,8 +679,23 @@ func alike(got, want string, tokens map[string]string) bool {
 	return same(got) == same(want)
 }
 
+// exampleTokens are those that examples show. A server asks for one if an example
+// is about that.
+var exampleTokens = map[string]string{"deploy lock:deploy/": "lockd_deploy", "grafana read": "lockd_grafana"}
+
 func play(t *testing.T, script string) {
-	s := newServer(t)
+	var opts server.Options
+	if strings.Contains(script, "> auth ") {
+		var lines strings.Builder
+		for entry, token := range exampleTokens {
+			fmt.Fprintf(&lines, "%s sha256:%x\n", entry, sha256.Sum256([]byte(token)))
+		}
+		opts.AuthFile = filepath.Join(t.TempDir(), "auth")
+		if err := os.WriteFile(opts.AuthFile, []byte(lines.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newServerWith(t, opts)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -664,6 +744,8 @@ func play(t *testing.T, script string) {
 			expect(name, text)
 		case what == "| " && text == "closes its sending side":
 			c.CloseWrite()
+		case what == "| " && text == "the server shuts down":
+			go s.Shutdown(context.Background())
 		case what == "| " && text == "is disconnected":
 			if b, err := c.ReadByte(); err != io.EOF {
 				t.Fatalf("%s got %q (%v), want the end", name, b, err)

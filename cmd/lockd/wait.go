@@ -264,6 +264,8 @@ func (c *runCmd) explain(err error) string {
 			patience = min(patience, *c.ServerPatience)
 		}
 		return c.remote.explain(err, patience) + away.waited
+	case errors.Is(err, client.ErrShuttingDown):
+		return fmt.Sprintf("%s: the server is shutting down%s", c.Server, away.waited)
 	case errors.Is(err, client.ErrLost):
 		return fmt.Sprintf("%s: connection lost: %v%s", c.Server, c.why(err), away.waited)
 	}

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -11,11 +12,17 @@ import (
 )
 
 // roster is the connections that a hub serves, for shutting down.
+//
+// Those that come while the server drains are late: they may ask, and nobody
+// waits for them. The drain is over when those that were there before are gone;
+// then nobody is let in any more.
 type roster struct {
-	draining atomic.Bool
-	mu       sync.Mutex            // guards what follows, and which loop is next
-	links    map[*link]struct{}    // with a goroutine each
-	looped   int                   // on event loops
+	draining atomic.Bool        // set under mu
+	mu       sync.Mutex         // guards what follows, and which loop is next
+	links    map[*link]struct{} // with a goroutine each
+	timely   int                // connections of both kinds
+	late     int
+	closed   bool
 	shaking  map[net.Conn]struct{} // that have not begun yet, as their clients have not said what comes first
 	ended    sync.Once
 	gone     sync.Cond // a connection ended
@@ -27,30 +34,58 @@ func (r *roster) init() {
 	r.gone.L = &r.mu
 }
 
-// track notes a connection, unless the server is shutting down.
-func (r *roster) track(l *link) bool {
+// over tells whether nobody is let in any more.
+func (r *roster) over() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining.Load() {
-		return false
+	return r.closed
+}
+
+// enterLocked counts a connection in, unless the server's end has come.
+func (r *roster) enterLocked() (late, ok bool) {
+	switch {
+	case r.closed:
+		return false, false
+	case r.draining.Load():
+		r.late++
+		return true, true
 	}
-	r.links[l] = struct{}{}
-	return true
+	r.timely++
+	return false, true
+}
+
+func (r *roster) leaveLocked(late bool) {
+	if late {
+		r.late--
+	} else {
+		r.timely--
+	}
+	r.gone.Broadcast()
+}
+
+// track counts a link in, unless the server's end has come.
+func (r *roster) track(l *link) (ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.late, ok = r.enterLocked(); ok {
+		r.links[l] = struct{}{}
+	}
+	return ok
 }
 
 func (r *roster) untrack(l *link) {
 	r.mu.Lock()
 	delete(r.links, l)
-	r.gone.Broadcast()
+	r.leaveLocked(l.late)
 	r.mu.Unlock()
 }
 
-// shake notes a connection that is to begin, unless the server is shutting down;
+// shake notes a connection that is to begin, unless the server's end has come;
 // shaken takes it out.
 func (r *roster) shake(c net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.draining.Load() {
+	if r.closed {
 		return false
 	}
 	r.shaking[c] = struct{}{}
@@ -68,18 +103,23 @@ func (r *roster) shaken(c net.Conn) {
 const namedLeft = 10
 
 // logLeft logs how many clients are left and what becomes of them, and then those
-// who hold most, each by address and name, unless nobody is left.
+// who hold most, each by address and name, unless nobody is left. Who has come late
+// holds nothing and is not waited for.
 func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) {
-	n := s.Connections()
-	if n == 0 || !s.cfg.Logger.Enabled(context.Background(), level) {
+	if !s.cfg.Logger.Enabled(context.Background(), level) {
+		return
+	}
+	clients, others := s.hub.Clients(namedLeft)
+	n := len(clients) + others
+	if n == 0 {
 		return
 	}
 	log := func(msg string, attrs ...any) { s.cfg.Logger.Log(context.Background(), level, msg, attrs...) }
 	locks, waiters := s.hub.Held()
 	log(all, append([]any{"connections", n, "locks", locks, "waiters", waiters}, attrs...)...)
-	clients, others := s.hub.Clients(namedLeft)
 	for _, c := range clients {
 		attrs := appendName([]any{"client", c.Address}, "name", c.Name, c.Address)
+		attrs = appendAccess(attrs, "as", c.Access)
 		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process)...)
 	}
 	if others > 0 {
@@ -105,27 +145,36 @@ func shorten(name string) string {
 	return strings.ToValidUTF8(name[:most], "") + "..."
 }
 
-// Drain serves no new connections and ends those that hold no lock, each
-// after the requests that were under way, and the others as soon as they hold
-// none. When ctx is done it cuts off what is left. It returns once all
-// connections have ended: nil when all ended by themselves, else ctx's error.
+// Drain has nobody take anything new. It ends the connections that hold no lock,
+// each after the requests that were under way, and the others as soon as they hold
+// none; those that come meanwhile are answered. When ctx is done it cuts off what
+// is left. When all that were there before have ended, nobody is let in any more,
+// and the rest is ended. It returns once all connections have ended: nil when all
+// ended by themselves, else ctx's error.
+//
 // It may be called again, to cut off earlier. It logs whom it waits for, when
 // those that hold nothing are gone, and whom it cuts off, ctx's cause being why.
-func (s *Server) Drain(ctx context.Context) error {
+func (s *Server) Drain(ctx context.Context) error { return s.DrainThen(ctx, func() {}) }
+
+// DrainThen calls stop, besides, when nobody is let in any more.
+func (s *Server) DrainThen(ctx context.Context, stop func()) error {
+	err := s.drain(ctx)
+	s.close()
+	stop()
+	return cmp.Or(err, s.end(ctx))
+}
+
+// drain waits for those that were there.
+func (s *Server) drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
 	s.hub.Drain()
-	for l := range s.links {
-		l.Wake()
-	}
-	for c := range s.shaking {
-		c.Close() // nobody is served any more
-	}
+	s.wakeLinksLocked()
 	s.mu.Unlock()
 	s.drainLoops()
 
 	var told sync.WaitGroup // nothing is logged once it returns
-	told.Add(2)
+	told.Add(1)
 	waiting := time.AfterFunc(4*drainGrace, func() {
 		defer told.Done()
 		s.logLeft(slog.LevelInfo, "waiting for clients to release their locks", "waiting for a client", "waiting for more clients")
@@ -135,14 +184,66 @@ func (s *Server) Drain(ctx context.Context) error {
 			told.Done()
 		}
 	})
-	var cut atomic.Bool
-	stop := context.AfterFunc(ctx, func() {
-		defer told.Done()
+	defer told.Wait()
+	defer endWaiting()
+	return s.wait(ctx, func() int { return s.timely }, func() {
 		endWaiting()
 		s.logLeft(slog.LevelWarn, "cutting clients off", "cutting a client off", "cutting more clients off",
 			"reason", context.Cause(ctx).Error())
+	})
+}
+
+// lateGrace is how long those that came late may take to read what they were
+// answered.
+const lateGrace = time.Second
+
+// close lets nobody in any more, and has those told that are left: they have come
+// late and hold nothing.
+func (s *Server) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.hub.End()
+	s.wakeLinksLocked()
+	for c := range s.shaking {
+		c.Close() // its client has said nothing yet
+	}
+	s.mu.Unlock()
+	s.drainLoops()
+}
+
+// end waits for them, and ends all else that the server does.
+func (s *Server) end(ctx context.Context) error {
+	short, stop := context.WithTimeout(ctx, lateGrace)
+	defer stop()
+	err := s.wait(short, func() int { return s.timely + s.late + len(s.shaking) }, func() {})
+	s.ended.Do(func() {
+		s.endLoops()
+		s.watched.stop()
+		s.hub.Close()
+	})
+	if ctx.Err() == nil {
+		return nil // who does not read is nobody to tell of
+	}
+	return err
+}
+
+func (s *Server) wakeLinksLocked() {
+	for l := range s.links {
+		l.Wake()
+	}
+}
+
+// wait waits until none of the connections that count are left. When ctx is done it
+// cuts all off, having told of it, and returns ctx's error unless there were none.
+func (s *Server) wait(ctx context.Context, countLocked func() int, tell func()) error {
+	var cut atomic.Bool
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		tell()
 		s.mu.Lock()
-		cut.Store(len(s.links)+s.looped > 0)
+		cut.Store(countLocked() > 0)
+		s.closed = true // or there would be more to cut off
 		for l := range s.links {
 			go l.kill() // a caller's own kind of connection may take its time
 		}
@@ -150,19 +251,13 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.cutLoops()
 	})
 	s.mu.Lock()
-	for len(s.links)+s.looped+len(s.shaking) > 0 {
+	for countLocked() > 0 {
 		s.gone.Wait()
 	}
 	s.mu.Unlock()
-	endWaiting()
-	if stop() {
-		told.Done()
+	if !stop() {
+		<-over
 	}
-	told.Wait()
-	s.ended.Do(func() {
-		s.endLoops()
-		s.hub.Close()
-	})
 	if cut.Load() {
 		return ctx.Err()
 	}

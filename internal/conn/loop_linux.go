@@ -54,7 +54,7 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 	if err != nil {
 		return false
 	}
-	l := s.enlist(nil, false)
+	l, late := s.enlist(nil, false)
 	if l == nil { // the server is shutting down
 		syscall.Close(fd)
 		return false
@@ -62,18 +62,19 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 	addr := address(whole, t)
 	// Go's own handle on the socket goes; the socket stays with the loop.
 	c.Close()
-	l.post(task{fd: fd, transport: t, addr: addr, early: early})
+	l.post(task{fd: fd, transport: t, addr: addr, early: early, late: late})
 	return true
 }
 
 // enlist chooses a loop for a connection and counts it in, unless the server
 // is shutting down: the given one if it stays there, else the one that has
 // fewest, and of several the given one.
-func (s *Server) enlist(by *loop, stays bool) *loop {
+func (s *Server) enlist(by *loop, stays bool) (l *loop, late bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Load() {
-		return nil
+	late, ok := s.enterLocked()
+	if !ok {
+		return nil, false
 	}
 	all := s.loops.all
 	if by == nil {
@@ -85,17 +86,15 @@ func (s *Server) enlist(by *loop, stays bool) *loop {
 			by = l
 		}
 	}
-	s.looped++
 	by.load++
-	return by
+	return by, late
 }
 
 // unlist counts a connection out.
-func (s *Server) unlist(l *loop) {
+func (s *Server) unlist(l *loop, late bool) {
 	s.mu.Lock()
-	s.looped--
 	l.load--
-	s.gone.Broadcast()
+	s.leaveLocked(late)
 	s.mu.Unlock()
 }
 
@@ -197,6 +196,7 @@ type loop struct {
 	asked      *rounds     // to catch up; nil: not asked
 	askedTurns int         // since then
 	unwatched  rarely
+	sweep      sweep
 	zones      zones
 	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
 	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4
@@ -221,9 +221,11 @@ type task struct {
 	transport Transport
 	addr      session.Address
 	early     []byte
+	late      bool // the connection has come while the server drained
 	client    *client
 	acceptor  *acceptor
 	rounds    *rounds
+	answer    chan struct{}
 }
 
 type order uint8
@@ -232,10 +234,13 @@ const (
 	takeClient     order = iota // serve the connection fd
 	wakeClient                  // a wait of client is over
 	kickClient                  // end client, whatever it does
+	wantClient                  // somebody wants what client holds
+	sweepLoop                   // look which clients are dead
 	endParting                  // client has had its time to close its side
 	openAcceptor                // accept from acceptor
 	forgetAcceptor              // acceptor is closed
 	askLoop                     // catch up
+	answerLoop                  // close answer
 	drainLoop                   // end the connections that hold nothing, then the others
 	cutLoop                     // end all connections
 	endLoop
@@ -341,6 +346,8 @@ func (l *loop) run() {
 			m.acceptor.end(net.ErrClosed)
 		case askLoop:
 			m.rounds.caughtUp()
+		case answerLoop:
+			close(m.answer)
 		}
 	}
 }
@@ -449,6 +456,10 @@ func (l *loop) readTasks() {
 			m.client.woken()
 		case kickClient:
 			m.client.kick()
+		case wantClient:
+			l.want(m.client)
+		case sweepLoop:
+			l.look()
 		case endParting:
 			m.client.endParting()
 		case openAcceptor:
@@ -457,6 +468,8 @@ func (l *loop) readTasks() {
 			m.acceptor.forget()
 		case askLoop:
 			l.asked = m.rounds
+		case answerLoop:
+			close(m.answer)
 		case drainLoop:
 			l.draining = true
 			for _, c := range l.clients {
@@ -480,9 +493,9 @@ func (l *loop) readTasks() {
 }
 
 // seat gives a connection a place.
-func (l *loop) seat(fd int, t Transport) *client {
+func (l *loop) seat(fd int, t Transport, late bool) *client {
 	l.serial++
-	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t}
+	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t, late: late}
 	if n := len(l.places); n > 0 {
 		c.place = l.places[n-1]
 		l.places = l.places[:n-1]
@@ -496,10 +509,15 @@ func (l *loop) seat(fd int, t Transport) *client {
 
 // take begins to serve a connection.
 func (l *loop) take(m task) {
-	c := l.seat(m.fd, m.transport)
+	c := l.seat(m.fd, m.transport, m.late)
+	if m.late {
+		c.stream.ComesLate()
+	}
+	m.addr.Asks = l.server.asks(m.transport, m.addr)
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)
+		l.beginSweep()
 	}
 	l.server.logConnected(&c.stream, m.transport)
 	if err := c.watch(listening); err != nil {
@@ -520,5 +538,5 @@ func (l *loop) take(m task) {
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.server.unlist(l)
+	l.server.unlist(l, c.late)
 }

@@ -38,7 +38,7 @@ func TestConnectionComesAfterTheCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := h.enlist(nil, false)
+	l, _ := h.enlist(nil, false)
 	h.draining.Store(true)
 	l.post(task{what: drainLoop})
 	l.post(task{what: cutLoop})
@@ -64,8 +64,8 @@ func TestConnectionsThatCannotBeWatched(t *testing.T) {
 	for range 100 {
 		l.letIn(left(t), Unix)
 	}
-	if n := h.Connections(); n != 0 || h.looped != 0 {
-		t.Errorf("%d connections, %d on loops", n, h.looped)
+	if n := h.Connections(); n != 0 || h.timely != 0 {
+		t.Errorf("%d connections, %d on loops", n, h.timely)
 	}
 	if len(log.at) != 1 {
 		t.Errorf("the log has %d lines", len(log.at))
@@ -96,7 +96,7 @@ func TestNobodyPartsAfterTheCut(t *testing.T) {
 	for range 10 {
 		l.turn()
 	}
-	if !c.gone || h.looped != 0 {
+	if !c.gone || h.timely != 0 {
 		t.Error("it is waited for")
 	}
 }

@@ -18,6 +18,9 @@ func (s *Server) Open(*Listener) {}
 // CatchUp implements session.Network.
 func (s *Server) CatchUp(func()) bool { return false }
 
+// askLoops has nobody to ask.
+func (s *Server) askLoops() []<-chan struct{} { return nil }
+
 func (s *Server) adopt(net.Conn, Transport, []byte) bool { return false }
 
 func (s *Server) drainLoops() {}
@@ -31,5 +34,7 @@ func (*acceptor) open() bool  { return false }
 func (*acceptor) wait() error { return nil }
 func (*acceptor) Close()      {}
 
+func descriptor(net.Conn) int32           { return -1 }
 func goneFromLoops([]session.Carrier) int { return -1 }
 func kickFromLoop(session.Carrier)        {}
+func wantFromLoop(session.Carrier)        {}

@@ -18,7 +18,7 @@ const (
 	partingBytes = 16 << 20
 	// maxPartings is how many may part at a time beyond the bound on
 	// connections: each has a descriptor. While the server shuts down there is
-	// no bound, as nobody comes.
+	// no bound: those that end were within the one on connections.
 	maxPartings = 32
 )
 

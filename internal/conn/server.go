@@ -2,7 +2,7 @@
 // connections, keeps them within their bound, and ends them.
 //
 // On Linux plain connections (TCP, unix sockets, WebSocket) are on event loops;
-// all others are links, with a goroutine each. Both have lines or WebSocket
+// all others, those within TLS among them, are links, with a goroutine each. Both have lines or WebSocket
 // frames, whose bytes an Advance takes and gives; what they mean is the business
 // of internal/session.
 //
@@ -10,8 +10,10 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -25,30 +27,47 @@ type Config struct {
 	Session        session.Config
 	MaxMessage     int // bytes of a WebSocket message
 	MaxConnections int
-	Proxies        Proxies       // who begin with a PROXY header
-	Hosts          hosts.Allowed // under which pages may ask for the server
-	Logger         *slog.Logger  // connections, at level debug
+	MaxHandshakes  int              // within TLS, beside the connections
+	Asks           [Transports]bool // whose clients are asked who they are
+	Proxies        Proxies          // who begin with a PROXY header
+	Hosts          hosts.Allowed    // under which pages may ask for the server
+	Logger         *slog.Logger     // connections, at level debug
 }
 
 // Server is what all connections of a server share.
 type Server struct {
-	cfg       Config
-	hub       *session.Hub
-	admission admission
-	partings  partings
-	traffic   [trafficStripes]traffic
+	cfg        Config
+	hub        *session.Hub
+	admission  admission
+	handshakes handshakes
+	partings   partings
+	traffic    [trafficStripes]traffic
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
 	headers   headerFailures
 	headerFor time.Duration // how long a PROXY header may take
 	loops     loops
+	denials   denials
+
+	deadPeer  time.Duration // H, see deadpeer.go
+	keepAlive net.KeepAliveConfig
+	pace      pace
+	began     time.Time
+	dead      atomic.Uint64 // connections whose clients were found dead
+	watched   watched
 }
 
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
+	h := cmp.Or(cfg.Session.DeadPeer, session.DefaultDeadPeer)
+	s := &Server{cfg: cfg, headerFor: handshakeTimeout, deadPeer: h, keepAlive: keepAliveFor(h), pace: paceOf(h), began: time.Now()}
+	if cfg.Session.Short == nil {
+		cfg.Session.Short = s.logShortage
+	}
 	s.hub = session.NewHub(cfg.Session, s)
+	s.watched.init(s)
 	s.roster.init()
+	s.handshakes.init(cfg.MaxHandshakes)
 	return s
 }
 
@@ -61,13 +80,14 @@ func (s *Server) logs() bool { return s.cfg.Logger.Enabled(context.Background(),
 
 func (s *Server) logConnected(st *session.Stream, t Transport) {
 	if s.logs() {
-		s.cfg.Logger.Debug("connected", appendProcess([]any{"client", st.Address(), "transport", t}, st.Process())...)
+		attrs := appendAccess([]any{"client", st.Address(), "transport", t}, "as", st.Access())
+		s.cfg.Logger.Debug("connected", appendProcess(attrs, st.Process())...)
 	}
 }
 
 func (s *Server) logDisconnected(st *session.Stream) {
 	if s.logs() {
-		attrs := []any{"client", st.Address(), "locks", st.Held()}
+		attrs := appendAccess([]any{"client", st.Address(), "locks", st.Held()}, "as", st.Access())
 		if what := st.Stranger(); what != "" {
 			attrs = append(attrs, "reason", what)
 		}
@@ -77,8 +97,9 @@ func (s *Server) logDisconnected(st *session.Stream) {
 
 // Kick implements session.Network.
 func (s *Server) Kick(c session.Carrier, k session.Kick) {
-	attrs := appendName([]any{"client", k.Client}, "name", k.Name, k.Client)
-	s.cfg.Logger.Info("kicked", appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)...)
+	attrs := appendAccess(appendName([]any{"client", k.Client}, "name", k.Name, k.Client), "as", k.Access)
+	attrs = appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)
+	s.cfg.Logger.Info("kicked", appendAccess(attrs, "by-as", k.ByAccess)...)
 	if l, ok := c.(*link); ok {
 		l.kick()
 	} else {
@@ -101,4 +122,18 @@ func (s *Server) Gone(carriers []session.Carrier) int {
 		}
 	}
 	return goneFromLoops(carriers)
+}
+
+// Want implements session.Network.
+func (s *Server) Want(carriers []session.Carrier) {
+	if s.deadPeer <= wantedLimit {
+		return // nobody would be found dead any sooner
+	}
+	for _, c := range carriers {
+		if l, ok := c.(*link); ok {
+			s.watched.want(l)
+		} else {
+			wantFromLoop(c)
+		}
+	}
 }

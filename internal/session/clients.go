@@ -12,13 +12,15 @@ type Client struct {
 	Address string
 	Name    string  // under which it has registered; "" if it has not
 	Process Process // nil: nobody knows
+	Access  *Access // nil: it has not said who it is
 	Locks   int     // that its sessions hold, of both kinds
 
 	id uint32
 }
 
 // Clients returns up to n of the clients that are there, those who hold most
-// first, and how many more there are. It goes over all locks and holds no mutex
+// first, and how many more there are, but for those that have come while the server
+// drained. It goes over all locks and holds no mutex
 // for long, so its answer is of no single moment.
 func (h *Hub) Clients(n int) (first []Client, more int) {
 	locks := make(map[*peer]int)
@@ -39,8 +41,8 @@ func (h *Hub) Clients(n int) (first []Client, more int) {
 	}
 	var all []Client
 	h.directory.each(func(p *peer) {
-		if p.client() == p {
-			c := Client{Address: p.addr(), Process: p.process(), Locks: locks[p], id: p.id}
+		if p.client() == p && !p.late() {
+			c := Client{Address: p.addr(), Process: p.process(), Access: p.accessNow(), Locks: locks[p], id: p.id}
 			if name := p.registered.Load(); name != nil {
 				c.Name = *name
 			}
@@ -61,6 +63,12 @@ func (p *peer) client() *peer {
 		return s.client(p)
 	}
 	return nil
+}
+
+// late tells whether a session's client has come while the server drained.
+func (p *peer) late() bool {
+	s := p.session.Load()
+	return s != nil && s.stream.late
 }
 
 // client does the same for a session whose peer is p. It may begin just now, on

@@ -20,6 +20,15 @@ type counters struct {
 	tls             atomic.Uint64
 	control         atomic.Uint64
 	tooManySessions atomic.Uint64
+	shareSessions   atomic.Uint64 // refused at a client's share
+	shareBytes      atomic.Uint64 // the same, but for what the shards count
+	serverFull      atomic.Uint64 // the same, at the bound on memory
+	cutOff          atomic.Uint64 // connections ended since they kept too much
+	shuttingDown    atomic.Uint64
+
+	notAuthenticated atomic.Uint64
+	notAllowed       atomic.Uint64
+	authFailed       atomic.Uint64
 
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket

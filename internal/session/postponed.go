@@ -55,7 +55,7 @@ func (st *Stream) makeAgain(out []byte, final bool) []byte {
 		p.until = time.Time{}
 	}
 	st.turn.args = p.numbers
-	out = p.command.do(p.session, p.name, out)
+	out = p.session.do(p.command, p.name, out)
 	if !p.again {
 		st.endPostponed()
 	}

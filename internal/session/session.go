@@ -15,6 +15,7 @@ type Session struct {
 	hub    *Hub
 	stream *Stream
 	number uint32 // by which protocol 2 calls it
+	named  int32  // bytes of memory that its registration takes
 	owner  shard.Owner
 	peer   *peer
 	wait   *wait // what it waits for; nil: nothing
@@ -22,21 +23,30 @@ type Session struct {
 
 // A wait is a request that has had no reply yet.
 type wait struct {
-	name  []byte
-	kind  shard.Kind
-	since time.Time
+	name   []byte
+	kind   shard.Kind
+	since  time.Time
+	denial *denial // it waits for no lock, but to be told that a token was wrong
 }
 
 // begin makes a zero session one of st.
 func (s *Session) begin(st *Stream, number uint32, addr Address) {
 	s.hub, s.stream, s.number = st.hub, st, number
+	s.owner.Share = st.account.share
 	s.peer = st.hub.directory.add(addr, s)
 	s.owner.ID = s.peer.id
+	s.peer.share.Store(s.owner.Share)
 }
 
 // execute runs a command: what many of them need is looked at here, once.
 func (s *Session) execute(c *command, arg, out []byte) []byte {
 	st := s.stream
+	if st.door != 0 {
+		var refused bool
+		if out, refused = s.refuses(c, arg, out); refused {
+			return out
+		}
+	}
 	if c.flags&counted != 0 {
 		st.counters.commands[c.number].Add(1)
 	}
@@ -49,7 +59,7 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
 		}
 	}
-	out = c.do(s, arg, out)
+	out = s.do(c, arg, out)
 	if st.postponed != nil && st.postponed.command == nil {
 		st.postponed.request(c, arg, st.turn.args)
 	}
@@ -81,17 +91,28 @@ func (s *Session) closeSome() bool {
 		return false
 	}
 	s.hub.directory.remove(s.peer)
+	s.forgetMemory()
 	return true
 }
 
 // forgetWait ends the wait, if any, without a reply. What it may have been granted
 // meanwhile is released with the rest.
 func (s *Session) forgetWait() {
+	if s.wait != nil && s.wait.denial != nil {
+		s.wait.denial.timer.Stop()
+		s.wait = nil
+	}
 	if s.wait != nil {
 		s.hub.locks.Cancel(s.asks())
 		s.stream.counters.waited(waitGone, s.wait.since)
-		s.wait = nil
+		s.endWait()
 	}
+}
+
+// endWait forgets what it has waited for.
+func (s *Session) endWait() {
+	s.hub.memory.Add(-waitBytes - len(s.wait.name))
+	s.wait = nil
 }
 
 // letGoSome releases a bounded part of what the session holds, since its client
@@ -102,7 +123,7 @@ func (s *Session) letGoSome() bool {
 	case !s.hub.locks.LetGoSome(s.asks(), closeStep):
 		return false
 	case s == &s.stream.main:
-		s.hub.directory.register(s.peer, "")
+		s.setName("")
 	default:
 		s.closeSome()
 		delete(s.stream.sessions, s.number)

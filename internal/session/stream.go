@@ -27,13 +27,20 @@ type Stream struct {
 	sessions    map[uint32]*Session // protocol 2's others
 	multiplexed bool                // speaks protocol 2
 	local       bool                // the client is on this machine
+	door        door                // what is looked at before a request is executed
 	begun       bool                // the client has sent something
 	closing     bool                // the client is to be cut off
 	stranger    stranger            // what it speaks instead of the protocol
 	leaving     bool                // the client has closed its side: it waits for no lock
 	last        bool                // it has been told of its last turn
+	late        bool                // the client has come while the server drained
+	draining    bool                // it knows that the server drains
+	turnedAway  bool                // the client was refused something for that
 	skipping    bool                // the rest of a line that was too long is passed over
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
+
+	account *account // of the client; nil: the stream has ended
+	kept    int      // bytes that are kept for it and count
 
 	partial []byte // the beginning of a line whose end has not come yet
 
@@ -43,6 +50,8 @@ type Stream struct {
 	mu    sync.Mutex  // guards ready, and writes to woken
 	ready []*Session  // that can settle
 	woken atomic.Bool // there are ready ones; to be read without the mutex
+
+	rests atomic.Bool // the client has asked for the limits, see Rests
 }
 
 // A Carrier moves the bytes of a stream.
@@ -101,8 +110,12 @@ func (t *Turn) Forget() {
 // Begin makes a zero stream that of a client at an address.
 func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.hub, st.carrier, st.turn, st.local = h, c, t, addr.Local
+	st.beginAccount(addr)
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
+	if h.cfg.Authority != nil {
+		st.arrive(addr)
+	}
 }
 
 // Address returns what stands for the client in replies.
@@ -164,6 +177,7 @@ const LongTurn = 500 * time.Microsecond
 // Advance overwrites in. What it needs of it later, it copies.
 func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	fed := len(in) > 0
+	st.Notice()
 	if !st.begun && fed {
 		in = st.greet(in)
 	}
@@ -176,7 +190,7 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 		case next == More || next == Full || next == Early:
 			return in, out, next
 		case st.Settles():
-		case next == Idle && st.hub.draining.Load():
+		case next == Idle && st.draining:
 			return nil, out, st.Pause(fed)
 		default:
 			return in, out, next
@@ -193,7 +207,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 		switch {
 		case st.Early() > 0:
 			return in, out, Early
-		case len(out) >= st.hub.cfg.MaxOutput:
+		case len(out) >= st.hub.frugal && len(out) >= st.hub.maxOutput():
 			return in, out, Full
 		case st.long != nil && !st.queued():
 			if began.IsZero() {
@@ -206,6 +220,9 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 		case st.closing:
 			return in, out, Closing
 		case st.waiting() || st.long != nil:
+			if st.door&deaf != 0 {
+				return nil, out, Waiting
+			}
 			if len(in) < MaxBacklog {
 				return in, out, Waiting
 			}
@@ -243,7 +260,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 // input, if it had any.
 func (st *Stream) Pause(fed bool) Next {
 	switch {
-	case !st.hub.draining.Load() || st.holds():
+	case !st.draining || st.holds() || st.mayAsk():
 		st.last = false
 		return Idle
 	case st.last && fed:
@@ -263,6 +280,9 @@ func (st *Stream) Close() {
 // and tells whether the stream is closed. Nothing else may be done with a
 // stream that is being closed.
 func (st *Stream) CloseSome() bool {
+	if st.account == nil {
+		return true
+	}
 	st.endLong()
 	st.endPostponed()
 	st.closing = true
@@ -277,7 +297,11 @@ func (st *Stream) CloseSome() bool {
 			return false
 		}
 	}
-	return st.main.closeSome()
+	if !st.main.closeSome() {
+		return false
+	}
+	st.endAccount()
+	return true
 }
 
 // Multiplexed tells whether the client speaks protocol 2.
@@ -288,9 +312,10 @@ func (st *Stream) Multiplexed() bool { return st.multiplexed }
 func (st *Stream) Replying() bool { return st.long != nil }
 
 // waiting tells whether the client is not listened to before something is
-// decided. In protocol 2 other sessions go on while one waits for a lock.
+// decided. In protocol 2 other sessions go on while one waits for a lock. Who has
+// closed its side is still told that a token was wrong.
 func (st *Stream) waiting() bool {
-	return st.postponed != nil || st.main.wait != nil && !st.multiplexed
+	return st.postponed != nil || st.main.wait != nil && !st.multiplexed || st.leaving && st.door&denying != 0
 }
 
 // holds tells whether any session holds a lock or waits for anything.
@@ -312,7 +337,8 @@ func (st *Stream) holds() bool {
 const MaxBacklog = 64 << 10
 
 // GiveUp ends what the stream waits for and appends the reply, since the client
-// has sent as much behind it as may be kept.
+// has sent as much behind it as may be kept. That a token was wrong is not told
+// earlier by that.
 func (st *Stream) GiveUp(out []byte) []byte {
 	if st.queued() {
 		st.long.(queued).hurry()
@@ -320,6 +346,10 @@ func (st *Stream) GiveUp(out []byte) []byte {
 	}
 	if st.postponed != nil {
 		return st.makeAgain(out, true)
+	}
+	if st.door&denying != 0 {
+		st.door |= deaf
+		return out
 	}
 	return st.main.cancelWait(out)
 }
@@ -518,6 +548,11 @@ func (st *Stream) HangUp() {
 		return
 	}
 	st.leaving = true
+	st.endWaits()
+}
+
+// endWaits has all waits for locks settled, which ends them.
+func (st *Stream) endWaits() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.main.wait != nil {

@@ -23,18 +23,35 @@ var (
 	// List, its registry for SetName, and both for Clients.
 	ErrDisabled = errors.New("lockd: feature is disabled on the server")
 
-	// ErrNotAllowed: the server does not let this client do that.
+	// ErrNotAllowed: the server does not let this client do that, or not with that
+	// name: its role, which hangs on Options.Token or on its certificate, has not
+	// got the request, or the name does not begin as it has to.
 	ErrNotAllowed = errors.New("lockd: not allowed by the server")
 
 	// ErrNoSuchClient: Kick named a client that is not there.
 	ErrNoSuchClient = errors.New("lockd: no such client")
 
-	// ErrTooManyLocks: the server's bound on locks is reached and the lock was
-	// not acquired.
+	// ErrTooManyLocks: the server's bound on locks, or on those of one client, is
+	// reached and the lock was not acquired.
 	ErrTooManyLocks = errors.New("lockd: server holds too many locks")
 
-	// ErrTooManyWaiters: as many as the server's bound wait for locks already.
+	// ErrServerFull: the server, or this client's share of it, has no memory for
+	// what was asked.
+	ErrServerFull = errors.New("lockd: server has no memory for more")
+
+	// ErrNoSuchRate: DropRate named a rate of which all units are open.
+	ErrNoSuchRate = errors.New("lockd: no such rate")
+
+	// ErrTooManyWaiters: as many as the server's bound, or that on one client's,
+	// wait for locks already.
 	ErrTooManyWaiters = errors.New("lockd: server has too many waiters")
+
+	// ErrShuttingDown: the server is about to end and grants nothing new; what is
+	// held already may be finished. A Locker takes it for an outage of this server
+	// and waits for the next one; where it does not wait, as with FailFast, the error
+	// is ErrLost, too, though the connection, and the locks that hang on it, may
+	// stand for a while.
+	ErrShuttingDown = errors.New("lockd: server is shutting down")
 
 	// ErrTooManySessions: a Locker has as many locks and calls under way as
 	// LockerOptions.Sessions (with an old server, OldConnections) or the
@@ -86,6 +103,26 @@ var (
 	// apart after that, and a client that guessed might believe in a lock which
 	// it does not hold.
 	ErrProtocol = errors.New("lockd: unexpected reply")
+)
+
+// Why a server does not do anything for this client: it is not known who that is.
+// Of a Client's ErrLost they are the cause. A Locker's calls return them alone, and
+// do not wait for the next connection, though it tries to make one now and then.
+var (
+	// ErrAuthFailed: the server does not know the token that Options.Token gave.
+	ErrAuthFailed = errors.New("lockd: the server does not know this client's token")
+
+	// ErrNotAuthenticated: the server asks for a token, and there is none, or for
+	// a certificate of a name that it knows.
+	ErrNotAuthenticated = errors.New("lockd: not authenticated: the server asks for a token, or for a certificate that it knows")
+
+	// ErrNoToken: Options.Token gave none, for a reason that is wrapped, too. The
+	// server was told nothing.
+	ErrNoToken = errors.New("lockd: no token")
+
+	// ErrNoAuth: the server is too old to know tokens, and so to keep anybody from
+	// anything. It is an ErrUnsupported, too.
+	ErrNoAuth = fmt.Errorf("%w: it knows no tokens (no auth)", ErrUnsupported)
 )
 
 // lost returns an ErrLost that wraps why.
@@ -150,6 +187,9 @@ var (
 	// holds. The lists of Client.DumpAll and DumpAllShared, of holders alone, all
 	// servers have.
 	ErrNoLook = fmt.Errorf("%w: it does not tell who waits (no look)", ErrUnsupported)
+
+	// ErrNoDropRate: the server drops no rates.
+	ErrNoDropRate = fmt.Errorf("%w: it drops no rates (no rd)", ErrUnsupported)
 
 	// ErrNoKick: the server ends no clients.
 	ErrNoKick = fmt.Errorf("%w: it ends no clients (no kick)", ErrUnsupported)

@@ -25,17 +25,24 @@ const (
 // LockerOptions say how a Locker reaches its server. The zero value connects
 // to DefaultTarget, once, with defaults for everything.
 type LockerOptions struct {
-	// Options are those of a Client. ReadTimeout has another meaning here: a
-	// server that has said nothing for a quarter to half of it is asked to, and
-	// when it passes in silence after that, the connection is given up. Zero
-	// means 15 seconds: so locks are reported lost within 22.5 s, before a
-	// server that cannot reach this client gives them to others, after 35 s,
-	// and a server that stands still for less than 15 s loses none. While
-	// the process is stopped no time passes here: it reads what came meanwhile
-	// before the server's silence ends the connection.
+	// Options are those of a Client. ReadTimeout has another meaning here: the
+	// server is asked for a sign of life four times in it, and when the last
+	// request that it has answered was sent so long ago, the connection is given
+	// up, and the locks are reported lost. Zero means 15 seconds. It is three
+	// quarters of the server's --dead-peer-timeout at most, for which the Locker
+	// asks: so locks are reported lost before a server that cannot reach this
+	// client gives them to others. A server that stands still for less than
+	// three quarters of it loses none. While the process is stopped no time
+	// passes here: it reads what came meanwhile before the server's silence ends
+	// the connection. A negative value means that nothing of this is done.
 	//
 	// MaxLine bounds a whole request: a name may be about 45 bytes shorter.
 	Options
+
+	// StopTime is how long whoever works under a lock may take to stop when it is
+	// reported lost. Locks are reported lost so much earlier, as far as the
+	// server's --dead-peer-timeout leaves a quarter of it for the server's answer.
+	StopTime time.Duration
 
 	// Anonymous makes the Locker register no name, in place of ProcessName(), so
 	// that the server shows addresses. Notes are shown all the same, see
@@ -121,6 +128,8 @@ func (o *LockerOptions) complete() error {
 		return errors.New("lockd: LockerOptions.Sessions is over 4294967295")
 	}
 	switch {
+	case o.StopTime < 0:
+		return errors.New("lockd: LockerOptions.StopTime is negative")
 	case o.MinBackoff < 0:
 		return errors.New("lockd: LockerOptions.MinBackoff is negative")
 	case o.MaxBackoff < 0:
@@ -236,14 +245,14 @@ func (l *Locker) Ready(ctx context.Context) error {
 
 // Missing waits for a connection and tells which features its server is too
 // old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook,
-// ErrNoKick. It is empty if the server speaks protocol 2, which may be too old for
-// the last two all the same. The methods that need one of them return that error.
+// ErrNoKick, ErrNoDropRate. It is empty if the server speaks protocol 2, which may
+// be too old for the last three all the same. The methods that need one of them return that error.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 	m, err := l.connection(ctx)
 	if err != nil || !m.old {
 		return nil, err
 	}
-	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick}, nil
+	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick, ErrNoDropRate}, nil
 }
 
 // run keeps one connection up.
@@ -254,28 +263,21 @@ func (l *Locker) run(i int) {
 		made := err == nil
 		if made {
 			begun := time.Now()
-			unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
-			l.muxes[i].Store(m)
-			l.tell(nil)
-			l.news.connected(m.protocol())
-			m.run(func(cause error) {
-				err = cause
-				l.muxes[i].Store(nil)
-				l.tell(err)
-			})
-			unhook()
-			if m.old {
-				l.old.drop()
-			}
+			err = l.serve(i, m)
 			backoff.stood(time.Since(begun))
 		} else {
 			l.tell(err)
+			if isRefusal(err) {
+				backoff.refused()
+			}
 		}
 		if l.ctx.Err() != nil {
 			return
 		}
 		pause := backoff.pause()
-		if made {
+		if err == ErrShuttingDown {
+			l.news.retired(pause)
+		} else if made {
 			l.news.lost(err, pause)
 		} else {
 			l.news.failed(err, pause, l.outage())
@@ -285,6 +287,40 @@ func (l *Locker) run(i int) {
 			return
 		case <-time.After(pause):
 		}
+	}
+}
+
+// serve uses a connection until it ends, or its server grants nothing any more, and
+// returns why. What is held over it then is held until its end, while another one
+// takes its place.
+func (l *Locker) serve(i int, m *mux) error {
+	l.muxes[i].Store(m)
+	l.tell(nil)
+	l.news.connected(m.protocol())
+	var err error
+	over := make(chan struct{})
+	l.ended.Go(func() {
+		defer close(over)
+		unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
+		defer unhook()
+		m.run(func(cause error) {
+			err = cause
+			if l.muxes[i].CompareAndSwap(m, nil) {
+				l.tell(cause)
+			}
+		})
+		if m.old {
+			l.old.drop()
+		}
+	})
+	select {
+	case <-over:
+		return err
+	case <-m.retired:
+		if l.muxes[i].CompareAndSwap(m, nil) {
+			l.tell(ErrShuttingDown)
+		}
+		return ErrShuttingDown
 	}
 }
 
@@ -299,7 +335,8 @@ func (l *Locker) connect() (*mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := negotiate(ctx, t)
+	asked := time.Now()
+	old, told, err := negotiate(ctx, t)
 	if err != nil {
 		t.close()
 		if ctx.Err() != nil {
@@ -307,7 +344,7 @@ func (l *Locker) connect() (*mux, error) {
 		}
 		return nil, err
 	}
-	return newMux(t, old, &l.opts), nil
+	return newMux(t, old, &l.opts, told, asked), nil
 }
 
 // tell wakes those that wait for a connection.
@@ -335,8 +372,9 @@ func (l *Locker) outage() time.Duration {
 }
 
 // connection returns a connection, any of those that stand. If there is none, it
-// waits. An error is the last word: that the Locker was closed, an ErrLost, or
-// the context's; if that is why there was no waiting any longer, both.
+// waits, unless the server does not know who this is. An error is the last word: that
+// the Locker was closed, an ErrLost, or the context's; if that is why there was no
+// waiting any longer, both.
 func (l *Locker) connection(ctx context.Context) (*mux, error) {
 	for {
 		if m := l.standing(); m != nil {
@@ -354,6 +392,8 @@ func (l *Locker) connection(ctx context.Context) (*mux, error) {
 			return nil, ErrClosed
 		case l.standing() != nil:
 			continue // since a moment, and changed is about the next news
+		case isRefusal(cause):
+			return nil, cause
 		case cause != nil && l.opts.FailFast:
 			return nil, lost(cause)
 		case !down.IsZero() && l.opts.MaxOutage > 0:
@@ -384,7 +424,7 @@ func (l *Locker) standing() *mux {
 		i = rand.IntN(n)
 	}
 	for range n {
-		if m := l.muxes[i].Load(); m != nil && m.err() == nil {
+		if m := l.muxes[i].Load(); m != nil && m.err() == nil && !m.isRetired() {
 			return m
 		}
 		if i++; i == n {
@@ -413,9 +453,10 @@ func (l *Locker) start(m *mux, v *verb, a arguments, name string) (*mux, *sessio
 
 // call asks and waits for the answer, which the caller takes from the session. It
 // goes on to another connection when one is lost on the way, if that may be, or
-// when the server has no room for sessions there. With an old server it returns
-// no session.
+// when the server has no room for sessions there, or is about to end. With an old
+// server it returns no session.
 func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*mux, *session, error) {
+	var ending time.Time // since when servers are that it has asked
 	for {
 		m, err := l.connection(ctx)
 		if err != nil || m.old {
@@ -429,6 +470,17 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 			}
 			if s.err == ErrTooManySessions {
 				m.put(s) // and it asks for no more, see start
+				continue
+			}
+			if s.err == ErrShuttingDown {
+				m.put(s)
+				m.retire()
+				if ending.IsZero() {
+					ending = time.Now()
+				}
+				if time.Since(ending) >= l.opts.outage() {
+					return nil, nil, lost(ErrShuttingDown)
+				}
 				continue
 			}
 			if s.err == nil || !errors.Is(s.err, ErrLost) {

@@ -26,6 +26,9 @@ func expand(addr string) string {
 
 // checkAddr tells whether an address can be one, [HOST:]PORT.
 func checkAddr(addr string) error {
+	if strings.HasPrefix(addr, InheritedPrefix) {
+		return nil // it is there, or complete would have said so
+	}
 	_, port, err := net.SplitHostPort(expand(addr))
 	if err == nil && port != "" {
 		if _, err = net.LookupPort("tcp", port); err == nil {
@@ -35,7 +38,15 @@ func checkAddr(addr string) error {
 	return fmt.Errorf("%q: want [HOST:]PORT", addr)
 }
 
-// listenTCP opens a listener at HOST:PORT or PORT.
+// openTCP opens a listener at HOST:PORT or PORT, unless it is there.
+func (s *Server) openTCP(addr string) (net.Listener, error) {
+	if l := s.opts.inherited[addr]; l != nil {
+		return inherited{l}, nil
+	}
+	return listenTCP(addr)
+}
+
+// listenTCP opens a listener.
 func listenTCP(addr string) (net.Listener, error) {
 	// Connections get their keep-alive settings when they are served.
 	config := net.ListenConfig{KeepAlive: -1}
@@ -55,6 +66,9 @@ const maxUnixPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 // listenUnix opens a listener at a path, replacing the socket file of a server
 // that is gone.
 func (s *Server) listenUnix(path string) (net.Listener, error) {
+	if l := s.opts.inherited[path]; l != nil {
+		return inherited{l}, nil
+	}
 	if len(path) > maxUnixPath {
 		return nil, fmt.Errorf("cannot listen on %s: a unix socket's path has at most %d bytes", path, maxUnixPath)
 	}

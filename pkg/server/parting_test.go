@@ -32,13 +32,7 @@ func TestShutdownSendsAllReplies(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		go func() { done <- s.Shutdown(t.Context()) }()
-		eventually(t, "the server is shutting down", func() bool {
-			c, err := net.Dial("tcp", s.tcp)
-			if err == nil {
-				c.Close()
-			}
-			return err != nil
-		})
+		s.drains(t)
 		got, err := io.ReadAll(c.in) // at once: it has a second
 		if err != nil || !strings.HasSuffix(string(got), "\n") {
 			t.Errorf("after %d bytes: %v", len(got), err)

@@ -21,6 +21,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,7 @@ import (
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/metrics"
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +39,9 @@ import (
 // ErrServerClosed is what Serve and ListenAndServe return after Shutdown.
 var ErrServerClosed = errors.New("lockd: server closed")
 
+// ErrNoFiles is what Reload returns when the options name no files.
+var ErrNoFiles = errors.New("lockd: there are no files to read again")
+
 // Server is a lockd server. Its methods may be called by any number of
 // goroutines.
 type Server struct {
@@ -44,9 +49,13 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
+	certs     *certs.Store // nil: none, or not from files
+	files     []reloader   // that are read again when they change
 
-	mu        sync.Mutex // guards what follows
-	closing   bool
+	mu        sync.Mutex                  // guards what follows
+	retired   bool                        // /readyz says so
+	closing   bool                        // Shutdown was called
+	ended     bool                        // nobody is let in any more
 	lost      bool                        // a listener that Listen opened has ended by itself
 	listeners map[*conn.Listener]struct{} // the clients'
 	addrs     []Addr
@@ -54,31 +63,51 @@ type Server struct {
 	closed    chan struct{}  // closed when Shutdown is done
 }
 
-// Addr is an address that a server listens on.
-type Addr struct {
-	Transport string // "tcp", "unix", "websocket" or "admin"
-	net.Addr
+// A reloader has files that are read again when they change.
+type reloader interface {
+	Check() error // looks now
+	Close()
 }
 
-// New returns a server that does not listen yet, or what is wrong with opts.
+// Addr is an address that a server listens on.
+type Addr struct {
+	Transport string // "tcp", "unix", "websocket", "tls", "wss" or "admin"
+	net.Addr
+	Asks bool // its clients have to show who they are
+}
+
+// New returns a server that does not listen yet, or what is wrong with opts. With
+// an AuthFile it looks after that until Shutdown.
 func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, conns: conn.NewServer(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	access, watched, err := opts.openAuth()
+	if err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	s := &Server{opts: opts, conns: conn.NewServer(opts.config(access)), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	if watched != nil {
+		s.files = append(s.files, watched)
+	}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
+	if err := s.openCertificates(); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
+	s.admin.Handler = s.guarded(access, s.admin.Handler)
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
 
-// over tells whether Shutdown was called.
+// over tells whether nobody is let in any more.
 func (s *Server) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closing
+	return s.ended
 }
 
 // ready tells why a new client may be in vain.
@@ -86,7 +115,7 @@ func (s *Server) ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closing:
+	case s.retired:
 		return errors.New("shutting down")
 	case s.lost:
 		return errors.New("a listener has failed; the log says why")
@@ -117,11 +146,13 @@ func (s *Server) Listen() error {
 			all = append(all, opening{transport: transport, addr: addr, listen: listen, serve: serve})
 		}
 	}
-	plan("tcp", s.opts.TCP, s.own(listenTCP), s.serveOwn)
+	plan("tcp", s.opts.TCP, s.own(s.openTCP), s.serveOwn)
 	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
-	plan("websocket", s.opts.WebSocket, listenTCP, s.ServeWebSocket)
+	plan("websocket", s.opts.WebSocket, s.openTCP, s.ServeWebSocket)
+	plan("tls", s.opts.TLS, s.openTCP, s.ServeTLS)
+	plan("wss", s.opts.WSS, s.openTCP, s.ServeWSS)
 	if s.opts.Admin != "" {
-		plan("admin", []string{s.opts.Admin}, listenTCP, s.serveAdmin)
+		plan("admin", []string{s.opts.Admin}, s.openTCP, s.serveAdmin)
 	}
 	for i := range all {
 		var err error
@@ -133,7 +164,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	for _, o := range all {
-		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), s.opts.asksAt(o.transport)})
 		if own, ok := o.listener.(*conn.Listener); ok {
 			s.conns.Open(own)
 		}
@@ -194,10 +225,16 @@ func (s *Server) ServeWebSocket(l net.Listener) error {
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
-	return s.serve(conn.NewListener(l, s.opts.Logger), s.admin.Serve)
+	c := conn.NewListener(l, s.opts.Logger)
+	return s.serve(c, func(l net.Listener) error {
+		if s.opts.AdminTLS {
+			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
+		}
+		return s.admin.Serve(l)
+	})
 }
 
-// serveClients serves a listener that Shutdown closes at its beginning.
+// serveClients serves a listener that Shutdown closes when it has drained.
 func (s *Server) serveClients(c *conn.Listener, by func(net.Listener) error) error {
 	if !s.add(c) {
 		c.Close()
@@ -233,6 +270,31 @@ func (s *Server) drop(l *conn.Listener) {
 	delete(s.listeners, l)
 }
 
+// Reload has files that the options name read again if they have changed, as the
+// server does every other second by itself, and returns what is wrong with them:
+// what was read before stays in use then. It returns ErrNoFiles if there are none.
+func (s *Server) Reload() error {
+	if len(s.files) == 0 {
+		return ErrNoFiles
+	}
+	var errs []error
+	for _, f := range s.files {
+		errs = append(errs, f.Check())
+	}
+	return errors.Join(errs...)
+}
+
+// Responds returns when all that clients depend on has done something since it was
+// called: each event loop, and each part of the table of locks. It fails when ctx is
+// done first. So it tells a watchdog more than that the process is there.
+func (s *Server) Responds(ctx context.Context) error { return s.conns.Responds(ctx) }
+
+func (s *Server) closeFiles() {
+	for _, f := range s.files {
+		f.Close()
+	}
+}
+
 // Addrs returns the addresses that Listen opened.
 func (s *Server) Addrs() []Addr {
 	s.mu.Lock()
@@ -263,15 +325,30 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	return metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c.CertificateExpiry = s.certificateExpiry
+	return c
 }
 
-// Shutdown closes the listeners and ends the connections: those that hold no
-// lock and wait for none at once, after the requests that were under way, the
-// others as soon as that is true of them. When ctx is done it cuts off what is
-// left and returns ctx's error; a ctx that never ends waits as long as any
-// client holds a lock or waits for one. The admin address answers until the
-// end. Shutdown may be called again, to cut off earlier.
+// Retire has /readyz say that the server is shutting down, and changes nothing
+// else, so that balancers have the time to send new clients elsewhere. Shutdown
+// follows.
+func (s *Server) Retire() {
+	s.mu.Lock()
+	s.retired = true
+	s.mu.Unlock()
+}
+
+// Shutdown ends the connections: those that hold no lock at once, after the
+// requests that were under way, the others as soon as they hold none. Nobody gets
+// anything new meanwhile, neither a lock nor a place in line nor units of a rate,
+// and those that wait for a lock stop waiting, see docs/protocol.md. Who asks is
+// answered, new clients, too, until those that held something are gone; then the
+// listeners are closed.
+//
+// When ctx is done it cuts off what is left and returns ctx's error; a ctx that
+// never ends waits as long as any client holds a lock. The admin address answers
+// until the end. Shutdown may be called again, to cut off earlier.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -280,15 +357,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		<-s.closed
 		return err
 	}
-	s.closing = true
-	for l := range s.listeners {
-		l.Close()
-	}
+	s.retired, s.closing = true, true
 	s.mu.Unlock()
-	s.webSocket.Close()
-	err := s.conns.Drain(ctx)
+	err := s.conns.DrainThen(ctx, func() {
+		s.mu.Lock()
+		s.ended = true
+		for l := range s.listeners {
+			l.Close()
+		}
+		s.mu.Unlock()
+		s.webSocket.Close()
+	})
 	s.admin.Close()
 	s.serving.Wait()
+	s.closeFiles()
 	close(s.closed)
 	return err
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/nylen/lockd/pkg/server"
 )
 
-// Who waits for a lock when Shutdown begins is served like any other, and ends
-// when it holds nothing any more.
+// Who waits for a lock when Shutdown begins stops waiting, and goes: what it were
+// granted it would lose with the server. Those who hold something stay.
 func TestShutdownWithWaiters(t *testing.T) {
 	t.Parallel()
 	overStreams(t, server.Options{}, func(t *testing.T, s *testServer, transport string) {
-		holder, waiter, vain := s.dial(t, transport), s.dial(t, transport), s.dial(t, transport)
+		holder, waiter, shared := s.dial(t, transport), s.dial(t, transport), s.dial(t, transport)
 		two := s.dial(t, transport)
 		w := dialWS(t, s.webSocketURL)
 		two.ask("hello 2", "2 lockd "+server.Version)
@@ -24,49 +24,37 @@ func TestShutdownWithWaiters(t *testing.T) {
 		waitWaiters(t, s.Server, 2)
 		w.send(message(ws.OpText, "gw 86400000 foo"))
 		waitWaiters(t, s.Server, 3)
-		vain.send("gw 60000 foo\n")
+		holder.ask("sg bar", "1 Shared Lock Get Success: bar")
+		shared.ask("g baz", "1 Lock Get Success: baz")
+		shared.send("sgw 1 86400000 bar\ni foo\n")
 		waitWaiters(t, s.Server, 4)
 		done, cancel := shutdown(s.Server)
 		defer cancel()
-		vain.closeWrite()
-		if got := vain.line(); got != "0 Lock Get Canceled: foo\n" {
-			t.Errorf("who gives up waiting got %q", got)
-		}
-		vain.end()
-		holder.ask("r foo", "1 Lock Release Success: foo")
-		holder.end()
-		if got := waiter.line() + waiter.line(); got != "1 Lock Get Success: foo\n1 Lock Release Success: foo\n" {
+		if got := waiter.line() + waiter.line(); got != "0 Shutting Down: foo\n0 Lock Release Failure: foo\n" {
 			t.Errorf("who waited got %q", got)
 		}
 		waiter.end()
-		if got := two.line(); !strings.HasSuffix(got, " Lock Get Success: foo\n") {
+		if got := two.line(); got != "5 0 Shutting Down: foo\n" {
 			t.Errorf("who waited got %q", got)
 		}
-		two.ask("5 bye", "5 1 bye")
 		two.end()
-		w.expect(ws.OpText, "1 Lock Get Success: foo\n")
-		w.ask("r foo", "1 Lock Release Success: foo")
+		w.expect(ws.OpText, "0 Shutting Down: foo\n")
 		w.expectClose(ws.StatusGoingAway)
-		w.Close()
-		must(t, <-done)
-	})
-}
-
-// Who waits in vain does not keep the server from ending.
-func TestShutdownWhenPatienceEnds(t *testing.T) {
-	t.Parallel()
-	overStreams(t, server.Options{}, func(t *testing.T, s *testServer, transport string) {
-		holder, waiter := s.dial(t, transport), s.dial(t, transport)
-		holder.ask("g foo", "1 Lock Get Success: foo")
-		waiter.send("gw 300 foo\n")
-		waitWaiters(t, s.Server, 1)
-		done, cancel := shutdown(s.Server)
-		defer cancel()
-		if got := waiter.line(); got != "0 Lock Get Timeout: foo\n" {
-			t.Errorf("got %q", got)
+		if got := shared.line() + shared.line(); got != "0 Shutting Down: bar\n1 Lock Is Locked: foo\n" {
+			t.Errorf("who waited got %q", got)
 		}
-		waiter.end()
-		holder.Close()
+		if n := metric(t, s.Server, "lockd_waiters"); n != 0 {
+			t.Errorf("%d wait", n)
+		}
+		shared.ask("r baz", "1 Lock Release Success: baz")
+		shared.end()
+		holder.ask("r foo", "1 Lock Release Success: foo")
+		holder.ask("sr bar", "1 Shared Lock Release Success: bar")
+		holder.end()
+		for _, c := range []*client{holder, waiter, shared, two} {
+			c.Close()
+		}
+		w.Close()
 		must(t, <-done)
 	})
 }
