@@ -40,6 +40,11 @@ func (s *Server) WebSocket(origins []string) http.Handler {
 			s.answer(w, r, http.StatusServiceUnavailable, "lockd: "+shuttingDown)
 			return
 		}
+		if r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+			s.refuse(badHandshake)
+			s.answer(w, r, http.StatusBadRequest, "lockd: only WebSocket clients can connect here; metrics and health have an address of their own")
+			return
+		}
 		t := WebSocket
 		if r.TLS != nil {
 			t = WSS
