@@ -23,8 +23,9 @@ import (
 // has gone and may be another one next time.
 type mux struct {
 	transport   transport
-	old         bool   // the server speaks protocol 1 only
-	maxSessions int    // how many there may be, number 0 not included
+	old         bool // the server speaks protocol 1 only
+	maxSessions int  // how many there may be, number 0 not included
+	opts        *Options
 	name        string // what is registered; may be empty
 	maxLine     int
 	timeout     time.Duration // how long the server may take to give a sign of life; 0: for ever
@@ -72,7 +73,7 @@ const (
 func newMux(t transport, old bool, o *LockerOptions) *mux {
 	timeout := max(o.ReadTimeout, 0)
 	m := &mux{
-		transport: t, old: old, maxSessions: o.Sessions, name: o.Name, maxLine: o.MaxLine,
+		transport: t, old: old, maxSessions: o.Sessions, opts: &o.Options, name: o.Name, maxLine: o.MaxLine,
 		timeout: timeout, period: timeout / looks, since: time.Now(), retired: make(chan struct{}),
 	}
 	m.wake.L = &m.mu
@@ -489,6 +490,9 @@ func (m *mux) settle(s *session, line []byte) error {
 	r, err := parseAnswer(line, v, s.name, most)
 	if err != nil {
 		return err
+	}
+	if v.effect == releases && errors.Is(r.err, ErrNotAuthenticated) {
+		return errUnknown
 	}
 	if v == bye && r.err == nil {
 		m.full = false
