@@ -382,6 +382,7 @@ var mayImport = map[string][]string{
 	"internal/reload":      {},
 	"internal/command":     {},
 	"internal/stress":      {},
+	"internal/tlstest":     {},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
