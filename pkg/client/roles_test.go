@@ -97,7 +97,12 @@ func TestTokenReplaced(t *testing.T) {
 	l := listen(t)
 	go s.Serve(l)
 	mine := filepath.Join(t.TempDir(), "token")
-	must(t, os.WriteFile(mine, []byte("old"), 0o600))
+	tellMe := func(token string) { // at once, lest half of it is read
+		t.Helper()
+		must(t, os.WriteFile(mine+".new", []byte(token), 0o600))
+		must(t, os.Rename(mine+".new", mine))
+	}
+	tellMe("old")
 	opts := client.Options{Target: l.Addr().String(), Token: client.TokenFile(mine)}
 	ctx := within(t)
 	lk, c := locker(t, client.LockerOptions{Options: opts}), start(t, opts)
@@ -111,7 +116,7 @@ func TestTokenReplaced(t *testing.T) {
 	_, err = lk.TryAcquire(ctx, "more")
 	mustBe(t, err, client.ErrNotAuthenticated)
 	mustBe(t, c.Get(ctx, "more"), client.ErrNotAuthenticated)
-	must(t, os.WriteFile(mine, []byte("new"), 0o600))
+	tellMe("new")
 	must(t, held.Release(ctx))
 	must(t, c.Release(ctx, "client"))
 	if locks, err := c.DumpAll(ctx); err != nil || len(locks) != 1 || locks["kept"] == "" {
@@ -123,7 +128,7 @@ func TestTokenReplaced(t *testing.T) {
 	knows(s, "newest")
 	mustBe(t, kept.Release(ctx), client.ErrNotAuthenticated)
 	<-more.Lost()
-	must(t, os.WriteFile(mine, []byte("newest"), 0o600))
+	tellMe("newest")
 	again, err := lk.Acquire(ctx, "kept")
 	for errors.Is(err, client.ErrAuthFailed) { // by the attempt before that
 		again, err = lk.Acquire(ctx, "kept")
