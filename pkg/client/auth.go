@@ -65,6 +65,39 @@ func (o *Options) authenticate(ctx context.Context, t transport) (err error) {
 	return fmt.Errorf("%w to %q", ErrProtocol, wire.Auth) // but not what it was: the token may be in it
 }
 
+// Whoever was known may not be any more: a token was replaced by another one, and the
+// old one taken away, while the connection stood. What is held stays held. So the
+// token, which may be a new one by now, is presented once more over the connection, and
+// the request is made again.
+
+// errUnknown ends a connection over which a lock cannot be released any more, and so
+// releases it.
+var errUnknown = errors.New("a lock could not be released: the server does not know this client any more")
+
+var auth = &verb{word: wire.Auth, most: 1, yes: okText}
+
+// tokenAgain returns the token to present after an error, if that may help.
+func (o *Options) tokenAgain(ctx context.Context, err error) (token string, ok bool) {
+	if o.Token == nil || !errors.Is(err, ErrNotAuthenticated) {
+		return "", false
+	}
+	token, err = o.Token(ctx)
+	return token, err == nil && checkToken(token) == nil
+}
+
+// knownAgain presents the token by a session whose request was refused, and tells
+// whether to make that again. If gone, the session is; else the caller has it.
+func (m *mux) knownAgain(ctx context.Context, s *session) (ok, gone bool) {
+	token, ok := m.opts.tokenAgain(ctx, s.err)
+	if !ok || m.again(s, auth, token) != nil {
+		return false, false
+	}
+	if m.wait(ctx, s) != nil { // which tells the token
+		return false, true
+	}
+	return s.err == nil, false
+}
+
 var authFailed = strings.TrimSuffix(wire.AuthFailed, "\n")
 
 // isRefusal tells whether an attempt to connect has come to nothing because of who

@@ -96,10 +96,35 @@
 //
 // # Servers
 //
-// A Client speaks protocol 1 over TCP, unix sockets, WebSocket and anything
+// A Client speaks protocol 1 over TCP, TLS, unix sockets, WebSocket and anything
 // that gives a net.Conn, and works with lockd, with lockd for Node.js and with
 // glockd. It does not wait for locks, take turns or count by itself: what a
 // method returns is what the server replied.
+//
+// # TLS and tokens
+//
+// A target tls://HOST:PORT, or wss:// for WebSocket, is within TLS. The server's
+// certificate has to be from an authority that the system trusts, or that Options.TLS
+// names, and for HOST. What is wrong with it, or with the client's own, a [TLSError]
+// says in plain words.
+//
+// A server that asks who one is knows it by a token, which Options.Token tells, or by
+// the client's certificate. Tokens are read for each connection, so they may be
+// replaced while a program runs. They are in no error and no log. Who is not known
+// gets [ErrNotAuthenticated] or [ErrAuthFailed], and what one has no right to,
+// [ErrNotAllowed]. [FromEnv] has the environment say where the server is, whom to
+// trust, and where the token is:
+//
+//	opts, err := client.FromEnv("") // LOCKD_SERVER, LOCKD_TOKEN_FILE, LOCKD_TLS_CA ...
+//	if err != nil {
+//		return err
+//	}
+//	l, err := client.NewLocker(client.LockerOptions{Options: opts})
+//
+// When the server has ceased to know a token, as when it was replaced, the token is
+// asked for and presented once more over the connection that stands, and what is held
+// stays held. If that does not help, a Locker ends the connection when it can no longer
+// release a lock otherwise.
 //
 // # Lockers
 //

@@ -131,11 +131,21 @@ func (l *Lock) release(ctx context.Context) error {
 		return l.old.release(ctx, l.client, v, l.name)
 	}
 	m, s := l.mux, l.session
-	if err := m.again(s, v, l.name); err != nil {
-		return err
-	}
-	if err := m.wait(ctx, s); err != nil {
-		return err
+	for first := true; ; first = false {
+		if err := m.again(s, v, l.name); err != nil {
+			return err
+		}
+		if err := m.wait(ctx, s); err != nil {
+			return err
+		}
+		if !errors.Is(s.err, ErrNotAuthenticated) {
+			break
+		}
+		refused := s.err
+		if ok, _ := m.knownAgain(ctx, s); !ok || !first {
+			m.close(errUnknown)
+			return refused
+		}
 	}
 	err := s.err
 	if err == nil || !errors.Is(err, ErrLost) {

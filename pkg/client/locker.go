@@ -457,6 +457,7 @@ func (l *Locker) start(m *mux, v *verb, a arguments, name string) (*mux, *sessio
 // server it returns no session.
 func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, repeat bool) (*mux, *session, error) {
 	var ending time.Time // since when servers are that it has asked
+	presented := false   // the token, once more
 	for {
 		m, err := l.connection(ctx)
 		if err != nil || m.old {
@@ -482,6 +483,18 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 					return nil, nil, lost(ErrShuttingDown)
 				}
 				continue
+			}
+			if errors.Is(s.err, ErrNotAuthenticated) {
+				refused := s.err
+				ok, gone := m.knownAgain(ctx, s)
+				if !gone {
+					m.put(s)
+				}
+				if ok && !presented {
+					presented = true
+					continue
+				}
+				return nil, nil, refused
 			}
 			if s.err == nil || !errors.Is(s.err, ErrLost) {
 				if l.ctx.Err() != nil {

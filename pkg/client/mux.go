@@ -23,8 +23,9 @@ import (
 // has gone and may be another one next time.
 type mux struct {
 	transport   transport
-	old         bool   // the server speaks protocol 1 only
-	maxSessions int    // how many there may be, number 0 not included
+	old         bool // the server speaks protocol 1 only
+	maxSessions int  // how many there may be, number 0 not included
+	opts        *Options
 	name        string // what is registered; may be empty
 	maxLine     int
 	timeout     time.Duration // how old the last request that was answered may be; 0: as old as it is
@@ -71,7 +72,7 @@ const (
 // was asked at a time.
 func newMux(t transport, old bool, o *LockerOptions, told limits, asked time.Time) *mux {
 	m := &mux{
-		transport: t, old: old, maxSessions: o.Sessions, name: o.Name, maxLine: o.MaxLine,
+		transport: t, old: old, maxSessions: o.Sessions, opts: &o.Options, name: o.Name, maxLine: o.MaxLine,
 		timeout: told.patience(o.ReadTimeout, o.StopTime), since: time.Now(), asked: asked, retired: make(chan struct{}),
 	}
 	m.wake.L = &m.mu
@@ -491,6 +492,9 @@ func (m *mux) settle(s *session, line []byte) error {
 	}
 	if s.number == 0 {
 		m.watch.extend(m.asked)
+	}
+	if v.effect == releases && errors.Is(r.err, ErrNotAuthenticated) {
+		return errUnknown
 	}
 	if v == bye && r.err == nil {
 		m.full = false

@@ -63,6 +63,9 @@ func parseReply(line []byte, v *verb, name string, most int64) (reply, error) {
 }
 
 func notReply(line []byte, v *verb) error {
+	if v == auth {
+		return fmt.Errorf("%w to %q", ErrProtocol, v.word) // the token may be in it
+	}
 	const enough = 200
 	return fmt.Errorf("%w to %q: %q", ErrProtocol, v.word, line[:min(len(line), enough)])
 }
@@ -117,6 +120,8 @@ func refusal(line []byte, v *verb) error {
 		return ErrShuttingDown
 	case hasPrefix(text, wire.NotAllowed):
 		return fmt.Errorf("%w: this client may not send %q, or not with that name", ErrNotAllowed, v.word)
+	case string(line) == authFailed:
+		return ErrAuthFailed
 	case string(line) == notAuthenticated:
 		return ErrNotAuthenticated
 	case v.missing != nil && hasPrefix(text, wire.InvalidCommand):

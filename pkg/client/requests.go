@@ -141,6 +141,16 @@ func (c *Client) askText(ctx context.Context, v *verb, name string) (n int64, te
 	if err != nil {
 		return 0, "", err
 	}
+	n, text, err = c.askOnce(ctx, v, name)
+	if token, ok := c.opts.tokenAgain(ctx, err); ok {
+		if _, _, failed := c.askOnce(ctx, auth, token); failed == nil {
+			return c.askOnce(ctx, v, name)
+		}
+	}
+	return n, text, err
+}
+
+func (c *Client) askOnce(ctx context.Context, v *verb, name string) (n int64, text string, err error) {
 	call := c.newCall(v, name)
 	if err := c.do(ctx, call); err != nil {
 		return 0, "", err

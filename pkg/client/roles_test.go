@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -77,4 +78,68 @@ func TestRoles(t *testing.T) {
 		_, err = start(t, opts).DumpAll(ctx)
 		mustBe(t, err, client.ErrNotAuthenticated)
 	})
+}
+
+// TestTokenReplaced: when a token was replaced, and the old one taken away, those who
+// are connected present the new one, and keep what they hold. Who has none left has
+// what it wants to release released by the end of its connection.
+func TestTokenReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "auth")
+	knows := func(s *server.Server, token string) {
+		t.Helper()
+		must(t, os.WriteFile(path, fmt.Appendf(nil, "me admin sha256:%x\n", sha256.Sum256([]byte(token))), 0o600))
+		if s != nil {
+			must(t, s.Reload())
+		}
+	}
+	knows(nil, "old")
+	s := newServer(t, server.Options{AuthFile: path})
+	l := listen(t)
+	go s.Serve(l)
+	mine := filepath.Join(t.TempDir(), "token")
+	tellMe := func(token string) { // at once, lest half of it is read
+		t.Helper()
+		must(t, os.WriteFile(mine+".new", []byte(token), 0o600))
+		must(t, os.Rename(mine+".new", mine))
+	}
+	tellMe("old")
+	opts := client.Options{Target: l.Addr().String(), Token: client.TokenFile(mine)}
+	ctx := within(t)
+	lk, c := locker(t, client.LockerOptions{Options: opts}), start(t, opts)
+	held, err := lk.Acquire(ctx, "held")
+	must(t, err)
+	kept, err := lk.Acquire(ctx, "kept")
+	must(t, err)
+	must(t, c.Get(ctx, "client"))
+
+	knows(s, "new")
+	_, err = lk.TryAcquire(ctx, "more")
+	mustBe(t, err, client.ErrNotAuthenticated)
+	mustBe(t, c.Get(ctx, "more"), client.ErrNotAuthenticated)
+	tellMe("new")
+	must(t, held.Release(ctx))
+	must(t, c.Release(ctx, "client"))
+	if locks, err := c.DumpAll(ctx); err != nil || len(locks) != 1 || locks["kept"] == "" {
+		t.Errorf("%v, %v", locks, err)
+	}
+	more, err := lk.Acquire(ctx, "more")
+	must(t, err)
+
+	knows(s, "newest")
+	mustBe(t, kept.Release(ctx), client.ErrNotAuthenticated)
+	<-more.Lost()
+	tellMe("newest")
+	again, err := lk.Acquire(ctx, "kept")
+	for errors.Is(err, client.ErrAuthFailed) { // by the attempt before that
+		again, err = lk.Acquire(ctx, "kept")
+	}
+	must(t, err)
+
+	knows(s, "last")
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := again.Release(ended); err == nil {
+		t.Error("released within no time")
+	}
+	<-again.Lost() // though nobody waited for the refusal
 }

@@ -17,7 +17,7 @@ const longestToken = 1 << 10
 // each connection: so a token may be replaced while programs run. It is the file's
 // only line, whose end is dropped with the blanks around. A file that is not there,
 // cannot be read, is empty, or holds anything else, such as a key, is an
-// ErrNoToken.
+// ErrNoToken. Replace it by renaming, lest half of the new one is read.
 //
 // A pipe, such as a shell's <(COMMAND), can be read once only. So what it gave is
 // kept.
