@@ -29,6 +29,8 @@ func (nowhere) CatchUp(func()) bool                { return false }
 func (nowhere) Gone([]session.Carrier) int         { return -1 }
 func (nowhere) Kick(session.Carrier, session.Kick) {}
 
+func (nowhere) Authenticated(*session.Stream, *session.Access) {}
+
 func newStream(h *session.Hub, addr string) *session.Stream {
 	st := new(session.Stream)
 	st.Begin(h, session.Address{Name: addr}, nil, new(session.Turn))

@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -27,6 +29,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -137,9 +141,14 @@ func same[V comparable](t *testing.T, what string, document, code map[string]V) 
 	}
 }
 
-func newServer(t *testing.T) *server.Server {
+func newServer(t *testing.T) *server.Server { return newServerWith(t, server.Options{}) }
+
+func newServerWith(t *testing.T, opts server.Options) *server.Server {
 	t.Helper()
-	s, err := server.New(server.Options{})
+	if opts.TLSCert == "" {
+		opts.TLSCert, opts.TLSKey = newCertificate(t)
+	}
+	s, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +158,26 @@ func newServer(t *testing.T) *server.Server {
 		s.Shutdown(now)
 	})
 	return s
+}
+
+// newCertificate makes files of a certificate and its key.
+func newCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	now := time.Now()
+	ca, err := certs.NewAuthority("docs", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Server([]string{"localhost"}, now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := errors.Join(os.WriteFile(cert, pair.Cert, 0o600), os.WriteFile(key, pair.Key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 // program builds a command of this module and returns its path.
@@ -206,9 +235,9 @@ func TestFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands := regexp.MustCompile(`(?m)^  ([a-z]+)\b`).FindAllSubmatch(overview, -1)
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)((?: [a-z]+)?)\b`).FindAllSubmatch(overview, -1)
 	for _, m := range commands {
-		out, err := exec.Command(lockd, string(m[1]), "--help").Output()
+		out, err := exec.Command(lockd, append(strings.Fields(string(m[1])+string(m[2])), "--help")...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,6 +356,34 @@ func TestMetrics(t *testing.T) {
 	})
 }
 
+// TestRoles compares the table of roles with the verbs'.
+func TestRoles(t *testing.T) {
+	code, document := make(map[string]string), make(map[string]string)
+	for _, v := range session.Verbs() {
+		code[v.Word] = v.Roles
+	}
+	for _, row := range table(t, part(t, "docs/protocol.md", "roles")) {
+		for _, verbs := range quoted(row[1]) {
+			for verb := range strings.FieldsSeq(verbs) {
+				switch role := strings.Trim(row[0], "`"); {
+				case !strings.HasPrefix(row[0], "`"):
+					document[verb] = "anybody"
+				case document[verb] == "":
+					document[verb] = role + ", admin"
+				default:
+					document[verb] = strings.TrimSuffix(document[verb], "admin") + role + ", admin"
+				}
+			}
+		}
+	}
+	for verb, roles := range code {
+		if roles == "admin" && document[verb] == "" { // of `all`
+			document[verb] = roles
+		}
+	}
+	same(t, "roles", document, code)
+}
+
 // TestSections: comments in the code name these.
 func TestSections(t *testing.T) {
 	for _, section := range []string{"Reading a request", "Writing a reply"} {
@@ -339,20 +396,24 @@ func TestSections(t *testing.T) {
 // mayImport is the import picture of docs/internals.md as a rule: nothing of
 // ours may be imported but this.
 var mayImport = map[string][]string{
-	"internal/wire":     {},
-	"internal/shard":    {},
-	"internal/admin":    {},
-	"internal/load":     {"internal/wire"},
-	"internal/lockfile": {},
-	"internal/reload":   {},
-	"internal/command":  {},
-	"internal/stress":   {},
-	"internal/session":  {"internal/wire", "internal/shard"},
-	"internal/conn":     {"internal/wire", "internal/session"},
-	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile", "internal/reload"},
-	"pkg/client":        {"internal/wire"},
-	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"internal/wire":        {},
+	"internal/shard":       {},
+	"internal/hosts":       {},
+	"internal/proxyheader": {},
+	"internal/admin":       {"internal/hosts", "internal/session"},
+	"internal/auth":        {"internal/lockfile", "internal/session"},
+	"internal/load":        {"internal/wire"},
+	"internal/lockfile":    {},
+	"internal/reload":      {},
+	"internal/certs":       {"internal/reload"},
+	"internal/command":     {},
+	"internal/stress":      {},
+	"internal/session":     {"internal/wire", "internal/shard"},
+	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
+	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload"},
+	"pkg/client":           {"internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -558,7 +619,8 @@ func TestInstallsNothing(t *testing.T) {
 		cmd.Env = []string{"PATH=" + folder}
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		if err != nil || len(lines) != 2 || !strings.Contains(lines[0], "promtool") || !strings.Contains(lines[1], "Chromium") {
+		lacking := []string{"promtool", "Chromium", "haproxy"}
+		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}
 		if _, err := os.Stat(called); (err == nil) != (install == "1") {
@@ -612,8 +674,23 @@ func alike(got, want string, tokens map[string]string) bool {
 	return same(got) == same(want)
 }
 
+// exampleTokens are those that examples show. A server asks for one if an example
+// is about that.
+var exampleTokens = map[string]string{"deploy lock:deploy/": "lockd_deploy", "grafana read": "lockd_grafana"}
+
 func play(t *testing.T, script string) {
-	s := newServer(t)
+	var opts server.Options
+	if strings.Contains(script, "> auth ") {
+		var lines strings.Builder
+		for entry, token := range exampleTokens {
+			fmt.Fprintf(&lines, "%s sha256:%x\n", entry, sha256.Sum256([]byte(token)))
+		}
+		opts.AuthFile = filepath.Join(t.TempDir(), "auth")
+		if err := os.WriteFile(opts.AuthFile, []byte(lines.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newServerWith(t, opts)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -5,8 +5,8 @@
 # program for.
 #
 # promtool is taken out of Debian's package prometheus and put into bin/tools,
-# without installing it, which would start a service. Chromium is installed,
-# which only root can.
+# without installing it, which would start a service. Chromium and HAProxy are
+# installed, which only root can.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
 PATH=$PWD/$tools:$PATH
@@ -43,15 +43,25 @@ get_chromium() {
 	apt install -y --no-install-recommends chromium && have chromium
 }
 
+# HAProxy's package starts no service where there is none to start (RUNLEVEL=1).
+get_haproxy() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	updated
+	apt install -y --no-install-recommends haproxy && have haproxy
+}
+
 if [ "$1" = 1 ]; then
 	why="could not be got"
 else
 	why="is not installed (make test INSTALL=1 gets it where it can)"
 	get_promtool() { return 1; }
 	get_chromium() { return 1; }
+	get_haproxy() { return 1; }
 fi
 have promtool || get_promtool ||
 	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
 have chromium || have chromium-browser || have google-chrome || get_chromium ||
 	echo "skipping the test in a browser: Chromium $why"
+have haproxy || get_haproxy ||
+	echo "skipping the test behind a proxy: haproxy $why"
 exit 0

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/load"
+	"github.com/nylen/lockd/pkg/client"
 )
 
 // benchCmd is the command line of the load generator. Numbers that are not
@@ -45,6 +46,7 @@ Examples:
 	lockd bench --short --names new
 	lockd bench -c 500 --rate 50000 -d 30s --server-pid $(pidof lockd)
 	lockd bench -s ws://127.0.0.1:9998/
+	lockd bench -s tls://127.0.0.1:9990 --tls-ca ca.pem --token-file token
 	lockd bench -s redis://127.0.0.1:6379
 
 Exit codes:
@@ -59,17 +61,41 @@ The JSON document always has the same keys. Latencies are in microseconds; what 
 
 // Validate is called by kong.
 func (c *benchCmd) Validate() error {
-	if scheme, _, _ := strings.Cut(string(c.Server), "://"); scheme != "redis" && scheme != "memcached" {
-		if err := (&remote{c.endpoint}).Validate(); err != nil {
+	if c.ofLockd() {
+		r := remote{c.endpoint}
+		if err := r.Validate(); err != nil {
 			return err
 		}
+		c.endpoint = r.endpoint // with what it has read
 	}
 	return c.options().Validate()
+}
+
+// ofLockd tells whether the server is a lockd.
+func (c *benchCmd) ofLockd() bool {
+	scheme, _, _ := strings.Cut(string(c.Server), "://")
+	return scheme != "redis" && scheme != "memcached"
+}
+
+// greet finds out whether a server lets us in that asks who we are, or shows a
+// certificate: what it may be that keeps us out, pkg/client says better.
+func (c *benchCmd) greet(ctx context.Context) {
+	if c.token == nil && c.tls == nil {
+		return
+	}
+	c.warn()
+	r := remote{c.endpoint}
+	conn, err := client.Dial(ctx, r.options(), 1)
+	if err != nil {
+		fail(exitUnavailable, r.explain(err, c.ConnectTimeout))
+	}
+	conn.Close()
 }
 
 func (c *benchCmd) options() load.Options {
 	return load.Options{
 		Target:         string(c.Server),
+		TLS:            c.tls,
 		ConnectTimeout: c.ConnectTimeout,
 		Connections:    c.Connections,
 		Pipeline:       c.Pipeline,
@@ -93,7 +119,15 @@ func (c *benchCmd) Run() error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second one ends the process
 	progress := progress{line: statusLine{to: stderr}, terminal: isTerminal(os.Stderr)}
+	c.greet(ctx)
 	opts := c.options()
+	if c.token != nil {
+		token, err := c.token(ctx)
+		if err != nil {
+			fail(exitUnavailable, "--token-file: "+err.Error())
+		}
+		opts.Token = token
+	}
 	opts.OnProgress = progress.show
 	report, err := load.Run(ctx, opts)
 	progress.line.clear()

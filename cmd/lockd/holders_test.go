@@ -447,7 +447,7 @@ func TestKickIsNotAllowed(t *testing.T) {
 		}
 	})
 	code, _, stderr := run("kick", "-s", addr, "-y", "10.0.0.7:1")
-	if code != 69 || stderr != "lockd: "+addr+": not allowed: the server lets only clients on its own machine do this\n" {
+	if code != 69 || stderr != "lockd: "+addr+": not allowed: only for admins and, where the server asks nobody who they are, for clients on its own machine\n" {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }

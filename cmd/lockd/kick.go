@@ -23,8 +23,9 @@ func (*kickCmd) Help() string {
 
 	lockd kick 10.0.0.7:51234
 
-On a terminal it lists what will be lost, and asks. The server allows this from
-its own machine only: by a unix socket or a loopback address.
+On a terminal it lists what will be lost, and asks. The server allows this to
+admins (--token-file) and, if it asks nobody who they are, from its own machine
+only: by a unix socket or a loopback address.
 
 What becomes of a client: a command that lockd run has started under the lock is
 ended, as whenever the lock is lost. Who merely waits, as lockd run and programs
@@ -107,7 +108,7 @@ func (c *kickCmd) kick(ctx context.Context, cl *client.Client, answer *kicked) e
 		case errors.Is(err, client.ErrNoSuchClient):
 			answer.Missing = append(answer.Missing, string(a))
 		case errors.Is(err, client.ErrNotAllowed):
-			return errors.New("not allowed: the server lets only clients on its own machine do this")
+			return errors.New("not allowed: only for admins and, where the server asks nobody who they are, for clients on its own machine")
 		case errors.Is(err, client.ErrNoKick):
 			return errors.New("the server is too old to end clients")
 		default:

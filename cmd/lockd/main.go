@@ -29,6 +29,8 @@ type cli struct {
 	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
+	Token   tokenCmd   `cmd:"" help:"Make tokens, and list and remove who is let in."`
+	Cert    certCmd    `cmd:"" help:"Make certificates to try TLS with."`
 	Help    helpCmd    `cmd:"" help:"Print this, or the help of a command."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }
@@ -128,7 +130,7 @@ func misuse(args []string, ctx *kong.Context, err error) {
 	if command := ctx.Selected(); command != nil {
 		text = strings.TrimPrefix(text, command.Path()+": ")
 		if slices.Contains(args, command.Name) {
-			help = "lockd " + command.Name + " --help"
+			help = strings.TrimSuffix(command.FullPath(), " ") + " --help"
 		}
 	}
 	fail(2, text+" (see "+help+")")

@@ -279,12 +279,16 @@ func TestWarnsBeyondLoopback(t *testing.T) {
 	}
 }
 
-// TestDoesNotWarnOfAdmin: no locks can be taken there.
-func TestDoesNotWarnOfAdmin(t *testing.T) {
+// TestWarnsOfAdminBeyondLoopback: no locks can be taken there, but much be seen.
+func TestWarnsOfAdminBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "0.0.0.0:0")
+	if line := d.line(); !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the admin address") || strings.Contains(line, "take and release") {
+		t.Errorf("got %q", line)
+	}
+	d = start(t, nil, "-t", anyPort, "--admin", anyPort)
 	if _, log := d.stop(syscall.SIGTERM); strings.Contains(log, "WARN") {
-		t.Errorf("log %q", log)
+		t.Errorf("on loopback: log %q", log)
 	}
 }
 

@@ -29,9 +29,9 @@ type oneshot struct {
 
 // do asks the server. What goes wrong ends the process.
 func (o *oneshot) do(ask func(ctx context.Context, c *client.Client) error) error {
-	c, err := client.New(client.Options{
-		Target: string(o.Server), ConnectTimeout: o.ConnectTimeout, ReadTimeout: o.Timeout,
-	})
+	opts := o.options()
+	opts.ReadTimeout = o.Timeout
+	c, err := client.New(opts)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,8 @@ func (*runCmd) Help() string {
 
 The command gets LOCKD_NAME and, with an exclusive lock, LOCKD_TOKEN in its
 environment. That is the fencing token: a number that grows with every grant,
-so that a store can refuse who comes late. It runs in a process group of its
+so that a store can refuse who comes late. Where this one's token and key are
+(LOCKD_TOKEN_FILE, LOCKD_TLS_CERT, LOCKD_TLS_KEY) it is not told. It runs in a process group of its
 own, to which TERM, INT, HUP, QUIT, USR1, USR2, TSTP, CONT and WINCH are
 forwarded; the first four wake it if it is stopped. It starts with the signals
 ignored and blocked that lockd run was started with (on other systems than
@@ -138,14 +140,10 @@ func (c *runCmd) Run() error {
 	if err != nil { // before waiting for hours
 		c.cannotStart("", err)
 	}
-	locker, err := client.NewLocker(client.LockerOptions{
-		Options: client.Options{
-			Target: string(c.Server), ConnectTimeout: c.ConnectTimeout, MaxLine: longestLine, Name: c.registered(),
-			// A Locker may need half as long again to notice.
-			ReadTimeout: max(c.LostAfter/3*2, time.Millisecond),
-		},
-		FailFast: true,
-	})
+	opts := c.options()
+	opts.MaxLine, opts.Name = longestLine, c.registered()
+	opts.ReadTimeout = max(c.LostAfter/3*2, time.Millisecond) // a Locker may need half as long again to notice
+	locker, err := client.NewLocker(client.LockerOptions{Options: opts, FailFast: true})
 	if err != nil {
 		return err
 	}
@@ -167,6 +165,7 @@ func (c *runCmd) Run() error {
 	default:
 	}
 	stop()
+	c.hide()
 	cmd, err := command.Start(caller, command.Spec{
 		Path: path, Args: c.command, Env: c.environment(lock.Token()), Warn: c.warn,
 	})
@@ -191,11 +190,13 @@ func (c *runCmd) registered() string {
 }
 
 // environment returns the command's. What a lockd run around this one has set
-// must not shine through.
+// must not shine through, nor where this one's secrets are.
 func (c *runCmd) environment(token uint64) []string {
+	hidden := append([]string{"LOCKD_NAME", "LOCKD_TOKEN"}, secretVariables...)
 	var env []string
 	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, "LOCKD_NAME=") && !strings.HasPrefix(pair, "LOCKD_TOKEN=") {
+		name, _, _ := strings.Cut(pair, "=")
+		if !slices.ContainsFunc(hidden, func(h string) bool { return strings.EqualFold(h, name) }) { // as Windows has it
 			env = append(env, pair)
 		}
 	}

@@ -563,7 +563,7 @@ func TestRunDoesNotStart(t *testing.T) {
 		{69, "cannot reach", []string{"name", "-s", "unix://" + dir + "/none", "--", "true"}},
 		{69, "the name is too long", []string{strings.Repeat("x", 5000), "--", "true"}},
 		{69, "cannot reach ws://" + gone.Addr().String(), []string{"name", "-s", "ws://" + gone.Addr().String(), "--", "true"}},
-		{2, "want tcp://, unix:// or ws://", []string{"name", "-s", "http://localhost:1", "--", "true"}},
+		{2, "want tcp://, tls://, unix://, ws:// or wss://", []string{"name", "-s", "http://localhost:1", "--", "true"}},
 		{2, "HOST:PORT", []string{"name", "-s", "localhost", "--", "true"}},
 		{2, "no command", []string{"name", "--"}},
 		{2, "command", []string{"name"}},
@@ -705,14 +705,15 @@ func TestRunSaysWhyInPlainWords(t *testing.T) {
 	rude := script(t, func() func(string) (string, bool) {
 		return func(string) (string, bool) { return "", true }
 	})
+	const hint = ": if it speaks TLS here, use tls://"
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
 		{[]string{"run", "-s", mute, "--connect-timeout", "100ms", "a", "--", "true"}, mute + ": no answer within 100ms"},
-		{[]string{"run", "-s", rude, "a", "--", "true"}, rude + ": the server closed the connection"},
-		{[]string{"ping", "-s", mute, "--timeout", "100ms"}, mute + ": no answer within 100ms"},
-		{[]string{"ping", "-s", rude}, rude + ": the server closed the connection"},
+		{[]string{"run", "-s", rude, "a", "--", "true"}, rude + ": the server closed the connection without a word" + hint},
+		{[]string{"ping", "-s", mute, "--timeout", "100ms"}, mute + ": no reply within 100ms: if the server speaks TLS here, use tls://"},
+		{[]string{"ping", "-s", rude}, rude + ": the server closed the connection without a word" + hint},
 	} {
 		code, stdout, stderr := run(test.args...)
 		if code != 69 || stdout != "" || stderr != "lockd: "+test.want+"\n" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,7 +28,18 @@ type serveCmd struct {
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
+	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
+	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
+	TLS             list          `name:"tls" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve lines within TLS."`
+	WSS             list          `name:"wss" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve WebSocket connections within TLS, on any path."`
+	TLSCert         filled        `name:"tls-cert" placeholder:"FILE" group:"TLS" help:"The server's certificate (PEM), with those between it and its authority's. These files are read again when they change."`
+	TLSKey          filled        `name:"tls-key" placeholder:"FILE" group:"TLS" help:"Its key."`
+	TLSClientCA     filled        `name:"tls-client-ca" placeholder:"FILE" group:"TLS" help:"The authorities of clients' certificates: every client has to show one."`
+	TLSMinVersion   string        `name:"tls-min-version" enum:"1.2,1.3" placeholder:"1.2|1.3" default:"1.3" group:"TLS" help:"The oldest version of TLS that is spoken (${default})."`
+	AdminTLS        bool          `name:"admin-tls" group:"TLS" help:"Have the admin address speak HTTPS. Nobody needs a client's certificate there."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
+	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
+	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, unix, or none (all but unix)."`
 	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
@@ -51,11 +63,15 @@ type serveCmd struct {
 const defaultTCP = "127.0.0.1:9999"
 
 func (c *serveCmd) options() server.Options {
-	if len(c.TCP)+len(c.Unix)+len(c.WebSocket) == 0 {
+	if len(c.TCP)+len(c.Unix)+len(c.WebSocket)+len(c.TLS)+len(c.WSS) == 0 {
 		c.TCP = list{defaultTCP}
 	}
 	if c.Admin == "off" {
 		c.Admin = ""
+	}
+	minVersion := uint16(0) // where there are no files nobody minds
+	if c.TLSCert != "" && c.TLSMinVersion == "1.2" {
+		minVersion = tls.VersionTLS12
 	}
 	return server.Options{
 		TCP:                   c.TCP,
@@ -63,7 +79,18 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
+		TLS:                   c.TLS,
+		WSS:                   c.WSS,
+		TLSCert:               string(c.TLSCert),
+		TLSKey:                string(c.TLSKey),
+		TLSClientCA:           string(c.TLSClientCA),
+		TLSMinVersion:         minVersion,
+		AllowedHosts:          c.AllowedHost,
+		ProxyProtocol:         c.ProxyProtocol,
 		Admin:                 string(c.Admin),
+		AdminTLS:              c.AdminTLS,
+		AuthFile:              string(c.AuthFile),
+		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
 		DisableRegistry:       c.DisableRegistry,
 		Shards:                c.Shards,
@@ -93,6 +120,9 @@ func (c *serveCmd) Run() error {
 	defer queue.flush()
 	opts := c.options()
 	opts.Logger = log
+	if c.TLSCert != "" && len(c.TLS)+len(c.WSS) == 0 && !c.AdminTLS {
+		return usageError{errors.New("--tls-cert: nothing speaks TLS: listen with --tls or --wss, too")}
+	}
 	manager := newManager(log)
 	var err error
 	if opts.Inherited, err = passedSockets(); err != nil {
@@ -200,26 +230,44 @@ func flagError(err error) error {
 	return fmt.Errorf("--%w", o)
 }
 
-// announce logs where the server listens, and a warning when others than this
+// announce logs where the server listens, and warnings when others than this
 // machine can reach it.
 func announce(log *slog.Logger, addrs []server.Addr) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
-	var open []string
+	var open, clear, admin []string
 	for _, a := range addrs {
 		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
 			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
 		} else {
 			attrs = append(attrs, a.Transport, a.String())
 		}
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && !tcp.IP.IsLoopback() {
+		tcp, ok := a.Addr.(*net.TCPAddr)
+		switch {
+		case !ok || tcp.IP.IsLoopback():
+		case a.Transport == "admin":
+			if !a.Asks {
+				admin = append(admin, a.String())
+			}
+		case !a.Asks:
 			open = append(open, a.String())
+		case a.Transport == "tcp" || a.Transport == "websocket":
+			clear = append(clear, a.String())
 		}
 	}
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"lockd has no encryption or authentication, so keep them behind a firewall",
+			"have clients show who they are (--auth-file, or --tls with --tls-client-ca), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
+	}
+	if len(clear) > 0 {
+		log.Warn("tokens for these addresses cross the network unencrypted: whoever sees them there can use them",
+			"addrs", strings.Join(clear, " "))
+	}
+	if len(admin) > 0 {
+		log.Warn("anybody who reaches the admin address can see how the server is used, and keep it busy: "+
+			"keep it behind a firewall",
+			"addrs", strings.Join(admin, " "))
 	}
 }
 

@@ -220,7 +220,8 @@ func TestServeKeepsIgnoredHangups(t *testing.T) {
 	}
 }
 
-// The default leaves 64 descriptors, and two for each processor that is used.
+// The default leaves 64 descriptors, and two for each processor that is used; with an
+// admin address 33 more.
 func TestMaxConnectionsAndOpenFiles(t *testing.T) {
 	t.Parallel()
 	d := startWith(t, exec.Command("sh", "-c", `ulimit -n 128 && GOMAXPROCS=3 exec "$@"`, "-", binary, "-t", anyPort, "--admin", "off",
@@ -230,6 +231,47 @@ func TestMaxConnectionsAndOpenFiles(t *testing.T) {
 	}
 	d.start = d.line()
 	dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
+}
+
+// TestAdminTakesNoDescriptors: 140 connections to the admin address that hang, in
+// each way, leave clients as many as --max-connections says, and the admin address
+// has its own when clients have all of theirs.
+func TestAdminTakesNoDescriptors(t *testing.T) {
+	t.Parallel()
+	for what, request := range map[string]string{
+		"POSTs with withheld bodies": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n",
+		"pipelined pages unread":     strings.Repeat("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+		"no requests":                "",
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			const allowed = 256 - 64 - 2*2 - 33
+			d := startWith(t, exec.Command("sh", "-c", `ulimit -n 256 && GOMAXPROCS=2 exec "$@"`, "-", binary, "-t", anyPort, "--admin", anyPort,
+				"--max-connections", "1000"))
+			if want := "wanted=1000 allowed=" + strconv.Itoa(allowed); !strings.Contains(d.start, want) {
+				t.Fatalf("first line %q, want %q", d.start, want)
+			}
+			d.start = d.line()
+			for range 140 {
+				c := dial(t, "tcp", d.addr("admin"))
+				go io.WriteString(c, request)
+			}
+			for range allowed {
+				dial(t, "tcp", d.addr("tcp")).ask("i a", "0 Lock Not Locked: a")
+			}
+			if line, _ := dial(t, "tcp", d.addr("tcp")).in.ReadString('\n'); line != "0 Too Many Connections\n" {
+				t.Errorf("one too many: %q", line)
+			}
+			c := dial(t, "tcp", d.addr("admin"))
+			io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			if line, err := c.in.ReadString('\n'); err != nil || line != "HTTP/1.1 200 OK\r\n" {
+				t.Errorf("the admin address: %q, %v", line, err)
+			}
+			if _, log := d.stop(syscall.SIGTERM); strings.Contains(log, "cannot accept") {
+				t.Errorf("the log: %q", log)
+			}
+		})
+	}
 }
 
 // TestSaysOnceThatItIsFull: a line a minute, not one for each refusal.

@@ -65,5 +65,7 @@ func (c *shellCmd) Run() error {
 
 // dial connects, to speak no newer protocol than this.
 func (c *shellCmd) dial(ctx context.Context, newest int, patience time.Duration) (*client.Conn, error) {
-	return client.Dial(ctx, client.Options{Target: string(c.Server), ConnectTimeout: patience}, newest)
+	opts := c.options()
+	opts.ConnectTimeout = patience
+	return client.Dial(ctx, opts, newest)
 }

@@ -108,7 +108,7 @@ func TestShellFails(t *testing.T) {
 		stdout, want   string
 	}{
 		{addr, "g a\n", 69, "", "lockd: cannot reach " + addr + ": connection refused\n"},
-		{"http://x", "g a\n", 2, "", `lockd: --server: "http://x": want tcp://, unix:// or ws:// (see lockd shell --help)` + "\n"},
+		{"http://x", "g a\n", 2, "", `lockd: --server: "http://x": want tcp://, tls://, unix://, ws:// or wss:// (see lockd shell --help)` + "\n"},
 		{ending, "ping\ni x\ng a\nping\n", 69, "1 pong\n0 Lock Not Locked: x\n",
 			"lockd: " + ending + ": connection lost, line 3: no reply: the server closed the connection\n"},
 		{ending, "ping\n#\nsg a\n", 69, "1 pong\n",

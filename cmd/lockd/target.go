@@ -26,8 +26,9 @@ const (
 
 // endpoint is how a command finds its server.
 type endpoint struct {
-	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, unix:///PATH or ws://HOST:PORT/PATH (${default})."`
+	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH (${default})."`
 	ConnectTimeout time.Duration `placeholder:"TIME" default:"5s" help:"How long connecting may take (${default})."`
+	credentials
 }
 
 // remote is the endpoint of a lockd.
@@ -38,7 +39,13 @@ func (r *remote) Validate() error {
 	if err := (client.Options{Target: string(r.Server)}).Validate(); err != nil {
 		return fmt.Errorf("--server: %s", strings.TrimPrefix(err.Error(), "lockd: target "))
 	}
-	return nil
+	return r.credentials.read(string(r.Server))
+}
+
+// options are how a client of this package reaches the server.
+func (r *remote) options() client.Options {
+	r.credentials.warn()
+	return client.Options{Target: string(r.Server), TLS: r.tls, Token: r.token, ConnectTimeout: r.ConnectTimeout}
 }
 
 // explain says in one line why a command got no answer from the server, which
@@ -53,6 +60,9 @@ func (r *endpoint) explain(err error, patience time.Duration) string {
 // plainly says in a few words why a server was not heard within a time: the
 // names of packages, system calls and addresses are around it already.
 func plainly(err error, patience time.Duration) error {
+	if flags := remedy(err); flags != nil {
+		return flags
+	}
 	switch op, call := new(net.OpError), new(os.SyscallError); {
 	case errors.Is(err, client.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer within %v", patience)

@@ -3,9 +3,15 @@
 // see it notice.
 //
 //	go run ./examples/client tcp://127.0.0.1:9999 "nightly report" 10s
+//
+// A server within TLS that asks for a token is reached so:
+//
+//	export LOCKD_TLS_CA=ca.pem LOCKD_TOKEN_FILE=token
+//	go run ./examples/client tls://locks.example:9990 "nightly report" 10s
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -22,10 +28,14 @@ const usage = `usage: client [TARGET [LOCK [TIME]]]
 
 Takes a lock, works for a while and gives it back.
 
-  TARGET  the server: tcp://HOST:PORT, unix:///PATH or ws://HOST:PORT/PATH
-          (default ` + client.DefaultTarget + `)
+  TARGET  the server: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH,
+          ws://HOST:PORT/PATH or wss://HOST:PORT/PATH
+          (default $LOCKD_SERVER, or else ` + client.DefaultTarget + `)
   LOCK    the name of the lock (default example)
   TIME    how long to work, such as 10s (default 3s)
+
+LOCKD_TOKEN_FILE, LOCKD_TLS_CA, LOCKD_TLS_CERT, LOCKD_TLS_KEY and
+LOCKD_TLS_SERVER_NAME mean what they do to lockd's own commands.
 `
 
 func main() {
@@ -58,7 +68,7 @@ func parse(flags *flag.FlagSet, args []string, usage string) {
 }
 
 func run(args []string) error {
-	target, lock, length := client.DefaultTarget, "example", 3*time.Second
+	target, lock, length := "", "example", 3*time.Second
 	switch len(args) {
 	case 3:
 		var err error
@@ -77,7 +87,14 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 
-	c, err := client.New(client.Options{Target: target, Name: client.ProcessName()})
+	// Where the server is, the CA that it is trusted by, and the token: the caller
+	// says so, and no secret is in an argument or in this program.
+	opts, err := client.FromEnv(target)
+	if err != nil {
+		return err
+	}
+	opts.Name = client.ProcessName()
+	c, err := client.New(opts)
 	if err != nil {
 		return err
 	}
@@ -87,7 +104,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("connected to %s as %s\n", target, me.Addr)
+	fmt.Printf("connected to %s as %s\n", cmp.Or(opts.Target, client.DefaultTarget), me.Addr)
 
 	switch err := c.Get(ctx, lock); {
 	case errors.Is(err, client.ErrNotAcquired):

@@ -36,7 +36,7 @@ became of them.
 
 func main() {
 	flags := flag.NewFlagSet("middleware", flag.ContinueOnError)
-	target := flags.String("target", "", "`ADDRESS` of a server, tcp://HOST:PORT (default: one in this process)")
+	target := flags.String("target", os.Getenv("LOCKD_SERVER"), "`ADDRESS` of a server, such as tls://HOST:PORT, for which the\nvariables of lockd's own commands count, such as\nLOCKD_TOKEN_FILE (default: LOCKD_SERVER, or one in this process)")
 	parse(flags, os.Args[1:], usage)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -63,8 +63,13 @@ func parse(flags *flag.FlagSet, args []string, usage string) {
 }
 
 func run(ctx context.Context, target string, out io.Writer) (err error) {
-	opts := client.LockerOptions{Options: client.Options{Target: target}}
-	if target == "" {
+	var opts client.LockerOptions
+	if target != "" {
+		opts.Options, err = client.FromEnv(target)
+		if err != nil {
+			return err
+		}
+	} else {
 		lockd, err := server.New(server.Options{})
 		if err != nil {
 			return err

@@ -35,7 +35,7 @@ Lets workers do jobs, at most so many at a time, by the count of a shared lock.
 func main() {
 	var f fleet
 	flags := flag.NewFlagSet("ratelimit", flag.ContinueOnError)
-	flags.StringVar(&f.target, "target", "", "`ADDRESS` of a server, tcp://HOST:PORT (default: one in this process)")
+	flags.StringVar(&f.target, "target", os.Getenv("LOCKD_SERVER"), "`ADDRESS` of a server, such as tls://HOST:PORT, for which the\nvariables of lockd's own commands count, such as\nLOCKD_TOKEN_FILE (default: LOCKD_SERVER, or one in this process)")
 	flags.StringVar(&f.lock, "lock", "at most a few", "`NAME` of the shared lock")
 	flags.IntVar(&f.workers, "workers", 20, "how many want to work")
 	flags.IntVar(&f.limit, "limit", 5, "how many may at a time")
@@ -88,8 +88,13 @@ type fleet struct {
 // run lets all workers do their jobs. It fails if more than the limit were
 // ever at work.
 func (f *fleet) run(ctx context.Context, w io.Writer) error {
-	opts := client.Options{Target: f.target}
-	if f.target == "" {
+	var opts client.Options
+	if f.target != "" {
+		var err error
+		if opts, err = client.FromEnv(f.target); err != nil {
+			return err
+		}
+	} else {
 		s, err := server.New(server.Options{})
 		if err != nil {
 			return err

@@ -230,6 +230,10 @@ func (l *loop) letIn(fd int, t Transport) {
 		l.turnAway(fd, t)
 		return
 	}
+	if p := &s.cfg.Proxies; p.any() && (t == Unix && p.unix || t == TCP && p.has(l.peerIP().Addr())) {
+		go s.takeProxied(fd, t)
+		return
+	}
 	to, late := s.enlist(l, false)
 	if to == nil { // the server is shutting down
 		s.leave(t)
@@ -268,6 +272,14 @@ func (l *loop) turnAway(fd int, t Transport) {
 // peerAddress returns what stands for the client that was accepted last, by its
 // descriptor.
 func (l *loop) peerAddress(fd int, t Transport) session.Address {
+	if ip := l.peerIP(); ip.IsValid() {
+		return ipAddress(ip)
+	}
+	return numberedAddress(t, processOf(fd), true)
+}
+
+// peerIP returns the address of the client that was accepted last, if it has one.
+func (l *loop) peerIP() (ip netip.AddrPort) {
 	port := func(p *uint16) uint16 {
 		b := (*[2]byte)(unsafe.Pointer(p))
 		return uint16(b[0])<<8 | uint16(b[1])
@@ -275,16 +287,29 @@ func (l *loop) peerAddress(fd int, t Transport) session.Address {
 	switch l.peer.Addr.Family {
 	case syscall.AF_INET:
 		a := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&l.peer))
-		return ipAddress(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port)))
+		ip = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(&a.Port))
 	case syscall.AF_INET6:
 		a := (*syscall.RawSockaddrInet6)(unsafe.Pointer(&l.peer))
-		ip := netip.AddrFrom16(a.Addr)
+		addr := netip.AddrFrom16(a.Addr)
 		if a.Scope_id != 0 {
-			ip = ip.WithZone(l.zone(a.Scope_id))
+			addr = addr.WithZone(l.zone(a.Scope_id))
 		}
-		return ipAddress(netip.AddrPortFrom(ip, port(&a.Port)))
+		ip = netip.AddrPortFrom(addr, port(&a.Port))
 	}
-	return numberedAddress(t, processOf(fd), true)
+	return ip
+}
+
+// takeProxied serves a connection that was admitted and begins with a PROXY header.
+func (s *Server) takeProxied(fd int, t Transport) {
+	f := os.NewFile(uintptr(fd), "client")
+	c, err := net.FileConn(f)
+	f.Close()
+	if err != nil { // as when there are no more descriptors
+		s.leave(t)
+		return
+	}
+	setKeepAlive(c)
+	s.serveProxied(s.proxied(c), t)
 }
 
 // zones are the names of interfaces, which link-local addresses are of. To look

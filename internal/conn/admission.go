@@ -50,12 +50,15 @@ const (
 	foreignOrigin              // a WebSocket from a page of another site
 	badHandshake               // an HTTP request that is no WebSocket handshake
 	messageTooBig
-	badFrame // a WebSocket frame that breaks RFC 6455
+	badFrame        // a WebSocket frame that breaks RFC 6455
+	foreignHost     // a WebSocket from a page that asks for a name that is not known
+	noProxyHeader   // a connection from a proxy that does not begin with a PROXY header
+	failedHandshake // a TLS handshake that comes to nothing
 	refusals
 )
 
 func (r refusal) String() string {
-	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame"}[r]
+	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame", "host", "proxy_header", "tls_handshake"}[r]
 }
 
 // admit takes a place for a connection; leave gives it back.

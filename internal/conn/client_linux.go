@@ -76,16 +76,22 @@ func (c *client) lastEvent(events uint32) {
 const lastTurns = 2
 
 // goneFromLoops looks which of some clients has closed its side, whichever loops
-// they are on: the kernel knows before a loop comes to it. If the descriptor is
-// another connection's already, the session has ended, as who asks finds out.
+// they are on, or in a goroutine, as those within TLS: the kernel knows before a
+// loop comes to it. If the descriptor is another connection's already, the session
+// has ended, as who asks finds out.
 func goneFromLoops(carriers []session.Carrier) int {
 	fds := make([]pollFD, 0, pollMost)
 	for _, carrier := range carriers {
 		fd := int32(-1) // which poll passes over
-		if c, ok := carrier.(*client); ok {
+		switch c := carrier.(type) {
+		case *client:
 			fd = c.fd
 			if c.loop.calling.Load() == c && c.transport != Unix {
 				settleSocket(fd)
+			}
+		case *link:
+			if fd = c.fd; fd >= 0 {
+				settleSocket(fd) // nobody knows whether its goroutine is within a call
 			}
 		}
 		fds = append(fds, pollFD{fd: fd, events: pollRDHUP})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,12 +23,14 @@ type roster struct {
 	timely   int                // connections of both kinds
 	late     int
 	closed   bool
+	shaking  map[net.Conn]struct{} // that have not begun yet, as their clients have not said what comes first
 	ended    sync.Once
 	gone     sync.Cond // a connection ended
 }
 
 func (r *roster) init() {
 	r.links = make(map[*link]struct{})
+	r.shaking = make(map[net.Conn]struct{})
 	r.gone.L = &r.mu
 }
 
@@ -77,6 +80,25 @@ func (r *roster) untrack(l *link) {
 	r.mu.Unlock()
 }
 
+// shake notes a connection that is to begin, unless the server's end has come;
+// shaken takes it out.
+func (r *roster) shake(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.shaking[c] = struct{}{}
+	return true
+}
+
+func (r *roster) shaken(c net.Conn) {
+	r.mu.Lock()
+	delete(r.shaking, c)
+	r.gone.Broadcast()
+	r.mu.Unlock()
+}
+
 // namedLeft is how many of those who are left the log names.
 const namedLeft = 10
 
@@ -97,6 +119,7 @@ func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) 
 	log(all, append([]any{"connections", n, "locks", locks, "waiters", waiters}, attrs...)...)
 	for _, c := range clients {
 		attrs := appendName([]any{"client", c.Address}, "name", c.Name, c.Address)
+		attrs = appendAccess(attrs, "as", c.Access)
 		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process)...)
 	}
 	if others > 0 {
@@ -181,6 +204,9 @@ func (s *Server) close() {
 	s.closed = true
 	s.hub.End()
 	s.wakeLinksLocked()
+	for c := range s.shaking {
+		c.Close() // its client has said nothing yet
+	}
 	s.mu.Unlock()
 	s.drainLoops()
 }
@@ -189,7 +215,7 @@ func (s *Server) close() {
 func (s *Server) end(ctx context.Context) error {
 	short, stop := context.WithTimeout(ctx, lateGrace)
 	defer stop()
-	err := s.wait(short, func() int { return s.timely + s.late }, func() {})
+	err := s.wait(short, func() int { return s.timely + s.late + len(s.shaking) }, func() {})
 	s.ended.Do(func() {
 		s.endLoops()
 		s.hub.Close()

@@ -138,6 +138,8 @@ func (absence) CatchUp(func()) bool                { return false }
 func (absence) Gone([]session.Carrier) int         { return 0 }
 func (absence) Kick(session.Carrier, session.Kick) {}
 
+func (absence) Authenticated(*session.Stream, *session.Access) {}
+
 // somebody is another carrier that nobody wakes.
 type somebody struct{ _ int }
 

@@ -18,6 +18,7 @@ import (
 type link struct {
 	server    *Server
 	conn      net.Conn
+	fd        int32 // of its socket, for looks whether the client is gone; -1: it has none
 	transport Transport
 	traffic   *traffic
 	stream    session.Stream
@@ -48,20 +49,22 @@ var (
 
 const shuttingDown = "the server is shutting down"
 
-const (
-	// readBuffer is how much a link reads at a time.
-	readBuffer = 4 << 10
-	// drainGrace is how long a link that is to be ended is still read from, for
-	// requests that were under way.
-	drainGrace = 50 * time.Millisecond
-)
+// drainGrace is how long a link that is to be ended is still read from, for
+// requests that were under way.
+const drainGrace = 50 * time.Millisecond
 
 // ServeLines begins to serve a connection that carries requests as lines, which
 // counts when it returns: on an event loop if there is one that takes it, else in
 // a goroutine. The connection is closed when it ends.
 func (s *Server) ServeLines(c net.Conn, t Transport) {
+	p, ok := c.(*proxied)
 	if !s.admit(t) {
+		if ok {
+			c = p.Conn // whatever it would begin with
+		}
 		go s.turnAway(c)
+	} else if ok {
+		go s.serveProxied(p, t)
 	} else if !s.adopt(c, t, nil) {
 		go s.serveLines(c, t)
 	}
@@ -79,7 +82,7 @@ func (s *Server) serveLines(c net.Conn, t Transport) {
 // newLink begins to serve a connection that was admitted. It returns nil if the
 // server is shutting down.
 func (s *Server) newLink(c net.Conn, t Transport) *link {
-	l := &link{server: s, conn: c, transport: t}
+	l := &link{server: s, conn: c, fd: descriptor(c), transport: t}
 	l.wake.L = &l.mu
 	if !s.track(l) {
 		s.leave(t)
@@ -89,7 +92,9 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 	if l.late {
 		l.stream.ComesLate()
 	}
-	l.stream.Begin(s.hub, address(c, t), l, &l.turn)
+	addr := address(c, t)
+	addr.Asks = s.asks(t, addr)
+	l.stream.Begin(s.hub, addr, l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.logConnected(&l.stream, t)
 	return l
@@ -99,16 +104,19 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 // already, and tells why it has.
 func (l *link) serve(early []byte) error {
 	next, err := l.advance(early)
-	in := make([]byte, readBuffer)
+	var in input
+	defer in.release()
 	for err == nil {
 		var n int
-		n, err = l.read(in, next)
+		p := in.buffer()
+		n, err = l.read(p, next)
 		if n > 0 || err == nil {
 			var failed error
-			if next, failed = l.advance(in[:n]); failed != nil {
+			if next, failed = l.advance(p[:n]); failed != nil {
 				return failed
 			}
 		}
+		in.fit(n)
 	}
 	if err == io.EOF {
 		l.stream.HangUp()
@@ -281,11 +289,7 @@ func (l *link) kick() {
 // kill ends the connection, and what waits for it. It closes what is below TLS, whose
 // own Close may wait for a client that does not read.
 func (l *link) kill() {
-	c := l.conn
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	c.Close()
+	socket(l.conn).Close()
 	l.killed.Store(true)
 	l.Wake()
 }

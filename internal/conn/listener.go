@@ -31,7 +31,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 		setKeepAlive(c)
-		s.ServeLines(c, t)
+		s.ServeLines(s.behindProxy(c), t)
 	}
 }
 
@@ -174,7 +174,7 @@ func passes(err error) bool {
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
 
 func setKeepAlive(c net.Conn) {
-	if c, ok := c.(*net.TCPConn); ok {
+	if c, ok := socket(c).(*net.TCPConn); ok {
 		c.SetKeepAliveConfig(keepAlive)
 	}
 }

@@ -37,6 +37,11 @@ func (s *Server) startedLoops() []*loop {
 // adopt gives a plain TCP or unix connection that was admitted to an event loop,
 // with input that has come already. It tells whether there is one that takes it.
 func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
+	whole := c
+	if p, ok := c.(*proxied); ok { // its header has been read, and perhaps more, which is behind early
+		early = append(early, p.rest...)
+		c = p.Conn
+	}
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
@@ -54,7 +59,7 @@ func (s *Server) adopt(c net.Conn, t Transport, early []byte) bool {
 		syscall.Close(fd)
 		return false
 	}
-	addr := address(c, t)
+	addr := address(whole, t)
 	// Go's own handle on the socket goes; the socket stays with the loop.
 	c.Close()
 	l.post(task{fd: fd, transport: t, addr: addr, early: early, late: late})
@@ -501,6 +506,7 @@ func (l *loop) take(m task) {
 	if m.late {
 		c.stream.ComesLate()
 	}
+	m.addr.Asks = l.server.asks(m.transport, m.addr)
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)

@@ -2,7 +2,7 @@
 // connections, keeps them within their bound, and ends them.
 //
 // On Linux plain connections (TCP, unix sockets, WebSocket) are on event loops;
-// all others are links, with a goroutine each. Both have lines or WebSocket
+// all others, those within TLS among them, are links, with a goroutine each. Both have lines or WebSocket
 // frames, whose bytes an Advance takes and gives; what they mean is the business
 // of internal/session.
 //
@@ -13,7 +13,9 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
+	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 )
 
@@ -23,26 +25,35 @@ type Config struct {
 	Session        session.Config
 	MaxMessage     int // bytes of a WebSocket message
 	MaxConnections int
-	Logger         *slog.Logger // connections, at level debug
+	MaxHandshakes  int              // within TLS, beside the connections
+	Asks           [Transports]bool // whose clients are asked who they are
+	Proxies        Proxies          // who begin with a PROXY header
+	Hosts          hosts.Allowed    // under which pages may ask for the server
+	Logger         *slog.Logger     // connections, at level debug
 }
 
 // Server is what all connections of a server share.
 type Server struct {
-	cfg       Config
-	hub       *session.Hub
-	admission admission
-	partings  partings
-	traffic   [trafficStripes]traffic
+	cfg        Config
+	hub        *session.Hub
+	admission  admission
+	handshakes handshakes
+	partings   partings
+	traffic    [trafficStripes]traffic
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
+	headers   headerFailures
+	headerFor time.Duration // how long a PROXY header may take
 	loops     loops
+	denials   denials
 }
 
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
 	s.hub = session.NewHub(cfg.Session, s)
 	s.roster.init()
+	s.handshakes.init(cfg.MaxHandshakes)
 	return s
 }
 
@@ -55,20 +66,26 @@ func (s *Server) logs() bool { return s.cfg.Logger.Enabled(context.Background(),
 
 func (s *Server) logConnected(st *session.Stream, t Transport) {
 	if s.logs() {
-		s.cfg.Logger.Debug("connected", appendProcess([]any{"client", st.Address(), "transport", t}, st.Process())...)
+		attrs := appendAccess([]any{"client", st.Address(), "transport", t}, "as", st.Access())
+		s.cfg.Logger.Debug("connected", appendProcess(attrs, st.Process())...)
 	}
 }
 
 func (s *Server) logDisconnected(st *session.Stream) {
 	if s.logs() {
-		s.cfg.Logger.Debug("disconnected", appendProcess([]any{"client", st.Address(), "locks", st.Held()}, st.Process())...)
+		attrs := appendAccess([]any{"client", st.Address(), "locks", st.Held()}, "as", st.Access())
+		if what := st.Stranger(); what != "" {
+			attrs = append(attrs, "reason", what)
+		}
+		s.cfg.Logger.Debug("disconnected", appendProcess(attrs, st.Process())...)
 	}
 }
 
 // Kick implements session.Network.
 func (s *Server) Kick(c session.Carrier, k session.Kick) {
-	attrs := appendName([]any{"client", k.Client}, "name", k.Name, k.Client)
-	s.cfg.Logger.Info("kicked", appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)...)
+	attrs := appendAccess(appendName([]any{"client", k.Client}, "name", k.Name, k.Client), "as", k.Access)
+	attrs = appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)
+	s.cfg.Logger.Info("kicked", appendAccess(attrs, "by-as", k.ByAccess)...)
 	if l, ok := c.(*link); ok {
 		l.kick()
 	} else {

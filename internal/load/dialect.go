@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/nylen/lockd/internal/wire"
@@ -144,6 +145,18 @@ func (d *dialect) judge(q *request, line []byte, names *namer, number uint32) (k
 		return 0, false
 	}
 	return kind, !d.named || names.ends(line[:len(line)-len(d.eol)], number)
+}
+
+// denies tells what a line means that is for none of the requests, nor for those to
+// come: that we may not make them. The names of a load begin with its own prefix.
+func (d *dialect) denies(line []byte) error {
+	switch {
+	case d.named && hasPrefix(line, wire.NotAuthenticated):
+		return errors.New("the server asks for a token")
+	case d.named && hasPrefix(line, "0 "+wire.NotAllowed):
+		return fmt.Errorf("the server does not allow that: %q", bytes.TrimSpace(line))
+	}
+	return nil
 }
 
 func hasPrefix(b []byte, prefix string) bool {

@@ -179,6 +179,9 @@ func (g *generator) take(p *pipeline, data []byte, now int64) error {
 			kind, ok = d.judge(q, reply, g.names, a.number)
 		}
 		if !ok {
+			if err := d.denies(reply); err != nil {
+				return err
+			}
 			// The number's lower bits are all of it, but with New.
 			return fmt.Errorf("reply out of step: got %q to %s ...%04x", bytes.TrimSpace(reply), q.verb, uint16(a.number))
 		}

@@ -14,8 +14,8 @@
 // a lock for as long as they run.
 //
 // The client has to be cheaper than the server. On Linux a worker is one
-// thread with an epoll loop and raw system calls; elsewhere a connection has a
-// goroutine. What moves is the same on both: a pipeline, a connection
+// thread with an epoll loop and raw system calls; elsewhere, and within TLS, a
+// connection has a goroutine. What moves is the same on both: a pipeline, a connection
 // without its socket, takes bytes and gives bytes. A request allocates nothing.
 //
 // The package checks each reply: a reply that cannot belong to the request
@@ -24,6 +24,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,11 +35,17 @@ import (
 
 // Options say what to send where. The zero value of a field is its default.
 type Options struct {
-	// Target is the server: tcp://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH,
-	// redis://HOST:PORT or memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
-	// this machine; empty is tcp://127.0.0.1:9999.
+	// Target is the server: tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH,
+	// ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, redis://HOST:PORT or
+	// memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on this
+	// machine; empty is tcp://127.0.0.1:9999.
 	Target string
-	// ConnectTimeout is how long one connection may take, its WebSocket handshake
+	// TLS is for targets within TLS; nil means what the system trusts.
+	TLS *tls.Config
+	// Token is presented to a lockd at the beginning of each connection, if it is not
+	// empty.
+	Token string
+	// ConnectTimeout is how long one connection may take, its handshakes and the token
 	// included; 0 means 5 seconds.
 	ConnectTimeout time.Duration
 	// Connections is how many connections there are; 0 means 50.
@@ -50,7 +57,8 @@ type Options struct {
 	// close, as many at a time as Connections says. That is how a web page
 	// takes a lock that ends with it. Only the first request of Mix is made,
 	// since the server releases what the connection held. A latency is the
-	// time from connecting to the reply. Not with Pipeline, Rate or WebSocket.
+	// time from connecting to the reply; within TLS, to the handshake's end and what
+	// follows. Not with Pipeline, Rate or WebSocket.
 	Short bool
 	// Requests ends the run after so many measured requests, if not 0.
 	Requests int64
@@ -211,7 +219,7 @@ func newRun(opts Options) (*run, error) {
 	case opts.Short && r.requests[0].holds && !r.dialect.frees && opts.Names != New:
 		return nil, fmt.Errorf("%s keeps a lock when its connection ends: short connections need new names", target.Server)
 	case opts.Short && target.URL != nil:
-		return nil, errors.New("short connections are made over TCP and unix sockets only, not over WebSocket")
+		return nil, errors.New("short connections are made over TCP, TLS and unix sockets only, not over WebSocket")
 	}
 	r.server, err = watchProcess(opts.ServerPID)
 	return r, err
@@ -228,7 +236,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 
 	var conns []net.Conn
 	if opts.Short {
-		conns, err = target.dialAll(ctx, 1, opts.ConnectTimeout) // to find out where that is, and that it is there
+		conns, err = r.dialAll(ctx, 1) // to find out where that is, and that it is there
 		if err == nil {
 			r.peer = conns[0].RemoteAddr()
 			if target.Network == "unix" { // by that name it was found; the server's may be a relative path
@@ -238,7 +246,7 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 			conns = make([]net.Conn, opts.Connections)
 		}
 	} else {
-		conns, err = target.dialAll(ctx, opts.Connections, opts.ConnectTimeout)
+		conns, err = r.dialAll(ctx, opts.Connections)
 	}
 	if err != nil {
 		return Report{}, err
@@ -257,9 +265,9 @@ func Run(ctx context.Context, opts Options) (Report, error) {
 }
 
 // hire shares the connections out among workers.
-func (r *run) hire(conns []net.Conn) ([]*worker, error) {
+func (r *run) hire(conns []net.Conn) ([]worker, error) {
 	n := r.opts.Threads
-	workers := make([]*worker, n)
+	workers := make([]worker, n)
 	for i := range workers {
 		w, err := newWorker(r, i, n, len(conns))
 		if err != nil {
@@ -275,7 +283,7 @@ func (r *run) hire(conns []net.Conn) ([]*worker, error) {
 	return workers, nil
 }
 
-func (r *run) measure(ctx context.Context, workers []*worker) (Report, error) {
+func (r *run) measure(ctx context.Context, workers []worker) (Report, error) {
 	r.began = time.Now()
 	r.warm = int64(r.opts.Warmup)
 	r.end = 1<<63 - 1
@@ -372,13 +380,13 @@ type sample struct {
 	client  time.Duration
 }
 
-func takeSample(r *run, workers []*worker) sample {
+func takeSample(r *run, workers []worker) sample {
 	return sample{at: r.now(), replies: replies(workers), server: r.server.cpu(), client: ownCPU()}
 }
 
-func replies(workers []*worker) (n int64) {
+func replies(workers []worker) (n int64) {
 	for _, w := range workers {
-		n += w.replies.Load()
+		n += w.state().replies.Load()
 	}
 	return n
 }

@@ -61,11 +61,11 @@ type Latency struct {
 
 func micros(d time.Duration) float64 { return float64(d) / 1e3 }
 
-func (r *run) report(sum *tally, workers []*worker, first, last sample) Report {
+func (r *run) report(sum *tally, workers []worker, first, last sample) Report {
 	o := &r.opts
 	var end int64
 	for _, w := range workers {
-		end = max(end, w.endedAt, 0)
+		end = max(end, w.state().endedAt, 0)
 	}
 	rep := Report{
 		Target: r.target.String(), Mix: o.Mix, Names: o.Names, NameSize: o.NameSize,
@@ -100,7 +100,7 @@ func (r *run) report(sum *tally, workers []*worker, first, last sample) Report {
 		}
 	}
 	for _, w := range workers {
-		if err := w.generator.failed; err != nil {
+		if err := w.state().generator.failed; err != nil {
 			rep.FirstError = err.Error()
 		}
 	}

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // target is a server to put under load.
@@ -20,14 +23,16 @@ type target struct {
 	Network string // "tcp" or "unix"
 	Addr    string
 	URL     *url.URL // of a WebSocket, over Network to Addr; else nil
+	Secure  bool     // within TLS
 }
 
 // defaultTarget is where lockd listens by default.
 const defaultTarget = "tcp://127.0.0.1:9999"
 
-// parseTarget parses tcp://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH,
-// redis://HOST:PORT or memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on
-// this machine; empty is defaultTarget.
+// parseTarget parses tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH,
+// ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, redis://HOST:PORT or
+// memcached://HOST:PORT. HOST:PORT alone is lockd's, and so is PORT alone, on this
+// machine; empty is defaultTarget.
 func parseTarget(text string) (target, error) {
 	if text == "" {
 		text = defaultTarget
@@ -38,26 +43,31 @@ func parseTarget(text string) (target, error) {
 	}
 	t := target{Server: "lockd", Network: "tcp", Addr: addr}
 	switch scheme {
-	case "tcp":
+	case "tcp", "tls":
+		t.Secure = scheme == "tls"
 	case "unix":
 		t.Network = "unix"
 		if addr == "" {
 			return t, errors.New("the target unix:///PATH lacks a path")
 		}
 		return t, nil
-	case "ws":
+	case "ws", "wss":
 		u, err := url.ParseRequestURI(text)
 		if err != nil || u.Host == "" {
-			return t, fmt.Errorf("the target %q is not ws://HOST:PORT/PATH", text)
+			return t, fmt.Errorf("the target %q is not %s://HOST:PORT/PATH", text, scheme)
 		}
-		t.URL, addr = u, u.Host
+		t.URL, addr, t.Secure = u, u.Host, scheme == "wss"
 		if u.Port() == "" {
-			addr = net.JoinHostPort(u.Hostname(), "80")
+			port := "80"
+			if t.Secure {
+				port = "443"
+			}
+			addr = net.JoinHostPort(u.Hostname(), port)
 		}
 	case "redis", "memcached":
 		t.Server = scheme
 	default:
-		return t, fmt.Errorf("the target %q is not tcp://, unix://, ws://, redis:// or memcached://", text)
+		return t, fmt.Errorf("the target %q is not tcp://, tls://, unix://, ws://, wss://, redis:// or memcached://", text)
 	}
 	t.Addr = strings.TrimSuffix(addr, "/")
 	if _, err := strconv.ParseUint(t.Addr, 10, 16); err == nil {
@@ -71,26 +81,112 @@ func parseTarget(text string) (target, error) {
 
 func (t target) String() string {
 	if t.URL != nil {
-		return "ws://" + t.URL.Host + t.URL.Path
+		return t.URL.Scheme + "://" + t.URL.Host + t.URL.Path
 	}
 	scheme := t.Server
-	if scheme == "lockd" {
+	switch {
+	case scheme != "lockd":
+	case t.Secure:
+		scheme = "tls"
+	default:
 		scheme = t.Network
 	}
 	return scheme + "://" + t.Addr
 }
 
-// dialAll opens n connections, each within some time.
-func (t target) dialAll(ctx context.Context, n int, patience time.Duration) ([]net.Conn, error) {
-	dialer := net.Dialer{Timeout: patience}
+// authenticates tells whether a connection begins with a token, which is for lockd
+// alone.
+func (r *run) authenticates() bool { return r.opts.Token != "" && r.target.Server == "lockd" }
+
+// dial opens a connection to an address of the target, ready for requests.
+func (r *run) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.opts.ConnectTimeout)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.dress(ctx, &c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// dress does what comes before requests: it speaks TLS, makes the connection one of
+// WebSocket, and authenticates.
+func (r *run) dress(ctx context.Context, c *net.Conn) error {
+	t := r.target
+	until, _ := ctx.Deadline()
+	if t.Secure {
+		config := new(tls.Config)
+		if r.opts.TLS != nil {
+			config = r.opts.TLS.Clone()
+		}
+		if host, _, _ := net.SplitHostPort(t.Addr); config.ServerName == "" {
+			config.ServerName, _, _ = strings.Cut(host, "%")
+		}
+		secure := tls.Client(*c, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return err
+		}
+		*c = secure
+	}
+	if t.URL != nil {
+		if err := upgrade(*c, t.URL, until); err != nil {
+			return err
+		}
+	}
+	if r.authenticates() {
+		return authenticate(*c, r.opts.Token, t.URL != nil, until)
+	}
+	return nil
+}
+
+// authenticate presents the token.
+func authenticate(c net.Conn, token string, ws bool, until time.Time) error {
+	c.SetDeadline(until)
+	defer c.SetDeadline(time.Time{})
+	request := []byte(wire.Auth + " " + token)
+	if ws {
+		request = append(frameHeader(len(request)), request...)
+	} else {
+		request = append(request, '\n')
+	}
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	var in []byte
+	for b := make([]byte, 512); ; {
+		n, err := c.Read(b)
+		in = append(in, b[:n]...)
+		reply := line(in)
+		if ws && err == nil {
+			reply, _, err = frame(in)
+		}
+		switch {
+		case string(reply) == wire.OK:
+			return nil
+		case string(reply) == wire.AuthFailed:
+			return errors.New("the server does not know the token")
+		case string(reply) == wire.TooManyConnections:
+			return errors.New("too many connections")
+		case len(reply) > 0 || len(in) > maxReply:
+			return errors.New("the server does not say whether it knows the token") // what it says may repeat it
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return errors.New("no answer to the token in time: perhaps the server knows none")
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// dialAll opens n connections.
+func (r *run) dialAll(ctx context.Context, n int) ([]net.Conn, error) {
+	t := r.target
 	conns := make([]net.Conn, 0, n)
 	for range n {
-		c, err := dialer.DialContext(ctx, t.Network, t.Addr)
-		if err == nil && t.URL != nil {
-			if err = upgrade(c, t.URL, patience); err != nil {
-				c.Close()
-			}
-		}
+		c, err := r.dial(ctx, t.Network, t.Addr)
 		if err != nil {
 			closeAll(conns)
 			err = fmt.Errorf("cannot reach %s: %w", t, reason(err))
@@ -123,7 +219,7 @@ func reason(err error) error {
 	switch {
 	case errors.Is(err, syscall.EMFILE):
 		return errors.New("too many open files: raise ulimit -n")
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return errors.New("no answer in time")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the server closed the connection")

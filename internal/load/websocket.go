@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -69,10 +70,10 @@ func frame(in []byte) (payload []byte, size int, err error) {
 
 // upgrade makes a connection one of WebSocket. It names the server's own origin,
 // without which glockd lets nobody in.
-func upgrade(conn net.Conn, to *url.URL, patience time.Duration) error {
-	conn.SetDeadline(time.Now().Add(patience))
+func upgrade(conn net.Conn, to *url.URL, until time.Time) error {
+	conn.SetDeadline(until)
 	defer conn.SetDeadline(time.Time{})
-	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Origin": []string{"http://" + to.Host}}}
+	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Origin": []string{"http" + strings.TrimPrefix(to.Scheme, "ws") + "://" + to.Host}}}
 	early, _, err := d.Upgrade(conn, to)
 	switch {
 	case err == ws.StatusError(http.StatusServiceUnavailable):

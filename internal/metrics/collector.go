@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
@@ -33,6 +34,7 @@ var (
 	rates    = desc("rate_total", "Requests for units of a rate.", "result")
 	limiters = desc("rate_limiters", "Rates that the table has: those not full, and some that are.")
 	sessions = desc("sessions", "Sessions now: one for each connection, and in protocol 2 as many as it makes.")
+	certEnds = desc("tls_certificate_expiry_timestamp_seconds", "When the server's TLS certificate ends.")
 	build    = desc("build_info", "1, with what this server was built from.", "version", "revision", "goversion")
 )
 
@@ -42,19 +44,21 @@ type Collector struct {
 	sessions func() session.Stats
 	version  string
 	revision string
+	// CertificateExpiry returns when the server's certificate ends; zero: it has none.
+	CertificateExpiry func() time.Time
 }
 
 // New returns a collector for a server of some version and revision, whose
 // counters the two functions return.
 func New(version, revision string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
-	return &Collector{conns, sessions, version, revision}
+	return &Collector{conns: conns, sessions: sessions, version: version, revision: revision}
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
-		waiters, waits, waitTime, rates, limiters, sessions,
+		waiters, waits, waitTime, rates, limiters, sessions, certEnds,
 	} {
 		ch <- d
 	}
@@ -115,5 +119,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(sessions, st.Sessions)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
+	if c.CertificateExpiry != nil {
+		if at := c.CertificateExpiry(); !at.IsZero() {
+			ch <- prometheus.MustNewConstMetric(certEnds, prometheus.GaugeValue, float64(at.Unix()))
+		}
+	}
 	gauge(build, 1, c.version, c.revision, runtime.Version())
 }

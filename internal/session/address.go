@@ -12,6 +12,7 @@ type Address struct {
 	Name    string
 	Process Process // at the other end of a unix socket; nil: nobody knows
 	Cert    string  // the name in the certificate that the client has shown within TLS; "": it has shown none
+	Asks    bool    // it has come to where clients are asked who they are
 	Local   bool    // the client is on this machine: it came over a unix socket, or from a loopback address
 }
 
@@ -58,4 +59,5 @@ func appendWord(out []byte, text string) []byte {
 type label struct {
 	text    string
 	process Process
+	cert    string
 }

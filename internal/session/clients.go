@@ -12,6 +12,7 @@ type Client struct {
 	Address string
 	Name    string  // under which it has registered; "" if it has not
 	Process Process // nil: nobody knows
+	Access  *Access // nil: it has not said who it is
 	Locks   int     // that its sessions hold, of both kinds
 
 	id uint32
@@ -41,7 +42,7 @@ func (h *Hub) Clients(n int) (first []Client, more int) {
 	var all []Client
 	h.directory.each(func(p *peer) {
 		if p.client() == p && !p.late() {
-			c := Client{Address: p.addr(), Process: p.process(), Locks: locks[p], id: p.id}
+			c := Client{Address: p.addr(), Process: p.process(), Access: p.accessNow(), Locks: locks[p], id: p.id}
 			if name := p.registered.Load(); name != nil {
 				c.Name = *name
 			}

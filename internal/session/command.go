@@ -8,7 +8,7 @@ type command struct {
 	args  []argument // the numbers before the name
 	rest  string     // what follows them, in the words of its help; empty: nothing
 	flags flags
-	roles role // who may
+	roles Role // who may
 	do    func(s *Session, name, out []byte) []byte
 	help  string
 
@@ -35,17 +35,16 @@ const (
 	lists                           // its reply has any number of lines
 	maybeNothing                    // and in protocol 1 it may have none at all
 	takes                           // a hold, a place in line or units: not while the server shuts down
+	ofName                          // what follows is the name of a lock or a rate, or how some begin: an access with a prefix is for those
+	ofSelf                          // it is about nobody but the client, whatever its access is for
 )
 
-// A role is what a client may be there for.
-type role uint8
-
-// The roles. A client has one of them; administrators may do everything.
+// Who may: those who have one of these roles, besides administrators.
 const (
-	locker    role = 1 << iota // takes and releases locks and rates
-	reader                     // looks
-	anybody        = ^role(0)  // who has not said who it is, too
-	adminOnly role = 0
+	locker    = RoleLock
+	reader    = RoleRead
+	anybody   = ^Role(0) // who has not said who it is, too
+	adminOnly = RoleAdmin
 )
 
 // An argument is a number.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -147,21 +146,6 @@ func TestVerbs(t *testing.T) {
 	} {
 		if usage[verb] != want {
 			t.Errorf("%s: %q, want %q", verb, usage[verb], want)
-		}
-	}
-}
-
-// What each role may do. Nobody asks for it yet: a client is an administrator.
-func TestRoles(t *testing.T) {
-	want := map[role]string{
-		locker: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye",
-		reader: "i si ri d sd dump who q look look* me auth hello ping bye",
-	}
-	for r, verbs := range want {
-		for _, c := range commands {
-			if may := slices.Contains(strings.Fields(verbs), c.verb); may != (c.roles&r != 0) {
-				t.Errorf("role %d may %s: %v, want %v", r, c.verb, !may, may)
-			}
 		}
 	}
 }

@@ -17,8 +17,14 @@ type counters struct {
 	invalid         atomic.Uint64
 	tooLong         atomic.Uint64
 	http            atomic.Uint64
+	tls             atomic.Uint64
+	control         atomic.Uint64
 	tooManySessions atomic.Uint64
 	shuttingDown    atomic.Uint64
+
+	notAuthenticated atomic.Uint64
+	notAllowed       atomic.Uint64
+	authFailed       atomic.Uint64
 
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket

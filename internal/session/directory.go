@@ -45,6 +45,7 @@ type peer struct {
 	registered atomic.Pointer[string] // nil when it is not registered
 	number     uint64                 // of its registration; guarded
 	watchers   map[*Session]struct{}  // to be told of its end; guarded
+	access     atomic.Pointer[Access] // of session 0: who the client is; nil: it has not said so
 }
 
 // addr returns the address as text, which is made when somebody asks for it.
@@ -63,6 +64,14 @@ func (p *peer) process() Process {
 		return l.process
 	}
 	return nil
+}
+
+// cert returns the name in the certificate that the client has shown, or "".
+func (p *peer) cert() string {
+	if l := p.label.Load(); l != nil {
+		return l.cert
+	}
+	return ""
 }
 
 // name returns the name of a session, see appendName.
@@ -117,8 +126,11 @@ func (d *directory) at(id uint32) *atomic.Pointer[peer] {
 func (d *directory) add(addr Address, s *Session) *peer {
 	p := &peer{ip: addr.IP}
 	p.session.Store(s)
-	if addr.Name != "" {
-		p.label.Store(&label{addr.Name, addr.Process})
+	switch {
+	case addr.Name != "":
+		p.label.Store(&label{addr.Name, addr.Process, addr.Cert})
+	case addr.Cert != "":
+		p.label.Store(&label{text: addr.IP.String(), cert: addr.Cert})
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -40,7 +40,7 @@ func Verbs() (all []Verb) {
 	for i := range commands {
 		c := &commands[i]
 		v := Verb{
-			Word: c.verb, Rest: c.rest, Help: c.help, Roles: c.roles.String(),
+			Word: c.verb, Rest: c.rest, Help: c.help, Roles: c.roles.who(),
 			Old: c.flags&alwaysListed != 0, Lists: c.flags&lists != 0,
 			Silent: c.flags&maybeNothing != 0, Sessions: c.flags&onlySessions != 0,
 		}
@@ -56,17 +56,16 @@ func Verbs() (all []Verb) {
 	return all
 }
 
-// String names those who have one of the roles.
-func (r role) String() string {
+// who names those who have one of the roles.
+func (r Role) who() string {
 	if r == anybody {
 		return "anybody"
 	}
 	var names []string
-	if r&locker != 0 {
-		names = append(names, "lock")
+	for _, one := range []Role{RoleLock, RoleRead, RoleAdmin} {
+		if (r|RoleAdmin)&one != 0 {
+			names = append(names, one.String())
+		}
 	}
-	if r&reader != 0 {
-		names = append(names, "read")
-	}
-	return strings.Join(append(names, "admin"), ", ")
+	return strings.Join(names, ", ")
 }

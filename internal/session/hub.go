@@ -22,8 +22,8 @@ import (
 	"github.com/nylen/lockd/internal/shard"
 )
 
-// Config is what a Hub needs to know. Every field must be set; pkg/server
-// fills in the defaults.
+// Config is what a Hub needs to know. Every field must be set, unless it says
+// what nothing means; pkg/server fills in the defaults.
 type Config struct {
 	Shards          int          // 0: the shard package's default
 	Table           shard.Config // its bounds; Start is 0 for now, Notify is the hub's
@@ -34,6 +34,7 @@ type Config struct {
 	MaxSessions     int           // of one connection
 	Postpone        time.Duration // how long a request about a lock is postponed at most; 0: DefaultPostpone
 	Version         string
+	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
 }
 
 // Hub is what all sessions of a server share: the table of locks, the
@@ -62,6 +63,9 @@ type Network interface {
 	CatchUp(f func()) bool
 	// Kick ends the connection of a carrier soon, whatever is under way on it.
 	Kick(Carrier, Kick)
+	// Authenticated is told, by a stream, that its client has shown a token, and
+	// whose that is; nil: nobody's.
+	Authenticated(*Stream, *Access)
 	// Gone returns which of some carriers has a client that is known to have
 	// closed its side, or -1. It may look at the connections, and does not
 	// wait. What it says of one that ends meanwhile means nothing.

@@ -8,8 +8,11 @@ import (
 )
 
 // A Kick says who ends whom: addresses, and the names under which they have
-// registered, or the addresses once more.
-type Kick struct{ Client, Name, By, ByName string }
+// registered, or the addresses once more; and who each has shown to be, if any.
+type Kick struct {
+	Client, Name, By, ByName string
+	Access, ByAccess         *Access
+}
 
 // kickReply is the reply to `kick`. It looks for the client a piece of the
 // directory at a time, has the network end it, and comes when all that it held
@@ -23,7 +26,8 @@ type kickReply struct {
 }
 
 func (s *Session) textKick(addr, out []byte) []byte {
-	if !s.stream.local {
+	if !s.stream.local && s.stream.Access() == nil { // who is known has the role to
+		s.stream.counters.notAllowed.Add(1)
 		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Kick))
 	}
 	k := &kickReply{session: s, addr: string(addr)}
@@ -59,7 +63,10 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return out, true
 	}
 	main := other.client(p) // all sessions of a connection end with it, that one last
-	s.hub.network.Kick(other.stream.carrier, Kick{Client: p.addr(), Name: p.name(), By: s.peer.addr(), ByName: s.peer.name()})
+	s.hub.network.Kick(other.stream.carrier, Kick{
+		Client: p.addr(), Name: p.name(), Access: main.accessNow(),
+		By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access(),
+	})
 	if d.watch(main.id, s) == nil {
 		return k.kicked(out), false
 	}

@@ -87,6 +87,7 @@ func TestKickFindsAnybody(t *testing.T) {
 // included.
 func TestKickOneself(t *testing.T) {
 	h := newHub(testConfig())
+	defer h.Close()
 	begin := func(name string) *Stream {
 		st := new(Stream)
 		st.Begin(h, Address{Name: name, Local: true}, new(bell), new(Turn))

@@ -34,17 +34,20 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 		return st.invalid(out)
 	}
 	verb, arg := wire.Parse(request)
+	c := lookup(verb)
+	if c != nil && c.roles != anybody && st.unidentified() {
+		return st.unknown(appendNumber(out, n)) // and makes no session
+	}
 	s := st.session(uint32(n))
 	if s == nil {
 		st.counters.tooManySessions.Add(1)
 		return append(appendNumber(out, n), wire.TooManySessions...)
 	}
-	c := lookup(verb)
 	switch {
 	case c == nil:
 		st.counters.invalid.Add(1)
 		return s.reply(out, 0, wire.InvalidCommand, verb)
-	case s.wait != nil && c.flags&endsWait == 0:
+	case s.wait != nil && (c.flags&endsWait == 0 || s.wait.denial != nil):
 		return s.reply(out, 0, wire.SessionBusy, verb)
 	}
 	return s.execute(c, arg, out)
@@ -59,7 +62,11 @@ func (st *Stream) session(n uint32) *Session {
 	if s := st.sessions[n]; s != nil {
 		return s
 	}
-	if len(st.sessions)+1 >= st.hub.cfg.MaxSessions || !st.hub.directory.room() {
+	most := st.hub.cfg.MaxSessions
+	if st.unidentified() {
+		most = min(most, maxUnidentified)
+	}
+	if len(st.sessions)+1 >= most || !st.hub.directory.room() {
 		return nil
 	}
 	if st.sessions == nil {

@@ -22,9 +22,10 @@ type Session struct {
 
 // A wait is a request that has had no reply yet.
 type wait struct {
-	name  []byte
-	kind  shard.Kind
-	since time.Time
+	name   []byte
+	kind   shard.Kind
+	since  time.Time
+	denial *denial // it waits for no lock, but to be told that a token was wrong
 }
 
 // begin makes a zero session one of st.
@@ -37,6 +38,12 @@ func (s *Session) begin(st *Stream, number uint32, addr Address) {
 // execute runs a command: what many of them need is looked at here, once.
 func (s *Session) execute(c *command, arg, out []byte) []byte {
 	st := s.stream
+	if st.door != 0 {
+		var refused bool
+		if out, refused = s.refuses(c, arg, out); refused {
+			return out
+		}
+	}
 	if c.flags&counted != 0 {
 		st.counters.commands[c.number].Add(1)
 	}
@@ -87,6 +94,10 @@ func (s *Session) closeSome() bool {
 // forgetWait ends the wait, if any, without a reply. What it may have been granted
 // meanwhile is released with the rest.
 func (s *Session) forgetWait() {
+	if s.wait != nil && s.wait.denial != nil {
+		s.wait.denial.timer.Stop()
+		s.wait = nil
+	}
 	if s.wait != nil {
 		s.hub.locks.Cancel(s.asks())
 		s.stream.counters.waited(waitGone, s.wait.since)

@@ -24,6 +24,8 @@ func (noNetwork) CatchUp(func()) bool { return false }
 func (noNetwork) Gone([]Carrier) int  { return -1 }
 func (noNetwork) Kick(Carrier, Kick)  {}
 
+func (noNetwork) Authenticated(*Stream, *Access) {}
+
 func newHub(cfg Config) *Hub { return NewHub(cfg, noNetwork{}) }
 
 func newStream(h *Hub, addr string, c Carrier) *Stream {

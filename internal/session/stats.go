@@ -52,9 +52,15 @@ func (h *Hub) Stats() Stats {
 	st.Rejected = map[string]uint64{
 		"line_too_long":     h.sum(func(c *counters) *atomic.Uint64 { return &c.tooLong }),
 		"http":              h.sum(func(c *counters) *atomic.Uint64 { return &c.http }),
+		"tls":               h.sum(func(c *counters) *atomic.Uint64 { return &c.tls }),
+		"control_byte":      h.sum(func(c *counters) *atomic.Uint64 { return &c.control }),
 		"too_many_sessions": h.sum(func(c *counters) *atomic.Uint64 { return &c.tooManySessions }),
 		"too_many_locks":    st.Locks.RatesFull,
 		"shutting_down":     h.sum(func(c *counters) *atomic.Uint64 { return &c.shuttingDown }),
+
+		"not_authenticated": h.sum(func(c *counters) *atomic.Uint64 { return &c.notAuthenticated }),
+		"not_allowed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.notAllowed }),
+		"auth_failed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.authFailed }),
 	}
 	for kind := range shard.Kinds {
 		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]

@@ -27,7 +27,10 @@ type Stream struct {
 	sessions    map[uint32]*Session // protocol 2's others
 	multiplexed bool                // speaks protocol 2
 	local       bool                // the client is on this machine
+	door        door                // what is looked at before a request is executed
+	begun       bool                // the client has sent something
 	closing     bool                // the client is to be cut off
+	stranger    stranger            // what it speaks instead of the protocol
 	leaving     bool                // the client has closed its side: it waits for no lock
 	last        bool                // it has been told of its last turn
 	late        bool                // the client has come while the server drained
@@ -104,6 +107,9 @@ func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.hub, st.carrier, st.turn, st.local = h, c, t, addr.Local
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
+	if h.cfg.Authority != nil {
+		st.arrive(addr)
+	}
 }
 
 // Address returns what stands for the client in replies.
@@ -166,6 +172,9 @@ const LongTurn = 500 * time.Microsecond
 func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	fed := len(in) > 0
 	st.Notice()
+	if !st.begun && fed {
+		in = st.greet(in)
+	}
 	for {
 		if st.woken.Load() {
 			out = st.Settle(out)
@@ -205,6 +214,9 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 		case st.closing:
 			return in, out, Closing
 		case st.waiting() || st.long != nil:
+			if st.door&deaf != 0 {
+				return nil, out, Waiting
+			}
 			if len(in) < MaxBacklog {
 				return in, out, Waiting
 			}
@@ -287,9 +299,10 @@ func (st *Stream) Multiplexed() bool { return st.multiplexed }
 func (st *Stream) Replying() bool { return st.long != nil }
 
 // waiting tells whether the client is not listened to before something is
-// decided. In protocol 2 other sessions go on while one waits for a lock.
+// decided. In protocol 2 other sessions go on while one waits for a lock. Who has
+// closed its side is still told that a token was wrong.
 func (st *Stream) waiting() bool {
-	return st.postponed != nil || st.main.wait != nil && !st.multiplexed
+	return st.postponed != nil || st.main.wait != nil && !st.multiplexed || st.leaving && st.door&denying != 0
 }
 
 // holds tells whether any session holds a lock or waits for anything.
@@ -311,7 +324,8 @@ func (st *Stream) holds() bool {
 const MaxBacklog = 64 << 10
 
 // GiveUp ends what the stream waits for and appends the reply, since the client
-// has sent as much behind it as may be kept.
+// has sent as much behind it as may be kept. That a token was wrong is not told
+// earlier by that.
 func (st *Stream) GiveUp(out []byte) []byte {
 	if st.queued() {
 		st.long.(queued).hurry()
@@ -319,6 +333,10 @@ func (st *Stream) GiveUp(out []byte) []byte {
 	}
 	if st.postponed != nil {
 		return st.makeAgain(out, true)
+	}
+	if st.door&denying != 0 {
+		st.door |= deaf
+		return out
 	}
 	return st.main.cancelWait(out)
 }
@@ -368,7 +386,7 @@ func (st *Stream) tooLong(start, out []byte) []byte {
 
 func (st *Stream) refuseHTTP(out []byte) []byte {
 	st.counters.http.Add(1)
-	st.closing = true
+	st.closing, st.stranger = true, strangerHTTP
 	return append(out, wire.HTTPRefusal...)
 }
 

@@ -160,8 +160,11 @@ func (s *Session) cancelWait(out []byte) []byte { return s.over(out, true) }
 
 func (s *Session) over(out []byte, cancel bool) []byte {
 	w := s.wait
-	if w == nil {
+	switch {
+	case w == nil:
 		return out
+	case w.denial != nil:
+		return s.denied(out)
 	}
 	g, outcome := s.waited(cancel)
 	if w.kind == shard.Shared {
@@ -176,11 +179,6 @@ func (s *Session) textCancel(_, out []byte) []byte {
 
 func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
-}
-
-// textAuth accepts any token: this server asks for none.
-func (s *Session) textAuth(_, out []byte) []byte {
-	return append(s.prefix(out), wire.OK...)
 }
 
 // textHello begins protocol 2, with the next line.

@@ -54,6 +54,7 @@ const MaxToken = 1<<53 - 1
 const (
 	OK                 = "1 ok\n"
 	Disabled           = "0 disabled\n"
+	AuthFailed         = "0 Auth Failed\n"       // 100 ms late
 	NotAuthenticated   = "0 Not Authenticated\n" // a server that asks who one is
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"

@@ -27,6 +27,10 @@ func (b *backoff) pause() time.Duration {
 	return pause
 }
 
+// refused says that there is no hope for the moment, since the server knows nobody
+// with this token.
+func (b *backoff) refused() { b.bound = b.most }
+
 // stood says for how long there was a connection. One that ends at once is no
 // better than none.
 func (b *backoff) stood(d time.Duration) {

@@ -95,11 +95,11 @@ func newClient(opts Options, period time.Duration, tried func(*Client, error)) (
 	for i := range c.held {
 		c.held[i] = make(map[string]struct{})
 	}
-	if to.url != nil {
-		c.dialect.Store(uint32(readsAll)) // whatever the server, see webSocket
+	if opts.Token != nil {
+		c.dialect.Store(uint32(pongs)) // or it is no server for this client
 	}
 	c.watch.timeout = opts.ReadTimeout
-	c.watch.expired = func() { c.lose(fmt.Errorf("%w: no reply for %v", ErrTimeout, opts.ReadTimeout)) }
+	c.watch.expired = func() { c.lose(c.unanswered()) }
 	c.ended.Go(func() { c.run(ctx) })
 	return c, nil
 }
@@ -142,6 +142,15 @@ func (c *Client) Close() error {
 	c.end(ErrClosed)
 	c.ended.Wait()
 	return nil
+}
+
+// unanswered is why a client is lost whose reply does not come. A server that speaks
+// TLS says nothing to a short line: it takes that for the beginning of something.
+func (c *Client) unanswered() error {
+	if t, ok := c.transport.(*lineTransport); ok && t.lastHeard() == 0 && c.target.network == "tcp" && !c.target.secure {
+		return &TLSError{fmt.Sprintf("no reply within %v: if the server speaks TLS here, use tls://", c.opts.ReadTimeout), ErrTimeout}
+	}
+	return fmt.Errorf("%w: no reply for %v", ErrTimeout, c.opts.ReadTimeout)
 }
 
 // lose ends the client because of something that happened to it.
@@ -375,7 +384,7 @@ func (c *Client) readReplies(t transport) error {
 				return err
 			}
 			if call.verb == inspect && r.n == 0 && c.dialect.Load() == uint32(unknown) {
-				c.dialect.Store(uint32(dialectOf(t.endedCRLF())))
+				c.dialect.Store(uint32(dialectOf(t.endedCRLF(), r.err)))
 			}
 			call.n, call.err = r.n, r.err
 			if call.verb.yes == "" {

@@ -23,8 +23,9 @@ type Conn struct {
 
 // Dial connects to the target of the options and finds out which protocol the
 // server speaks. From then on the connection speaks that, but none newer than
-// newest, which is 1 or 2. Of the options it uses Target, Dial and
-// ConnectTimeout, which is the bound for all of this.
+// newest, which is 1 or 2. Of the options it uses Target, TLS, Token, Dial and
+// ConnectTimeout, which is the bound for all of this. A server that asks for a token
+// and gets none is no failure: whoever has the Conn may present one.
 func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 	opts, to, err := opts.withDefaults()
 	if err != nil {
@@ -40,7 +41,7 @@ func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := handshake(ctx, t, newest > 1)
+	old, _, err := handshake(ctx, t, newest > 1) // who is not known yet may still say so
 	if err != nil {
 		t.close()
 		if errors.Is(err, context.DeadlineExceeded) {

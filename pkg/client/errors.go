@@ -23,7 +23,9 @@ var (
 	// List, its registry for SetName, and both for Clients.
 	ErrDisabled = errors.New("lockd: feature is disabled on the server")
 
-	// ErrNotAllowed: the server does not let this client do that.
+	// ErrNotAllowed: the server does not let this client do that, or not with that
+	// name: its role, which hangs on Options.Token or on its certificate, has not
+	// got the request, or the name does not begin as it has to.
 	ErrNotAllowed = errors.New("lockd: not allowed by the server")
 
 	// ErrNoSuchClient: Kick named a client that is not there.
@@ -93,6 +95,26 @@ var (
 	// apart after that, and a client that guessed might believe in a lock which
 	// it does not hold.
 	ErrProtocol = errors.New("lockd: unexpected reply")
+)
+
+// Why a server does not do anything for this client: it is not known who that is.
+// Of a Client's ErrLost they are the cause. A Locker's calls return them alone, and
+// do not wait for the next connection, though it tries to make one now and then.
+var (
+	// ErrAuthFailed: the server does not know the token that Options.Token gave.
+	ErrAuthFailed = errors.New("lockd: the server does not know this client's token")
+
+	// ErrNotAuthenticated: the server asks for a token, and there is none, or for
+	// a certificate of a name that it knows.
+	ErrNotAuthenticated = errors.New("lockd: not authenticated: the server asks for a token, or for a certificate that it knows")
+
+	// ErrNoToken: Options.Token gave none, for a reason that is wrapped, too. The
+	// server was told nothing.
+	ErrNoToken = errors.New("lockd: no token")
+
+	// ErrNoAuth: the server is too old to know tokens, and so to keep anybody from
+	// anything. It is an ErrUnsupported, too.
+	ErrNoAuth = fmt.Errorf("%w: it knows no tokens (no auth)", ErrUnsupported)
 )
 
 // lost returns an ErrLost that wraps why.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/nylen/lockd/internal/wire"
@@ -20,18 +21,24 @@ import (
 // glockd would lose the inspection (see lineTransport.send), and with WebSocket
 // the pong. It gives itself away by the answer to another one, alone, before.
 //
-// A server that asks who one is refuses inspections until it knows, and answers
-// the rest to anybody.
+// A server that asks who one is refuses inspections until it knows, or of names
+// that are not for this client, and answers the rest to anybody.
 //
 // The hello goes out while the server may be writing replies to what came
 // before it; neither end waits for the other, see unblocked.
+// It fails with ErrNotAuthenticated if the server does not know who this is.
 func negotiate(ctx context.Context, t transport) (old bool, err error) {
-	return handshake(ctx, t, true)
+	old, known, err := handshake(ctx, t, true)
+	if err == nil && !known {
+		err = ErrNotAuthenticated
+	}
+	return old, err
 }
 
-// handshake is negotiate, or the same without the hello: then it tells how old
-// the server is, and goes on in protocol 1.
-func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err error) {
+// handshake is negotiate, for those who may not be known yet. Without the upgrade it
+// leaves out the hello: then it tells how old the server is, and goes on in protocol
+// 1.
+func handshake(ctx context.Context, t transport, upgrade bool) (old, known bool, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {
 		if !stop() {
@@ -40,27 +47,35 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 	}()
 	mark := rand.Text()
 	if err := t.send(request{verb: inspect.word, name: mark}); err != nil {
-		return false, err
+		return false, false, err
 	}
 	line, err := t.readLine()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if string(line) == tooManyConnections {
-		return false, ErrTooManyConnections
+		return false, false, ErrTooManyConnections
 	}
 	r, err := parseReply(line, inspect, mark, inspect.most)
+	known = true
 	switch {
 	case err != nil:
-		return false, err
-	case string(line) == notAuthenticated: // it knows all that comes now
+		return false, false, err
+	case errors.Is(r.err, ErrNotAuthenticated): // it knows all that comes now
+		known = false
+	case errors.Is(r.err, ErrNotAllowed):
 	case r.err != nil:
-		return false, r.err
+		return false, false, r.err
 	case t.endedCRLF():
-		return true, nil
+		return true, true, nil
 	}
+	old, err = upgraded(t, upgrade)
+	return old, known, err
+}
 
-	mark = rand.Text()
+// upgraded is the rest of a handshake, with a server that may know more.
+func upgraded(t transport, upgrade bool) (old bool, err error) {
+	mark := rand.Text()
 	if err := t.send(request{verb: ping.word, mark: mark}); err != nil {
 		return false, err
 	}
@@ -69,7 +84,7 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 			return false, err
 		}
 	}
-	line, err = t.readLine()
+	line, err := t.readLine()
 	if err != nil {
 		return false, err
 	}
@@ -84,7 +99,7 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 	if line, err = t.readLine(); err != nil {
 		return false, err
 	}
-	if !isEnd(line, mark) && string(line) != notAuthenticated {
+	if !isEnd(line, mark) && string(line) != notAuthenticated && string(line) != "0 "+wire.NotAllowed+inspect.word {
 		return false, notReply(line, inspect)
 	}
 	if !upgrade {

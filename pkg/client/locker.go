@@ -258,6 +258,9 @@ func (l *Locker) run(i int) {
 			backoff.stood(time.Since(begun))
 		} else {
 			l.tell(err)
+			if isRefusal(err) {
+				backoff.refused()
+			}
 		}
 		if l.ctx.Err() != nil {
 			return
@@ -359,8 +362,9 @@ func (l *Locker) outage() time.Duration {
 }
 
 // connection returns a connection, any of those that stand. If there is none, it
-// waits. An error is the last word: that the Locker was closed, an ErrLost, or
-// the context's; if that is why there was no waiting any longer, both.
+// waits, unless the server does not know who this is. An error is the last word: that
+// the Locker was closed, an ErrLost, or the context's; if that is why there was no
+// waiting any longer, both.
 func (l *Locker) connection(ctx context.Context) (*mux, error) {
 	for {
 		if m := l.standing(); m != nil {
@@ -378,6 +382,8 @@ func (l *Locker) connection(ctx context.Context) (*mux, error) {
 			return nil, ErrClosed
 		case l.standing() != nil:
 			continue // since a moment, and changed is about the next news
+		case isRefusal(cause):
+			return nil, cause
 		case cause != nil && l.opts.FailFast:
 			return nil, lost(cause)
 		case !down.IsZero() && l.opts.MaxOutage > 0:

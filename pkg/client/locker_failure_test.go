@@ -38,7 +38,7 @@ var errDown = errors.New("the wire is down")
 func wired(opts client.Options) (*wire, client.Options) {
 	w := &wire{dial: opts.Dial}
 	if w.dial == nil {
-		network, addr := "tcp", strings.TrimPrefix(opts.Target, "ws://")
+		network, addr := "tcp", opts.Target[strings.LastIndexByte(opts.Target, '/')+1:]
 		if path, ok := strings.CutPrefix(opts.Target, "unix://"); ok {
 			network, addr = "unix", path
 		}

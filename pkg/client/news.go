@@ -66,12 +66,13 @@ func (n *news) retired(retry time.Duration) {
 	}
 }
 
-// failed tells that there is no connection, as there has been none for so long.
+// failed tells that there is no connection, as there has been none for so long. No
+// call waits for a server that refuses this client.
 func (n *news) failed(err error, retry, outage time.Duration) {
 	switch {
 	case n.log != nil:
 		n.log.Warn("lockd: cannot connect", "target", n.target, "err", err, "retry_in", retry)
-	case !n.silent && outage >= outageTold && n.due():
+	case !n.silent && !isRefusal(err) && outage >= outageTold && n.due():
 		slog.Warn("lockd: cannot connect, and calls wait until it can", "target", n.target, "err", err, "for", outage.Round(time.Second))
 	}
 }

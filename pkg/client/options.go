@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -27,18 +28,37 @@ const (
 // Options say how to reach a server. The zero value connects to DefaultTarget
 // with default timeouts.
 type Options struct {
-	// Target is where the server listens: tcp://HOST:PORT, unix:///PATH or
-	// ws://HOST:PORT/PATH. HOST:PORT alone means tcp, and a PORT alone means
-	// tcp on localhost. Empty means DefaultTarget, or, with Dial, whatever
-	// Dial gives. A path from the working directory is unix://./PATH.
+	// Target is where the server listens: tcp://HOST:PORT, tls://HOST:PORT,
+	// unix:///PATH, ws://HOST:PORT/PATH or, within TLS, wss://HOST:PORT/PATH.
+	// HOST:PORT alone means tcp, and a PORT alone means tcp on localhost. Empty
+	// means DefaultTarget, or, with Dial, whatever Dial gives. A path from the
+	// working directory is unix://./PATH.
 	Target string
 
+	// TLS is for tls:// and wss:// targets: who is trusted (RootCAs), the client's
+	// own certificate (Certificates, or GetClientCertificate to have it replaced
+	// while the program runs), the name that the server's certificate has to have
+	// (ServerName; empty means HOST of the target). Nil means the authorities that
+	// the system trusts, and no certificate. TLS is 1.2 at least, unless it says
+	// otherwise. TLSFiles makes one of files. It is not to be changed any more.
+	//
+	// With another target it is an error, lest somebody believe in TLS that is
+	// not there.
+	TLS *tls.Config
+
+	// Token gives the token by which the server knows who this is, for each
+	// connection anew: TokenFile reads it from a file. It is presented before
+	// anything else is said. Nil means that there is none. It has to give up when
+	// ctx ends, and a Locker may call it from several goroutines at once. Without
+	// TLS whoever can listen to the network learns the token.
+	Token func(ctx context.Context) (string, error)
+
 	// Dial, if set, makes the connection in place of this package, say to a
-	// server inside the same program or through TLS. The connection need not
+	// server inside the same program or through a tunnel. The connection need not
 	// hold anything: the ends of a net.Pipe will do. Dial has to give up when
 	// ctx ends, and a Locker may call it from several goroutines at once. If
-	// Target is a ws:// address, the WebSocket handshake is made over the
-	// connection; else it carries lines.
+	// Target is within TLS, that is spoken over the connection; if it is a ws://
+	// or wss:// address, the WebSocket handshake is made; else it carries lines.
 	Dial func(ctx context.Context) (net.Conn, error)
 
 	// Name is what the server shows to those who ask who holds a lock, and who
@@ -48,7 +68,8 @@ type Options struct {
 	// Locker then takes ProcessName(), unless it is to be Anonymous.
 	Name string
 
-	// ConnectTimeout bounds connecting, a WebSocket's handshake included.
+	// ConnectTimeout bounds connecting, the handshakes of TLS and WebSocket and
+	// the presentation of a token included.
 	// Zero means 5 seconds, a negative value no bound.
 	ConnectTimeout time.Duration
 
@@ -117,11 +138,14 @@ func (o Options) withDefaults() (Options, target, error) {
 		return o, target{}, errors.New("lockd: Options.MaxReply is negative")
 	}
 	if o.Target == "" {
-		if o.Dial != nil {
+		if o.Dial != nil && o.TLS == nil {
 			return o, target{}, nil
 		}
 		o.Target = DefaultTarget
 	}
 	t, err := parseTarget(o.Target)
+	if err == nil && o.TLS != nil && !t.secure {
+		err = fmt.Errorf("lockd: target %q: Options.TLS needs tls:// or wss://", o.Target)
+	}
 	return o, t, err
 }

@@ -12,15 +12,24 @@ import (
 // which sends a request can still give it up when its context ends, and one
 // that reads, or that will read the replies to what it writes, may write
 // without a deadlock. A socket is like that by itself: the kernel's buffer has
-// room for all that a client ever has on its way. Others may not be, such as
-// net.Pipe, whose writes wait for the other end to read, or TLS, which has to
-// shake hands first.
+// room for all that a client ever has on its way, and so is TLS over one when it has
+// shaken hands. Others may not be, such as net.Pipe, whose writes wait for the other
+// end to read, or TLS that shakes hands with its first bytes.
 func unblocked(conn net.Conn, use use) net.Conn {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
+	if isSocket(conn) {
 		return conn
 	}
 	return newPump(conn, use.room())
+}
+
+func isSocket(conn net.Conn) bool {
+	switch c := conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	case *secureConn:
+		return isSocket(c.NetConn())
+	}
+	return false
 }
 
 func newPump(conn net.Conn, room int) *pump {

@@ -113,7 +113,9 @@ func refusal(line []byte, v *verb) error {
 	case hasPrefix(text, wire.ShuttingDown):
 		return ErrShuttingDown
 	case hasPrefix(text, wire.NotAllowed):
-		return ErrNotAllowed
+		return fmt.Errorf("%w: this client may not send %q, or not with that name", ErrNotAllowed, v.word)
+	case string(line) == notAuthenticated:
+		return ErrNotAuthenticated
 	case v.missing != nil && hasPrefix(text, wire.InvalidCommand):
 		return v.missing
 	case string(line) == tooManySessions:
@@ -126,9 +128,12 @@ func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
-// isEnd tells whether a line is the answer to the end mark's inspection. Nobody
-// knows the mark's name, so no line of a dump can be taken for it.
+// isEnd tells whether a line is the answer to the end mark. Nobody knows the name that
+// one inspects, so no line of a dump can be taken for it.
 func isEnd(line []byte, mark string) bool {
+	if mark == pongMark {
+		return string(line) == "1 "+pongText
+	}
 	if len(line) < len(mark) || string(line[len(line)-len(mark):]) != mark {
 		return false
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 )
 
@@ -179,12 +180,15 @@ func (c *Client) askMany(ctx context.Context, v *verb, name string, pass func([]
 	}
 	if dialect(c.dialect.Load()) == unknown {
 		// The answer to an inspection tells, see dialectOf.
-		if _, err := c.ask(ctx, inspect, rand.Text()); err != nil {
+		if _, err := c.ask(ctx, inspect, rand.Text()); err != nil && !errors.Is(err, ErrNotAllowed) {
 			return nil, err
 		}
 	}
 	call := c.newCall(v, name)
 	call.mark = rand.Text() // 130 random bits
+	if dialect(c.dialect.Load()) == pongs {
+		call.mark = pongMark
+	}
 	call.lines = newLines(c.opts.MaxReply, pass)
 	if err := c.doMany(ctx, call); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 type target struct {
 	network, addr string // both empty: known to Options.Dial alone
 	url           *url.URL
+	secure        bool // within TLS
 }
 
 func parseTarget(s string) (target, error) {
@@ -27,7 +29,7 @@ func parseTarget(s string) (target, error) {
 		scheme, rest = "tcp", s
 	}
 	switch scheme {
-	case "tcp":
+	case "tcp", "tls":
 		addr := strings.TrimSuffix(rest, "/")
 		if _, err := strconv.ParseUint(addr, 10, 16); err == nil {
 			addr = net.JoinHostPort("localhost", addr)
@@ -39,7 +41,7 @@ func parseTarget(s string) (target, error) {
 		case !isPort(port):
 			return bad("the port is not a number from 1 to 65535")
 		}
-		return target{network: "tcp", addr: addr}, nil
+		return target{network: "tcp", addr: addr, secure: scheme == "tls"}, nil
 	case "unix":
 		// unix://tmp/x is more likely to lack a slash than to mean a path from
 		// wherever the program was started.
@@ -47,11 +49,11 @@ func parseTarget(s string) (target, error) {
 			return bad("want unix:///PATH, or unix://./PATH for one from the working directory")
 		}
 		return target{network: "unix", addr: rest}, nil
-	case "ws":
+	case "ws", "wss":
 		u, err := url.ParseRequestURI(s)
 		switch {
 		case err != nil || u.Host == "":
-			return bad("want ws://HOST:PORT/PATH")
+			return bad("want " + scheme + "://HOST:PORT/PATH")
 		case u.User != nil:
 			s = u.Redacted()
 			return bad("a user and a password have no meaning here")
@@ -61,9 +63,9 @@ func parseTarget(s string) (target, error) {
 		if u.Path == "" {
 			u.Path = "/"
 		}
-		return target{url: u}, nil
+		return target{url: u, secure: scheme == "wss"}, nil
 	}
-	return bad("want tcp://, unix:// or ws://")
+	return bad("want tcp://, tls://, unix://, ws:// or wss://")
 }
 
 func isPort(s string) bool {
@@ -75,9 +77,11 @@ func isPort(s string) bool {
 func (to target) String() string {
 	switch {
 	case to.url != nil:
-		return "ws://" + to.url.Host + to.url.Path // a query may be a secret
+		return to.url.Scheme + "://" + to.url.Host + to.url.Path // a query may be a secret
 	case to.network == "":
 		return "Options.Dial"
+	case to.secure:
+		return "tls://" + to.addr
 	}
 	return to.network + "://" + to.addr
 }
@@ -103,19 +107,39 @@ func (o *Options) connect(ctx context.Context, to target, use use) (transport, e
 			return d.DialContext(ctx, "tcp", to.hostPort())
 		}
 	}
-	t, err := to.open(ctx, dial, use)
+	t, err := o.open(ctx, to, dial, use)
 	if err == nil {
-		return t, nil
+		if err = o.authenticate(ctx, t); err == nil {
+			return t, nil
+		}
+		t.close()
+	}
+	if isRefusal(err) {
+		return nil, err
 	}
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		// The dialer's own error says context.DeadlineExceeded of a context
 		// that the caller has never seen.
+		if wrong := new(TLSError); errors.As(err, &wrong) { // it says more
+			return nil, unreachable{&TLSError{wrong.Reason, ErrTimeout}}
+		}
 		err = fmt.Errorf("%w: no connection after %v: %v", ErrTimeout, o.ConnectTimeout, err)
 	}
 	return nil, unreachable{err}
 }
 
-func (to target) open(ctx context.Context, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
+// open makes the connection, and whatever is between it and requests.
+func (o *Options) open(ctx context.Context, to target, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
+	if to.secure {
+		bare := dial
+		dial = func(ctx context.Context) (net.Conn, error) {
+			conn, err := bare(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return o.secured(ctx, conn, to)
+		}
+	}
 	if to.url != nil {
 		return openWebSocket(ctx, to.url, dial, use)
 	}
@@ -126,10 +150,23 @@ func (to target) open(ctx context.Context, dial func(context.Context) (net.Conn,
 	return newLineTransport(conn, use), nil
 }
 
+// host is what a server's certificate has to be for.
+func (to target) host() string {
+	if to.url != nil {
+		return to.url.Hostname()
+	}
+	host, _, _ := net.SplitHostPort(to.addr)
+	return host
+}
+
 // hostPort returns where a WebSocket's server listens.
 func (to target) hostPort() string {
 	port := to.url.Port()
-	if port == "" {
+	switch {
+	case port != "":
+	case to.secure:
+		port = "443"
+	default:
 		port = "80"
 	}
 	return net.JoinHostPort(to.url.Hostname(), port)

@@ -55,7 +55,8 @@ type request struct {
 	verb, name string // name is empty or follows a blank
 
 	// mark, if not empty, has the inspection of a lock of that name follow
-	// the request at once. Its answer shows where the request's reply ends.
+	// the request at once, or a ping if it is pongMark. Its answer shows where the
+	// request's reply ends.
 	mark string
 
 	// pad says that the server is one that loses what follows a request.
@@ -69,13 +70,31 @@ const (
 	unknown  dialect = iota
 	readsAll         // lockd, lockd for Node.js: it answers both
 	readsOne         // glockd: it loses the second, see lineTransport.send
+	pongs            // lockd that lets this client inspect some locks only, or none: it answers a ping
 )
+
+// pongMark is the mark of those who may not inspect any lock. A ping anybody may
+// send, and no line of a list looks like its answer. It is not for all, since old
+// servers do not know it.
+const pongMark = "pong"
+
+// marking is the request that marks the end of another one's reply.
+func marking(mark string) (verb, name string) {
+	if mark == pongMark {
+		return ping.word, ""
+	}
+	return inspect.word, mark
+}
 
 // dialectOf tells the servers apart by the answer to the inspection of a lock
 // that is free, since none of them says what it is: glockd alone ends that line
-// with \r\n. (Of a lock that the asking client holds itself, it does not.)
-func dialectOf(endedCRLF bool) dialect {
-	if endedCRLF {
+// with \r\n. (Of a lock that the asking client holds itself, it does not.) One that
+// refuses is lockd.
+func dialectOf(endedCRLF bool, refused error) dialect {
+	switch {
+	case refused != nil:
+		return pongs
+	case endedCRLF:
 		return readsOne
 	}
 	return readsAll

@@ -20,7 +20,7 @@ const glockdBuffer = 4096
 
 func newLineTransport(conn net.Conn, use use) *lineTransport {
 	conn = unblocked(conn, use)
-	return &lineTransport{lineReader: newLineReader(conn, use), conn: conn}
+	return &lineTransport{lineReader: newLineReader(unencrypted(conn, "tls://"), use), conn: conn}
 }
 
 // send sends the request, and with a mark the inspection too, in one write.
@@ -43,7 +43,8 @@ func (t *lineTransport) send(r request) error {
 			b = append(b, ' ')
 		}
 		b = append(b, '\n')
-		b = appendRequest(b, inspect.word, r.mark)
+		verb, name := marking(r.mark)
+		b = appendRequest(b, verb, name)
 	}
 	b = append(b, '\n')
 	t.w = b

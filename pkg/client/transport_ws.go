@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -33,13 +34,20 @@ type webSocket struct {
 
 func openWebSocket(ctx context.Context, u *url.URL, dial func(context.Context) (net.Conn, error), use use) (transport, error) {
 	d := ws.Dialer{
-		NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return unencrypted(conn, "wss://"), nil
+		},
+		TLSClient: func(conn net.Conn, _ string) net.Conn { return conn }, // dial has spoken TLS already
 	}
 	conn, early, _, err := d.Dial(ctx, u.String())
 	if err == ws.StatusError(http.StatusForbidden) {
 		// Only a page in a browser has an origin. But glockd refuses whoever
 		// does not name one.
-		d.Header = ws.HandshakeHeaderHTTP{"Origin": []string{"http://" + u.Host}}
+		d.Header = ws.HandshakeHeaderHTTP{"Origin": []string{"http" + strings.TrimPrefix(u.Scheme, "ws") + "://" + u.Host}}
 		conn, early, _, err = d.Dial(ctx, u.String())
 	}
 	switch {
@@ -67,7 +75,8 @@ func (t *webSocket) send(r request) error {
 	}
 	t.appendMessageLocked(op, r.verb, r.name)
 	if r.mark != "" {
-		t.appendMessageLocked(ws.OpText, inspect.word, r.mark)
+		verb, name := marking(r.mark)
+		t.appendMessageLocked(ws.OpText, verb, name)
 	}
 	_, err := t.conn.Write(t.w)
 	return err

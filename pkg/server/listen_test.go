@@ -35,7 +35,7 @@ func TestAddrs(t *testing.T) {
 		case "websocket":
 			dialWS(t, "ws://"+a.String()).ask("i foo", "0 Lock Not Locked: foo")
 		case "admin":
-			if status := get(t, a.String(), "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); status != 200 {
+			if status := get(t, a.String(), "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); status != 200 {
 				t.Errorf("readyz: status %d", status)
 			}
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -9,7 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -33,9 +36,53 @@ type Options struct {
 	// WebSocketOrigins are the origins, `scheme://host[:port]`, whose pages
 	// may connect by WebSocket besides those of the same host; "*" means all.
 	WebSocketOrigins []string
+	// AllowedHosts are names, such as `lockd.example.com`, under which browsers
+	// may ask for the WebSocket listeners, and anybody for the admin address,
+	// besides localhost and addresses; "*" means all. Others are refused: a
+	// page of a stranger can have its own host's name point to this server.
+	AllowedHosts []string
+	// ProxyProtocol are the networks, `192.0.2.0/24` or an address, of proxies.
+	// A connection from there to a listener for clients must begin with a PROXY
+	// header, version 1 or 2, and its client's address is the one that stands
+	// there; it never counts as being on this machine. "unix" means all
+	// connections over unix sockets.
+	ProxyProtocol []string
+	// TLS are addresses for the line protocol within TLS, in the form of TCP, and
+	// WSS those for WebSocket within TLS.
+	TLS, WSS []string
+	// TLSCert and TLSKey are files, in PEM: the certificate that clients of TLS
+	// and WSS get to see, with those between it and its authority's, and its key.
+	// They are read again when they change: connections stay as they are, the next
+	// handshake gets the new one. What cannot be used is logged, and the old one
+	// stays in use.
+	TLSCert, TLSKey string
+	// TLSClientCA is a file with the certificates, in PEM, of those who sign
+	// clients' certificates, likewise. With it, every client of TLS and WSS has to
+	// show one. Empty means that none is asked for.
+	TLSClientCA string
+	// TLSMinVersion is the oldest version of TLS that is spoken:
+	// tls.VersionTLS13, which 0 means too, or tls.VersionTLS12.
+	TLSMinVersion uint16
+	// TLSConfig is for programs that have certificates from elsewhere. It takes
+	// the place of TLSCert, TLSKey, TLSClientCA and TLSMinVersion.
+	TLSConfig *tls.Config
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
+	// AdminTLS has the admin address speak HTTPS. A client's certificate is
+	// verified there if there is one, and TLSClientCA, but need not be shown.
+	AdminTLS bool
+
+	// AuthFile is a file that says who may do what, a line each: `NAME
+	// ROLE[:PREFIX] HOW`. It is read again when it changes, which counts for
+	// clients that are there, too; one that is wrong changes nothing. Empty
+	// means that everybody may do everything, but kick from other machines.
+	AuthFile string
+	// AuthOn are the transports whose clients have to show who they are, once
+	// there is an AuthFile, before they may do anything: some of "tcp",
+	// "websocket", "tls", "wss" and "unix", or "none". Nil means all of them but
+	// unix. What clients show of themselves counts everywhere.
+	AuthOn []string
 
 	// DisableDump answers d, sd, dump and who with `0 disabled`.
 	DisableDump bool
@@ -83,6 +130,10 @@ type Options struct {
 	Logger *slog.Logger
 
 	inherited map[string]net.Listener // by the address that stands for it
+
+	// As they are written above.
+	hosts   hosts.Allowed
+	proxies conn.Proxies
 }
 
 // The defaults of Options.
@@ -121,7 +172,10 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := openFiles()
+	if err := o.completeTLS(); err != nil {
+		return err
+	}
+	allowed := o.roomForConnections()
 	for _, n := range []struct {
 		name  string
 		value *int
@@ -159,7 +213,7 @@ func (o *Options) complete() error {
 	if err := o.inherit(); err != nil {
 		return err
 	}
-	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket} {
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
 				return &OptionError{option, err}
@@ -170,6 +224,16 @@ func (o *Options) complete() error {
 		if err := checkAddr(o.Admin); err != nil {
 			return &OptionError{"admin", err}
 		}
+	}
+	if err := o.checkAuth(); err != nil {
+		return err
+	}
+	var err error
+	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
+		return &OptionError{"allowed-host", err}
+	}
+	if o.proxies, err = conn.ParseProxies(o.ProxyProtocol); err != nil {
+		return &OptionError{"proxy-protocol", err}
 	}
 	if o.UnixMode == 0 {
 		o.UnixMode = DefaultUnixMode
@@ -192,7 +256,12 @@ func (o *Options) complete() error {
 	return nil
 }
 
-func (o *Options) config() conn.Config {
+// config is for the connections, whose clients an authority knows, if there is one.
+func (o *Options) config(f *auth.File) conn.Config {
+	var authority session.Authority
+	if f != nil {
+		authority = f
+	}
 	return conn.Config{
 		Session: session.Config{
 			Shards:          o.Shards,
@@ -203,9 +272,14 @@ func (o *Options) config() conn.Config {
 			MaxOutput:       o.MaxOutput,
 			MaxSessions:     o.MaxSessions,
 			Version:         Version,
+			Authority:       authority,
 		},
+		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
+		MaxHandshakes:  maxHandshakes(openFiles(o.Admin != "")),
+		Proxies:        o.proxies,
+		Hosts:          o.hosts,
 		Logger:         o.Logger,
 	}
 }

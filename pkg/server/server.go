@@ -21,6 +21,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,9 +30,9 @@ import (
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/metrics"
-	"github.com/nylen/lockd/internal/reload"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -48,7 +49,8 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
-	files     []*reload.Files // that are read again when they change
+	certs     *certs.Store // nil: none, or not from files
+	files     []reloader   // that are read again when they change
 
 	mu        sync.Mutex                  // guards what follows
 	retired   bool                        // /readyz says so
@@ -61,22 +63,42 @@ type Server struct {
 	closed    chan struct{}  // closed when Shutdown is done
 }
 
-// Addr is an address that a server listens on.
-type Addr struct {
-	Transport string // "tcp", "unix", "websocket" or "admin"
-	net.Addr
+// A reloader has files that are read again when they change.
+type reloader interface {
+	Check() error // looks now
+	Close()
 }
 
-// New returns a server that does not listen yet, or what is wrong with opts.
+// Addr is an address that a server listens on.
+type Addr struct {
+	Transport string // "tcp", "unix", "websocket", "tls", "wss" or "admin"
+	net.Addr
+	Asks bool // its clients have to show who they are
+}
+
+// New returns a server that does not listen yet, or what is wrong with opts. With
+// an AuthFile it looks after that until Shutdown.
 func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, conns: conn.NewServer(opts.config()), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	access, watched, err := opts.openAuth()
+	if err != nil {
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	s := &Server{opts: opts, conns: conn.NewServer(opts.config(access)), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	if watched != nil {
+		s.files = append(s.files, watched)
+	}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
+	if err := s.openCertificates(); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(s.Collector(), s.ready)
+	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
+	s.admin.Handler = s.guarded(access, s.admin.Handler)
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -127,6 +149,8 @@ func (s *Server) Listen() error {
 	plan("tcp", s.opts.TCP, s.own(s.openTCP), s.serveOwn)
 	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
 	plan("websocket", s.opts.WebSocket, s.openTCP, s.ServeWebSocket)
+	plan("tls", s.opts.TLS, s.openTCP, s.ServeTLS)
+	plan("wss", s.opts.WSS, s.openTCP, s.ServeWSS)
 	if s.opts.Admin != "" {
 		plan("admin", []string{s.opts.Admin}, s.openTCP, s.serveAdmin)
 	}
@@ -140,7 +164,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	for _, o := range all {
-		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr()})
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), s.opts.asksAt(o.transport)})
 		if own, ok := o.listener.(*conn.Listener); ok {
 			s.conns.Open(own)
 		}
@@ -170,7 +194,8 @@ func (s *Server) ListenAndServe() error {
 // Shutdown, and closes it. It returns ErrServerClosed or what went wrong. When
 // accepting a connection fails for a reason that passes, such as no more
 // descriptors, that is logged and tried again; any other error, a deadline's
-// and io.EOF among them, ends it.
+// and io.EOF among them, ends it. Connections from the networks of ProxyProtocol
+// must still begin with their headers.
 func (s *Server) Serve(l net.Listener) error {
 	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.conns.Serve)
 }
@@ -194,11 +219,19 @@ func (s *Server) serveOwn(l net.Listener) error {
 // ServeWebSocket serves WebSocket connections of a listener, on any path,
 // until Shutdown, and closes it. It returns as Serve does.
 func (s *Server) ServeWebSocket(l net.Listener) error {
-	return s.serveClients(conn.NewListener(l, s.opts.Logger), s.webSocket.Serve)
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), func(l net.Listener) error {
+		return s.webSocket.Serve(s.conns.Proxied(l))
+	})
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
-	return s.serve(conn.NewListener(l, s.opts.Logger), s.admin.Serve)
+	c := conn.NewListener(l, s.opts.Logger)
+	return s.serve(c, func(l net.Listener) error {
+		if s.opts.AdminTLS {
+			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
+		}
+		return s.admin.Serve(l)
+	})
 }
 
 // serveClients serves a listener that Shutdown closes when it has drained.
@@ -256,6 +289,12 @@ func (s *Server) Reload() error {
 // done first. So it tells a watchdog more than that the process is there.
 func (s *Server) Responds(ctx context.Context) error { return s.conns.Responds(ctx) }
 
+func (s *Server) closeFiles() {
+	for _, f := range s.files {
+		f.Close()
+	}
+}
+
 // Addrs returns the addresses that Listen opened.
 func (s *Server) Addrs() []Addr {
 	s.mu.Lock()
@@ -275,7 +314,10 @@ func (s *Server) Dial() (net.Conn, error) {
 }
 
 // WebSocketHandler returns a handler that serves WebSocket connections on a
-// path of the caller's own HTTP server. Its connections end with Shutdown.
+// path of the caller's own HTTP server. Its connections end with Shutdown. Pages
+// have to ask for that server by an address or a name of AllowedHosts; PROXY headers
+// are the caller's business. A request that is refused ends its connection, unless it
+// is of HTTP/2; how long a request may take to come, the caller's server says.
 func (s *Server) WebSocketHandler() http.Handler {
 	return s.conns.WebSocket(s.opts.WebSocketOrigins)
 }
@@ -283,7 +325,9 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	return metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c.CertificateExpiry = s.certificateExpiry
+	return c
 }
 
 // Retire has /readyz say that the server is shutting down, and changes nothing
@@ -326,9 +370,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	s.admin.Close()
 	s.serving.Wait()
-	for _, f := range s.files {
-		f.Close()
-	}
+	s.closeFiles()
 	close(s.closed)
 	return err
 }

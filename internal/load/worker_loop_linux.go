@@ -11,12 +11,10 @@ import (
 	"unsafe"
 )
 
-// A worker serves its connections from one thread: an epoll loop that reads replies
-// and writes the next requests with raw, non-blocking system calls.
-type worker struct {
-	handoff
-	run         *run
-	generator   *generator
+// A loop serves its connections from one thread, with epoll: it reads replies and
+// writes the next requests with raw, non-blocking system calls.
+type loop struct {
+	job
 	epoll       int
 	connections []*connection
 	dialer      dialer        // of short connections
@@ -45,25 +43,23 @@ const (
 	timerSlack = 1000
 )
 
-func newWorker(r *run, number, of, all int) (*worker, error) {
-	g, err := newGenerator(r, number, (all-number+of-1)/of)
-	if err != nil {
+func newLoop(r *run, number, of, all int) (worker, error) {
+	w := &loop{in: make([]byte, readSize)}
+	if err := w.begin(r, number, of, all); err != nil {
 		return nil, err
 	}
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	w := &worker{run: r, generator: g, epoll: epoll, in: make([]byte, readSize)}
-	w.handoff.open()
+	w.epoll = epoll
 	if r.opts.Short {
 		w.dialer, err = newDialer(r.peer)
 	}
 	return w, err
 }
 
-// adopt takes a connection over; of short ones there is none yet.
-func (w *worker) adopt(conn net.Conn) error {
+func (w *loop) adopt(conn net.Conn) error {
 	c := &connection{pipeline: newPipeline(w.run.opts.Pipeline, len(w.connections)), fd: -1}
 	w.connections = append(w.connections, c)
 	if conn == nil {
@@ -89,31 +85,25 @@ func (w *worker) adopt(conn net.Conn) error {
 	return w.watch(syscall.EPOLL_CTL_ADD, c, syscall.EPOLLIN)
 }
 
-func (w *worker) watch(op int, c *connection, events uint32) error {
+func (w *loop) watch(op int, c *connection, events uint32) error {
 	ev := syscall.EpollEvent{Events: events, Fd: int32(c.index)}
 	return os.NewSyscallError("epoll_ctl", syscall.EpollCtl(w.epoll, op, c.fd, &ev))
 }
 
-func (w *worker) close() {
+func (w *loop) close() {
 	for _, c := range w.connections {
 		syscall.Close(c.fd)
 	}
 	syscall.Close(w.epoll)
 }
 
-// total adds to sum what was not collected.
-func (w *worker) total(sum *tally) {
-	w.collect(sum)
-	sum.add(w.generator.tally)
-}
-
 // work is the body of the worker's goroutine.
-func (w *worker) work() error {
+func (w *loop) work() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// Sleeps may end 50 microseconds late by default. If this fails they do.
 	syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_TIMERSLACK, timerSlack, 0)
-	err := w.loop()
+	err := w.turns()
 	now := w.run.now()
 	if w.endedAt == 0 {
 		w.endedAt = min(now, w.run.end)
@@ -125,7 +115,7 @@ func (w *worker) work() error {
 	return err
 }
 
-func (w *worker) loop() error {
+func (w *loop) turns() error {
 	g := w.generator
 	now := w.run.now()
 	if g.plan == nil {
@@ -187,7 +177,7 @@ func (w *worker) loop() error {
 }
 
 // finish connections the sending. Nobody shall find the locks still taken.
-func (w *worker) finish(now int64) error {
+func (w *loop) finish(now int64) error {
 	for _, c := range w.connections {
 		if w.generator.plan != nil {
 			w.generator.unsent(c.pipeline, now)
@@ -200,7 +190,7 @@ func (w *worker) finish(now int64) error {
 	return nil
 }
 
-func (w *worker) event(c *connection, events uint32, over bool) error {
+func (w *loop) event(c *connection, events uint32, over bool) error {
 	if events&^syscall.EPOLLOUT != 0 {
 		n, errno := sysRead(c.fd, w.in)
 		switch {
@@ -242,7 +232,7 @@ func (w *worker) event(c *connection, events uint32, over bool) error {
 }
 
 // send sends what a connection has to send now.
-func (w *worker) send(c *connection, now int64) error {
+func (w *loop) send(c *connection, now int64) error {
 	w.out = w.generator.ask(w.out[:0], c.pipeline, now)
 	if w.run.opts.Short && len(w.out) > 0 {
 		return w.connect(c)
@@ -251,7 +241,7 @@ func (w *worker) send(c *connection, now int64) error {
 }
 
 // write writes w.out, or keeps what the socket does not take.
-func (w *worker) write(c *connection) error {
+func (w *loop) write(c *connection) error {
 	if len(w.out) == 0 {
 		return nil
 	}
@@ -282,7 +272,7 @@ func (w *worker) write(c *connection) error {
 // wait waits for events, for at most so many nanoseconds. In a closed loop it
 // always waits patience, in milliseconds as epoll_wait knows them; in an open
 // loop it has to wake in time.
-func (w *worker) wait(events []syscall.EpollEvent, timeout int64) int {
+func (w *loop) wait(events []syscall.EpollEvent, timeout int64) int {
 	if timeout == patience {
 		n, _, errno := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(w.epoll),
 			uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), patience/1_000_000, 0, 0)

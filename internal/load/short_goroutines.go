@@ -1,8 +1,7 @@
-//go:build !linux || noloop
-
 package load
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,7 +10,7 @@ import (
 )
 
 // short makes short connections, one after the other.
-func (w *worker) short(c *connection) error {
+func (w *goroutines) short(c *stream) error {
 	g := w.generator
 	in := make([]byte, 16<<10)
 	for {
@@ -25,7 +24,7 @@ func (w *worker) short(c *connection) error {
 		if len(c.out) == 0 {
 			return nil
 		}
-		conn, err := net.DialTimeout(w.run.peer.Network(), w.run.peer.String(), w.run.opts.ConnectTimeout)
+		conn, err := w.run.dial(context.Background(), w.run.peer.Network(), w.run.peer.String())
 		if err != nil {
 			return fmt.Errorf("cannot reach %s: %w", w.run.target, reason(err))
 		}
@@ -41,10 +40,10 @@ func (w *worker) short(c *connection) error {
 
 // reply reads the reply to a short connection's request, for as long as
 // others have time for theirs after the end.
-func (w *worker) reply(c *connection, conn net.Conn, in []byte) error {
+func (w *goroutines) reply(c *stream, conn net.Conn, in []byte) error {
 	deadline := int64(1<<63 - 1)
 	for {
-		conn.SetReadDeadline(time.Now().Add(patience))
+		conn.SetReadDeadline(time.Now().Add(lookEvery))
 		n, err := conn.Read(in)
 		w.mu.Lock()
 		now := w.run.now()

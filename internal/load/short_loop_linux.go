@@ -76,7 +76,7 @@ func (d *dialer) dial() (fd int, err error) {
 
 // connect makes a short connection and sends w.out over it. A connection over
 // loopback is there by then; else what is to be sent waits for it.
-func (w *worker) connect(c *connection) (err error) {
+func (w *loop) connect(c *connection) (err error) {
 	c.fd, err = w.dialer.dial()
 	switch err {
 	case nil:
@@ -98,7 +98,7 @@ func (w *worker) connect(c *connection) (err error) {
 }
 
 // retry has those connect that could not.
-func (w *worker) retry() error {
+func (w *loop) retry() error {
 	waiting := w.again
 	w.again = w.again[:0] // no more are put there than were taken
 	for _, c := range waiting {
@@ -112,7 +112,7 @@ func (w *worker) retry() error {
 }
 
 // renew ends a short connection and begins the next one.
-func (w *worker) renew(c *connection, over bool) error {
+func (w *loop) renew(c *connection, over bool) error {
 	syscall.Close(c.fd)
 	c.fd = -1
 	c.in, c.out = c.in[:0], c.out[:0]

@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nylen/lockd/internal/session"
+)
+
+type authority map[string]*session.Access
+
+func (a authority) Token(token []byte) *session.Access { return a["token "+string(token)] }
+func (a authority) Cert(name string) *session.Access   { return a["cert "+name] }
+func (a authority) UID(uint32) *session.Access         { return nil }
+
+// Who comes from another machine shows a token, or a certificate, of who may look
+// at all. Probes and this machine need not.
+func TestGuard(t *testing.T) {
+	var denied []string
+	g := Guard{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "secret") }),
+		Authority: authority{
+			"token r": {Name: "r", Role: session.RoleRead}, "token a": {Name: "a", Role: session.RoleAdmin},
+			"token l": {Name: "l", Role: session.RoleLock}, "token rx": {Name: "rx", Role: session.RoleRead, Prefix: "x"},
+			"cert prom": {Name: "prom", Role: session.RoleRead}, "cert ci": {Name: "ci", Role: session.RoleLock},
+		},
+		Cert: func(state *tls.ConnectionState) string {
+			if state == nil {
+				return ""
+			}
+			return state.ServerName // stands for the client's
+		},
+		Denied: func(client string) { denied = append(denied, client) },
+	}
+	for _, c := range []struct {
+		addr, path, auth, cert string
+		code                   int
+		text                   string
+	}{
+		{"192.0.2.1:1", "/metrics", "", "", 401, "takes a token of role read or admin"},
+		{"192.0.2.1:1", "/metrics", "Bearer r", "", 200, ""},
+		{"192.0.2.1:1", "/metrics", "bearer  r ", "", 200, ""},
+		{"192.0.2.1:1", "/metrics", "Bearer a", "", 200, ""},
+		{"192.0.2.1:1", "/metrics", "Bearer l", "", 403, "l may not see this"},
+		{"192.0.2.1:1", "/metrics", "Bearer rx", "", 403, "rx may not see this"},
+		{"192.0.2.1:1", "/metrics", "Bearer wrong", "", 401, "wrong token"},
+		{"192.0.2.1:1", "/metrics", "Bearer ", "", 401, "wrong token"},
+		{"192.0.2.1:1", "/metrics", "Basic r", "", 401, "takes a token"},
+		{"192.0.2.1:1", "/metrics", "r", "", 401, "takes a token"},
+		{"192.0.2.1:1", "/metrics", "", "prom", 200, ""},
+		{"192.0.2.1:1", "/metrics", "", "ci", 403, "ci may not see this"},
+		{"192.0.2.1:1", "/metrics", "", "nobody", 401, "takes a token"},
+		{"192.0.2.1:1", "/metrics", "Bearer wrong", "prom", 401, "wrong token"},
+		{"192.0.2.1:1", "/metrics", "Bearer r", "ci", 200, ""},
+		{"192.0.2.1:1", "/healthz", "", "", 200, ""},
+		{"192.0.2.1:1", "/readyz", "", "", 200, ""},
+		{"192.0.2.1:1", "//healthz", "", "", 401, ""},
+		{"192.0.2.1:1", "/healthz/../metrics", "", "", 401, ""},
+		{"127.0.0.1:1", "/metrics", "", "", 200, ""},
+		{"[::1]:1", "/metrics", "", "", 200, ""},
+		{"[::ffff:127.0.0.1]:1", "/metrics", "", "", 200, ""},
+		{"", "/metrics", "", "", 401, ""},
+		{"localhost:1", "/metrics", "", "", 401, ""},
+	} {
+		r := httptest.NewRequest("GET", "http://lockd"+c.path, nil)
+		r.RemoteAddr = c.addr
+		if c.auth != "" {
+			r.Header.Set("Authorization", c.auth)
+		}
+		if c.cert != "" {
+			r.TLS = &tls.ConnectionState{ServerName: c.cert}
+		}
+		w := httptest.NewRecorder()
+		began := time.Now()
+		g.ServeHTTP(w, r)
+		body := w.Body.String()
+		if w.Code != c.code || strings.Contains(body, "secret") != (c.code == 200) || !strings.Contains(body, c.text) {
+			t.Errorf("%+v: %d %q", c, w.Code, body)
+		}
+		if challenge := w.Header().Get("WWW-Authenticate"); (challenge != "") != (c.code != 200) {
+			t.Errorf("%+v: %q", c, challenge)
+		}
+		if c.text == "wrong token" && time.Since(began) < deniedAfter {
+			t.Errorf("%+v: after %v", c, time.Since(began))
+		}
+	}
+	if len(denied) != 3 {
+		t.Errorf("told of %q", denied)
+	}
+}

@@ -1,0 +1,52 @@
+package conn
+
+import (
+	"sync"
+
+	"github.com/nylen/lockd/internal/session"
+)
+
+// denials are the tokens that were wrong, for the log.
+type denials struct {
+	mu     sync.Mutex // guards rarely
+	rarely rarely
+}
+
+// Authenticated implements session.Network. Of wrong tokens the log is told
+// rarely, since strangers can try as many as they like.
+func (s *Server) Authenticated(st *session.Stream, a *session.Access) {
+	if a != nil {
+		if s.logs() {
+			s.cfg.Logger.Debug("authenticated", "client", st.Address(), "as", a.Name, "role", a.Role.String())
+		}
+		return
+	}
+	if n := s.denials.now(); n > 0 {
+		s.warnDenied(st.Address(), n)
+	}
+}
+
+// DeniedAdmin does the same for who has shown a wrong token to the admin address.
+func (s *Server) DeniedAdmin(client string) {
+	if n := s.denials.now(); n > 0 {
+		s.warnDenied(client, n)
+	}
+}
+
+func (s *Server) warnDenied(client string, n int) {
+	s.cfg.Logger.Warn("wrong token", "client", client, "failures", n)
+}
+
+func (d *denials) now() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rarely.now()
+}
+
+// appendAccess appends who somebody has shown to be to a log line's attributes.
+func appendAccess(attrs []any, key string, a *session.Access) []any {
+	if a == nil {
+		return attrs
+	}
+	return append(attrs, key, a.Name)
+}

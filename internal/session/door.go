@@ -1,0 +1,137 @@
+package session
+
+import "github.com/nylen/lockd/internal/wire"
+
+// Who somebody is, is the connection's: in protocol 2 all of its sessions have the
+// same access. Where nobody is asked and nobody has said, all of this costs a
+// request the look at one byte.
+
+// A door says what a stream has to look at before a request is executed; 0:
+// nothing.
+type door uint8
+
+const (
+	asks    door = 1 << iota // its listener asks who the client is
+	known                    // the client has an access, or had
+	denying                  // a wrong token is about to be answered
+	deaf                     // too much has come behind it: nothing more is taken, and the client is cut off
+)
+
+// maxUnidentified is how many sessions a client has, at most, that has to say
+// who it is and has not.
+const maxUnidentified = 16
+
+// arrive looks who the client of a stream is that begins.
+func (st *Stream) arrive(addr Address) {
+	if addr.Asks {
+		st.door |= asks
+	}
+	if a := st.introduced(); a != nil {
+		st.admit(a)
+	}
+}
+
+// introduced returns the access of a client that need not say who it is.
+func (st *Stream) introduced() *Access {
+	p, by := st.main.peer, st.hub.cfg.Authority
+	if name := p.cert(); name != "" {
+		if a := by.Cert(name); a != nil {
+			return a
+		}
+	}
+	if process := p.process(); process != nil {
+		return by.UID(process.UID())
+	}
+	return nil
+}
+
+func (st *Stream) admit(a *Access) {
+	st.main.peer.access.Store(a)
+	st.door |= known
+}
+
+// Access returns what the client may do, or nil if it has not said who it is. Any
+// goroutine may call it.
+func (st *Stream) Access() *Access { return st.main.peer.accessNow() }
+
+// accessNow is for a session 0's peer.
+func (p *peer) accessNow() *Access {
+	if a := p.access.Load(); a != nil {
+		return a.Current()
+	}
+	return nil
+}
+
+// identify does the same before a request: what has changed counts, and who is
+// nobody any more, or not yet, may be somebody by now.
+func (st *Stream) identify() *Access {
+	p := st.main.peer
+	old := p.access.Load()
+	a := old.Current()
+	if a == nil {
+		a = st.introduced()
+	}
+	if a != old {
+		p.access.Store(a)
+	}
+	return a
+}
+
+// unidentified tells whether the client has to say who it is, and has not.
+func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
+
+// refuses appends the reply to a command that the client may not have executed.
+// That comes before all else that may be wrong, or be off: nothing of that is told
+// to who is nobody. But what is malformed is about no name.
+//
+//go:noinline
+func (s *Session) refuses(c *command, arg, out []byte) (_ []byte, refused bool) {
+	st := s.stream
+	switch a := st.identify(); {
+	case a == nil && st.door&asks != 0 && c.roles != anybody:
+		return st.unknown(s.prefix(out)), true
+	case a == nil:
+	case !a.may(c):
+		return s.notAllowed(c, out), true
+	case a.Prefix != "":
+		if _, name, ok := c.parse(arg); ok && !a.reaches(c, name) {
+			return s.notAllowed(c, out), true
+		}
+	}
+	return out, false
+}
+
+func (st *Stream) unknown(out []byte) []byte {
+	st.counters.notAuthenticated.Add(1)
+	return append(out, wire.NotAuthenticated...)
+}
+
+func (s *Session) notAllowed(c *command, out []byte) []byte {
+	s.stream.counters.notAllowed.Add(1)
+	return s.reply(out, 0, wire.NotAllowed, []byte(c.verb))
+}
+
+// textAuth takes the access of a token. Without an authority any token will do. A
+// wrong one changes nothing.
+//
+// While one is about to be answered, none is looked at: else a client with many
+// sessions could have as many tried at a time, or see that one is wrong from the
+// reply that does not come.
+func (s *Session) textAuth(token, out []byte) []byte {
+	st := s.stream
+	by := st.hub.cfg.Authority
+	if by == nil {
+		return append(s.prefix(out), wire.OK...)
+	}
+	if st.door&denying != 0 {
+		return s.reply(out, 0, wire.SessionBusy, []byte(wire.Auth))
+	}
+	a := by.Token(token)
+	st.hub.network.Authenticated(st, a)
+	if a == nil {
+		s.deny()
+		return out
+	}
+	st.admit(a)
+	return append(s.prefix(out), wire.OK...)
+}
