@@ -23,6 +23,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -408,6 +409,8 @@ var mayImport = map[string][]string{
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
+	"internal/netlab":      {},
+	"internal/tlstest":     {},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
@@ -591,7 +594,7 @@ func TestInstallsNothing(t *testing.T) {
 	}
 	// All that the script may use, and an apt-get that tells that it was called.
 	folder := t.TempDir()
-	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv"} {
+	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv", "uname"} {
 		program, err := exec.LookPath(name)
 		if err != nil {
 			t.Skip(err)
@@ -620,6 +623,9 @@ func TestInstallsNothing(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lacking := []string{"promtool", "Chromium", "haproxy"}
+		if runtime.GOOS == "linux" {
+			lacking = append(lacking, "nft")
+		}
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}

@@ -26,6 +26,7 @@ type cli struct {
 	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
 	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
 	Kick    kickCmd    `cmd:"" help:"End a client, so that what it holds is free."`
+	Drop    dropCmd    `cmd:"" help:"Drop a rate, so that all its units are open."`
 	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`

@@ -290,6 +290,14 @@ func TestWarnsOfAdminBeyondLoopback(t *testing.T) {
 	if _, log := d.stop(syscall.SIGTERM); strings.Contains(log, "WARN") {
 		t.Errorf("on loopback: log %q", log)
 	}
+	path := filepath.Join(short(t), "auth")
+	if err := os.WriteFile(path, []byte("a read sha256:"+strings.Repeat("0", 64)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = start(t, nil, "-t", anyPort, "--admin", "0.0.0.0:0", "--auth-file", path)
+	if _, log := d.stop(syscall.SIGTERM); strings.Contains(log, "the admin address") {
+		t.Errorf("with an auth file: log %q", log)
+	}
 }
 
 // seek reads the log up to a line with a text, and returns that line.

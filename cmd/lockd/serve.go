@@ -51,6 +51,10 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
+	MaxMemory       memory        `placeholder:"SIZE|off" group:"Bounds" help:"Memory of the process, as far as clients can have it grow: 2GiB, 512MiB (75% of the machine's, or of the smallest limit of the cgroups)."`
+	MaxShare        list          `placeholder:"WHAT=N" group:"Bounds" help:"What one client may have of locks, waiters, rates, sessions and bytes: a number, a part of all (locks=10%,bytes=100MiB), or off. What is not named: 50%; off alone: no shares."`
+	ShareBy         string        `enum:"address,token,connection" placeholder:"address|token|connection" default:"address" group:"Bounds" help:"What one client is for its share: an address (of IPv6 a /64 network, over unix sockets a user), the name of a token, or a connection (${default})."`
+	DeadPeerTimeout time.Duration `placeholder:"TIME" default:"20s" group:"Running" help:"How long a client may be silent that has been asked whether it is there, before its machine counts as vanished and its locks are free (${default}). From 2s to 1h; the clients' own time-outs have to fit, and lockd's ask for it."`
 	DrainDelay      time.Duration `min:"0" placeholder:"TIME" default:"0s" group:"Running" help:"On SIGTERM or SIGINT, for how long /readyz says 503 and all else goes on, so that balancers send new clients elsewhere; the drain follows (${default})."`
 	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"Then, how long clients that hold locks may take to release them, while nobody gets new ones (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
@@ -102,6 +106,10 @@ func (c *serveCmd) options() server.Options {
 		MaxLocksPerConnection: c.MaxLocksPerConn,
 		MaxWaiters:            c.MaxWaiters,
 		MaxSessions:           c.MaxSessions,
+		MaxMemory:             int64(c.MaxMemory),
+		MaxShare:              c.MaxShare,
+		ShareBy:               c.ShareBy,
+		DeadPeerTimeout:       c.DeadPeerTimeout,
 	}
 }
 
@@ -132,6 +140,7 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
+	limitHeap(s.MaxMemory())
 	var pid *pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
@@ -150,7 +159,7 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 	}
-	announce(log, s.Addrs())
+	announce(log, s.Addrs(), c.AdminTLS)
 	manager.ready("serving")
 	watched, unwatch := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -231,8 +240,8 @@ func flagError(err error) error {
 }
 
 // announce logs where the server listens, and warnings when others than this
-// machine can reach it.
-func announce(log *slog.Logger, addrs []server.Addr) {
+// machine can reach it and need not show who they are.
+func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open, clear, admin []string
 	for _, a := range addrs {
@@ -244,10 +253,10 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 		tcp, ok := a.Addr.(*net.TCPAddr)
 		switch {
 		case !ok || tcp.IP.IsLoopback():
-		case a.Transport == "admin":
-			if !a.Asks {
-				admin = append(admin, a.String())
-			}
+		case a.Transport == "admin" && !a.Asks:
+			admin = append(admin, a.String())
+		case a.Transport == "admin" && !adminTLS:
+			clear = append(clear, a.String())
 		case !a.Asks:
 			open = append(open, a.String())
 		case a.Transport == "tcp" || a.Transport == "websocket":

@@ -35,7 +35,7 @@ func bareAddress(c net.Conn, t Transport) session.Address {
 	}
 	c = socket(c)
 	var p session.Process
-	local := false
+	local, within := false, false
 	switch c := c.(type) {
 	case *net.UnixConn:
 		local = true
@@ -43,9 +43,11 @@ func bareAddress(c net.Conn, t Transport) session.Address {
 			raw.Control(func(fd uintptr) { p = processOf(int(fd)) })
 		}
 	case *pipeEnd:
-		local = true
+		local, within = true, true
 	}
-	return numberedAddress(t, p, local)
+	a := numberedAddress(t, p, local)
+	a.Within = within
+	return a
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,10 @@ type client struct {
 	politely  bool         // hang up instead of closing, once it is closed
 	gone      bool         // the connection is closed, too
 	late      bool         // it has come while the server drained
+	asked     bool         // something was sent since a look found all of it confirmed
+	unheard   bool         // at the last look something was unanswered
+
+	wanted atomic.Bool // somebody has said so a moment ago
 
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 
@@ -48,6 +53,7 @@ func (c *client) event(events uint32) {
 		c.part()
 	case c.ended:
 	case events&syscall.EPOLLERR != 0:
+		c.noteDead()
 		c.end(false)
 	case c.blocked:
 		c.resume()
@@ -188,6 +194,25 @@ func (c *client) read() {
 // advance gives the stream a turn, with input, and sends the replies. own tells
 // whether in is the client's own, else it is the loop's.
 func (c *client) advance(in []byte, own bool) {
+	c.exchange(in, own)
+	if !c.ended && !c.stream.Keeps(c.keeps()) {
+		c.end(false)
+	}
+}
+
+// keeps is how many bytes are kept for the connection.
+func (c *client) keeps() int {
+	n := cap(c.in)
+	if c.out != nil {
+		n += cap(*c.out)
+	}
+	if c.frames != nil {
+		n += c.frames.keeps()
+	}
+	return n
+}
+
+func (c *client) exchange(in []byte, own bool) {
 	l := c.loop
 	out := l.out[:0]
 	if c.out != nil {
@@ -340,6 +365,10 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	n, errno := write(int(c.fd), out)
 	switch errno {
 	case 0:
+		if !c.asked {
+			c.asked = true
+			c.loop.beginSweep()
+		}
 		c.loop.traffic.out.Add(uint64(n))
 		return n, true
 	case syscall.EAGAIN, syscall.EINTR:

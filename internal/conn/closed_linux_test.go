@@ -164,6 +164,29 @@ func TestClosedIsClosed(t *testing.T) {
 	}
 }
 
+// Whether a client is gone shows at the socket, whatever is above it.
+func TestSocketBelowTLSAndProxy(t *testing.T) {
+	h := NewServer(testConfig())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	above := tls.Server(&handshake{Conn: h.proxied(c)}, serverTLS())
+	if got, want := descriptor(above), descriptor(c); got != want || want < 0 {
+		t.Errorf("got %d, not %d", got, want)
+	}
+	if got := descriptor(&pipeEnd{}); got != -1 {
+		t.Errorf("a connection in memory has the descriptor %d", got)
+	}
+	drainNow(h)
+}
+
 // clients gives a loop some clients, whose other ends it returns, too.
 func clients(t *testing.T, l *loop, n int) (all []*client, ends []int) {
 	t.Helper()

@@ -40,6 +40,11 @@ func (s *Server) WebSocket(origins []string) http.Handler {
 			s.answer(w, r, http.StatusServiceUnavailable, "lockd: "+shuttingDown)
 			return
 		}
+		if r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+			s.refuse(badHandshake)
+			s.answer(w, r, http.StatusBadRequest, "lockd: only WebSocket clients can connect here; metrics and health have an address of their own")
+			return
+		}
 		t := WebSocket
 		if r.TLS != nil {
 			t = WSS
@@ -142,7 +147,7 @@ func (s *Server) NewWebSocketServer(origins []string) *http.Server {
 // serveFrames serves a connection that has shaken hands and has been admitted,
 // on its own, with input that has come already.
 func (s *Server) serveFrames(c net.Conn, t Transport, early []byte) {
-	setKeepAlive(c)
+	s.keep(c)
 	if s.adopt(c, t, early) {
 		return
 	}

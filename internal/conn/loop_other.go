@@ -37,3 +37,4 @@ func (*acceptor) Close()      {}
 func descriptor(net.Conn) int32           { return -1 }
 func goneFromLoops([]session.Carrier) int { return -1 }
 func kickFromLoop(session.Carrier)        {}
+func wantFromLoop(session.Carrier)        {}

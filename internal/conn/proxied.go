@@ -73,7 +73,7 @@ func (l proxiedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	setKeepAlive(c) // nobody sees later what kind of connection it is
+	l.server.keep(c) // nobody sees later what kind of connection it is
 	return l.server.behindProxy(c), nil
 }
 

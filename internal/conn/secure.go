@@ -65,7 +65,7 @@ func (l *Secure) accept() {
 			l.err = err
 			break
 		}
-		setKeepAlive(c)
+		l.server.keep(c)
 		s := &handshake{Conn: l.server.behindProxy(c), listener: l, computing: l.server.handshakes.computing}
 		if !l.server.handshakes.begin(s, l.closed) {
 			c.Close()

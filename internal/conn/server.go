@@ -10,8 +10,10 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -46,12 +48,24 @@ type Server struct {
 	headerFor time.Duration // how long a PROXY header may take
 	loops     loops
 	denials   denials
+
+	deadPeer  time.Duration // H, see deadpeer.go
+	keepAlive net.KeepAliveConfig
+	pace      pace
+	began     time.Time
+	dead      atomic.Uint64 // connections whose clients were found dead
+	watched   watched
 }
 
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
+	h := cmp.Or(cfg.Session.DeadPeer, session.DefaultDeadPeer)
+	s := &Server{cfg: cfg, headerFor: handshakeTimeout, deadPeer: h, keepAlive: keepAliveFor(h), pace: paceOf(h), began: time.Now()}
+	if cfg.Session.Short == nil {
+		cfg.Session.Short = s.logShortage
+	}
 	s.hub = session.NewHub(cfg.Session, s)
+	s.watched.init(s)
 	s.roster.init()
 	s.handshakes.init(cfg.MaxHandshakes)
 	return s
@@ -108,4 +122,18 @@ func (s *Server) Gone(carriers []session.Carrier) int {
 		}
 	}
 	return goneFromLoops(carriers)
+}
+
+// Want implements session.Network.
+func (s *Server) Want(carriers []session.Carrier) {
+	if s.deadPeer <= wantedLimit {
+		return // nobody would be found dead any sooner
+	}
+	for _, c := range carriers {
+		if l, ok := c.(*link); ok {
+			s.watched.want(l)
+		} else {
+			wantFromLoop(c)
+		}
+	}
 }

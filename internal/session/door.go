@@ -48,6 +48,7 @@ func (st *Stream) introduced() *Access {
 func (st *Stream) admit(a *Access) {
 	st.main.peer.access.Store(a)
 	st.door |= known
+	st.countAs(a.Name)
 }
 
 // Access returns what the client may do, or nil if it has not said who it is. Any

@@ -100,7 +100,7 @@ func (o *Options) openAuth() (*auth.File, *reload.Files, error) {
 // vain is what lines of the auth file do not do, though they look as if they did.
 func (o *Options) vain(f *auth.File) (warnings []string) {
 	if f.Certs() && !o.knowsCertificates() {
-		warnings = append(warnings, "lines of the auth file with cert have no effect: clients are asked for no certificates")
+		warnings = append(warnings, "lines of the auth file with cert have no effect: clients are asked for no certificates (--tls-client-ca)")
 	}
 	switch {
 	case !f.Users():

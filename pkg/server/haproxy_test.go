@@ -73,7 +73,7 @@ func pemFile(t *testing.T, path string) {
 	must(t, os.WriteFile(path, text, 0o600))
 }
 
-// Behind a real HAProxy that passes TCP on, or ends TLS, or passes WebSocket on, with
+// Behind a real HAProxy that passes TCP or TLS on, or ends TLS, or passes WebSocket on, with
 // either version of the header, a client is shown by its own address. The proxy's
 // health checks are clients like others.
 func TestHAProxy(t *testing.T) {
@@ -83,7 +83,13 @@ func TestHAProxy(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cert := filepath.Join(dir, "pem")
 	pemFile(t, cert)
-	s := start(t, server.Options{ProxyProtocol: []string{"127.0.0.0/8", "unix"}})
+	s := start(t, server.Options{ProxyProtocol: []string{"127.0.0.0/8", "unix"}, TLS: []string{"127.0.0.1:0"}, TLSCert: cert, TLSKey: cert})
+	var within string
+	for _, a := range s.Addrs() {
+		if a.Transport == "tls" {
+			within = a.String()
+		}
+	}
 	tcp := func(bind, to, how string) string {
 		return "listen l%[1]d\n mode tcp\n bind fd@%[1]d" + bind + "\n server s " + to + " " + how + " check inter 100ms\n"
 	}
@@ -94,6 +100,8 @@ func TestHAProxy(t *testing.T) {
 		tcp(" ssl crt "+cert, s.tcp, "send-proxy"),
 		tcp(" ssl crt "+cert, s.tcp, "send-proxy-v2-ssl-cn"),
 		tcp("", "unix@"+s.unix, "send-proxy-v2"),
+		tcp("", within, "send-proxy"), // TLS is the server's
+		tcp("", within, "send-proxy-v2"),
 		"listen l%[1]d\n mode http\n bind fd@%[1]d\n server s " + s.ws + " send-proxy-v2\n",
 	})
 	for i, addr := range addrs {
@@ -112,7 +120,7 @@ func TestHAProxy(t *testing.T) {
 			w.ask("kick "+a, "0 Not Allowed: kick")
 			continue
 		}
-		if i == 3 || i == 4 {
+		if i == 3 || i == 4 || i >= 6 {
 			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 		}
 		c := newClient(t, conn, nil)

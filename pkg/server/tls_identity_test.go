@@ -77,3 +77,26 @@ func TestTLSBehindProxy(t *testing.T) {
 		t.Errorf("%d refusals are counted, not 2", n)
 	}
 }
+
+// A socket that somebody else has opened may be for TLS.
+func TestInheritedTLS(t *testing.T) {
+	t.Parallel()
+	inherited := make(map[string][]net.Listener)
+	for _, name := range []string{"lines", "web"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		inherited[name] = []net.Listener{l}
+	}
+	s := listen(t, server.Options{
+		TLS: []string{server.InheritedPrefix + "lines"}, WSS: []string{server.InheritedPrefix + "web"},
+		TLSConfig: anybody(), Inherited: inherited,
+	})
+	conn, err := tls.Dial("tcp", inherited["lines"][0].Addr().String(), trusting())
+	newClient(t, conn, err).ask("g foo", "1 Lock Get Success: foo")
+	w, err := tryWS(t, ws.Dialer{TLSConfig: trusting()}, "wss://"+inherited["web"][0].Addr().String()+"/")
+	must(t, err)
+	w.ask("g foo", "0 Lock Get Failure: foo")
+	if n := metric(t, s, "lockd_connections"); n != 2 {
+		t.Errorf("%d connections, not 2", n)
+	}
+}
