@@ -25,7 +25,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race noloop nested fuzz lint bench cover compare pgo
+.PHONY: help run build test race noloop nested soak fuzz lint bench cover compare pgo
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -52,11 +52,14 @@ noloop: ## the tests of connections once more, with a goroutine for each instead
 nested: ## go vet and the tests of the modules in test and bench
 	@set -e; for dir in $(NESTED); do echo "in $$dir"; (cd $$dir && $(GO) vet ./... && $(TEST) ./...); done
 
+soak: ## clients of all kinds that come and go in every way, watched from outside (ARGS='-duration 30m'; 20s)
+	@cd test/soak && $(GO) run . $(ARGS)
+
 fuzz: ## every fuzz target with FUZZTIME (200000x) inputs
 	@tools/fuzz.sh $(FUZZTIME)
 
 lint: ## gofmt, go vet, staticcheck, builds for macOS, Windows and 32 bits
-	@unformatted=$$(gofmt -l $(wildcard bench cmd docs examples internal pkg test)) || exit; \
+	@unformatted=$$(gofmt -l $(wildcard bench cmd contrib docs examples internal pkg test)) || exit; \
 		test -z "$$unformatted" || { echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) vet -tags noloop $(CONNS)

@@ -122,7 +122,7 @@ type Options struct {
 	MaxSessions int
 
 	// Inherited are listeners that somebody else has opened, by name; systemd's
-	// sockets, for one. TCP, Unix, WebSocket and Admin take those of a name, and of
+	// sockets, for one. TCP, Unix, WebSocket, TLS, WSS and Admin take those of a name, and of
 	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
 	// once. They are the server's, and for nobody else to close.
 	Inherited map[string][]net.Listener

@@ -257,7 +257,7 @@ func (s *Server) serve(l *conn.Listener, by func(net.Listener) error) error {
 func (s *Server) add(l *conn.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.ended { // not before: one that Listen has opened may get here while the server drains
 		return false
 	}
 	s.listeners[l] = struct{}{}
