@@ -344,14 +344,15 @@ var mayImport = map[string][]string{
 	"internal/admin":    {},
 	"internal/load":     {"internal/wire"},
 	"internal/lockfile": {},
+	"internal/size":     {},
 	"internal/command":  {},
 	"internal/stress":   {},
 	"internal/session":  {"internal/wire", "internal/shard"},
-	"internal/conn":     {"internal/wire", "internal/session"},
+	"internal/conn":     {"internal/wire", "internal/session", "internal/size"},
 	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile"},
+	"pkg/server":        {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/lockfile", "internal/size"},
 	"pkg/client":        {"internal/wire"},
-	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":         {"pkg/server", "pkg/client", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
