@@ -406,17 +406,18 @@ var mayImport = map[string][]string{
 	"internal/load":        {"internal/wire"},
 	"internal/lockfile":    {},
 	"internal/reload":      {},
+	"internal/size":        {},
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
 	"internal/netlab":      {},
 	"internal/tlstest":     {},
 	"internal/session":     {"internal/wire", "internal/shard"},
-	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
+	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:

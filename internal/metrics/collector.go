@@ -82,6 +82,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(invalid, st.Invalid)
 	for kind := range shard.Kinds {
 		for outcome := range shard.Outcomes {
+			if outcome == shard.ShareRates {
+				continue // no lock's
+			}
 			n := st.Locks.Acquire[kind][outcome]
 			if outcome == shard.Acquired {
 				n -= st.Locks.Again[kind]
