@@ -470,7 +470,7 @@ func (m *mux) settle(s *session, line []byte) error {
 		return err
 	}
 	if s.number == 0 {
-		m.watch.extend(m.asked)
+		m.beatenLocked()
 	}
 	if v == bye && r.err == nil {
 		m.full = false
