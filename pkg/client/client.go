@@ -349,6 +349,15 @@ func (c *Client) beatEvery(period time.Duration) {
 	}
 }
 
+// beatNow has it ask now, and then as often as before.
+func (c *Client) beatNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil && c.timer != nil {
+		c.timer.Reset(0)
+	}
+}
+
 // beat asks for a sign of life, of which the watchdog takes care. If a request
 // is under way, it does so already.
 func (c *Client) beat() {
@@ -402,7 +411,7 @@ func (c *Client) readReplies(t transport) error {
 			}
 			undo = c.account(call, r)
 		}
-		c.fits.answered(&c.watch)
+		late := c.fits.answered(&c.watch)
 		if call.verb != iam && !c.answered.Load() {
 			c.answered.Store(true)
 			if c.tried != nil {
@@ -421,6 +430,9 @@ func (c *Client) readReplies(t transport) error {
 			continue
 		}
 		<-c.turn
+		if late {
+			c.beatNow()
+		}
 	}
 }
 

@@ -64,13 +64,15 @@ func (f *fits) asks(w *watchdog) {
 	}
 }
 
-// answered notes that a request was answered.
-func (f *fits) answered(w *watchdog) {
-	if f.known.Load() {
-		w.extend(f.sent)
-	} else {
+// answered notes that a request was answered. It tells whether that came so late, such
+// as when the process was stopped meanwhile, that another one is to be made at once.
+func (f *fits) answered(w *watchdog) (late bool) {
+	if !f.known.Load() {
 		w.met()
+		return false
 	}
+	w.extend(f.sent)
+	return time.Since(f.sent) >= f.limit/looks
 }
 
 // goesOn notes that a part of an answer has come: not all of it can have been on the

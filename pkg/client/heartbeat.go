@@ -84,6 +84,15 @@ func (m *mux) look() {
 	m.timer.Reset(m.interval())
 }
 
+// beatenLocked takes note of the answer. If it comes late, such as when the process was
+// stopped meanwhile, it says little, and the next one is asked for at once.
+func (m *mux) beatenLocked() {
+	m.watch.extend(m.asked)
+	if m.timer != nil && m.timeout > 0 && time.Since(m.asked) >= m.interval() {
+		m.timer.Reset(0)
+	}
+}
+
 // giveUp is called by the watchdog. While a long reply is coming in, the answer to
 // what was asked is behind it. So that counts, too: the server sends no more than
 // there is room for on the way without hearing that it has come. But it counts as

@@ -491,7 +491,7 @@ func (m *mux) settle(s *session, line []byte) error {
 		return err
 	}
 	if s.number == 0 {
-		m.watch.extend(m.asked)
+		m.beatenLocked()
 	}
 	if v.effect == releases && errors.Is(r.err, ErrNotAuthenticated) {
 		return errUnknown
