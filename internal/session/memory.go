@@ -77,7 +77,8 @@ func (st *Stream) keeps(n int) bool {
 // Room tells whether there is memory for one more connection. Those who come to
 // see what is wrong have some left when requests find the server full.
 func (h *Hub) Room() bool {
-	return h.memory.Room(streamBytes - int(h.memory.Limit()/8))
+	limit := h.memory.Limit()
+	return limit == 0 || h.memory.Used()+streamBytes <= limit+limit/8
 }
 
 // maxOutput is how many bytes of replies may be pending. Where less is, nobody needs

@@ -26,7 +26,11 @@ const Unbounded = -1
 func (o *Options) completeMemory() error {
 	switch {
 	case o.MaxMemory == 0:
-		if machine := machineMemory(); machine > 0 {
+		machine := machineMemory()
+		if math.MaxInt == math.MaxInt32 { // a process has no more addresses
+			machine = min(machine, 2<<30)
+		}
+		if machine > 0 {
 			o.MaxMemory = max(leastMemory, int64(float64(machine)*memoryPart))
 		} else {
 			o.MaxMemory = Unbounded
