@@ -123,14 +123,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(rates, st.Locks.Limited, "limited")
 	gauge(limiters, st.Locks.Limiters)
 	gauge(sessions, st.Sessions)
-<<<<<<< .merge_file_OYRqXt
-	gauge(memory, int(st.Memory))
-	gauge(most, int(st.MaxMemory))
-	counter(dead, cs.Dead)
-=======
 	ch <- prometheus.MustNewConstMetric(memory, prometheus.GaugeValue, float64(st.Memory))
 	ch <- prometheus.MustNewConstMetric(most, prometheus.GaugeValue, float64(st.MaxMemory))
->>>>>>> .merge_file_5EhwpA
+	counter(dead, cs.Dead)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	if c.CertificateExpiry != nil {

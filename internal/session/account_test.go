@@ -94,18 +94,18 @@ func TestAccountsAreDropped(t *testing.T) {
 
 // A client that says who it is counts on that account from then on, and one that
 // has something already does not move it.
-func TestIdentify(t *testing.T) {
+func TestCountAs(t *testing.T) {
 	h := shareHub(ShareByToken, shard.ShareLimits{Locks: 1})
 	defer h.Close()
 	a, b, c := streamFrom(h, "10.0.0.1:1"), streamFrom(h, "10.0.0.1:2"), streamFrom(h, "10.0.0.1:3")
-	a.Identify("deploy")
-	c.Identify("deploy")
+	a.countAs("deploy")
+	c.countAs("deploy")
 	script(t, a, "g 1\n", "1 Lock Get Success: 1\n")
 	script(t, b, "g 2\n", "1 Lock Get Success: 2\n")
 	script(t, c, "g 3\n", "0 Too Many Locks: 3\n")
-	b.Identify("other")
+	b.countAs("other")
 	script(t, b, "g 3\nr 2\n", "0 Too Many Locks: 3\n1 Lock Release Success: 2\n")
-	b.Identify("other")
+	b.countAs("other")
 	script(t, b, "g 3\n", "1 Lock Get Success: 3\n")
 	for _, st := range []*Stream{a, b, c} {
 		st.Close()
