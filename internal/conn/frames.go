@@ -367,9 +367,9 @@ func (f *frames) goAway(out []byte) []byte {
 	return f.close(out, ws.StatusGoingAway, shuttingDown)
 }
 
-// kicked tells the client that another one has ended it.
-func (f *frames) kicked(out []byte) []byte {
-	return f.close(out, ws.StatusPolicyViolation, errKicked.Error())
+// endFor tells the client why the server ends it.
+func (f *frames) endFor(out []byte, why error) []byte {
+	return f.close(out, ws.StatusPolicyViolation, why.Error())
 }
 
 // appendFrame appends a frame, by section 5.2 of RFC 6455.
