@@ -140,7 +140,8 @@ func isHTTP(header [5]byte) bool {
 // others rarely, as strangers can have as many fail as they like; and not of
 // clients that just went, as those do that look whether a port is open.
 func (s *Server) logHandshake(client net.Addr, err error) {
-	s.cfg.Logger.Debug("TLS handshake failed", "client", client.String(), "err", err)
+	text := cut(err.Error(), 500) // there may be 64 KiB in it that the client says
+	s.cfg.Logger.Debug("TLS handshake failed", "client", client.String(), "err", text)
 	if isEnd(err) {
 		return
 	}
@@ -148,7 +149,7 @@ func (s *Server) logHandshake(client net.Addr, err error) {
 	n := s.handshakes.failures.now()
 	s.handshakes.mu.Unlock()
 	if n > 0 {
-		s.cfg.Logger.Warn("TLS handshakes fail", "failures", n, "client", client.String(), "err", err)
+		s.cfg.Logger.Warn("TLS handshakes fail", "failures", n, "client", client.String(), "err", text)
 	}
 }
 

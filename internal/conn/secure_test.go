@@ -292,3 +292,41 @@ func TestSecureEnds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Nor does one line of the log have as much as a client likes to say.
+func TestFailedHandshakeIsLoggedShortly(t *testing.T) {
+	cfg := testConfig()
+	lines := logTo(&cfg)
+	config := serverTLS().Clone()
+	config.NextProtos = []string{"lockd"}
+	h := NewServer(cfg)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- h.ServeTLS(NewListener(ln, cfg.Logger), config) }()
+	defer func() {
+		ln.Close()
+		<-served
+		drainNow(h)
+	}()
+	offer := clientTLS()
+	for range 100 {
+		offer.NextProtos = append(offer.NextProtos, strings.Repeat("\x1b", 250))
+	}
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if tls.Client(c, offer).Handshake() == nil {
+		t.Fatal("there is no protocol for both")
+	}
+	lines.await(t, "TLS handshakes fail", 1)
+	for _, line := range lines.with("") {
+		if len(line) > 5000 {
+			t.Errorf("%d bytes: %.300s", len(line), line)
+		}
+	}
+}
