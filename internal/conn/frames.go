@@ -286,7 +286,7 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 		return 0, ""
 	}
 	f.pulse.spoke()
-	if h.Length > int64(f.server.cfg.MaxMessage-len(f.body)) {
+	if h.Length > int64(f.mostMessage()-len(f.body)) {
 		f.server.refuse(messageTooBig)
 		return ws.StatusMessageTooBig, "message too big"
 	}
@@ -294,6 +294,16 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 		f.op = h.OpCode
 	}
 	return 0, ""
+}
+
+// mostMessage bounds a message. Who has not said yet who it is has that to say, and
+// no more is kept of it.
+func (f *frames) mostMessage() int {
+	most := f.server.cfg.MaxMessage
+	if f.stream.Unidentified() {
+		most = min(most, f.server.cfg.Session.MaxLine+1)
+	}
+	return most
 }
 
 // endControl answers pings, takes note of pongs, and ends the connection when the client closes it.

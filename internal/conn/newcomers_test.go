@@ -207,3 +207,29 @@ func TestNobodyIsNew(t *testing.T) {
 		t.Error("somebody is noted")
 	}
 }
+
+// Of a client that has not said who it is no message is kept that is longer than
+// that takes; then as much as of all others.
+func TestMessagesOfNewcomersAreShort(t *testing.T) {
+	cfg := askingConfig()
+	for _, c := range []struct {
+		size int
+		ok   bool
+	}{{cfg.Session.MaxLine, true}, {cfg.Session.MaxLine + 2, false}} {
+		for _, known := range []bool{false, true} {
+			s := NewServer(cfg)
+			var st session.Stream
+			st.Begin(s.hub, session.Address{Name: "f", Asks: true}, nobody{}, &session.Turn{})
+			f := newFrames(s, &st)
+			if known {
+				f.Advance(masked("auth right"), nil)
+			}
+			_, out, next := f.Advance(masked(strings.Repeat("x", c.size)), nil)
+			if ended := next == session.Closing; ended != (!c.ok && !known) {
+				t.Errorf("%d bytes, known %v: ended %v, %q", c.size, known, ended, out)
+			}
+			st.Close()
+			s.hub.Close()
+		}
+	}
+}

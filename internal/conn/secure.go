@@ -2,6 +2,7 @@ package conn
 
 import (
 	"crypto/tls"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"net"
@@ -153,15 +154,26 @@ func (s *Server) logHandshake(client net.Addr, err error) {
 	}
 }
 
+var commonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+
 // CertName is the name in the certificate that a client has shown and that was
 // verified: its common name, or else the first DNS name or URI that it is for.
-// It is "" if there is none.
+// It is "" if there is none, or several common names, as others may have looked at
+// another one than we would.
 func CertName(state *tls.ConnectionState) string {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return ""
 	}
 	leaf := state.PeerCertificates[0]
+	names := 0
+	for _, name := range leaf.Subject.Names {
+		if name.Type.Equal(commonName) {
+			names++
+		}
+	}
 	switch {
+	case names > 1:
+		return ""
 	case leaf.Subject.CommonName != "":
 		return leaf.Subject.CommonName
 	case len(leaf.DNSNames) > 0:

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"log/slog"
@@ -327,6 +329,23 @@ func TestFailedHandshakeIsLoggedShortly(t *testing.T) {
 	for _, line := range lines.with("") {
 		if len(line) > 5000 {
 			t.Errorf("%d bytes: %.300s", len(line), line)
+		}
+	}
+}
+
+// Of several common names none counts: whoever has signed the certificate may have
+// looked at another one than we would.
+func TestCertNameOfSeveral(t *testing.T) {
+	name := func(cn string) pkix.AttributeTypeAndValue {
+		return pkix.AttributeTypeAndValue{Type: commonName, Value: cn}
+	}
+	for want, names := range map[string][]pkix.AttributeTypeAndValue{
+		"": {name("guest"), name("ops")}, "ops": {{Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: "guest"}, name("ops")},
+	} {
+		leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "ops", Names: names}, DNSNames: []string{"ops.example.org"}}
+		state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf}}}
+		if got := CertName(state); got != want {
+			t.Errorf("got %q, not %q", got, want)
 		}
 	}
 }

@@ -81,8 +81,8 @@ func (st *Stream) identify() *Access {
 	return a
 }
 
-// unidentified tells whether the client has to say who it is, and has not.
-func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
+// Unidentified tells whether the client has to say who it is, and has not.
+func (st *Stream) Unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
 
 // refuses appends the reply to a command that the client may not have executed.
 // That comes before all else that may be wrong, or be off: nothing of that is told
