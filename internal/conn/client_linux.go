@@ -402,7 +402,7 @@ func (c *client) close() {
 		return
 	}
 	c.loop.ending--
-	c.loop.server.newcomers.forget(&c.stream)
+	c.loop.server.met(&c.stream)
 	c.loop.server.leave(c.transport)
 	if c.politely && !c.loop.cut && c.loop.server.mayPart() {
 		c.beginParting()

@@ -304,7 +304,7 @@ func (l *link) end(err error) {
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()
-	l.server.newcomers.forget(&l.stream)
+	l.server.met(&l.stream)
 	l.server.leave(l.transport)
 	if err == errDrained || err == errClosing || l.ending.Load() != nil {
 		l.server.part(l.conn)

@@ -3,6 +3,7 @@ package conn
 import (
 	"container/list"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -10,28 +11,31 @@ import (
 )
 
 // newcomers are the connections whose clients have to say who they are, and have
-// not. Whoever can connect can have as many of them as there are places, so they
+// not; and those to WebSocket listeners that have not become WebSocket connections
+// yet. Whoever can connect can have as many of them as there are places, so they
 // are there for a time only; and where all places are taken, the oldest one has to
 // go for a client that comes, which has the same chance then: however many
-// strangers there are, who is known gets in and stays.
+// strangers there are, who means it gets in and stays.
 //
 // Who was known once, and is not any more as the auth file has changed, is none of
 // them: it may hold locks.
 type newcomers struct {
 	may  time.Duration // how long one may take
-	none bool          // nobody is asked
+	asks bool          // there are clients that are asked
 
-	mu      sync.Mutex // guards what follows
-	byAge   list.List  // of *newcomer, the oldest first
-	streams map[*session.Stream]*newcomer
-	going   int // that have to go and have not gone yet
-	timer   *time.Timer
-	late    rarely
+	mu    sync.Mutex // guards what follows
+	byAge list.List  // of *newcomer, the oldest first
+	all   map[any]*newcomer
+	going int // that have to go and have not gone yet
+	timer *time.Timer
+	late  rarely
 }
 
+// A newcomer is a stream with its carrier, or an HTTP connection.
 type newcomer struct {
 	stream  *session.Stream
 	carrier session.Carrier
+	http    net.Conn
 	since   time.Time
 	place   *list.Element // nil: it has to go
 }
@@ -56,8 +60,8 @@ var (
 )
 
 func (n *newcomers) init(asks [Transports]bool) {
-	n.may, n.none = newcomersMay, asks == [Transports]bool{}
-	n.streams = make(map[*session.Stream]*newcomer)
+	n.may, n.asks = newcomersMay, asks != [Transports]bool{}
+	n.all = make(map[any]*newcomer)
 }
 
 // meet notes a connection that begins, if its client has to say who it is.
@@ -65,29 +69,38 @@ func (s *Server) meet(st *session.Stream, c session.Carrier, asks bool) {
 	if !asks || st.Access() != nil {
 		return
 	}
+	s.note(st, &newcomer{stream: st, carrier: c})
+}
+
+// met notes that a client has said who it is, or that its connection has ended.
+func (s *Server) met(st *session.Stream) {
+	if s.newcomers.asks {
+		s.newcomers.forget(st)
+	}
+}
+
+// note notes one by what it is.
+func (s *Server) note(what any, one *newcomer) {
 	n := &s.newcomers
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	one := &newcomer{stream: st, carrier: c, since: time.Now()}
+	one.since = time.Now()
 	one.place = n.byAge.PushBack(one)
-	n.streams[st] = one
+	n.all[what] = one
 	if n.timer == nil {
 		n.timer = time.AfterFunc(n.may, s.endLate)
 	}
 }
 
-// forget notes that a client has said who it is, or that its connection has ended.
-func (n *newcomers) forget(st *session.Stream) {
-	if n.none {
-		return
-	}
+// forget forgets one, by what it is, if it is one.
+func (n *newcomers) forget(what any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	one := n.streams[st]
+	one := n.all[what]
 	if one == nil {
 		return
 	}
-	delete(n.streams, st)
+	delete(n.all, what)
 	if one.place == nil {
 		n.going--
 		return
@@ -102,14 +115,14 @@ func (n *newcomers) forget(st *session.Stream) {
 func (n *newcomers) oldestLocked(now time.Time, old time.Duration) *newcomer {
 	for e := n.byAge.Front(); e != nil; e = n.byAge.Front() {
 		one := e.Value.(*newcomer)
-		if one.stream.Access() == nil {
+		if one.stream == nil || one.stream.Access() == nil {
 			if now.Sub(one.since) < old {
 				return nil
 			}
 			return one
 		}
 		n.byAge.Remove(e) // the auth file has got a line for its certificate, or its user
-		delete(n.streams, one.stream)
+		delete(n.all, one.stream)
 	}
 	return nil
 }
@@ -123,7 +136,10 @@ func (s *Server) endLate() {
 	n.mu.Lock()
 	for one := n.oldestLocked(now, n.may); one != nil; one = n.oldestLocked(now, n.may) {
 		n.byAge.Remove(one.place)
-		delete(n.streams, one.stream)
+		if one.stream == nil {
+			continue // net/http ends it, and has not yet
+		}
+		delete(n.all, one.stream)
 		late = append(late, one)
 		told = max(told, n.late.now())
 	}
@@ -150,8 +166,13 @@ func (s *Server) makeRoom() bool {
 	if one == nil {
 		return false
 	}
-	s.refuse(noIdentity)
-	s.endFor(one.carrier, errGivesWay)
+	if one.http != nil {
+		s.refuse(badHandshake)
+		socket(one.http).Close()
+	} else {
+		s.refuse(noIdentity)
+		s.endFor(one.carrier, errGivesWay)
+	}
 	return true
 }
 

@@ -118,7 +118,7 @@ func TestStrangersGiveWay(t *testing.T) {
 		age := func(by time.Duration) {
 			h.newcomers.mu.Lock()
 			defer h.newcomers.mu.Unlock()
-			for _, one := range h.newcomers.streams {
+			for _, one := range h.newcomers.all {
 				one.since = time.Now().Add(-by)
 			}
 		}
@@ -203,7 +203,7 @@ func TestNobodyIsNew(t *testing.T) {
 	defer end()
 	c := dialUnix(t, path)
 	says(t, c, "ping", "1 pong")
-	if len(h.newcomers.streams) > 0 || h.newcomers.timer != nil {
+	if len(h.newcomers.all) > 0 || h.newcomers.timer != nil {
 		t.Error("somebody is noted")
 	}
 }
@@ -232,4 +232,62 @@ func TestMessagesOfNewcomersAreShort(t *testing.T) {
 			s.hub.Close()
 		}
 	}
+}
+
+// Whoever says nothing to a WebSocket listener gives way, too, also where nobody is
+// asked.
+func TestSilentHandshakesGiveWay(t *testing.T) {
+	eachKind(t, func(t *testing.T, loops bool) {
+		cfg := testConfig()
+		cfg.MaxConnections = 2
+		h := NewServer(cfg)
+		path, end := serveUnix(t, h, loops)
+		defer end()
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		web := h.NewWebSocketServer(nil)
+		web.ReadTimeout = time.Hour // so that none ends by itself
+		served := make(chan error)
+		go func() { served <- web.Serve(ln) }()
+		defer func() {
+			web.Close()
+			<-served
+		}()
+		hang := func() net.Conn {
+			t.Helper()
+			before := h.admission.handshakes.Load()
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			c.SetDeadline(time.Now().Add(time.Minute))
+			await(t, "that it is noticed", func() bool { return h.admission.handshakes.Load() > before })
+			return c
+		}
+		hangs := []net.Conn{hang(), hang()}
+		if got, _ := bufio.NewReader(dialUnix(t, path)).ReadString('\n'); got != "0 Too Many Connections\n" {
+			t.Fatalf("one more got %q", got)
+		}
+		for _, c := range hangs {
+			h.newcomers.mu.Lock()
+			for _, one := range h.newcomers.all {
+				one.since = one.since.Add(-newcomerPatience)
+			}
+			h.newcomers.mu.Unlock()
+			one := dialUnix(t, path)
+			says(t, one, "ping", "1 pong")
+			ends(t, c)
+			await(t, "that it has gone", func() bool {
+				h.newcomers.mu.Lock()
+				defer h.newcomers.mu.Unlock()
+				return h.newcomers.going == 0
+			})
+		}
+		if n := h.Stats().Rejected["handshake"]; n != 2 {
+			t.Errorf("%d were counted", n)
+		}
+	})
 }
