@@ -129,13 +129,20 @@ func (f *File) Warnings() (all []string) {
 const largest = 4 << 20
 
 func read(path string) (text []byte, mode fs.FileMode, err error) {
+	// Of a pipe the second look would find nothing, or wait for ever.
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("the auth file %s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err == nil {
+	if info, err = f.Stat(); err == nil {
 		text, err = io.ReadAll(io.LimitReader(f, largest+1))
 	}
 	if err != nil {
