@@ -131,7 +131,7 @@ const largest = 4 << 20
 func read(path string) (text []byte, mode fs.FileMode, err error) {
 	// Of a pipe the second look would find nothing, or wait for ever.
 	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return nil, 0, fmt.Errorf("the auth file %s is not a regular file", path)
 	}
 	if err != nil {

@@ -140,7 +140,7 @@ var ErrNotRegular = errors.New("it is no regular file")
 // Read returns what is in a regular file, up to Largest.
 func Read(path string) ([]byte, error) {
 	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		err = &fs.PathError{Op: "read", Path: path, Err: ErrNotRegular}
 	}
 	if err != nil {
