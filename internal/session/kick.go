@@ -23,7 +23,7 @@ type kickReply struct {
 	ip      netip.AddrPort // the address, if it is one
 	page    int            // to look at next
 	own     bool           // the client ends itself
-	again   bool           // somebody with that address has been ended
+	found   []*peer        // who has it
 }
 
 func (s *Session) textKick(addr, out []byte) []byte {
@@ -31,15 +31,11 @@ func (s *Session) textKick(addr, out []byte) []byte {
 		s.stream.counters.notAllowed.Add(1)
 		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Kick))
 	}
-	return s.list(newKick(s, string(addr)), out)
-}
-
-func newKick(s *Session, addr string) *kickReply {
-	k := &kickReply{session: s, addr: addr}
+	k := &kickReply{session: s, addr: string(addr)}
 	if ip, err := netip.ParseAddrPort(k.addr); err == nil {
 		k.ip = netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port())
 	}
-	return k
+	return s.list(k, out)
 }
 
 func (k *kickReply) next(out []byte) (_ []byte, more bool) {
@@ -52,17 +48,12 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return k.kicked(out), false
 	}
 	d := &s.hub.directory
-	p, more := d.find(k.addr, k.ip, k.page)
-	k.page++
-	var other *Session
-	if p != nil {
-		other = p.session.Load()
-	}
-	switch {
-	case other == nil && more:
+	if k.found, more = d.find(k.addr, k.ip, k.page, k.found); more {
+		k.page++
 		return out, true
-	case other == nil && k.again:
-		return k.kicked(out), false
+	}
+	p, other := k.there()
+	switch {
 	case other == nil:
 		return s.reply(out, 0, wire.NoSuchClient, []byte(k.addr)), false
 	case other.stream == s.stream:
@@ -74,14 +65,26 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		Client: p.addr(), Name: p.name(), Access: main.accessNow(),
 		By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access(),
 	})
-	if d.watch(main.id, s) == nil { // it has ended already
-		k.again, k.page = true, 0
-		return out, true
+	if d.watch(main.id, s) == nil {
+		return k.kicked(out), false
 	}
 	s.postpone(awaitMost)
 	s.stream.postponed.watch(main)
 	s.stream.postponed.request(&awaitKick, []byte(k.addr), numbers{})
 	return out, false
+}
+
+// there returns which of those that were found is to be ended. Two may have one
+// address: a client that was reset leaves it before the server knows, and another one
+// may have its port. Then it is the one that is not gone.
+func (k *kickReply) there() (p *peer, other *Session) {
+	gone := func(s *Session) bool { return k.session.hub.network.Gone([]Carrier{s.stream.carrier}) == 0 }
+	for _, one := range k.found {
+		if s := one.session.Load(); s != nil && (other == nil || gone(other)) {
+			p, other = one, s
+		}
+	}
+	return p, other
 }
 
 func (*kickReply) rest()      {}
@@ -103,11 +106,7 @@ func (s *Session) textAwaitKick(addr, out []byte) []byte {
 	if s.hub.directory.there(s.stream.postponed.watched) && s.postpone(awaitMost) {
 		return out
 	}
-	// A client that was reset leaves its address before the server knows, and another
-	// one may have it: then it was the wrong one that has ended.
-	k := newKick(s, string(addr))
-	k.again = true
-	return s.list(k, out)
+	return s.reply(out, 1, wire.Kicked, addr)
 }
 
 // letGoSome releases a bounded part of what all sessions hold, and tells whether
