@@ -177,15 +177,15 @@ func (d *directory) peer(id uint32) *peer {
 // ended.
 func (d *directory) there(p *peer) bool { return p != nil && d.at(p.id).Load() == p }
 
-// find appends those of a page who have an address, given as text and, if it is one,
+// find looks in a page for who has an address, given as text and, if it is one,
 // as that, however it was written, and tells whether there are more pages behind it.
-func (d *directory) find(addr string, ip netip.AddrPort, page int, found []*peer) (_ []*peer, more bool) {
+func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, more bool) {
 	if page >= len(d.pages) {
-		return found, false
+		return nil, false
 	}
 	places := d.pages[page].Load()
 	if places == nil {
-		return found, false
+		return nil, false
 	}
 	for i := range places {
 		p := places[i].Load()
@@ -193,10 +193,10 @@ func (d *directory) find(addr string, ip netip.AddrPort, page int, found []*peer
 			continue
 		}
 		if l := p.label.Load(); ip.IsValid() && p.ip == ip || l != nil && l.text == addr {
-			found = append(found, p)
+			return p, true
 		}
 	}
-	return found, true
+	return nil, true
 }
 
 // remove forgets a session that holds nothing any more.

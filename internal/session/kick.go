@@ -23,7 +23,6 @@ type kickReply struct {
 	ip      netip.AddrPort // the address, if it is one
 	page    int            // to look at next
 	own     bool           // the client ends itself
-	found   []*peer        // who has it
 }
 
 func (s *Session) textKick(addr, out []byte) []byte {
@@ -48,12 +47,15 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return k.kicked(out), false
 	}
 	d := &s.hub.directory
-	if k.found, more = d.find(k.addr, k.ip, k.page, k.found); more {
-		k.page++
-		return out, true
+	p, more := d.find(k.addr, k.ip, k.page)
+	k.page++
+	var other *Session
+	if p != nil {
+		other = p.session.Load()
 	}
-	p, other := k.there()
 	switch {
+	case other == nil && more:
+		return out, true
 	case other == nil:
 		return s.reply(out, 0, wire.NoSuchClient, []byte(k.addr)), false
 	case other.stream == s.stream:
@@ -72,19 +74,6 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	s.stream.postponed.watch(main)
 	s.stream.postponed.request(&awaitKick, []byte(k.addr), numbers{})
 	return out, false
-}
-
-// there returns which of those that were found is to be ended. Two may have one
-// address: a client that was reset leaves it before the server knows, and another one
-// may have its port. Then it is the one that is not gone.
-func (k *kickReply) there() (p *peer, other *Session) {
-	gone := func(s *Session) bool { return k.session.hub.network.Gone([]Carrier{s.stream.carrier}) == 0 }
-	for _, one := range k.found {
-		if s := one.session.Load(); s != nil && (other == nil || gone(other)) {
-			p, other = one, s
-		}
-	}
-	return p, other
 }
 
 func (*kickReply) rest()      {}
