@@ -21,6 +21,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -346,6 +347,7 @@ var mayImport = map[string][]string{
 	"internal/lockfile": {},
 	"internal/command":  {},
 	"internal/stress":   {},
+	"internal/netlab":   {},
 	"internal/session":  {"internal/wire", "internal/shard"},
 	"internal/conn":     {"internal/wire", "internal/session"},
 	"internal/metrics":  {"internal/conn", "internal/session", "internal/shard"},
@@ -529,7 +531,7 @@ func TestInstallsNothing(t *testing.T) {
 	}
 	// All that the script may use, and an apt-get that tells that it was called.
 	folder := t.TempDir()
-	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv"} {
+	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv", "uname"} {
 		program, err := exec.LookPath(name)
 		if err != nil {
 			t.Skip(err)
@@ -557,7 +559,8 @@ func TestInstallsNothing(t *testing.T) {
 		cmd.Env = []string{"PATH=" + folder}
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		if err != nil || len(lines) != 2 || !strings.Contains(lines[0], "promtool") || !strings.Contains(lines[1], "Chromium") {
+		if err != nil || len(lines) < 2 || !strings.Contains(lines[0], "promtool") || !strings.Contains(lines[1], "Chromium") ||
+			runtime.GOOS == "linux" && (len(lines) != 3 || !strings.Contains(lines[2], "nft")) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}
 		if _, err := os.Stat(called); (err == nil) != (install == "1") {

@@ -6,7 +6,7 @@
 #
 # promtool is taken out of Debian's package prometheus and put into bin/tools,
 # without installing it, which would start a service. Chromium is installed,
-# which only root can.
+# which only root can, and so are ip and nft.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
 PATH=$PWD/$tools:$PATH
@@ -43,15 +43,26 @@ get_chromium() {
 	apt install -y --no-install-recommends chromium && have chromium
 }
 
+get_netlab() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	updated
+	apt install -y --no-install-recommends iproute2 nftables && have ip && have nft
+}
+
 if [ "$1" = 1 ]; then
 	why="could not be got"
 else
 	why="is not installed (make test INSTALL=1 gets it where it can)"
 	get_promtool() { return 1; }
 	get_chromium() { return 1; }
+	get_netlab() { return 1; }
 fi
 have promtool || get_promtool ||
 	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
 have chromium || have chromium-browser || have google-chrome || get_chromium ||
 	echo "skipping the test in a browser: Chromium $why"
+if [ "$(uname)" = Linux ]; then
+	{ have ip && have nft; } || get_netlab ||
+		echo "skipping the tests that cut networks: ip or nft, of Debian's packages iproute2 and nftables, $why"
+fi
 exit 0

@@ -38,6 +38,7 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
+	DeadPeerTimeout time.Duration `placeholder:"TIME" default:"20s" group:"Running" help:"How long a client may be silent that has been asked whether it is there, before its machine counts as vanished and its locks are free (${default}). From 2s to 1h; the clients' own time-outs have to fit, and lockd's ask for it."`
 	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"On SIGTERM or SIGINT, how long clients that hold locks may take to release them (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
 	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
@@ -73,6 +74,7 @@ func (c *serveCmd) options() server.Options {
 		MaxLocksPerConnection: c.MaxLocksPerConn,
 		MaxWaiters:            c.MaxWaiters,
 		MaxSessions:           c.MaxSessions,
+		DeadPeerTimeout:       c.DeadPeerTimeout,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,10 @@ type client struct {
 	ended     bool         // the session is being closed
 	politely  bool         // hang up instead of closing, once it is closed
 	gone      bool         // the connection is closed, too
+	asked     bool         // something was sent since a look found all of it confirmed
+	unheard   bool         // at the last look something was unanswered
+
+	wanted atomic.Bool // somebody has said so a moment ago
 
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 
@@ -47,6 +52,7 @@ func (c *client) event(events uint32) {
 		c.part()
 	case c.ended:
 	case events&syscall.EPOLLERR != 0:
+		c.noteDead()
 		c.end(false)
 	case c.blocked:
 		c.resume()
@@ -333,6 +339,10 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	n, errno := write(int(c.fd), out)
 	switch errno {
 	case 0:
+		if !c.asked {
+			c.asked = true
+			c.loop.beginSweep()
+		}
 		c.loop.traffic.out.Add(uint64(n))
 		return n, true
 	case syscall.EAGAIN, syscall.EINTR:

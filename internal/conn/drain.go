@@ -136,6 +136,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	told.Wait()
 	s.ended.Do(func() {
 		s.endLoops()
+		s.watched.stop()
 		s.hub.Close()
 	})
 	if cut.Load() {

@@ -96,7 +96,7 @@ func (s *Server) NewWebSocketServer(origins []string) *http.Server {
 // serveFrames serves a connection that has shaken hands and has been admitted,
 // on its own, with input that has come already.
 func (s *Server) serveFrames(c net.Conn, early []byte) {
-	setKeepAlive(c)
+	s.keep(c)
 	if s.adopt(c, WebSocket, early) {
 		return
 	}

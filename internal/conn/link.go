@@ -33,6 +33,11 @@ type link struct {
 
 	kicked atomic.Bool // the connection is to be closed
 	killed atomic.Bool // it has been
+
+	tcp     *net.TCPConn // what it is, or what is below it; nil: something else
+	asked   atomic.Bool  // something was sent since a look found all of it confirmed
+	pingDue atomic.Bool  // a ping is to be sent
+	wanted  atomic.Bool  // somebody has said so a moment ago
 }
 
 var (
@@ -78,7 +83,7 @@ func (s *Server) serveLines(c net.Conn, t Transport) {
 // newLink begins to serve a connection that was admitted. It returns nil if the
 // server is shutting down.
 func (s *Server) newLink(c net.Conn, t Transport) *link {
-	l := &link{server: s, conn: c, transport: t}
+	l := &link{server: s, conn: c, transport: t, tcp: tcpOf(c)}
 	l.wake.L = &l.mu
 	if !s.track(l) {
 		s.leave(t)
@@ -94,6 +99,10 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 // serve serves the connection until it ends, beginning with input that has come
 // already, and tells why it has.
 func (l *link) serve(early []byte) error {
+	if l.tcp != nil {
+		l.server.watched.add(l)
+		defer l.server.watched.remove(l)
+	}
 	next, err := l.advance(early)
 	in := make([]byte, readBuffer)
 	for err == nil {
@@ -151,6 +160,9 @@ func (l *link) advance(in []byte) (session.Next, error) {
 			l.out = outBuffers.Get().(*[]byte)
 		}
 		var next session.Next
+		if l.pingDue.Load() && l.pingDue.Swap(false) {
+			*l.out = appendPing(*l.out)
+		}
 		if l.frames != nil {
 			in, *l.out, next = l.frames.Advance(in, *l.out)
 		} else {
@@ -235,6 +247,9 @@ func (l *link) Wake() {
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
+	if vanished(err) {
+		l.server.logDead(&l.stream, 0)
+	}
 	if last := l.lastWord(err); last != nil {
 		l.out = outBuffers.Get().(*[]byte)
 		*l.out = last(*l.out)
@@ -309,6 +324,9 @@ func (l *link) flush() error {
 	if len(*l.out) > 0 {
 		n, err = l.conn.Write(*l.out)
 		l.traffic.out.Add(uint64(n))
+		if !l.asked.Load() {
+			l.asked.Store(true)
+		}
 	}
 	l.drop()
 	return err

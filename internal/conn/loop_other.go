@@ -33,3 +33,4 @@ func (*acceptor) Close()      {}
 
 func goneFromLoops([]session.Carrier) int { return -1 }
 func kickFromLoop(session.Carrier)        {}
+func wantFromLoop(session.Carrier)        {}

@@ -10,9 +10,12 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/nylen/lockd/internal/session"
 )
@@ -36,12 +39,21 @@ type Server struct {
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
 	loops     loops
+
+	deadPeer  time.Duration // H, see deadpeer.go
+	keepAlive net.KeepAliveConfig
+	pace      pace
+	began     time.Time
+	dead      atomic.Uint64 // connections whose clients were found dead
+	watched   watched
 }
 
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg}
+	h := cmp.Or(cfg.Session.DeadPeer, session.DefaultDeadPeer)
+	s := &Server{cfg: cfg, deadPeer: h, keepAlive: keepAliveFor(h), pace: paceOf(h), began: time.Now()}
 	s.hub = session.NewHub(cfg.Session, s)
+	s.watched.init(s)
 	s.roster.init()
 	return s
 }
@@ -91,4 +103,18 @@ func (s *Server) Gone(carriers []session.Carrier) int {
 		}
 	}
 	return goneFromLoops(carriers)
+}
+
+// Want implements session.Network.
+func (s *Server) Want(carriers []session.Carrier) {
+	if s.deadPeer <= wantedLimit {
+		return // nobody would be found dead any sooner
+	}
+	for _, c := range carriers {
+		if l, ok := c.(*link); ok {
+			s.watched.want(l)
+		} else {
+			wantFromLoop(c)
+		}
+	}
 }

@@ -26,6 +26,7 @@ var (
 	open     = desc("connections", "Connections that are open now.", "transport")
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
 	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")
+	dead     = desc("dead_clients_total", "Connections ended because their client had vanished without closing them.")
 	bytes    = desc("bytes_total", "Bytes read from clients (in) and written to them (out).", "direction")
 	waiters  = desc("waiters", "Sessions that wait for a lock now.")
 	waits    = desc("wait_total", "Waits for locks that are over, by what became of them.", "result")
@@ -53,7 +54,7 @@ func New(version, revision string, conns func() conn.Stats, sessions func() sess
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
+		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, bytes, build,
 		waiters, waits, waitTime, rates, limiters, sessions,
 	} {
 		ch <- d
@@ -113,6 +114,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(rates, st.Locks.Limited, "limited")
 	gauge(limiters, st.Locks.Limiters)
 	gauge(sessions, st.Sessions)
+	counter(dead, cs.Dead)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	gauge(build, 1, c.version, c.revision, runtime.Version())

@@ -154,8 +154,8 @@ func TestVerbs(t *testing.T) {
 // What each role may do. Nobody asks for it yet: a client is an administrator.
 func TestRoles(t *testing.T) {
 	want := map[role]string{
-		locker: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye",
-		reader: "i si ri d sd dump who q look look* me auth hello ping bye",
+		locker: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye limits",
+		reader: "i si ri d sd dump who q look look* me auth hello ping bye limits",
 	}
 	for r, verbs := range want {
 		for _, c := range commands {

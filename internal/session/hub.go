@@ -33,6 +33,7 @@ type Config struct {
 	MaxOutput       int           // bytes of replies that may wait for a client to read them
 	MaxSessions     int           // of one connection
 	Postpone        time.Duration // how long a request about a lock is postponed at most; 0: DefaultPostpone
+	DeadPeer        time.Duration // for how long a client may be silent that was asked something; 0: DefaultDeadPeer
 	Version         string
 }
 
@@ -45,6 +46,7 @@ type Hub struct {
 	directory directory
 	counters  [counterStripes]counters
 	clock     clock
+	watch     watch
 	draining  atomic.Bool
 
 	sorting turns        // which sorted list collects
@@ -65,11 +67,16 @@ type Network interface {
 	// closed its side, or -1. It may look at the connections, and does not
 	// wait. What it says of one that ends meanwhile means nothing.
 	Gone([]Carrier) int
+	// Want says that somebody is kept waiting, or was refused, by the clients of
+	// some carriers. It has them asked whether they are there, and does not wait.
+	// A nil one among them is passed over.
+	Want([]Carrier)
 }
 
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config, n Network) *Hub {
 	cfg.Postpone = cmp.Or(cfg.Postpone, DefaultPostpone)
+	cfg.DeadPeer = cmp.Or(cfg.DeadPeer, DefaultDeadPeer)
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
@@ -77,6 +84,7 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.locks = shard.New(cfg.Shards, cfg.Table)
 	h.clock.init(h.locks, now)
 	h.directory.init()
+	h.watch.hub = h
 	return h
 }
 
@@ -93,4 +101,7 @@ func (h *Hub) notify(owner uint32) {
 func (h *Hub) Drain() { h.draining.Store(true) }
 
 // Close ends what the hub does by itself. All streams have to be closed.
-func (h *Hub) Close() { h.clock.stop() }
+func (h *Hub) Close() {
+	h.clock.stop()
+	h.watch.stop()
+}

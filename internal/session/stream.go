@@ -41,6 +41,8 @@ type Stream struct {
 	mu    sync.Mutex  // guards ready, and writes to woken
 	ready []*Session  // that can settle
 	woken atomic.Bool // there are ready ones; to be read without the mutex
+
+	rests atomic.Bool // the client has asked for the limits, see Rests
 }
 
 // A Carrier moves the bytes of a stream.

@@ -31,6 +31,7 @@ func init() {
 		{verb: wire.InspectRate, args: []argument{limit, window}, rest: aName, flags: counted, roles: looks, do: (*Session).textInspectRate, help: "ask how many units of a rate are open"},
 		{verb: wire.Token, rest: aName, flags: counted, roles: locker, do: (*Session).textToken, help: "show the fencing token of a lock held"},
 		{verb: wire.Ping, flags: counted, roles: anybody, do: (*Session).textPing, help: "ask whether the server is there"},
+		{verb: wire.Limits, flags: counted, roles: anybody, do: (*Session).textLimits, help: "show how long a client may be silent"},
 		{verb: wire.Auth, rest: "TOKEN", flags: counted, roles: anybody, do: (*Session).textAuth, help: "present a token"},
 		{verb: wire.Hello, args: []argument{protocol}, flags: counted | bare, roles: anybody, do: (*Session).textHello, help: "begin protocol 2"},
 		{verb: wire.Cancel, flags: counted | onlySessions | endsWait, roles: locker, do: (*Session).textCancel, help: "stop waiting"},

@@ -174,6 +174,13 @@ func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
 }
 
+// textLimits says what a holder's own time-outs must fit. Nothing is kept for who
+// has lost the connection, so its time is 0.
+func (s *Session) textLimits(_, out []byte) []byte {
+	s.stream.rests.Store(true)
+	return wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), 0)
+}
+
 // textAuth accepts any token: this server asks for none.
 func (s *Session) textAuth(_, out []byte) []byte {
 	return append(s.prefix(out), wire.OK...)

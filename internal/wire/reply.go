@@ -32,6 +32,9 @@ const (
 	RateLimited        = "Rate Limited "
 	RateRetry          = " ms: "
 
+	DeadPeer = "dead_peer_ms=" // what `limits` tells, a pair after another
+	MaxKeep  = "max_keep_ms="
+
 	Greeting = "lockd " // protocol 2's: the server's version follows
 	Hello2   = "2 " + Greeting
 
@@ -84,6 +87,13 @@ func AppendRateLimited(dst []byte, retry uint64, name []byte) []byte {
 	dst = strconv.AppendUint(dst, retry, 10)
 	dst = append(dst, RateRetry...)
 	dst = append(dst, name...)
+	return append(dst, '\n')
+}
+
+// AppendLimits appends what a client's own time-outs must fit, in milliseconds.
+func AppendLimits(dst []byte, deadPeer, maxKeep uint64) []byte {
+	dst = strconv.AppendUint(append(dst, "1 "+DeadPeer...), deadPeer, 10)
+	dst = strconv.AppendUint(append(dst, " "+MaxKeep...), maxKeep, 10)
 	return append(dst, '\n')
 }
 

@@ -30,6 +30,7 @@ const (
 	Query      = "q"
 
 	Ping   = "ping"
+	Limits = "limits"
 	Auth   = "auth"
 	Hello  = "hello"
 	Cancel = "cancel"

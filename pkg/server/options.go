@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
@@ -72,19 +73,34 @@ type Options struct {
 	// 65,536. One more is answered `0 Too Many Sessions`.
 	MaxSessions int
 
+	// DeadPeerTimeout is for how long a client may be silent that has been asked
+	// whether it is there, which the server sees to: after that its machine is
+	// considered to have vanished, and what it holds is free. A client that is
+	// there answers by itself, however long it works and whether it reads or
+	// not. 0 means 20 s; 2 s at least, 1 h at most. Clients that hold locks have
+	// to notice earlier, see docs/locking.md.
+	DeadPeerTimeout time.Duration
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
 }
 
 // The defaults of Options.
 const (
-	DefaultUnixMode    fs.FileMode = 0o660
-	DefaultMaxLine                 = 4096
-	DefaultMaxOutput               = 64 << 10
-	DefaultMaxMessage              = 64 << 10
-	DefaultMaxLocks                = shard.DefaultMaxLocks
-	DefaultMaxWaiters              = shard.DefaultMaxWaiters
-	DefaultMaxSessions             = 1 << 16
+	DefaultUnixMode        fs.FileMode = 0o660
+	DefaultMaxLine                     = 4096
+	DefaultMaxOutput                   = 64 << 10
+	DefaultMaxMessage                  = 64 << 10
+	DefaultMaxLocks                    = shard.DefaultMaxLocks
+	DefaultMaxWaiters                  = shard.DefaultMaxWaiters
+	DefaultMaxSessions                 = 1 << 16
+	DefaultDeadPeerTimeout             = session.DefaultDeadPeer
+)
+
+// The bounds of DeadPeerTimeout.
+const (
+	minDeadPeer = 2 * time.Second
+	maxDeadPeer = time.Hour
 )
 
 // maxConnections is how many connections there can be whatever the options
@@ -135,6 +151,13 @@ func (o *Options) complete() error {
 		if *n.value < n.least {
 			return optionError(n.name, "must be at least %d, not %d", n.least, *n.value)
 		}
+	}
+	if o.DeadPeerTimeout == 0 {
+		o.DeadPeerTimeout = DefaultDeadPeerTimeout
+	}
+	if o.DeadPeerTimeout < minDeadPeer || o.DeadPeerTimeout > maxDeadPeer {
+		return optionError("dead-peer-timeout", "must be between %v and %v, not %v: a shorter one would end clients that a network has lost for a moment",
+			minDeadPeer, maxDeadPeer, o.DeadPeerTimeout)
 	}
 	if o.Shards > shard.MaxShards || o.Shards&(o.Shards-1) != 0 {
 		return optionError("shards", "must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
@@ -190,6 +213,7 @@ func (o *Options) config() conn.Config {
 			MaxLine:         o.MaxLine,
 			MaxOutput:       o.MaxOutput,
 			MaxSessions:     o.MaxSessions,
+			DeadPeer:        o.DeadPeerTimeout,
 			Version:         Version,
 		},
 		MaxMessage:     o.MaxMessage,
