@@ -40,7 +40,7 @@ func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := handshake(ctx, t, newest > 1)
+	old, err := handshake(ctx, t, newest > 1, nil)
 	if err != nil {
 		t.close()
 		if errors.Is(err, context.DeadlineExceeded) {

@@ -17,6 +17,9 @@ import (
 // whether there is going to be a pong. The hello goes out with them; an old
 // server ignores it as it does the ping.
 //
+// Between the two goes the question for the server's limits. A server that speaks
+// protocol 2 and is too old for that ignores it, too.
+//
 // glockd would lose the inspection (see lineTransport.send), and with WebSocket
 // the pong. It gives itself away by the answer to another one, alone, before.
 //
@@ -25,13 +28,15 @@ import (
 //
 // The hello goes out while the server may be writing replies to what came
 // before it; neither end waits for the other, see unblocked.
-func negotiate(ctx context.Context, t transport) (old bool, err error) {
-	return handshake(ctx, t, true)
+func negotiate(ctx context.Context, t transport) (old bool, told limits, err error) {
+	old, err = handshake(ctx, t, true, &told)
+	return old, told, err
 }
 
-// handshake is negotiate, or the same without the hello: then it tells how old
-// the server is, and goes on in protocol 1.
-func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err error) {
+// handshake is negotiate, for who need not know the limits if told is nil, or the
+// same without the hello: then it tells how old the server is, and goes on in
+// protocol 1.
+func handshake(ctx context.Context, t transport, upgrade bool, told *limits) (old bool, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {
 		if !stop() {
@@ -61,7 +66,14 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 	}
 
 	mark = rand.Text()
-	if err := t.send(request{verb: ping.word, mark: mark}); err != nil {
+	question := ping.word
+	if told != nil {
+		if err := t.send(request{verb: question}); err != nil {
+			return false, err
+		}
+		question = wire.Limits
+	}
+	if err := t.send(request{verb: question, mark: mark}); err != nil {
 		return false, err
 	}
 	if upgrade {
@@ -83,6 +95,12 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old bool, err er
 	}
 	if line, err = t.readLine(); err != nil {
 		return false, err
+	}
+	if told != nil && hasPrefix(line, "1 "+wire.DeadPeer) {
+		*told = parseLimits(line[len("1 "):])
+		if line, err = t.readLine(); err != nil {
+			return false, err
+		}
 	}
 	if !isEnd(line, mark) && string(line) != notAuthenticated {
 		return false, notReply(line, inspect)

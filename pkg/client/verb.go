@@ -95,6 +95,7 @@ var (
 
 	ping   = &verb{word: wire.Ping, most: 1, yes: pongText}
 	hello  = &verb{word: wire.Hello}
+	ask    = &verb{word: wire.Limits}
 	cancel = &verb{word: wire.Cancel, most: 1, yes: okText}
 	bye    = &verb{word: wire.Quit, most: 1, yes: byeText}
 )
