@@ -27,6 +27,7 @@ type nowhere struct{}
 func (nowhere) Connections() int                   { return 0 }
 func (nowhere) CatchUp(func()) bool                { return false }
 func (nowhere) Gone([]session.Carrier) int         { return -1 }
+func (nowhere) Want([]session.Carrier)             {}
 func (nowhere) Kick(session.Carrier, session.Kick) {}
 
 func (nowhere) Authenticated(*session.Stream, *session.Access) {}

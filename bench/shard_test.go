@@ -35,8 +35,9 @@ type owner struct {
 
 func newLockd() *lockd {
 	l := &lockd{set: shard.New(0, shard.Config{})}
+	share := l.set.NewShare(shard.ShareLimits{Locks: shard.DefaultMaxLocks / 2, Bytes: 8 << 30}) // of one client, as in a server
 	for i := range l.owners {
-		l.owners[i].ID = uint32(i + 1)
+		l.owners[i].ID, l.owners[i].Share = uint32(i+1), share
 	}
 	return l
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -22,12 +23,14 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
@@ -143,6 +146,9 @@ func newServer(t *testing.T) *server.Server { return newServerWith(t, server.Opt
 
 func newServerWith(t *testing.T, opts server.Options) *server.Server {
 	t.Helper()
+	if opts.TLSCert == "" {
+		opts.TLSCert, opts.TLSKey = newCertificate(t)
+	}
 	s, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +159,26 @@ func newServerWith(t *testing.T, opts server.Options) *server.Server {
 		s.Shutdown(now)
 	})
 	return s
+}
+
+// newCertificate makes files of a certificate and its key.
+func newCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	now := time.Now()
+	ca, err := certs.NewAuthority("docs", now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Server([]string{"localhost"}, now, now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := errors.Join(os.WriteFile(cert, pair.Cert, 0o600), os.WriteFile(key, pair.Key, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 // program builds a command of this module and returns its path.
@@ -205,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -380,15 +406,17 @@ var mayImport = map[string][]string{
 	"internal/load":        {"internal/wire"},
 	"internal/lockfile":    {},
 	"internal/reload":      {},
+	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
 	"internal/tlstest":     {},
+	"internal/netlab":      {},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/hosts", "internal/lockfile", "internal/reload"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -566,7 +594,7 @@ func TestInstallsNothing(t *testing.T) {
 	}
 	// All that the script may use, and an apt-get that tells that it was called.
 	folder := t.TempDir()
-	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv"} {
+	for _, name := range []string{"dirname", "mktemp", "rm", "id", "timeout", "mkdir", "mv", "uname"} {
 		program, err := exec.LookPath(name)
 		if err != nil {
 			t.Skip(err)
@@ -595,6 +623,9 @@ func TestInstallsNothing(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lacking := []string{"promtool", "Chromium", "haproxy"}
+		if runtime.GOOS == "linux" {
+			lacking = append(lacking, "nft")
+		}
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}
@@ -714,6 +745,8 @@ func play(t *testing.T, script string) {
 			expect(name, text)
 		case what == "| " && text == "closes its sending side":
 			c.CloseWrite()
+		case what == "| " && text == "the server shuts down":
+			go s.Shutdown(context.Background())
 		case what == "| " && text == "is disconnected":
 			if b, err := c.ReadByte(); err != io.EOF {
 				t.Fatalf("%s got %q (%v), want the end", name, b, err)

@@ -6,7 +6,7 @@
 #
 # promtool is taken out of Debian's package prometheus and put into bin/tools,
 # without installing it, which would start a service. Chromium and HAProxy are
-# installed, which only root can.
+# installed, which only root can, and so are ip and nft.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
 PATH=$PWD/$tools:$PATH
@@ -50,6 +50,12 @@ get_haproxy() {
 	apt install -y --no-install-recommends haproxy && have haproxy
 }
 
+get_netlab() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	updated
+	apt install -y --no-install-recommends iproute2 nftables && have ip && have nft
+}
+
 if [ "$1" = 1 ]; then
 	why="could not be got"
 else
@@ -57,6 +63,7 @@ else
 	get_promtool() { return 1; }
 	get_chromium() { return 1; }
 	get_haproxy() { return 1; }
+	get_netlab() { return 1; }
 fi
 have promtool || get_promtool ||
 	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
@@ -64,4 +71,8 @@ have chromium || have chromium-browser || have google-chrome || get_chromium ||
 	echo "skipping the test in a browser: Chromium $why"
 have haproxy || get_haproxy ||
 	echo "skipping the test behind a proxy: haproxy $why"
+if [ "$(uname)" = Linux ]; then
+	{ have ip && have nft; } || get_netlab ||
+		echo "skipping the tests that cut networks: ip or nft, of Debian's packages iproute2 and nftables, $why"
+fi
 exit 0

@@ -15,10 +15,10 @@ var glockdFlags = map[string]string{
 	"dump":     "--disable-dump for -dump=false",
 	"registry": "--disable-registry for -registry=false",
 	"verbose":  "-v",
-	"ssl":      "not there: put a TLS proxy in front",
-	"ssl-cert": "not there: put a TLS proxy in front",
-	"ssl-key":  "not there: put a TLS proxy in front",
-	"ssl-ca":   "not there: put a TLS proxy in front",
+	"ssl":      "--tls PORT in place of -t PORT",
+	"ssl-cert": "--tls-cert FILE",
+	"ssl-key":  "--tls-key FILE",
+	"ssl-ca":   "--tls-client-ca FILE",
 }
 
 // checkGlockdFlags tells of a flag of glockd in the arguments of the server.

@@ -26,10 +26,12 @@ type cli struct {
 	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
 	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
 	Kick    kickCmd    `cmd:"" help:"End a client, so that what it holds is free."`
+	Drop    dropCmd    `cmd:"" help:"Drop a rate, so that all its units are open."`
 	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
 	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
 	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
 	Token   tokenCmd   `cmd:"" help:"Make tokens, and list and remove who is let in."`
+	Cert    certCmd    `cmd:"" help:"Make certificates to try TLS with."`
 	Help    helpCmd    `cmd:"" help:"Print this, or the help of a command."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }

@@ -315,17 +315,16 @@ func TestSignalDrains(t *testing.T) {
 		if line := d.seek("waiting for clients"); !strings.Contains(line, "connections=1 locks=1 waiters=0") {
 			t.Errorf("log line %q", line)
 		}
-		// Who holds a lock goes on, nobody new comes in, and the balancer is told.
-		if c, err := net.Dial("tcp", d.addr("tcp")); err == nil {
-			c.Close()
-			t.Error("a listener is still open")
-		}
+		// Who holds a lock goes on, nobody gets one any more, and the balancer is told.
+		late := dial(t, "tcp", d.addr("tcp"))
+		late.ask("i a", "1 Lock Is Locked: a")
+		late.ask("gw 1000 a", "0 Shutting Down: a")
+		late.ended()
 		if resp, err := http.Get("http://" + d.addr("admin") + "/readyz"); err != nil || resp.StatusCode != 503 {
 			t.Errorf("/readyz: %v, %v, want 503", resp, err)
 		}
-		holder.ask("sg b", "1 Shared Lock Get Success: b")
+		holder.ask("sg b", "0 Shutting Down: b")
 		holder.ask("r a", "1 Lock Release Success: a")
-		holder.ask("sr b", "1 Shared Lock Release Success: b")
 		holder.ended()
 		if code, log := d.wait(); code != 0 || !strings.Contains(log, "stopped") || strings.Contains(log, "level=ERROR") {
 			t.Errorf("exit code %d, log %q", code, log)

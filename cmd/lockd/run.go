@@ -34,7 +34,7 @@ type runCmd struct {
 	Conflict       int            `min:"0" max:"255" name:"conflict-exit-code" short:"E" env:"-" placeholder:"CODE" default:"1" group:"Lock" help:"Exit code when the lock was not to be had in time (${default})."`
 	Label          label          `name:"name" env:"-" placeholder:"TEXT" group:"Lock" help:"What others see in place of the command's name when they ask who holds the lock, or waits for it."`
 	KillAfter      time.Duration  `min:"0" placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
-	LostAfter      time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}). Below 35s: then a server frees the locks of a machine that it cannot reach any more."`
+	LostAfter      time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}), and earlier if the server would free it in less: when there is just time for --kill-after before that."`
 
 	emptyName
 	Lock    lockName   `arg:"" name:"name" help:"The lock."`
@@ -141,9 +141,8 @@ func (c *runCmd) Run() error {
 		c.cannotStart("", err)
 	}
 	opts := c.options()
-	opts.MaxLine, opts.Name = longestLine, c.registered()
-	opts.ReadTimeout = max(c.LostAfter/3*2, time.Millisecond) // a Locker may need half as long again to notice
-	locker, err := client.NewLocker(client.LockerOptions{Options: opts, FailFast: true})
+	opts.MaxLine, opts.Name, opts.ReadTimeout = longestLine, c.registered(), c.LostAfter
+	locker, err := client.NewLocker(client.LockerOptions{Options: opts, StopTime: c.KillAfter, FailFast: true})
 	if err != nil {
 		return err
 	}
@@ -209,7 +208,11 @@ func (c *runCmd) environment(token uint64) []string {
 
 // why says why a connection was lost.
 func (c *runCmd) why(err error) error {
-	if errors.Is(err, client.ErrTimeout) {
+	var silence interface{ Silent() time.Duration }
+	switch {
+	case errors.As(err, &silence):
+		return fmt.Errorf("the server has been silent for %v", silence.Silent())
+	case errors.Is(err, client.ErrTimeout):
 		return fmt.Errorf("the server has been silent for %v", c.LostAfter)
 	}
 	return plainly(err, c.LostAfter)

@@ -868,6 +868,8 @@ func modern(answer func(request string) (reply string)) func() func(string) (str
 				return "0 Lock Not Locked: " + name + "\n", false
 			case "ping":
 				return "1 pong\n", false
+			case "limits":
+				return "", false
 			case "hello":
 				return "2 lockd test\n", false
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,13 +23,20 @@ import (
 // serveCmd is the server's command line. Numbers that are not given are 0 and
 // take the defaults of pkg/server, which the help texts repeat.
 type serveCmd struct {
-	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
+	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces, systemd:NAME the sockets of that name that systemd has opened. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
 	Unix            paths         `placeholder:"PATH" sep:"none" group:"Listening" help:"Serve lines over a unix socket. For several, repeat the flag: a path may have commas in it."`
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
 	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
 	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
+	TLS             list          `name:"tls" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve lines within TLS."`
+	WSS             list          `name:"wss" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve WebSocket connections within TLS, on any path."`
+	TLSCert         filled        `name:"tls-cert" placeholder:"FILE" group:"TLS" help:"The server's certificate (PEM), with those between it and its authority's. These files are read again when they change."`
+	TLSKey          filled        `name:"tls-key" placeholder:"FILE" group:"TLS" help:"Its key."`
+	TLSClientCA     filled        `name:"tls-client-ca" placeholder:"FILE" group:"TLS" help:"The authorities of clients' certificates: every client has to show one."`
+	TLSMinVersion   string        `name:"tls-min-version" enum:"1.2,1.3" placeholder:"1.2|1.3" default:"1.3" group:"TLS" help:"The oldest version of TLS that is spoken (${default})."`
+	AdminTLS        bool          `name:"admin-tls" group:"TLS" help:"Have the admin address speak HTTPS. Nobody needs a client's certificate there."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
 	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
 	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, unix, or none (all but unix)."`
@@ -43,6 +51,10 @@ type serveCmd struct {
 	MaxLine         int           `placeholder:"BYTES" group:"Bounds" help:"Length of a request's line (4096)."`
 	MaxOutput       int           `placeholder:"BYTES" group:"Bounds" help:"Replies that wait for a client to read them; when it is full the server stops reading from that client (65536)."`
 	MaxMessage      int           `placeholder:"BYTES" group:"Bounds" help:"Size of a WebSocket message (65536)."`
+	MaxMemory       memory        `placeholder:"SIZE|off" group:"Bounds" help:"Memory of the process, as far as clients can have it grow: 2GiB, 512MiB (75% of the machine's, or of the smallest limit of the cgroups)."`
+	MaxShare        list          `placeholder:"WHAT=N" group:"Bounds" help:"What one client may have of locks, waiters, rates, sessions and bytes: a number, a part of all (locks=10%,bytes=100MiB), or off. What is not named: 50%; off alone: no shares."`
+	ShareBy         string        `enum:"address,token,connection" placeholder:"address|token|connection" default:"address" group:"Bounds" help:"What one client is for its share: an address (of IPv6 a /64 network, over unix sockets a user), the name of a token, or a connection (${default})."`
+	DeadPeerTimeout time.Duration `placeholder:"TIME" default:"20s" group:"Running" help:"How long a client may be silent that has been asked whether it is there, before its machine counts as vanished and its locks are free (${default}). From 2s to 1h; the clients' own time-outs have to fit, and lockd's ask for it."`
 	DrainDelay      time.Duration `min:"0" placeholder:"TIME" default:"0s" group:"Running" help:"On SIGTERM or SIGINT, for how long /readyz says 503 and all else goes on, so that balancers send new clients elsewhere; the drain follows (${default})."`
 	DrainTimeout    time.Duration `min:"0" placeholder:"TIME" default:"10s" group:"Running" help:"Then, how long clients that hold locks may take to release them, while nobody gets new ones (${default})."`
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
@@ -55,11 +67,15 @@ type serveCmd struct {
 const defaultTCP = "127.0.0.1:9999"
 
 func (c *serveCmd) options() server.Options {
-	if len(c.TCP)+len(c.Unix)+len(c.WebSocket) == 0 {
+	if len(c.TCP)+len(c.Unix)+len(c.WebSocket)+len(c.TLS)+len(c.WSS) == 0 {
 		c.TCP = list{defaultTCP}
 	}
 	if c.Admin == "off" {
 		c.Admin = ""
+	}
+	minVersion := uint16(0) // where there are no files nobody minds
+	if c.TLSCert != "" && c.TLSMinVersion == "1.2" {
+		minVersion = tls.VersionTLS12
 	}
 	return server.Options{
 		TCP:                   c.TCP,
@@ -67,9 +83,16 @@ func (c *serveCmd) options() server.Options {
 		UnixMode:              fs.FileMode(c.UnixMode),
 		WebSocket:             c.WebSocket,
 		WebSocketOrigins:      c.WebSocketOrigin,
+		TLS:                   c.TLS,
+		WSS:                   c.WSS,
+		TLSCert:               string(c.TLSCert),
+		TLSKey:                string(c.TLSKey),
+		TLSClientCA:           string(c.TLSClientCA),
+		TLSMinVersion:         minVersion,
 		AllowedHosts:          c.AllowedHost,
 		ProxyProtocol:         c.ProxyProtocol,
 		Admin:                 string(c.Admin),
+		AdminTLS:              c.AdminTLS,
 		AuthFile:              string(c.AuthFile),
 		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
@@ -83,6 +106,10 @@ func (c *serveCmd) options() server.Options {
 		MaxLocksPerConnection: c.MaxLocksPerConn,
 		MaxWaiters:            c.MaxWaiters,
 		MaxSessions:           c.MaxSessions,
+		MaxMemory:             int64(c.MaxMemory),
+		MaxShare:              c.MaxShare,
+		ShareBy:               c.ShareBy,
+		DeadPeerTimeout:       c.DeadPeerTimeout,
 	}
 }
 
@@ -101,6 +128,9 @@ func (c *serveCmd) Run() error {
 	defer queue.flush()
 	opts := c.options()
 	opts.Logger = log
+	if c.TLSCert != "" && len(c.TLS)+len(c.WSS) == 0 && !c.AdminTLS {
+		return usageError{errors.New("--tls-cert: nothing speaks TLS: listen with --tls or --wss, too")}
+	}
 	manager := newManager(log)
 	var err error
 	if opts.Inherited, err = passedSockets(); err != nil {
@@ -110,6 +140,7 @@ func (c *serveCmd) Run() error {
 	if err != nil {
 		return usageError{flagError(err)}
 	}
+	limitHeap(s.MaxMemory())
 	var pid *pidFile
 	if c.PidFile != "" {
 		if pid, err = lockPidFile(string(c.PidFile)); err != nil {
@@ -128,7 +159,7 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 	}
-	announce(log, s.Addrs())
+	announce(log, s.Addrs(), c.AdminTLS)
 	manager.ready("serving")
 	watched, unwatch := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -210,7 +241,7 @@ func flagError(err error) error {
 
 // announce logs where the server listens, and warnings when others than this
 // machine can reach it.
-func announce(log *slog.Logger, addrs []server.Addr) {
+func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
 	var open, clear, admin []string
 	for _, a := range addrs {
@@ -222,10 +253,10 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 		tcp, ok := a.Addr.(*net.TCPAddr)
 		switch {
 		case !ok || tcp.IP.IsLoopback():
-		case a.Transport == "admin":
-			if !a.Asks {
-				admin = append(admin, a.String())
-			}
+		case a.Transport == "admin" && !a.Asks:
+			admin = append(admin, a.String())
+		case a.Transport == "admin" && !adminTLS:
+			clear = append(clear, a.String())
 		case !a.Asks:
 			open = append(open, a.String())
 		case a.Transport == "tcp" || a.Transport == "websocket":
@@ -235,7 +266,7 @@ func announce(log *slog.Logger, addrs []server.Addr) {
 	log.Info("listening", attrs...)
 	if len(open) > 0 {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
-			"have clients show who they are (--auth-file), or keep strangers out by a firewall",
+			"have clients show who they are (--auth-file, or --tls with --tls-client-ca), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
 	}
 	if len(clear) > 0 {

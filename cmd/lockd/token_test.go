@@ -133,12 +133,18 @@ func TestWarnsOfTokensUnencrypted(t *testing.T) {
 		{"-t 0.0.0.0:0 --auth-on websocket", "anybody who reaches these addresses can take and release locks"},
 		{"-w 0.0.0.0:0 --auth-on websocket", "tokens for these addresses cross the network unencrypted"},
 		{"-t 127.0.0.1:0", ""},
+		{"-t 127.0.0.1:0 --admin 0.0.0.0:0", "tokens for these addresses cross the network unencrypted"},
+		{"-t 127.0.0.1:0 --admin 127.0.0.1:0", ""},
 	} {
-		d := start(t, nil, append(strings.Fields(c.args), "--admin", "off", "--auth-file", path)...)
+		args := append(strings.Fields(c.args), "--auth-file", path)
+		if !strings.Contains(c.args, "--admin") {
+			args = append(args, "--admin", "off")
+		}
+		d := start(t, nil, args...)
 		_, log := d.stop(syscall.SIGTERM)
 		var warned []string
 		for line := range strings.Lines(log) {
-			if strings.Contains(line, "addresses") && strings.Contains(line, "level=WARN") {
+			if strings.Contains(line, "address") && strings.Contains(line, "level=WARN") {
 				warned = append(warned, line)
 			}
 		}

@@ -167,7 +167,8 @@ func TestRunWaitsThroughARestart(t *testing.T) {
 				d.stop(sig)
 				await(t, func() bool {
 					return strings.Contains(log.String(), "lockd: cannot reach "+addr+": connection refused; waiting for it, and then for \"name\"\n") ||
-						strings.Contains(log.String(), "lockd: "+addr+": connection lost: the server closed the connection; waiting for it, and then for \"name\"\n")
+						strings.Contains(log.String(), "lockd: "+addr+": connection lost: the server closed the connection; waiting for it, and then for \"name\"\n") ||
+						strings.Contains(log.String(), "lockd: "+addr+": the server is shutting down; waiting for it, and then for \"name\"\n")
 				})
 				serveAt(t, addr)
 				r.says("ready")

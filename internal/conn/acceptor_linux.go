@@ -79,7 +79,7 @@ func (s *Server) Open(l *Listener) {
 		return // as Accept will say
 	}
 	if t == TCP {
-		inherit(fd)
+		s.inherit(fd)
 	}
 	s.mu.Lock()
 	a := &acceptor{loop: all[s.loops.acceptors%uint32(len(all))], listener: l, transport: t, place: -1, quota: 1, fd: fd, ended: make(chan error, 1)}
@@ -102,17 +102,18 @@ func (a *acceptor) open() bool { return a.loop.post(task{what: openAcceptor, acc
 func (a *acceptor) wait() error { return <-a.ended }
 
 // inherit sets the options that a listening socket's connections inherit.
-func inherit(fd int) {
+func (s *Server) inherit(fd int) {
 	for _, o := range [...]struct{ level, option, value int }{
 		{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
-		{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, int(keepAlive.Idle / time.Second)},
-		{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, int(keepAlive.Interval / time.Second)},
-		{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAlive.Count},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, int(s.keepAlive.Idle / time.Second)},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, int(s.keepAlive.Interval / time.Second)},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, s.keepAlive.Count},
 		{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1}, // as package net does
 	} {
 		// They cannot fail on a TCP socket that is not of Multipath TCP.
 		_ = syscall.SetsockoptInt(fd, o.level, o.option, o.value)
 	}
+	boundRetries(fd, s.deadPeer)
 }
 
 // Close ends an acceptor: nobody can connect any more. Those that have not been
@@ -308,7 +309,7 @@ func (s *Server) takeProxied(fd int, t Transport) {
 		s.leave(t)
 		return
 	}
-	setKeepAlive(c)
+	s.keep(c)
 	s.serveProxied(s.proxied(c), t)
 }
 

@@ -132,7 +132,8 @@ func TestAcceptedSocketsInherit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Close(listening)
-	inherit(listening)
+	s := NewServer(testConfig())
+	s.inherit(listening)
 	dial(t, ln)
 	var peer syscall.RawSockaddrAny
 	fd, errno := accept4(listening, &peer)
@@ -146,8 +147,8 @@ func TestAcceptedSocketsInherit(t *testing.T) {
 	}{
 		{"SO_KEEPALIVE", syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
 		{"TCP_KEEPIDLE", syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 15},
-		{"TCP_KEEPINTVL", syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 5},
-		{"TCP_KEEPCNT", syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4},
+		{"TCP_KEEPINTVL", syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 1},
+		{"TCP_KEEPCNT", syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 5},
 		{"TCP_NODELAY", syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
 	} {
 		if v, err := syscall.GetsockoptInt(fd, o.level, o.option); v != o.value || err != nil {

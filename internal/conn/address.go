@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strconv"
@@ -12,20 +13,29 @@ import (
 // localNames numbers the connections that have no address.
 var localNames [Transports]atomic.Uint64
 
-// address returns what stands for a client in replies: IP:PORT, or the
-// transport's name and a number where there is no such thing.
+// address returns what stands for a client, with the name in the certificate that
+// it has shown.
 func address(c net.Conn, t Transport) session.Address {
+	addr := bareAddress(c, t)
+	if c, ok := c.(*tls.Conn); ok {
+		state := c.ConnectionState()
+		addr.Cert = CertName(&state)
+	}
+	return addr
+}
+
+// bareAddress returns what stands for a client in replies: IP:PORT, or the
+// transport's name and a number where there is no such thing.
+func bareAddress(c net.Conn, t Transport) session.Address {
 	if p := proxiedBelow(c); p != nil {
 		return p.address(t)
 	}
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return ipAddress(a.AddrPort())
 	}
-	if w, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = w.NetConn()
-	}
+	c = socket(c)
 	var p session.Process
-	local := false
+	local, within := false, false
 	switch c := c.(type) {
 	case *net.UnixConn:
 		local = true
@@ -33,9 +43,11 @@ func address(c net.Conn, t Transport) session.Address {
 			raw.Control(func(fd uintptr) { p = processOf(int(fd)) })
 		}
 	case *pipeEnd:
-		local = true
+		local, within = true, true
 	}
-	return numberedAddress(t, p, local)
+	a := numberedAddress(t, p, local)
+	a.Within = within
+	return a
 }
 
 // ipAddress stands for the client at an address. An IPv4 address is one, also on

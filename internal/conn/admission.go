@@ -50,18 +50,25 @@ const (
 	foreignOrigin              // a WebSocket from a page of another site
 	badHandshake               // an HTTP request that is no WebSocket handshake
 	messageTooBig
-	badFrame      // a WebSocket frame that breaks RFC 6455
-	foreignHost   // a WebSocket from a page that asks for a name that is not known
-	noProxyHeader // a connection from a proxy that does not begin with a PROXY header
+	badFrame        // a WebSocket frame that breaks RFC 6455
+	foreignHost     // a WebSocket from a page that asks for a name that is not known
+	noProxyHeader   // a connection from a proxy that does not begin with a PROXY header
+	failedHandshake // a TLS handshake that comes to nothing
+	noMemory        // for a connection
 	refusals
 )
 
 func (r refusal) String() string {
-	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame", "host", "proxy_header"}[r]
+	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame", "host", "proxy_header", "tls_handshake", "connection_memory"}[r]
 }
 
-// admit takes a place for a connection; leave gives it back.
+// admit takes a place for a connection; leave gives it back. Without memory for one
+// more, there are too many.
 func (s *Server) admit(t Transport) bool {
+	if !s.hub.Room() {
+		s.refuse(noMemory)
+		return false
+	}
 	// In this order, none is counted both in total and as shaking hands.
 	total, admitted := s.admission.total.Add(1), s.admission.admitted.Load()
 	if shaking := max(0, s.admission.handshakes.Load()-admitted); total+shaking > int64(s.cfg.MaxConnections) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,6 +30,10 @@ type client struct {
 	politely  bool         // hang up instead of closing, once it is closed
 	gone      bool         // the connection is closed, too
 	late      bool         // it has come while the server drained
+	asked     bool         // something was sent since a look found all of it confirmed
+	unheard   bool         // at the last look something was unanswered
+
+	wanted atomic.Bool // somebody has said so a moment ago
 
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 
@@ -48,6 +53,7 @@ func (c *client) event(events uint32) {
 		c.part()
 	case c.ended:
 	case events&syscall.EPOLLERR != 0:
+		c.noteDead()
 		c.end(false)
 	case c.blocked:
 		c.resume()
@@ -76,16 +82,22 @@ func (c *client) lastEvent(events uint32) {
 const lastTurns = 2
 
 // goneFromLoops looks which of some clients has closed its side, whichever loops
-// they are on: the kernel knows before a loop comes to it. If the descriptor is
-// another connection's already, the session has ended, as who asks finds out.
+// they are on, or in a goroutine, as those within TLS: the kernel knows before a
+// loop comes to it. If the descriptor is another connection's already, the session
+// has ended, as who asks finds out.
 func goneFromLoops(carriers []session.Carrier) int {
 	fds := make([]pollFD, 0, pollMost)
 	for _, carrier := range carriers {
 		fd := int32(-1) // which poll passes over
-		if c, ok := carrier.(*client); ok {
+		switch c := carrier.(type) {
+		case *client:
 			fd = c.fd
 			if c.loop.calling.Load() == c && c.transport != Unix {
 				settleSocket(fd)
+			}
+		case *link:
+			if fd = c.fd; fd >= 0 {
+				settleSocket(fd) // nobody knows whether its goroutine is within a call
 			}
 		}
 		fds = append(fds, pollFD{fd: fd, events: pollRDHUP})
@@ -182,6 +194,25 @@ func (c *client) read() {
 // advance gives the stream a turn, with input, and sends the replies. own tells
 // whether in is the client's own, else it is the loop's.
 func (c *client) advance(in []byte, own bool) {
+	c.exchange(in, own)
+	if !c.ended && !c.stream.Keeps(c.keeps()) {
+		c.end(false)
+	}
+}
+
+// keeps is how many bytes are kept for the connection.
+func (c *client) keeps() int {
+	n := cap(c.in)
+	if c.out != nil {
+		n += cap(*c.out)
+	}
+	if c.frames != nil {
+		n += c.frames.keeps()
+	}
+	return n
+}
+
+func (c *client) exchange(in []byte, own bool) {
 	l := c.loop
 	out := l.out[:0]
 	if c.out != nil {
@@ -334,6 +365,10 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	n, errno := write(int(c.fd), out)
 	switch errno {
 	case 0:
+		if !c.asked {
+			c.asked = true
+			c.loop.beginSweep()
+		}
 		c.loop.traffic.out.Add(uint64(n))
 		return n, true
 	case syscall.EAGAIN, syscall.EINTR:

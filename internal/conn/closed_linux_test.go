@@ -5,6 +5,7 @@ package conn
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,13 @@ type asker struct {
 
 func dialAsker(t *testing.T, network, addr string) *asker {
 	t.Helper()
-	c, err := net.Dial(network, addr)
+	var c net.Conn
+	var err error
+	if network == "tls" {
+		c, err = tls.Dial("tcp", addr, clientTLS())
+	} else {
+		c, err = net.Dial(network, addr)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,14 +78,18 @@ func TestClosedIsClosed(t *testing.T) {
 		rounds = 200
 	}
 	for _, loops := range []int{1, 2, 4} {
-		for _, network := range []string{"tcp", "unix"} {
+		for _, network := range []string{"tcp", "unix", "tls"} {
 			t.Run(fmt.Sprintf("%s/%d", network, loops), func(t *testing.T) {
+				rounds := rounds
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(loops))
-				addr := "127.0.0.1:0"
-				if network == "unix" {
+				listens, addr := network, "127.0.0.1:0"
+				switch network {
+				case "unix":
 					addr = filepath.Join(t.TempDir(), "s")
+				case "tls":
+					listens = "tcp"
 				}
-				ln, err := net.Listen(network, addr)
+				ln, err := net.Listen(listens, addr)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -86,10 +97,19 @@ func TestClosedIsClosed(t *testing.T) {
 				cfg.Session.Postpone = time.Minute // the machine may be busy
 				h := NewServer(cfg)
 				served := make(chan error)
-				go func() { served <- h.Serve(ln) }()
+				go func() {
+					if network == "tls" {
+						served <- h.ServeTLS(NewListener(ln, cfg.Logger), serverTLS())
+					} else {
+						served <- h.Serve(ln)
+					}
+				}()
 				addr = ln.Addr().String()
 				other := dialAsker(t, network, addr)
 				keepAsking(t, network, addr)
+				if network == "tls" { // a handshake takes as long as all the rest
+					rounds = rounds / 5
+				}
 				for i := range rounds {
 					a, b := dialAsker(t, network, addr), dialAsker(t, network, addr)
 					a.ask(t, "g x", "1 Lock Get Success: x")

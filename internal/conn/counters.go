@@ -21,6 +21,7 @@ type Stats struct {
 	BytesIn   uint64            // from clients
 	BytesOut  uint64            // to clients
 	Rejected  map[string]uint64 // by reason
+	Dead      uint64            // connections whose clients had vanished
 	Transport [Transports]TransportStats
 }
 
@@ -32,7 +33,7 @@ type TransportStats struct {
 
 // Stats sums what the connections have counted.
 func (s *Server) Stats() Stats {
-	st := Stats{Rejected: make(map[string]uint64)}
+	st := Stats{Rejected: make(map[string]uint64), Dead: s.dead.Load()}
 	for i := range s.traffic {
 		st.BytesIn += s.traffic[i].in.Load()
 		st.BytesOut += s.traffic[i].out.Load()

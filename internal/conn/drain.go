@@ -218,6 +218,7 @@ func (s *Server) end(ctx context.Context) error {
 	err := s.wait(short, func() int { return s.timely + s.late + len(s.shaking) }, func() {})
 	s.ended.Do(func() {
 		s.endLoops()
+		s.watched.stop()
 		s.hub.Close()
 	})
 	if ctx.Err() == nil {

@@ -24,6 +24,7 @@ type frames struct {
 	have   int                    // how much of it has come
 	frame  ws.Header              // of the frame whose payload is being read, if within
 	within bool
+	pulse  pulse
 	left   int64 // of its payload
 	state  ws.State
 	op     ws.OpCode // type of the message that is being read
@@ -50,7 +51,18 @@ type message struct {
 func (m *message) size() int { return len(m.body) + 64 }
 
 func newFrames(s *Server, st *session.Stream) *frames {
-	return &frames{server: s, stream: st, state: ws.StateServerSide}
+	f := &frames{server: s, stream: st, state: ws.StateServerSide}
+	f.pulse.begin(s)
+	return f
+}
+
+// keeps is how many bytes are kept for the connection.
+func (f *frames) keeps() int {
+	n := f.queued + cap(f.ping)
+	if cap(f.body) > keptBody {
+		n += cap(f.body)
+	}
+	return n
 }
 
 // keptBody is how large a buffer for messages an idle connection keeps, and
@@ -64,6 +76,9 @@ const (
 func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 	fed := len(in) > 0
 	f.stream.Notice()
+	if fed {
+		f.pulse.beat()
+	}
 	for f.next != session.Closing {
 		if f.next == session.Waiting && f.queued >= session.MaxBacklog {
 			if reply := f.stream.GiveUp(nil); len(reply) > 0 {
@@ -270,6 +285,7 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 	if h.OpCode.IsControl() {
 		return 0, ""
 	}
+	f.pulse.spoke()
 	if h.Length > int64(f.server.cfg.MaxMessage-len(f.body)) {
 		f.server.refuse(messageTooBig)
 		return ws.StatusMessageTooBig, "message too big"
@@ -280,12 +296,14 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 	return 0, ""
 }
 
-// endControl answers pings, and ends the connection when the client closes it.
+// endControl answers pings, takes note of pongs, and ends the connection when the client closes it.
 // Control frames may come between the frames of a message.
 func (f *frames) endControl(out []byte) []byte {
 	switch f.frame.OpCode {
 	case ws.OpPing:
 		return appendFrame(out, ws.OpPong, true, f.ping)
+	case ws.OpPong:
+		f.pulse.answered()
 	case ws.OpClose:
 		if len(f.ping) == 0 {
 			return f.close(out, ws.StatusNormalClosure, "")

@@ -136,6 +136,7 @@ type absence struct{}
 func (absence) Connections() int                   { return 0 }
 func (absence) CatchUp(func()) bool                { return false }
 func (absence) Gone([]session.Carrier) int         { return 0 }
+func (absence) Want([]session.Carrier)             {}
 func (absence) Kick(session.Carrier, session.Kick) {}
 
 func (absence) Authenticated(*session.Stream, *session.Access) {}

@@ -40,23 +40,27 @@ func (s *Server) WebSocket(origins []string) http.Handler {
 			s.answer(w, r, http.StatusServiceUnavailable, "lockd: "+shuttingDown)
 			return
 		}
+		t := WebSocket
+		if r.TLS != nil {
+			t = WSS
+		}
 		s.admission.admitted.Add(1)
 		defer s.admission.admitted.Add(-1)
-		if !s.admit(WebSocket) {
+		if !s.admit(t) {
 			s.answer(w, r, http.StatusServiceUnavailable, strings.TrimSpace(wire.TooManyConnections))
 			return
 		}
 		c, rw, _, err := upgrader.Upgrade(r, w)
 		if err != nil {
 			s.refuse(badHandshake)
-			s.leave(WebSocket)
+			s.leave(t)
 			if c != nil {
 				s.part(c)
 			}
 			return
 		}
 		early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-		s.serveFrames(c, bytes.Clone(early))
+		s.serveFrames(c, t, bytes.Clone(early))
 	})
 }
 
@@ -137,12 +141,12 @@ func (s *Server) NewWebSocketServer(origins []string) *http.Server {
 
 // serveFrames serves a connection that has shaken hands and has been admitted,
 // on its own, with input that has come already.
-func (s *Server) serveFrames(c net.Conn, early []byte) {
-	setKeepAlive(c)
-	if s.adopt(c, WebSocket, early) {
+func (s *Server) serveFrames(c net.Conn, t Transport, early []byte) {
+	s.keep(c)
+	if s.adopt(c, t, early) {
 		return
 	}
-	l := s.newLink(c, WebSocket)
+	l := s.newLink(c, t)
 	if l == nil {
 		c.SetWriteDeadline(time.Now().Add(partingWait))
 		ws.WriteFrame(c, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusGoingAway, shuttingDown)))

@@ -23,6 +23,7 @@ func testConfig() Config {
 		Session:        session.Config{Shards: 4, MaxLine: 4096, MaxOutput: 64 << 10, MaxSessions: 100},
 		MaxMessage:     64 << 10,
 		MaxConnections: 1000,
+		MaxHandshakes:  MaxHandshakes,
 		Logger:         slog.New(slog.DiscardHandler),
 	}
 }

@@ -18,6 +18,7 @@ import (
 type link struct {
 	server    *Server
 	conn      net.Conn
+	fd        int32 // of its socket, for looks whether the client is gone; -1: it has none
 	transport Transport
 	traffic   *traffic
 	stream    session.Stream
@@ -34,6 +35,11 @@ type link struct {
 
 	kicked atomic.Bool // the connection is to be closed
 	killed atomic.Bool // it has been
+
+	tcp     *net.TCPConn // what it is, or what is below it; nil: something else
+	asked   atomic.Bool  // something was sent since a look found all of it confirmed
+	pingDue atomic.Bool  // a ping is to be sent
+	wanted  atomic.Bool  // somebody has said so a moment ago
 }
 
 var (
@@ -44,17 +50,16 @@ var (
 	errKicked = errors.New("kicked")
 	// errClosing ends a link whose stream cuts the client off.
 	errClosing = errors.New("the client is cut off")
+	// errKeepsTooMuch ends a link for which more would have to be kept than there
+	// is memory for.
+	errKeepsTooMuch = errors.New("no memory for what the client sends or does not read")
 )
 
 const shuttingDown = "the server is shutting down"
 
-const (
-	// readBuffer is how much a link reads at a time.
-	readBuffer = 4 << 10
-	// drainGrace is how long a link that is to be ended is still read from, for
-	// requests that were under way.
-	drainGrace = 50 * time.Millisecond
-)
+// drainGrace is how long a link that is to be ended is still read from, for
+// requests that were under way.
+const drainGrace = 50 * time.Millisecond
 
 // ServeLines begins to serve a connection that carries requests as lines, which
 // counts when it returns: on an event loop if there is one that takes it, else in
@@ -85,7 +90,7 @@ func (s *Server) serveLines(c net.Conn, t Transport) {
 // newLink begins to serve a connection that was admitted. It returns nil if the
 // server is shutting down.
 func (s *Server) newLink(c net.Conn, t Transport) *link {
-	l := &link{server: s, conn: c, transport: t}
+	l := &link{server: s, conn: c, fd: descriptor(c), transport: t, tcp: tcpOf(c)}
 	l.wake.L = &l.mu
 	if !s.track(l) {
 		s.leave(t)
@@ -99,6 +104,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 	addr.Asks = s.asks(t, addr)
 	l.stream.Begin(s.hub, addr, l, &l.turn)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
+	l.stream.Keeps(l.keeps())
 	s.logConnected(&l.stream, t)
 	return l
 }
@@ -106,17 +112,24 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 // serve serves the connection until it ends, beginning with input that has come
 // already, and tells why it has.
 func (l *link) serve(early []byte) error {
+	if l.tcp != nil {
+		l.server.watched.add(l)
+		defer l.server.watched.remove(l)
+	}
 	next, err := l.advance(early)
-	in := make([]byte, readBuffer)
+	var in input
+	defer in.release()
 	for err == nil {
 		var n int
-		n, err = l.read(in, next)
+		p := in.buffer()
+		n, err = l.read(p, next)
 		if n > 0 || err == nil {
 			var failed error
-			if next, failed = l.advance(in[:n]); failed != nil {
+			if next, failed = l.advance(p[:n]); failed != nil {
 				return failed
 			}
 		}
+		in.fit(n)
 	}
 	if err == io.EOF {
 		l.stream.HangUp()
@@ -163,6 +176,9 @@ func (l *link) advance(in []byte) (session.Next, error) {
 			l.out = outBuffers.Get().(*[]byte)
 		}
 		var next session.Next
+		if l.pingDue.Load() && l.pingDue.Swap(false) {
+			*l.out = appendPing(*l.out)
+		}
 		if l.frames != nil {
 			in, *l.out, next = l.frames.Advance(in, *l.out)
 		} else {
@@ -184,9 +200,14 @@ func (l *link) advance(in []byte) (session.Next, error) {
 		if len(in) == 0 {
 			l.rest = nil
 		}
+		if !l.stream.Keeps(l.keeps()) {
+			l.drop()
+			return session.Closing, errKeepsTooMuch
+		}
 		if err := l.flush(); err != nil {
 			return next, err
 		}
+		l.stream.Keeps(l.keeps())
 		switch {
 		case again:
 			in = l.rest
@@ -196,6 +217,28 @@ func (l *link) advance(in []byte) (session.Next, error) {
 			return next, nil
 		}
 	}
+}
+
+// What a link takes beside its stream: the goroutine's stack, the buffer for input,
+// a small one for replies; and what crypto/tls keeps.
+const (
+	linkBytes    = 8<<10 + largeInput + smallOut
+	linkTLSBytes = 32 << 10
+)
+
+// keeps is how many bytes are kept for the connection.
+func (l *link) keeps() int {
+	n := linkBytes + cap(l.rest)
+	if l.transport == TLS || l.transport == WSS {
+		n += linkTLSBytes
+	}
+	if l.out != nil {
+		n += max(0, cap(*l.out)-smallOut)
+	}
+	if l.frames != nil {
+		n += l.frames.keeps()
+	}
+	return n
 }
 
 // earlyStep is how long a link waits for the time of a grant without a look at
@@ -247,6 +290,9 @@ func (l *link) Wake() {
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
+	if vanished(err) {
+		l.server.logDead(&l.stream, 0)
+	}
 	if last := l.lastWord(err); last != nil {
 		l.out = outBuffers.Get().(*[]byte)
 		*l.out = last(*l.out)
@@ -289,17 +335,16 @@ func (l *link) kick() {
 // kill ends the connection, and what waits for it. It closes what is below TLS, whose
 // own Close may wait for a client that does not read.
 func (l *link) kill() {
-	c := l.conn
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	c.Close()
+	socket(l.conn).Close()
 	l.killed.Store(true)
 	l.Wake()
 }
 
 // outBuffers are the buffers for replies. An idle connection has none.
-var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, smallOut); return &b }}
+
+// smallOut is how large they are at first.
+const smallOut = 4 << 10
 
 // keptOut is how large a buffer for replies may be to be used again.
 const keptOut = 256 << 10
@@ -321,6 +366,9 @@ func (l *link) flush() error {
 	if len(*l.out) > 0 {
 		n, err = l.conn.Write(*l.out)
 		l.traffic.out.Add(uint64(n))
+		if !l.asked.Load() {
+			l.asked.Store(true)
+		}
 	}
 	l.drop()
 	return err

@@ -30,7 +30,7 @@ func (s *Server) Serve(l net.Listener) error {
 		if err != nil {
 			return err
 		}
-		setKeepAlive(c)
+		s.keep(c)
 		s.ServeLines(s.behindProxy(c), t)
 	}
 }
@@ -166,15 +166,4 @@ var passing = append(passingHere,
 func passes(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && slices.Contains(passing, errno)
-}
-
-// keepAlive finds out within some 35 seconds that a client's machine is gone,
-// so that the locks of the dead are free again even when nobody closed the
-// connection.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 4}
-
-func setKeepAlive(c net.Conn) {
-	if c, ok := c.(*net.TCPConn); ok {
-		c.SetKeepAliveConfig(keepAlive)
-	}
 }

@@ -196,6 +196,7 @@ type loop struct {
 	asked      *rounds     // to catch up; nil: not asked
 	askedTurns int         // since then
 	unwatched  rarely
+	sweep      sweep
 	zones      zones
 	peer       syscall.RawSockaddrAny                                          // of the connection that was accepted last
 	accept     func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) // accept4
@@ -233,6 +234,8 @@ const (
 	takeClient     order = iota // serve the connection fd
 	wakeClient                  // a wait of client is over
 	kickClient                  // end client, whatever it does
+	wantClient                  // somebody wants what client holds
+	sweepLoop                   // look which clients are dead
 	endParting                  // client has had its time to close its side
 	openAcceptor                // accept from acceptor
 	forgetAcceptor              // acceptor is closed
@@ -453,6 +456,10 @@ func (l *loop) readTasks() {
 			m.client.woken()
 		case kickClient:
 			m.client.kick()
+		case wantClient:
+			l.want(m.client)
+		case sweepLoop:
+			l.look()
 		case endParting:
 			m.client.endParting()
 		case openAcceptor:
@@ -510,6 +517,7 @@ func (l *loop) take(m task) {
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)
+		l.beginSweep()
 	}
 	l.server.logConnected(&c.stream, m.transport)
 	if err := c.watch(listening); err != nil {

@@ -34,5 +34,7 @@ func (*acceptor) open() bool  { return false }
 func (*acceptor) wait() error { return nil }
 func (*acceptor) Close()      {}
 
+func descriptor(net.Conn) int32           { return -1 }
 func goneFromLoops([]session.Carrier) int { return -1 }
 func kickFromLoop(session.Carrier)        {}
+func wantFromLoop(session.Carrier)        {}

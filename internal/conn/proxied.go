@@ -73,7 +73,7 @@ func (l proxiedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	setKeepAlive(c) // nobody sees later what kind of connection it is
+	l.server.keep(c) // nobody sees later what kind of connection it is
 	return l.server.behindProxy(c), nil
 }
 
@@ -107,6 +107,9 @@ func (s *Server) beginProxied(p *proxied, t Transport) *link {
 	}
 	return l
 }
+
+// NetConn returns the connection with the proxy.
+func (p *proxied) NetConn() net.Conn { return p.Conn }
 
 // begin reads the header, unless that has been done.
 func (p *proxied) begin() error {

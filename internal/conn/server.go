@@ -2,7 +2,7 @@
 // connections, keeps them within their bound, and ends them.
 //
 // On Linux plain connections (TCP, unix sockets, WebSocket) are on event loops;
-// all others are links, with a goroutine each. Both have lines or WebSocket
+// all others, those within TLS among them, are links, with a goroutine each. Both have lines or WebSocket
 // frames, whose bytes an Advance takes and gives; what they mean is the business
 // of internal/session.
 //
@@ -10,8 +10,10 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +27,7 @@ type Config struct {
 	Session        session.Config
 	MaxMessage     int // bytes of a WebSocket message
 	MaxConnections int
+	MaxHandshakes  int              // within TLS, beside the connections
 	Asks           [Transports]bool // whose clients are asked who they are
 	Proxies        Proxies          // who begin with a PROXY header
 	Hosts          hosts.Allowed    // under which pages may ask for the server
@@ -33,24 +36,38 @@ type Config struct {
 
 // Server is what all connections of a server share.
 type Server struct {
-	cfg       Config
-	hub       *session.Hub
-	admission admission
-	partings  partings
-	traffic   [trafficStripes]traffic
+	cfg        Config
+	hub        *session.Hub
+	admission  admission
+	handshakes handshakes
+	partings   partings
+	traffic    [trafficStripes]traffic
 	roster
 	accepting atomic.Int32 // listeners with a goroutine that accepts
 	headers   headerFailures
 	headerFor time.Duration // how long a PROXY header may take
 	loops     loops
 	denials   denials
+
+	deadPeer  time.Duration // H, see deadpeer.go
+	keepAlive net.KeepAliveConfig
+	pace      pace
+	began     time.Time
+	dead      atomic.Uint64 // connections whose clients were found dead
+	watched   watched
 }
 
 // NewServer makes the common part of a server's connections.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, headerFor: handshakeTimeout}
+	h := cmp.Or(cfg.Session.DeadPeer, session.DefaultDeadPeer)
+	s := &Server{cfg: cfg, headerFor: handshakeTimeout, deadPeer: h, keepAlive: keepAliveFor(h), pace: paceOf(h), began: time.Now()}
+	if cfg.Session.Short == nil {
+		cfg.Session.Short = s.logShortage
+	}
 	s.hub = session.NewHub(cfg.Session, s)
+	s.watched.init(s)
 	s.roster.init()
+	s.handshakes.init(cfg.MaxHandshakes)
 	return s
 }
 
@@ -105,4 +122,18 @@ func (s *Server) Gone(carriers []session.Carrier) int {
 		}
 	}
 	return goneFromLoops(carriers)
+}
+
+// Want implements session.Network.
+func (s *Server) Want(carriers []session.Carrier) {
+	if s.deadPeer <= wantedLimit {
+		return // nobody would be found dead any sooner
+	}
+	for _, c := range carriers {
+		if l, ok := c.(*link); ok {
+			s.watched.want(l)
+		} else {
+			wantFromLoop(c)
+		}
+	}
 }

@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"net"
 	"os"
 	"syscall"
 	"unsafe"
@@ -74,6 +75,17 @@ func poll(fds []pollFD) {
 func settleSocket(fd int32) {
 	var input int32
 	syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCINQ, uintptr(unsafe.Pointer(&input)))
+}
+
+// descriptor is that of a connection's socket, below TLS, or -1 if it has none.
+func descriptor(c net.Conn) int32 {
+	fd := int32(-1)
+	if c, ok := socket(c).(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			raw.Control(func(n uintptr) { fd = int32(n) })
+		}
+	}
+	return fd
 }
 
 func eventfd() (int, error) {

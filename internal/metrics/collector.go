@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
@@ -26,6 +27,7 @@ var (
 	open     = desc("connections", "Connections that are open now.", "transport")
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
 	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")
+	dead     = desc("dead_clients_total", "Connections ended because their client had vanished without closing them.")
 	bytes    = desc("bytes_total", "Bytes read from clients (in) and written to them (out).", "direction")
 	waiters  = desc("waiters", "Sessions that wait for a lock now.")
 	waits    = desc("wait_total", "Waits for locks that are over, by what became of them.", "result")
@@ -33,6 +35,9 @@ var (
 	rates    = desc("rate_total", "Requests for units of a rate.", "result")
 	limiters = desc("rate_limiters", "Rates that the table has: those not full, and some that are.")
 	sessions = desc("sessions", "Sessions now: one for each connection, and in protocol 2 as many as it makes.")
+	certEnds = desc("tls_certificate_expiry_timestamp_seconds", "When the server's TLS certificate ends.")
+	memory   = desc("memory_bytes", "Memory that is counted for clients now.")
+	most     = desc("memory_limit_bytes", "How much of it there may be before requests are refused; 0: no bound.")
 	build    = desc("build_info", "1, with what this server was built from.", "version", "revision", "goversion")
 )
 
@@ -42,19 +47,21 @@ type Collector struct {
 	sessions func() session.Stats
 	version  string
 	revision string
+	// CertificateExpiry returns when the server's certificate ends; zero: it has none.
+	CertificateExpiry func() time.Time
 }
 
 // New returns a collector for a server of some version and revision, whose
 // counters the two functions return.
 func New(version, revision string, conns func() conn.Stats, sessions func() session.Stats) *Collector {
-	return &Collector{conns, sessions, version, revision}
+	return &Collector{conns: conns, sessions: sessions, version: version, revision: revision}
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, bytes, build,
-		waiters, waits, waitTime, rates, limiters, sessions,
+		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, bytes, build,
+		waiters, waits, waitTime, rates, limiters, sessions, certEnds, memory, most,
 	} {
 		ch <- d
 	}
@@ -113,7 +120,15 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(rates, st.Locks.Limited, "limited")
 	gauge(limiters, st.Locks.Limiters)
 	gauge(sessions, st.Sessions)
+	gauge(memory, int(st.Memory))
+	gauge(most, int(st.MaxMemory))
+	counter(dead, cs.Dead)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
+	if c.CertificateExpiry != nil {
+		if at := c.CertificateExpiry(); !at.IsZero() {
+			ch <- prometheus.MustNewConstMetric(certEnds, prometheus.GaugeValue, float64(at.Unix()))
+		}
+	}
 	gauge(build, 1, c.version, c.revision, runtime.Version())
 }

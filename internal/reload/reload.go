@@ -96,7 +96,7 @@ func (f *Files) Check() error {
 func (f *Files) look() (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
 	for _, path := range f.paths {
-		b, failed := read(path)
+		b, failed := Read(path)
 		// Each with its own sum, lest a byte that moves from one to another
 		// makes no difference.
 		one := sha256.Sum256(b)
@@ -109,7 +109,8 @@ func (f *Files) look() (sum [sha256.Size]byte, err error) {
 // Largest bounds what is read of a file, in bytes, should somebody name a device.
 const Largest = 16 << 20
 
-func read(path string) ([]byte, error) {
+// Read returns what is in a file, up to Largest.
+func Read(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ type Address struct {
 	Process Process // at the other end of a unix socket; nil: nobody knows
 	Cert    string  // the name in the certificate that the client has shown within TLS; "": it has shown none
 	Asks    bool    // it has come to where clients are asked who they are
+	Within  bool    // it is a part of the server's own process
 	Local   bool    // the client is on this machine: it came over a unix socket, or from a loopback address
 }
 

@@ -20,6 +20,10 @@ type counters struct {
 	tls             atomic.Uint64
 	control         atomic.Uint64
 	tooManySessions atomic.Uint64
+	shareSessions   atomic.Uint64 // refused at a client's share
+	shareBytes      atomic.Uint64 // the same, but for what the shards count
+	serverFull      atomic.Uint64 // the same, at the bound on memory
+	cutOff          atomic.Uint64 // connections ended since they kept too much
 	shuttingDown    atomic.Uint64
 
 	notAuthenticated atomic.Uint64

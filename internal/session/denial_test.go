@@ -17,6 +17,7 @@ func oneTurn(s *Stream, in string) (rest int, out string, next Next) {
 // A wrong token is answered late, and what was sent behind it after that.
 func TestDenialIsLate(t *testing.T) {
 	h := askingHub(everybody())
+	defer h.Close()
 	b := new(bell)
 	s := askedStream(h, Address{Name: "c:1"}, b)
 	began := time.Now()
@@ -51,6 +52,7 @@ func TestDenialIsLate(t *testing.T) {
 // even a right one, or its reply would tell that the others are wrong.
 func TestDenialOfASession(t *testing.T) {
 	h := askingHub(everybody())
+	defer h.Close()
 	b := new(bell)
 	s := askedStream(h, Address{Name: "c:1"}, b)
 	script(t, s, "hello 2\n0 auth l\n", "2 lockd \n0 1 ok\n")
@@ -69,6 +71,7 @@ func TestDenialOfASession(t *testing.T) {
 // the last one. It does not come earlier by that.
 func TestDenialAndTooMuchBehindIt(t *testing.T) {
 	h := askingHub(everybody())
+	defer h.Close()
 	b := new(bell)
 	s := askedStream(h, Address{Name: "c:1"}, b)
 	began := time.Now()
@@ -120,6 +123,7 @@ func TestDenialAndTooMuchBehindIt(t *testing.T) {
 func TestDenialAfterHangUp(t *testing.T) {
 	for _, two := range []bool{false, true} {
 		h := askingHub(everybody())
+		defer h.Close()
 		b := new(bell)
 		s := askedStream(h, Address{Name: "c:1"}, b)
 		want := wire.AuthFailed
@@ -147,6 +151,7 @@ func TestDenialAfterHangUp(t *testing.T) {
 // A stream that ends meanwhile tells nobody anything.
 func TestDenialAndTheEnd(t *testing.T) {
 	h := askingHub(everybody())
+	defer h.Close()
 	s := askedStream(h, Address{Name: "c:1"}, new(bell))
 	oneTurn(s, "auth wrong\n")
 	timer := s.main.wait.denial.timer

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+
+	"github.com/nylen/lockd/internal/shard"
 )
 
 // A directory knows the sessions that are there, by the ID under which the
@@ -19,7 +21,8 @@ import (
 // has been replaced. For longer than a moment nobody keeps an ID, as it is another
 // one's after some millions of sessions: lists keep peers.
 type directory struct {
-	pages [1 << (placeBits - pageBits)]atomic.Pointer[page] // nil behind the last place taken
+	memory *shard.Memory
+	pages  [1 << (placeBits - pageBits)]atomic.Pointer[page] // nil behind the last place taken
 
 	mu     sync.RWMutex // guards what follows, who comes and goes, and registrations
 	places uint32       // that have been taken at some time
@@ -40,6 +43,7 @@ type peer struct {
 	ip      netip.AddrPort
 	label   atomic.Pointer[label]   // of the address, once somebody has asked for it
 	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
+	share   atomic.Pointer[shard.Share]
 
 	lingers    atomic.Uint64          // of session 0: until when nobody waits for its client's end, by the clock's nanoseconds
 	registered atomic.Pointer[string] // nil when it is not registered
@@ -102,6 +106,10 @@ type registration struct {
 	peer   *peer
 }
 
+// MostSessions is how many sessions a server has at most, beside the first ones of
+// connections.
+const MostSessions = placeMask / 2
+
 const (
 	placeBits = 24
 	placeMask = 1<<placeBits - 1
@@ -142,6 +150,7 @@ func (d *directory) add(addr Address, s *Session) *peer {
 		d.places++
 		if p.id%(1<<pageBits) == 0 {
 			d.pages[p.id>>pageBits].Store(new(page))
+			d.memory.Add(8 << pageBits)
 		}
 	}
 	d.at(p.id).Store(p)
@@ -153,7 +162,7 @@ func (d *directory) add(addr Address, s *Session) *peer {
 func (d *directory) room() bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.taken < placeMask/2
+	return d.taken < MostSessions
 }
 
 // peer returns whose ID it is, or nil when that one is gone.

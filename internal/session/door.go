@@ -48,6 +48,7 @@ func (st *Stream) introduced() *Access {
 func (st *Stream) admit(a *Access) {
 	st.main.peer.access.Store(a)
 	st.door |= known
+	st.countAs(a.Name)
 }
 
 // Access returns what the client may do, or nil if it has not said who it is. Any
@@ -80,24 +81,25 @@ func (st *Stream) identify() *Access {
 // unidentified tells whether the client has to say who it is, and has not.
 func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
 
-// refuses appends the reply to a command that the client may not have executed,
-// whatever follows it. That comes before all else that may be wrong, or be off:
-// nothing of that is told to who is nobody.
-func (s *Session) refuses(c *command, out []byte) (_ []byte, refused bool) {
+// refuses appends the reply to a command that the client may not have executed.
+// That comes before all else that may be wrong, or be off: nothing of that is told
+// to who is nobody. But what is malformed is about no name.
+//
+//go:noinline
+func (s *Session) refuses(c *command, arg, out []byte) (_ []byte, refused bool) {
 	st := s.stream
 	switch a := st.identify(); {
 	case a == nil && st.door&asks != 0 && c.roles != anybody:
 		return st.unknown(s.prefix(out)), true
-	case a != nil && !a.may(c):
+	case a == nil:
+	case !a.may(c):
 		return s.notAllowed(c, out), true
+	case a.Prefix != "":
+		if _, name, ok := c.parse(arg); ok && !a.reaches(c, name) {
+			return s.notAllowed(c, out), true
+		}
 	}
 	return out, false
-}
-
-// outside tells whether a name is none of the client's.
-func (st *Stream) outside(c *command, name []byte) bool {
-	a := st.main.peer.access.Load()
-	return a != nil && !a.reaches(c, name)
 }
 
 func (st *Stream) unknown(out []byte) []byte {

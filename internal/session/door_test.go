@@ -44,9 +44,9 @@ func askedStream(h *Hub, addr Address, c Carrier) *Stream {
 
 // roleVerbs is who may what, as docs/protocol.md says.
 var roleVerbs = map[Role]string{
-	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye",
-	RoleRead: "i si ri d sd dump who q look look* me auth hello ping bye",
-	0:        "auth hello ping bye", // before any
+	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye limits",
+	RoleRead: "i si ri d sd dump who q look look* me auth hello ping bye limits",
+	0:        "auth hello ping bye limits", // before any
 }
 
 // What each role may do, in both protocols, and what who has said nothing may.
@@ -155,6 +155,7 @@ func TestRefusalsComeFirst(t *testing.T) {
 	cfg := testConfig()
 	cfg.Authority, cfg.DisableDump, cfg.DisableRegistry = everybody(), true, true
 	h := newHub(cfg)
+	defer h.Close()
 	s := askedStream(h, Address{Name: "c:1"}, nil)
 	script(t, s, "d\nwho\niam x\ngw x\nnothing\nhello 3\n", strings.Repeat(wire.NotAuthenticated, 4)+"0 Invalid Argument: hello\n")
 	script(t, s, "auth la\nd\nwho\niam x\ngw x\nnothing\nsgl 0 b\n",
@@ -278,6 +279,7 @@ func TestNotAsked(t *testing.T) {
 	s.Close()
 
 	plain := newHub(testConfig())
+	defer plain.Close()
 	s = newStream(plain, "c:1", nil)
 	script(t, s, "auth\nauth x\ng x\n", "1 ok\n1 ok\n1 Lock Get Success: x\n")
 	s.Close()

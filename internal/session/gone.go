@@ -39,12 +39,16 @@ const lingering = time.Second
 // shared one before the request takes effect: made again when it has, it would
 // tell a count that was never true when it got the lock. Those who ask all the
 // time have no look for each request, see Turn.
-func (s *Session) othersAreGone(kind shard.Kind, name []byte) bool {
-	return s.stream.turn.Looks > 0 && s.look(kind, name)
+//
+// Where as many as limit keep the request from the lock, and are not known to be
+// gone, they are wanted: a machine that has vanished has closed nothing. A limit of
+// 0 says that nobody is refused because of them.
+func (s *Session) othersAreGone(kind shard.Kind, name []byte, limit uint64) bool {
+	return s.stream.turn.Looks > 0 && s.look(kind, name, limit)
 }
 
 //go:noinline
-func (s *Session) look(kind shard.Kind, name []byte) bool {
+func (s *Session) look(kind shard.Kind, name []byte, limit uint64) bool {
 	st, t := s.stream, s.stream.turn
 	hash := uint64(0)
 	if kind == shard.Shared {
@@ -67,6 +71,9 @@ func (s *Session) look(kind shard.Kind, name []byte) bool {
 		changed = slices.ContainsFunc(known, func(id uint32) bool { return s.hub.directory.peer(id) == nil })
 	}
 	if !changed && gone < 0 { // all are there
+		if limit > 0 && uint64(len(known)) >= min(limit, maxLook) {
+			s.hub.network.Want(t.carriers)
+		}
 		if kind == shard.Shared {
 			t.shared = hash
 		} else if len(t.there) < maxThere {

@@ -285,7 +285,7 @@ func TestHolderEndsBeforeTheLook(t *testing.T) {
 	a, b := all[0], all[1]
 	defer b.Close()
 	advance(a, "sg x\n")
-	if !b.main.othersAreGone(shard.Exclusive, []byte("nobody")) || !b.Settles() {
+	if !b.main.othersAreGone(shard.Exclusive, []byte("nobody"), 1) || !b.Settles() {
 		t.Error("a lock that was in the way, and is not, is not asked for again")
 	}
 	b.endPostponed()

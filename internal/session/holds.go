@@ -71,4 +71,7 @@ func (l *holds) rest() {
 	}
 }
 
+// keeps is what the piece takes.
+func (l *holds) keeps() int { return l.piece.Size() + 8*cap(l.owners) }
+
 func (l *holds) close() { l.walk.Close() }

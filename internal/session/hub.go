@@ -33,8 +33,14 @@ type Config struct {
 	MaxOutput       int           // bytes of replies that may wait for a client to read them
 	MaxSessions     int           // of one connection
 	Postpone        time.Duration // how long a request about a lock is postponed at most; 0: DefaultPostpone
+	DeadPeer        time.Duration // for how long a client may be silent that was asked something; 0: DefaultDeadPeer
 	Version         string
 	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
+
+	MaxMemory int64             // bytes that clients can have the server keep; 0: no bound
+	ShareBy   ShareBy           // what counts as one client
+	Share     shard.ShareLimits // of one client; 0: as much as there is
+	Short     func(Shortage)    // is told, now and then, that requests are refused at a bound; may be nil
 }
 
 // Hub is what all sessions of a server share: the table of locks, the
@@ -43,11 +49,16 @@ type Hub struct {
 	cfg       Config
 	network   Network
 	locks     *shard.Set
+	memory    *shard.Memory
+	frugal    int // bytes of replies that may be pending whatever the memory
+	accounts  accounts
+	shortages shortages
 	directory directory
 	counters  [counterStripes]counters
 	clock     clock
 	draining  atomic.Bool // nothing new is taken
 	ending    atomic.Bool // and nothing is asked any more
+	watch     watch
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have
@@ -70,18 +81,30 @@ type Network interface {
 	// closed its side, or -1. It may look at the connections, and does not
 	// wait. What it says of one that ends meanwhile means nothing.
 	Gone([]Carrier) int
+	// Want says that somebody is kept waiting, or was refused, by the clients of
+	// some carriers. It has them asked whether they are there, and does not wait.
+	// A nil one among them is passed over.
+	Want([]Carrier)
 }
 
 // NewHub makes the common part of a server's sessions.
 func NewHub(cfg Config, n Network) *Hub {
 	cfg.Postpone = cmp.Or(cfg.Postpone, DefaultPostpone)
+	cfg.DeadPeer = cmp.Or(cfg.DeadPeer, DefaultDeadPeer)
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
 	cfg.Table.Notify = h.notify
+	h.memory = shard.NewMemory(cfg.MaxMemory)
+	cfg.Table.Memory = h.memory
 	h.locks = shard.New(cfg.Shards, cfg.Table)
+	h.frugal = min(cfg.MaxOutput, frugalOutput)
+	h.accounts.init(h.locks, cfg.ShareBy, cfg.Share)
+	h.shortages.tell = cfg.Short
 	h.clock.init(h.locks, now)
+	h.directory.memory = h.memory
 	h.directory.init()
+	h.watch.hub = h
 	return h
 }
 
@@ -95,4 +118,8 @@ func (h *Hub) notify(owner uint32) {
 }
 
 // Close ends what the hub does by itself. All streams have to be closed.
-func (h *Hub) Close() { h.clock.stop() }
+func (h *Hub) Close() {
+	h.clock.stop()
+	h.watch.stop()
+	h.shortages.running.Wait()
+}

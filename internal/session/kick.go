@@ -76,8 +76,9 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	return out, false
 }
 
-func (*kickReply) rest()  {}
-func (*kickReply) close() {}
+func (*kickReply) rest()      {}
+func (*kickReply) keeps() int { return 0 }
+func (*kickReply) close()     {}
 
 func (k *kickReply) kicked(out []byte) []byte {
 	return k.session.reply(out, 1, wire.Kicked, []byte(k.addr))

@@ -19,6 +19,8 @@ type longReply interface {
 	// rest gives back the memory that it can do without while the client does
 	// not read, and its turn or its place in a queue.
 	rest()
+	// keeps is how many bytes it keeps meanwhile.
+	keeps() int
 	close()
 }
 
@@ -39,7 +41,7 @@ type dumpReply struct {
 }
 
 func (l *dumpReply) next(out []byte) ([]byte, bool) {
-	limit := len(out) + pieceBytes
+	limit := len(out) + l.hub.pieceBytes()
 	more := l.holds.next(func(name []byte, _ shard.Item, holder *peer) bool {
 		out = appendHold(l.session.item(out), name, holder)
 		return len(out) < limit
@@ -64,7 +66,7 @@ type mapReply struct {
 }
 
 func (l *mapReply) next(out []byte) ([]byte, bool) {
-	limit := len(out) + pieceBytes
+	limit := len(out) + l.hub.pieceBytes()
 	more := l.sorted.next(func(name []byte, holder *peer, first bool) bool {
 		switch {
 		case l.open && first:
@@ -103,7 +105,7 @@ const whoLooks = 512
 
 func (l *whoReply) next(out []byte) ([]byte, bool) {
 	var more bool
-	limit := len(out) + pieceBytes
+	limit := len(out) + l.session.hub.pieceBytes()
 	l.number, more = l.session.hub.directory.who(l.number, whoLooks, func(addr, name string) bool {
 		if l.only == "" || l.only == name {
 			out = wire.AppendKey(l.session.item(out), addr)
@@ -117,8 +119,9 @@ func (l *whoReply) next(out []byte) ([]byte, bool) {
 	return out, more
 }
 
-func (l *whoReply) rest()  {}
-func (l *whoReply) close() {}
+func (l *whoReply) rest()      {}
+func (l *whoReply) keeps() int { return 0 }
+func (l *whoReply) close()     {}
 
 // countersReply is the reply to `q`. It is one piece, but many requests' worth
 // of work.
@@ -134,8 +137,9 @@ func (l countersReply) next(out []byte) ([]byte, bool) {
 	return l.session.end(out), false
 }
 
-func (countersReply) rest()  {}
-func (countersReply) close() {}
+func (countersReply) rest()      {}
+func (countersReply) keeps() int { return 0 }
+func (countersReply) close()     {}
 
 // quitReply is the reply to `bye`, which comes when all that the session held is
 // released: that may be many locks, so it comes like a long one.
@@ -152,5 +156,6 @@ func (l quitReply) next(out []byte) ([]byte, bool) {
 	return append(s.prefix(out), wire.Bye...), false
 }
 
-func (quitReply) rest()  {}
-func (quitReply) close() {}
+func (quitReply) rest()      {}
+func (quitReply) keeps() int { return 0 }
+func (quitReply) close()     {}

@@ -15,7 +15,7 @@ type lookReply struct {
 }
 
 func (l *lookReply) next(out []byte) ([]byte, bool) {
-	limit := len(out) + pieceBytes
+	limit := len(out) + l.hub.pieceBytes()
 	more := l.holds.next(func(name []byte, item shard.Item, owner *peer) bool {
 		out = appendLook(l.session.item(out), name, item, owner)
 		return len(out) < limit

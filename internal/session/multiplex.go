@@ -38,10 +38,9 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 	if c != nil && c.roles != anybody && st.unidentified() {
 		return st.unknown(appendNumber(out, n)) // and makes no session
 	}
-	s := st.session(uint32(n))
+	s, refusal := st.session(uint32(n))
 	if s == nil {
-		st.counters.tooManySessions.Add(1)
-		return append(appendNumber(out, n), wire.TooManySessions...)
+		return append(appendNumber(out, n), refusal...)
 	}
 	switch {
 	case c == nil:
@@ -54,20 +53,30 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 }
 
 // session returns the session of a number, making it at its first use, or nil
-// when there are too many.
-func (st *Stream) session(n uint32) *Session {
+// and what to reply when there are too many.
+func (st *Stream) session(n uint32) (_ *Session, refusal string) {
 	if n == 0 {
-		return &st.main
+		return &st.main, ""
 	}
 	if s := st.sessions[n]; s != nil {
-		return s
+		return s, ""
 	}
 	most := st.hub.cfg.MaxSessions
 	if st.unidentified() {
 		most = min(most, maxUnidentified)
 	}
-	if len(st.sessions)+1 >= most || !st.hub.directory.room() {
-		return nil
+	share := st.account.share
+	switch {
+	case len(st.sessions)+1 >= most || !st.hub.directory.room():
+		st.counters.tooManySessions.Add(1)
+		return nil, wire.TooManySessions
+	case !share.TakeSession():
+		st.counters.shareSessions.Add(1)
+		st.short(sessionsShort)
+		return nil, wire.TooManySessions
+	case !st.takeMemory(sessionBytes):
+		share.GiveSession()
+		return nil, wire.ServerFullAlone
 	}
 	if st.sessions == nil {
 		st.sessions = make(map[uint32]*Session)
@@ -75,7 +84,7 @@ func (st *Stream) session(n uint32) *Session {
 	s := new(Session)
 	s.begin(st, n, Address{Name: st.Address() + "#" + strconv.FormatUint(uint64(n), 10), Process: st.Process()})
 	st.sessions[n] = s
-	return s
+	return s, ""
 }
 
 // prefix appends what a line for a session begins with: nothing in protocol 1.

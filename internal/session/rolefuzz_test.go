@@ -226,6 +226,7 @@ func FuzzRoles(f *testing.F) {
 		for _, w := range []*world{plain, full} {
 			w.tested.Close()
 			w.admin.Close()
+			w.hub.Close()
 			if st := w.hub.Stats(); st.Locks.Locks != [shard.Kinds]int{} || st.Sessions != 0 || st.Locks.Waiters != 0 {
 				t.Fatalf("something is left: %+v", st)
 			}

@@ -15,6 +15,7 @@ type Session struct {
 	hub    *Hub
 	stream *Stream
 	number uint32 // by which protocol 2 calls it
+	named  int32  // bytes of memory that its registration takes
 	owner  shard.Owner
 	peer   *peer
 	wait   *wait // what it waits for; nil: nothing
@@ -31,8 +32,10 @@ type wait struct {
 // begin makes a zero session one of st.
 func (s *Session) begin(st *Stream, number uint32, addr Address) {
 	s.hub, s.stream, s.number = st.hub, st, number
+	s.owner.Share = st.account.share
 	s.peer = st.hub.directory.add(addr, s)
 	s.owner.ID = s.peer.id
+	s.peer.share.Store(s.owner.Share)
 }
 
 // execute runs a command: what many of them need is looked at here, once.
@@ -40,7 +43,7 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 	st := s.stream
 	if st.door != 0 {
 		var refused bool
-		if out, refused = s.refuses(c, out); refused {
+		if out, refused = s.refuses(c, arg, out); refused {
 			return out
 		}
 	}
@@ -55,9 +58,6 @@ func (s *Session) execute(c *command, arg, out []byte) []byte {
 		if st.turn.args, arg, ok = c.parse(arg); !ok {
 			return s.reply(out, 0, wire.InvalidArgument, []byte(c.verb))
 		}
-	}
-	if st.door != 0 && st.outside(c, arg) {
-		return s.notAllowed(c, out)
 	}
 	out = s.do(c, arg, out)
 	if st.postponed != nil && st.postponed.command == nil {
@@ -91,6 +91,7 @@ func (s *Session) closeSome() bool {
 		return false
 	}
 	s.hub.directory.remove(s.peer)
+	s.forgetMemory()
 	return true
 }
 
@@ -104,8 +105,14 @@ func (s *Session) forgetWait() {
 	if s.wait != nil {
 		s.hub.locks.Cancel(s.asks())
 		s.stream.counters.waited(waitGone, s.wait.since)
-		s.wait = nil
+		s.endWait()
 	}
+}
+
+// endWait forgets what it has waited for.
+func (s *Session) endWait() {
+	s.hub.memory.Add(-waitBytes - len(s.wait.name))
+	s.wait = nil
 }
 
 // letGoSome releases a bounded part of what the session holds, since its client
@@ -116,7 +123,7 @@ func (s *Session) letGoSome() bool {
 	case !s.hub.locks.LetGoSome(s.asks(), closeStep):
 		return false
 	case s == &s.stream.main:
-		s.hub.directory.register(s.peer, "")
+		s.setName("")
 	default:
 		s.closeSome()
 		delete(s.stream.sessions, s.number)

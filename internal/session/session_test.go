@@ -22,6 +22,7 @@ type noNetwork struct{}
 func (noNetwork) Connections() int    { return 0 }
 func (noNetwork) CatchUp(func()) bool { return false }
 func (noNetwork) Gone([]Carrier) int  { return -1 }
+func (noNetwork) Want([]Carrier)      {}
 func (noNetwork) Kick(Carrier, Kick)  {}
 
 func (noNetwork) Authenticated(*Stream, *Access) {}

@@ -22,9 +22,10 @@ import (
 //
 // One list at a time collects the names of a round, see turns; the others wait.
 type sorted struct {
-	hub  *Hub
-	kind shard.Kind
-	room int // bytes of names in the round
+	hub    *Hub
+	stream *Stream // whose memory it takes; nil: nobody's
+	kind   shard.Kind
+	room   int // bytes of names in the round
 
 	turn    ticket
 	hurried bool // it waits for no turn
@@ -152,7 +153,7 @@ const (
 
 // sorted begins such a list for a stream. It has to be closed.
 func (h *Hub) sorted(kind shard.Kind, st *Stream) *sorted {
-	return &sorted{hub: h, kind: kind, turn: ticket{wake: func() { st.carrier.Wake() }}}
+	return &sorted{hub: h, stream: st, kind: kind, turn: ticket{wake: func() { st.carrier.Wake() }}}
 }
 
 // queued tells whether the list waits for its turn.
@@ -185,14 +186,26 @@ func (l *sorted) next(f func(name []byte, holder *peer, first bool) bool) (more 
 	return true
 }
 
-// hold counts the list among those that have a round, or out.
+// hold counts the list among those that have a round, and share the room, or out.
 func (l *sorted) hold(has bool) {
-	if has && !l.holds {
-		l.hub.rounds.Add(1)
-	} else if !has && l.holds {
-		l.hub.rounds.Add(-1)
+	if has == l.holds {
+		return
 	}
 	l.holds = has
+	n := 1
+	if has {
+		l.room = max(roundsBytes/int(l.hub.rounds.Add(1)), minRoundBytes)
+		if l.hub.memory.Full() {
+			l.room = minRoundBytes
+		}
+	} else {
+		l.hub.rounds.Add(-1)
+		n = -1
+	}
+	l.hub.memory.Add(n * l.room)
+	if l.stream != nil {
+		l.stream.account.share.KeepBytes(n * l.room)
+	}
 }
 
 // beginRound begins a round if it is the list's turn.
@@ -201,7 +214,6 @@ func (l *sorted) beginRound() {
 		return
 	}
 	l.hold(true)
-	l.room = max(roundsBytes/int(l.hub.rounds.Load()), minRoundBytes)
 	l.runs, l.fresh, l.size = nil, newRun(0), 0
 	l.upper, l.full = append(l.upper[:0], l.ahead...), l.ahead != nil
 	l.sample.begin()
@@ -396,6 +408,9 @@ func (l *sorted) holders(f func(name []byte, holder *peer, first bool) bool) {
 		l.state = sortList
 	}
 }
+
+// keeps is what it takes beside its round.
+func (l *sorted) keeps() int { return l.piece.Size() }
 
 func (l *sorted) close() {
 	l.hold(false)

@@ -23,6 +23,8 @@ type Stats struct {
 	Invalid     uint64            // lines with an unknown verb
 	Rejected    map[string]uint64 // by reason
 	Sessions    int               // owners
+	Memory      int64             // bytes that are kept for clients
+	MaxMemory   int64             // the bound on them; 0: none
 	Waits       map[string]uint64 // waits that are over, by what became of them
 	WaitTimes   [len(WaitBuckets) + 1]uint64
 	WaitSeconds float64 // the sum of their times
@@ -36,6 +38,7 @@ func (h *Hub) Stats() Stats {
 		Invalid:  h.sum(func(c *counters) *atomic.Uint64 { return &c.invalid }),
 		Sessions: h.directory.count(),
 		Locks:    h.locks.Stats(),
+		Memory:   h.memory.Used(), MaxMemory: h.memory.Limit(),
 	}
 	for i, row := range commands {
 		st.Commands[row.verb] = h.sum(func(c *counters) *atomic.Uint64 { return &c.commands[i] })
@@ -55,7 +58,13 @@ func (h *Hub) Stats() Stats {
 		"tls":               h.sum(func(c *counters) *atomic.Uint64 { return &c.tls }),
 		"control_byte":      h.sum(func(c *counters) *atomic.Uint64 { return &c.control }),
 		"too_many_sessions": h.sum(func(c *counters) *atomic.Uint64 { return &c.tooManySessions }),
-		"too_many_locks":    st.Locks.RatesFull,
+		"share_of_sessions": h.sum(func(c *counters) *atomic.Uint64 { return &c.shareSessions }),
+		"share_of_bytes":    h.sum(func(c *counters) *atomic.Uint64 { return &c.shareBytes }) + st.Locks.RatesFull[shard.ShareBytes],
+		"server_full":       h.sum(func(c *counters) *atomic.Uint64 { return &c.serverFull }) + st.Locks.RatesFull[shard.MemoryFull],
+		"cut_off":           h.sum(func(c *counters) *atomic.Uint64 { return &c.cutOff }),
+		"too_many_locks":    st.Locks.RatesFull[shard.Full],
+		"share_of_locks":    st.Locks.RatesFull[shard.ShareFull],
+		"share_of_rates":    st.Locks.RatesFull[shard.ShareRates],
 		"shutting_down":     h.sum(func(c *counters) *atomic.Uint64 { return &c.shuttingDown }),
 
 		"not_authenticated": h.sum(func(c *counters) *atomic.Uint64 { return &c.notAuthenticated }),
@@ -63,6 +72,10 @@ func (h *Hub) Stats() Stats {
 		"auth_failed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.authFailed }),
 	}
 	for kind := range shard.Kinds {
+		st.Rejected["share_of_locks"] += st.Locks.Acquire[kind][shard.ShareFull]
+		st.Rejected["share_of_waiters"] += st.Locks.Acquire[kind][shard.ShareWaiters]
+		st.Rejected["share_of_bytes"] += st.Locks.Acquire[kind][shard.ShareBytes]
+		st.Rejected["server_full"] += st.Locks.Acquire[kind][shard.MemoryFull]
 		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]
 		st.Rejected["too_many_waiters"] += st.Locks.Acquire[kind][shard.TooManyWait]
 		st.Rejected["too_many_locks_of_owner"] += st.Locks.Acquire[kind][shard.OwnerFull]

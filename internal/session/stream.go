@@ -39,6 +39,9 @@ type Stream struct {
 	skipping    bool                // the rest of a line that was too long is passed over
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
 
+	account *account // of the client; nil: the stream has ended
+	kept    int      // bytes that are kept for it and count
+
 	partial []byte // the beginning of a line whose end has not come yet
 
 	long      longReply  // what is left of a reply that is given out in pieces
@@ -47,6 +50,8 @@ type Stream struct {
 	mu    sync.Mutex  // guards ready, and writes to woken
 	ready []*Session  // that can settle
 	woken atomic.Bool // there are ready ones; to be read without the mutex
+
+	rests atomic.Bool // the client has asked for the limits, see Rests
 }
 
 // A Carrier moves the bytes of a stream.
@@ -105,6 +110,7 @@ func (t *Turn) Forget() {
 // Begin makes a zero stream that of a client at an address.
 func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.hub, st.carrier, st.turn, st.local = h, c, t, addr.Local
+	st.beginAccount(addr)
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
 	if h.cfg.Authority != nil {
@@ -201,7 +207,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 		switch {
 		case st.Early() > 0:
 			return in, out, Early
-		case len(out) >= st.hub.cfg.MaxOutput:
+		case len(out) >= st.hub.frugal && len(out) >= st.hub.maxOutput():
 			return in, out, Full
 		case st.long != nil && !st.queued():
 			if began.IsZero() {
@@ -274,6 +280,9 @@ func (st *Stream) Close() {
 // and tells whether the stream is closed. Nothing else may be done with a
 // stream that is being closed.
 func (st *Stream) CloseSome() bool {
+	if st.account == nil {
+		return true
+	}
 	st.endLong()
 	st.endPostponed()
 	st.closing = true
@@ -288,7 +297,11 @@ func (st *Stream) CloseSome() bool {
 			return false
 		}
 	}
-	return st.main.closeSome()
+	if !st.main.closeSome() {
+		return false
+	}
+	st.endAccount()
+	return true
 }
 
 // Multiplexed tells whether the client speaks protocol 2.

@@ -57,11 +57,24 @@ func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name
 			return s.reply(out, 0, wire.ShuttingDown, name)
 		}
 		return s.reply(out, 0, wire.GetCanceled, name)
-	case shard.TooManyWait:
-		return s.reply(out, 0, wire.TooManyWaiters, name)
-	default:
-		return s.reply(out, 0, wire.TooManyLocks, name)
 	}
+	return s.refusedAt(out, outcome, name)
+}
+
+// refusedAt replies to what is refused at a bound: at that of a client's share as
+// at that of all.
+func (s *Session) refusedAt(out []byte, outcome shard.Outcome, name []byte) []byte {
+	text := wire.TooManyLocks
+	switch outcome {
+	case shard.TooManyWait, shard.ShareWaiters:
+		text = wire.TooManyWaiters
+	case shard.MemoryFull, shard.ShareBytes:
+		text = wire.ServerFull
+	}
+	if outcome != shard.OwnerFull {
+		s.stream.short(outcome)
+	}
+	return s.reply(out, 0, text, name)
 }
 
 func (s *Session) textGet(name, out []byte) []byte {
@@ -130,7 +143,7 @@ func rate(limit, ms uint64) shard.Rate {
 
 func (s *Session) textTakeRate(name, out []byte) []byte {
 	n := s.args()
-	v := s.hub.TakeRate(name, rate(n.a, n.b), uint32(n.c))
+	v := s.takeRate(name, rate(n.a, n.b), uint32(n.c))
 	switch v.Outcome {
 	case shard.Acquired:
 		return s.reply(out, uint64(v.Open), wire.RateAllowed, name)
@@ -138,7 +151,11 @@ func (s *Session) textTakeRate(name, out []byte) []byte {
 		const ms = uint64(time.Millisecond)
 		return wire.AppendRateLimited(s.prefix(out), (v.Retry+ms-1)/ms, name)
 	}
-	return s.failed(out, v.Outcome, "", name)
+	return s.refusedAt(out, v.Outcome, name)
+}
+
+func (s *Session) textDropRate(name, out []byte) []byte {
+	return s.boolean(out, s.hub.DropRate(name), wire.RateDropped, wire.NoSuchRate, name)
 }
 
 func (s *Session) textInspectRate(name, out []byte) []byte {
@@ -181,6 +198,13 @@ func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
 }
 
+// textLimits says what a holder's own time-outs must fit. Nothing is kept for who
+// has lost the connection, so its time is 0.
+func (s *Session) textLimits(_, out []byte) []byte {
+	s.stream.rests.Store(true)
+	return wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), 0)
+}
+
 // textHello begins protocol 2, with the next line.
 func (s *Session) textHello(_, out []byte) []byte {
 	out = append(s.prefix(out), wire.Hello2...)
@@ -197,7 +221,9 @@ func (s *Session) textMe(_, out []byte) []byte {
 }
 
 func (s *Session) textIAm(name, out []byte) []byte {
-	s.hub.directory.register(s.peer, string(name))
+	if !s.setName(string(name)) {
+		return s.reply(out, 0, wire.ServerFull, name)
+	}
 	return append(s.prefix(out), wire.OK...)
 }
 
@@ -233,6 +259,10 @@ func (s *Session) textDumpMap(arg, out []byte) []byte {
 	kind := shard.Exclusive
 	if string(arg) == "shared" {
 		kind = shard.Shared
+	}
+	if !s.hub.memory.Room(minRoundBytes) {
+		s.stream.counters.serverFull.Add(1)
+		return s.refusedAt(out, shard.MemoryFull, []byte(wire.DumpMap))
 	}
 	out = s.prefix(out)
 	if s.stream.multiplexed {

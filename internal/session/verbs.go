@@ -15,7 +15,7 @@ import (
 func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
 	g, outcome := s.hub.locks.Get(s.asks(), name)
 	s.granted(g)
-	if outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name) {
+	if outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1) {
 		s.hub.locks.Uncount(name, true)
 		outcome = shard.Waiting
 	}
@@ -30,7 +30,7 @@ func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	switch {
 	case outcome == shard.Waiting:
 		s.waitFor(shard.Exclusive, name, due)
-	case outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name):
+	case outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1):
 		s.hub.locks.Uncount(name, false)
 		outcome = shard.Waiting
 	}
@@ -43,7 +43,7 @@ func (s *Session) release(name []byte) bool { return s.hub.locks.Release(s.asks(
 // that when it is postponed.
 func (s *Session) inspect(name []byte) (held, known bool) {
 	held = s.hub.locks.Inspect(name)
-	if held && s.othersAreGone(shard.Exclusive, name) {
+	if held && s.othersAreGone(shard.Exclusive, name, 0) {
 		s.hub.locks.UncountInspect(name)
 		return false, false
 	}
@@ -52,7 +52,7 @@ func (s *Session) inspect(name []byte) (held, known bool) {
 
 // getShared acquires the shared lock name, whoever else holds it.
 func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
-	if s.othersAreGone(shard.Shared, name) {
+	if s.othersAreGone(shard.Shared, name, 0) {
 		return shard.Grant{}, shard.Waiting
 	}
 	return s.hub.locks.GetShared(s.asks(), name)
@@ -60,7 +60,7 @@ func (s *Session) getShared(name []byte) (shard.Grant, shard.Outcome) {
 
 // getSharedLimit acquires the shared lock name while fewer than limit hold it.
 func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.Outcome) {
-	if s.othersAreGone(shard.Shared, name) {
+	if s.othersAreGone(shard.Shared, name, limit) {
 		return shard.Grant{}, shard.Waiting
 	}
 	return s.hub.locks.GetSharedLimit(s.asks(), name, uint32(limit))
@@ -68,7 +68,7 @@ func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.
 
 // getSharedWait is the same, but waits in the queue for some milliseconds.
 func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, shard.Outcome) {
-	if s.othersAreGone(shard.Shared, name) {
+	if s.othersAreGone(shard.Shared, name, limit) {
 		return shard.Grant{}, shard.Waiting
 	}
 	due := s.patience(ms)
@@ -84,7 +84,7 @@ func (s *Session) releaseShared(name []byte) bool { return s.hub.locks.ReleaseSh
 // inspectShared returns how many hold the shared lock name; it does not know
 // that when it is postponed.
 func (s *Session) inspectShared(name []byte) (count int, known bool) {
-	if s.othersAreGone(shard.Shared, name) {
+	if s.othersAreGone(shard.Shared, name, 0) {
 		return 0, false
 	}
 	return s.hub.locks.InspectShared(name), true
@@ -94,14 +94,18 @@ func (s *Session) inspectShared(name []byte) (count int, known bool) {
 // holds it.
 func (s *Session) token(name []byte) (uint64, bool) { return s.hub.locks.Token(&s.owner, name) }
 
-// TakeRate takes units of a rate, which is not the business of any session.
-func (h *Hub) TakeRate(name []byte, r shard.Rate, units uint32) shard.Verdict {
-	v := h.locks.Take(name, r, units, h.clock.nanoseconds())
+// takeRate takes units of a rate. It is nobody's, but counts for who has made it.
+func (s *Session) takeRate(name []byte, r shard.Rate, units uint32) shard.Verdict {
+	h := s.hub
+	v := h.locks.Take(s.owner.Share, name, r, units, h.clock.nanoseconds())
 	if v.Outcome == shard.Acquired {
 		h.clock.expect(h.clock.milliseconds() + sweepMilliseconds)
 	}
 	return v
 }
+
+// DropRate ends a rate, and tells whether there was one.
+func (h *Hub) DropRate(name []byte) bool { return h.locks.DropRate(name, h.clock.nanoseconds()) }
 
 // OpenRate returns how many units of a rate are open.
 func (h *Hub) OpenRate(name []byte, r shard.Rate) uint32 {
@@ -122,7 +126,9 @@ func (s *Session) patience(ms uint64) (due uint64) {
 // waitFor notes what the session waits for, until a time.
 func (s *Session) waitFor(kind shard.Kind, name []byte, due uint64) {
 	s.wait = &wait{name: append([]byte(nil), name...), kind: kind, since: time.Now()}
+	s.hub.memory.Add(waitBytes + len(name))
 	s.hub.clock.expect(due)
+	s.hub.watch.begin()
 }
 
 // waited returns what became of the wait, which is over then unless that is
@@ -144,6 +150,6 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 		result = waitTimedOut
 	}
 	s.stream.counters.waited(result, s.wait.since)
-	s.wait = nil
+	s.endWait()
 	return g, outcome
 }

@@ -25,17 +25,7 @@ func (b *bound) init(limit, shards int) {
 }
 
 // draw takes up to n permits and returns how many.
-func (b *bound) draw(n int64) int64 {
-	for {
-		left := b.left.Load()
-		if n = min(n, left); n <= 0 {
-			return 0
-		}
-		if b.left.CompareAndSwap(left, left-n) {
-			return n
-		}
-	}
-}
+func (b *bound) draw(n int64) int64 { return draw(&b.left, n) }
 
 // takePermitLocked tells whether one more lock may be held.
 func (s *Shard) takePermitLocked() bool {
@@ -44,7 +34,7 @@ func (s *Shard) takePermitLocked() bool {
 		if s.set.bound.tight.Load() {
 			n = 1
 		}
-		if s.permits = s.set.bound.draw(n); s.permits == 0 {
+		if s.permits = int32(s.set.bound.draw(n)); s.permits == 0 {
 			return false
 		}
 	}
@@ -56,10 +46,10 @@ func (s *Shard) returnPermitLocked() {
 	s.permits++
 	b := &s.set.bound
 	if b.tight.Load() {
-		b.left.Add(s.permits)
+		b.left.Add(int64(s.permits))
 		s.permits = 0
-	} else if s.permits >= 2*b.batch {
-		s.permits -= b.batch
+	} else if int64(s.permits) >= 2*b.batch {
+		s.permits -= int32(b.batch)
 		b.left.Add(b.batch)
 	}
 }
@@ -77,12 +67,24 @@ func (t *Set) reclaim() bool {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		idle += s.permits
+		idle += int64(s.permits)
 		s.permits = 0
 		s.mu.Unlock()
 	}
 	b.left.Add(idle)
 	return b.draw(1) == 1
+}
+
+// fetchLocked tells whether a request is to be made again that has found a bound
+// reached: something was to spare elsewhere, and there is some here now.
+func (s *Shard) fetchLocked(h *Share, out Outcome, size int) bool {
+	switch out {
+	case Full:
+		return s.fetchPermitLocked()
+	case ShareFull, ShareBytes:
+		return s.fetchShareLocked(h, size)
+	}
+	return false
 }
 
 // fetchPermitLocked tells whether a request that found the table full is to be

@@ -27,8 +27,9 @@ const (
 // not at the next free slot. Deletion moves the following slots up instead of
 // leaving marks, so searches do not get slower with age.
 type index struct {
-	dir   []*segment // 2^depth of them; several may be the same segment
-	depth uint8
+	dir    []*segment // 2^depth of them; several may be the same segment
+	depth  uint8
+	memory *Memory // counts the segments
 }
 
 type segment struct {
@@ -39,9 +40,16 @@ type segment struct {
 
 type slot struct{ hash, ref uint32 }
 
+// What they take in memory.
+const (
+	slotBytes    = 8
+	segmentBytes = 32 + 8 // with its place in the directory
+)
+
 func (x *index) segment(hash uint32) *segment {
 	if x.dir == nil {
 		x.dir = []*segment{{slots: make([]slot, minSlots)}}
+		x.memory.Add(segmentBytes + minSlots*slotBytes)
 	}
 	return x.dir[hash>>(32-x.depth)]
 }
@@ -79,7 +87,7 @@ func (x *index) insert(hash, ref uint32) {
 	seg := x.segment(hash)
 	for int(seg.used)+1 > len(seg.slots)-len(seg.slots)/4 {
 		if len(seg.slots) < maxSlots || seg.depth >= maxDepth {
-			seg.resize(2 * len(seg.slots))
+			x.resize(seg, 2*len(seg.slots))
 			break
 		}
 		x.split(seg, hash)
@@ -108,13 +116,13 @@ func (x *index) remove(hash, ref uint32) {
 	}
 	seg.slots[hole&mask] = slot{}
 	seg.used--
-	seg.shrink()
+	x.shrink(seg)
 }
 
-// shrink halves the segment as often as it is nearly empty.
-func (seg *segment) shrink() {
+// shrink halves a segment as often as it is nearly empty.
+func (x *index) shrink(seg *segment) {
 	for n := len(seg.slots); n > keptSlots && int(seg.used) < n/8; n /= 2 {
-		seg.resize(n / 2)
+		x.resize(seg, n/2)
 	}
 }
 
@@ -136,8 +144,9 @@ func (seg *segment) place(s slot) {
 	}
 }
 
-func (seg *segment) resize(n int) {
+func (x *index) resize(seg *segment, n int) {
 	old := seg.slots
+	x.memory.Add((n - len(old)) * slotBytes)
 	seg.slots = make([]slot, n)
 	for _, s := range old {
 		if s.ref != 0 {
@@ -173,8 +182,9 @@ func (x *index) split(seg *segment, hash uint32) {
 			to.used++
 		}
 	}
-	seg.shrink()
-	one.shrink()
+	x.memory.Add(segmentBytes + len(one.slots)*slotBytes)
+	x.shrink(seg)
+	x.shrink(one)
 	// The upper half of the directory's entries for the old segment.
 	span := 1 << (x.depth - seg.depth)
 	first := int((hash|bit)>>(32-seg.depth)) * span

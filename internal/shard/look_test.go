@@ -47,7 +47,7 @@ func TestLook(t *testing.T) {
 	set.GetShared(o[1], name)
 	set.GetSharedWait(o[5], name, 2, 1000)
 	set.GetSharedWait(o[6], name, 9, 1000) // behind the one before it
-	set.Take(name, Rate{Limit: 3, Window: 1e12}, 2, 1)
+	set.Take(nil, name, Rate{Limit: 3, Window: 1e12}, 2, 1)
 	set.Get(o[7], []byte("another"))
 	want := []string{
 		fmt.Sprintf("%s 1 0 0 1", name),
@@ -134,7 +134,7 @@ func TestAges(t *testing.T) {
 // The part of a rate that is not a unit, and one that is full.
 func TestLookAtRates(t *testing.T) {
 	set := New(1, Config{})
-	set.Take([]byte("r"), Rate{Limit: 3, Window: 10e9}, 3, 1)
+	set.Take(nil, []byte("r"), Rate{Limit: 3, Window: 10e9}, 3, 1)
 	row := func(now uint64) Item {
 		w := set.Look([]byte("r"))
 		w.Now = now
@@ -289,7 +289,7 @@ func TestLookAllFindsAll(t *testing.T) {
 		hold(func(o *Owner) { set.GetWait(o, name, 1<<40) })
 		hold(func(o *Owner) { set.GetShared(o, name) })
 		hold(func(o *Owner) { set.GetSharedWait(o, name, 1, 1<<40) })
-		set.Take(name, Rate{Limit: 1, Window: 1e15}, 1, 1)
+		set.Take(nil, name, Rate{Limit: 1, Window: 1e15}, 1, 1)
 	}
 	want = rows(set.LookAll([]byte("stays")))
 	if len(want) != 5*3000 {

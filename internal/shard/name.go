@@ -37,6 +37,9 @@ func (s *names) set(n *name, hash uint32, b []byte) {
 	}
 }
 
+// blocksOf is how many blocks a name of a size needs.
+func blocksOf(size int) int { return (max(0, size-headBytes) + blockBytes - 1) / blockBytes }
+
 // clear gives back what set took.
 func (s *names) clear(n *name) {
 	for ref := n.rest; ref != 0; {

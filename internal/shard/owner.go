@@ -11,6 +11,10 @@ type Owner struct {
 	// the same.
 	ID uint32
 
+	// Share bounds what the owner's client has; nil: nothing does. All owners of
+	// a client have the same, and one that holds anything or waits keeps it.
+	Share *Share
+
 	// Now is the time of the owner's next request: by it those who look are told
 	// since when somebody, the owner or another one whom the request serves,
 	// holds a lock or waits. It may be the same for a few requests in a row.
@@ -25,6 +29,8 @@ type Owner struct {
 	// held counts the locks of both kinds.
 	held int
 
+	lists int // bytes of the above
+
 	// What the owner waits for: a waiter of a shard, 0 for none. Only the
 	// owner's own requests write it.
 	waiter  uint32
@@ -37,6 +43,23 @@ type Owner struct {
 // Waits tells whether the owner waits for a lock, or has not been told yet
 // what became of it.
 func (o *Owner) Waits() bool { return o.waiter != 0 }
+
+// newLists makes lists of what an owner holds, one for each shard. They count as
+// its memory until forget.
+func (t *Set) newLists(o *Owner) []uint32 {
+	n := 4 * len(t.shards)
+	o.lists += n
+	t.memory.Add(n)
+	o.Share.KeepBytes(n)
+	return make([]uint32, len(t.shards))
+}
+
+// Forget gives back the memory of an owner that holds nothing any more.
+func (t *Set) Forget(o *Owner) {
+	t.memory.Add(-o.lists)
+	o.Share.KeepBytes(-o.lists)
+	o.exclusive, o.shared, o.lists = nil, nil, 0
+}
 
 // Held returns how many locks the owner holds, of both kinds.
 func (o *Owner) Held() int { return o.held }

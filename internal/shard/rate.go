@@ -15,6 +15,7 @@ type limiter struct {
 	// The rate of whoever took last, for those who look: its window in
 	// milliseconds.
 	limit, window uint32
+	share         uint32 // the slot of that of whoever made it, +1; 0: none
 }
 
 func (l *limiter) rate() Rate { return Rate{l.limit, uint64(l.window) * msNanos} }
@@ -90,11 +91,14 @@ type Verdict struct {
 // is overtaken counts with the time of the other. A rate that changes applies
 // at once, also if the units are refused: what was taken before counts, but never
 // as more than a whole window. To take no units is a question, and changes nothing.
-func (t *Set) Take(name []byte, r Rate, units uint32, now uint64) Verdict {
+//
+// A rate counts for the share of who has made it, also when its owners are gone,
+// until it is full.
+func (t *Set) Take(h *Share, name []byte, r Rate, units uint32, now uint64) Verdict {
 	s, hash := t.lock(name)
-	v := s.takeLocked(hash, name, r, units, now)
-	for v.Outcome == Full && s.fetchPermitLocked() {
-		v = s.takeLocked(hash, name, r, units, now)
+	v := s.takeLocked(h, hash, name, r, units, now)
+	for v.Outcome != Acquired && s.fetchLocked(h, v.Outcome, len(name)) {
+		v = s.takeLocked(h, hash, name, r, units, now)
 	}
 	s.recordLocked(rates, v.Outcome.event())
 	s.mu.Unlock()
@@ -144,7 +148,7 @@ func (s *Shard) notBeforeLocked(now uint64) uint64 {
 	return s.latest
 }
 
-func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now uint64) Verdict {
+func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uint32, now uint64) Verdict {
 	now = s.notBeforeLocked(now)
 	ref := s.findLimiterLocked(hash, name)
 	owed := s.debtLocked(ref, r, now)
@@ -163,10 +167,11 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 	}
 	if ref == 0 {
 		s.sweepLocked(now, 2)
-		if !s.takePermitLocked() {
-			return Verdict{Outcome: Full}
+		if room := s.roomForRateLocked(h, len(name)); room != Acquired {
+			return Verdict{Outcome: room}
 		}
 		ref = s.limiters.alloc()
+		s.limiters.at(ref).share = slotOf(h)
 		s.names.set(&s.limiters.at(ref).name, hash, name)
 		s.byLimit.insert(hash, ref)
 		s.set.limiters.Add(1)
@@ -174,6 +179,58 @@ func (s *Shard) takeLocked(hash uint32, name []byte, r Rate, units uint32, now u
 	s.limiters.at(ref).setFull(now, after)
 	s.limiters.at(ref).setRate(r)
 	return Verdict{Outcome: Acquired, Open: open}
+}
+
+// roomForRateLocked tells whether there may be one rate more, and takes the
+// permit for it, and its maker's share, when it may.
+func (s *Shard) roomForRateLocked(h *Share, size int) Outcome {
+	if !s.fitsLocked(s.limiters.open != 0, size) {
+		return MemoryFull
+	}
+	if h != nil && !take(&h.rates, h.limits.Rates) {
+		return ShareRates
+	}
+	out := s.takeShareLocked(h, size)
+	if out == Acquired {
+		if s.takePermitLocked() {
+			return Acquired
+		}
+		out = Full
+		s.giveShareLocked(h, size)
+	}
+	if h != nil {
+		h.rates.Add(-1)
+	}
+	return out
+}
+
+// dropRateLocked ends a rate.
+func (s *Shard) dropRateLocked(ref uint32) {
+	l := s.limiters.at(ref)
+	if h := s.shareLocked(l.share); h != nil {
+		s.giveShareLocked(h, int(l.size))
+		h.rates.Add(-1)
+	}
+	s.byLimit.remove(l.hash, ref)
+	s.names.clear(&l.name)
+	s.limiters.release(ref)
+	s.returnPermitLocked()
+	s.set.limiters.Add(-1)
+}
+
+// DropRate ends the rate called name, all of whose units are open then, and tells
+// whether there was one of which some were not.
+func (t *Set) DropRate(name []byte, now uint64) bool {
+	s, hash := t.lock(name)
+	defer s.mu.Unlock()
+	ref := s.findLimiterLocked(hash, name)
+	if ref == 0 {
+		return false
+	}
+	l := s.limiters.at(ref)
+	owed := s.debtLocked(ref, l.rate(), max(now, s.latest))
+	s.dropRateLocked(ref)
+	return owed != (debt{})
 }
 
 // sweepLocked looks at the next n limiters and drops those that are full. Two
@@ -195,11 +252,7 @@ func (s *Shard) sweepLocked(now uint64, n int) {
 			continue
 		}
 		n -= int(l.size) / 16 // a long name takes as long as many limiters
-		s.byLimit.remove(l.hash, s.hand)
-		s.names.clear(&l.name)
-		s.limiters.release(s.hand)
-		s.returnPermitLocked()
-		s.set.limiters.Add(-1)
+		s.dropRateLocked(s.hand)
 	}
 }
 

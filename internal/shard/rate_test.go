@@ -118,7 +118,7 @@ func TestModelOfRates(t *testing.T) {
 		take := func(t *rapid.T) {
 			n, m, r := name()
 			units := rapid.OneOf(rapid.Uint32Range(0, r.Limit), rapid.Uint32Range(0, min(r.Limit, 3)), rapid.Just(r.Limit)).Draw(t, "units")
-			got, want := set.Take([]byte(n), r, units, now), m.take(r, units, now)
+			got, want := set.Take(nil, []byte(n), r, units, now), m.take(r, units, now)
 			if got != want {
 				t.Fatalf("take %d of %+v: %+v, want %+v", units, r, got, want)
 			}
@@ -137,11 +137,11 @@ func TestModelOfRates(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "try") {
 				now += got.Retry - 1
-				if v := set.Take([]byte(n), r, units, now); v.Outcome != Refused || v.Retry != 1 {
+				if v := set.Take(nil, []byte(n), r, units, now); v.Outcome != Refused || v.Retry != 1 {
 					t.Fatalf("a nanosecond before the time to try again: %+v", v)
 				}
 				now++
-				got, want = set.Take([]byte(n), r, units, now), m.take(r, units, now)
+				got, want = set.Take(nil, []byte(n), r, units, now), m.take(r, units, now)
 				if got != want || got.Outcome != Acquired {
 					t.Fatalf("at the time to try again: %+v, want %+v", got, want)
 				}
@@ -190,13 +190,13 @@ func TestModelOfRates(t *testing.T) {
 func TestShorterWindow(t *testing.T) {
 	set := New(1, Config{})
 	long, short := Rate{Limit: 1, Window: 1_000_000}, Rate{Limit: 1, Window: 1000}
-	if v := set.Take(nil, long, 1, 1); v.Outcome != Acquired {
+	if v := set.Take(nil, nil, long, 1, 1); v.Outcome != Acquired {
 		t.Fatalf("%+v", v)
 	}
-	if v := set.Take(nil, short, 1, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
+	if v := set.Take(nil, nil, short, 1, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
 		t.Fatalf("with a shorter window: %+v", v)
 	}
-	if v := set.Take(nil, short, 1, 1001); v != (Verdict{Outcome: Acquired, Open: 1}) {
+	if v := set.Take(nil, nil, short, 1, 1001); v != (Verdict{Outcome: Acquired, Open: 1}) {
 		t.Fatalf("at the time to try again: %+v", v)
 	}
 }
@@ -206,23 +206,23 @@ func TestShorterWindow(t *testing.T) {
 func TestQuestionsChangeNothing(t *testing.T) {
 	set := New(1, Config{})
 	long, short := Rate{Limit: 3, Window: 1_000_000}, Rate{Limit: 7, Window: 1000}
-	if v := set.Take(nil, long, 3, 1); v.Outcome != Acquired {
+	if v := set.Take(nil, nil, long, 3, 1); v.Outcome != Acquired {
 		t.Fatalf("%+v", v)
 	}
 	for _, r := range []Rate{short, {Limit: 1, Window: 1}, {Limit: 1 << 31, Window: 1 << 46}, long} {
 		set.Open(nil, r, 1)
-		if v := set.Take(nil, r, 0, 1); v.Outcome != Acquired || v.Retry != 0 {
+		if v := set.Take(nil, nil, r, 0, 1); v.Outcome != Acquired || v.Retry != 0 {
 			t.Errorf("none of %+v: %+v", r, v)
 		}
 	}
-	if v := set.Take(nil, long, 3, 1); v != (Verdict{Outcome: Refused, Retry: 1_000_000}) {
+	if v := set.Take(nil, nil, long, 3, 1); v != (Verdict{Outcome: Refused, Retry: 1_000_000}) {
 		t.Errorf("after questions: %+v", v)
 	}
 	// A request is no question, also if it is refused: its rate applies at once.
-	if v := set.Take(nil, short, 7, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
+	if v := set.Take(nil, nil, short, 7, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
 		t.Errorf("with a shorter window: %+v", v)
 	}
-	if v := set.Take(nil, short, 7, 1001); v != (Verdict{Outcome: Acquired, Open: 7}) {
+	if v := set.Take(nil, nil, short, 7, 1001); v != (Verdict{Outcome: Acquired, Open: 7}) {
 		t.Errorf("at the time to try again: %+v", v)
 	}
 }
@@ -241,7 +241,7 @@ func TestRateInAnyWindow(t *testing.T) {
 		var all []taken
 		for range rapid.IntRange(1, 80).Draw(t, "n") {
 			units := rapid.Uint32Range(0, r.Limit).Draw(t, "units")
-			v := set.Take(nil, r, units, now)
+			v := set.Take(nil, nil, r, units, now)
 			if v.Outcome == Acquired {
 				all = append(all, taken{now, units})
 			} else if rapid.Bool().Draw(t, "wait") {
@@ -273,18 +273,18 @@ func TestRatesVanish(t *testing.T) {
 	name := func(i int) []byte { return strconv.AppendInt(nil, int64(i), 10) }
 	now := uint64(1)
 	for i := range limit {
-		if v := set.Take(name(i), r, 10, now); v.Outcome != Acquired || v.Open != 10 {
+		if v := set.Take(nil, name(i), r, 10, now); v.Outcome != Acquired || v.Open != 10 {
 			t.Fatalf("rate %d: %+v", i, v)
 		}
 	}
-	if v := set.Take(name(limit), r, 1, now); v.Outcome != Full {
+	if v := set.Take(nil, name(limit), r, 1, now); v.Outcome != Full {
 		t.Fatalf("one more: %+v", v)
 	}
 	if out := get(set, &Owner{ID: 1}, []byte("lock")); out != Full {
 		t.Fatalf("a lock besides: %v", out)
 	}
 	// What takes no unit needs no room.
-	if v := set.Take(name(limit), r, 0, now); v.Outcome != Acquired {
+	if v := set.Take(nil, name(limit), r, 0, now); v.Outcome != Acquired {
 		t.Fatalf("nothing of one more: %+v", v)
 	}
 	if sweep(set, now); set.Limiters() != limit {
@@ -296,7 +296,7 @@ func TestRatesVanish(t *testing.T) {
 	now += 1000
 	// Each new one looks at two.
 	for i := range 10 * limit {
-		if v := set.Take(name(limit+i), r, 1, now); v.Outcome != Acquired {
+		if v := set.Take(nil, name(limit+i), r, 1, now); v.Outcome != Acquired {
 			t.Fatalf("rate %d: %+v", limit+i, v)
 		}
 		now += 100 // all of it is back
@@ -316,11 +316,11 @@ func TestRateAtOnce(t *testing.T) {
 	for _, r := range []Rate{{3, 1e9}, {7, 1e9}, {999_983, 1e9}, {600_000, 1e6}, {7, 5}, {1000, 1}} {
 		set := New(1, Config{})
 		for i := range r.Limit {
-			if v := set.Take(nil, r, 1, 1); v.Outcome != Acquired || v.Open != r.Limit-i {
+			if v := set.Take(nil, nil, r, 1, 1); v.Outcome != Acquired || v.Open != r.Limit-i {
 				t.Fatalf("%+v: unit %d: %+v", r, i, v)
 			}
 		}
-		if v := set.Take(nil, r, 1, 1); v.Outcome != Refused || v.Open != 0 {
+		if v := set.Take(nil, nil, r, 1, 1); v.Outcome != Refused || v.Open != 0 {
 			t.Fatalf("%+v: one more: %+v", r, v)
 		}
 	}
@@ -331,14 +331,14 @@ func TestRateOvertaken(t *testing.T) {
 	set := New(1, Config{})
 	r := Rate{Limit: 10, Window: 1_000_000}
 	const now = 5_000_000
-	set.Take(nil, r, 10, now)
-	if v := set.Take(nil, r, 1, now-r.Window); v != (Verdict{Outcome: Refused, Retry: r.Window / 10}) {
+	set.Take(nil, nil, r, 10, now)
+	if v := set.Take(nil, nil, r, 1, now-r.Window); v != (Verdict{Outcome: Refused, Retry: r.Window / 10}) {
 		t.Errorf("with an older time: %+v", v)
 	}
 	if n := set.Open(nil, r, now-r.Window); n != 0 {
 		t.Errorf("%d open with an older time", n)
 	}
-	if v := set.Take(nil, r, 1, now); v.Outcome != Refused {
+	if v := set.Take(nil, nil, r, 1, now); v.Outcome != Refused {
 		t.Errorf("after it: %+v", v)
 	}
 }
@@ -355,7 +355,7 @@ func TestRateByMany(t *testing.T) {
 			wg.Go(func() {
 				for range 20_000 {
 					now := uint64(time.Since(begin)) + 1
-					if set.Take(nil, r, 1, now).Outcome == Acquired {
+					if set.Take(nil, nil, r, 1, now).Outcome == Acquired {
 						taken.Add(1)
 					}
 					for l := last.Load(); now > l && !last.CompareAndSwap(l, now); l = last.Load() {
@@ -375,7 +375,7 @@ func TestSweepInPieces(t *testing.T) {
 	const n, step = 3000, 100
 	set := New(4, Config{})
 	for i := range n {
-		set.Take(strconv.AppendInt(nil, int64(i), 10), Rate{Limit: 1, Window: 1000}, 1, 1)
+		set.Take(nil, strconv.AppendInt(nil, int64(i), 10), Rate{Limit: 1, Window: 1000}, 1, 1)
 	}
 	for round := false; !round; {
 		before := set.Limiters()

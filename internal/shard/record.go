@@ -6,13 +6,13 @@ type event uint8
 const (
 	asked event = iota // by a plain Get or GetShared, whatever came of it
 	released
-	releaseFailed // not held by who asked
-	inspected
-	orphaned                                 // released because the owner is gone
-	letGo                                    // released with all else that the owner holds
-	outcomes                                 // the first Outcome of a request or a wait; the others follow
-	again    = outcomes + event(Waiting) + 1 // an Acquired that changes nothing: held before
-	events   = again + 1
+	outcomes                                      // the first Outcome of a request or a wait; the others follow
+	releaseFailed = outcomes + event(Waiting) + 1 // not held by who asked
+	inspected     = releaseFailed + 1
+	orphaned      = releaseFailed + 2 // released because the owner is gone
+	letGo         = releaseFailed + 3 // released with all else that the owner holds
+	again         = releaseFailed + 4 // an Acquired that changes nothing: held before
+	events        = again + 1
 )
 
 func (out Outcome) event() event { return outcomes + event(out) }

@@ -37,8 +37,11 @@ type Set struct {
 	maxPerOwner int
 	bound       bound
 
+	shares shares
+	memory *Memory
+
 	notify     func(owner uint32)
-	maxWaiters int64
+	maxWaiters int
 	waiting    atomic.Int64
 	limiters   atomic.Int64
 	expired    []uint32 // Expire's
@@ -64,6 +67,8 @@ type Config struct {
 	LocksPerOwner int
 	// Waiters is how many owners wait at a time; 0 means DefaultMaxWaiters.
 	Waiters int
+	// Memory counts what the set takes and bounds it; nil: nothing does.
+	Memory *Memory
 	// Start is the time in microseconds, from which fencing tokens count.
 	Start uint64
 	// Notify is told, by its ID, that an owner that waited can settle now. It is
@@ -94,12 +99,20 @@ func New(n int, cfg Config) *Set {
 		shift:       uint8(64 - bits.TrailingZeros(uint(n))),
 		seed:        maphash.MakeSeed(),
 		maxPerOwner: cfg.LocksPerOwner,
-		maxWaiters:  int64(cmp.Or(cfg.Waiters, DefaultMaxWaiters)),
+		maxWaiters:  cmp.Or(cfg.Waiters, DefaultMaxWaiters),
+		memory:      cfg.Memory,
 		notify:      cfg.Notify,
+	}
+	if t.memory == nil {
+		t.memory = NewMemory(0)
 	}
 	t.bound.init(cmp.Or(cfg.Locks, DefaultMaxLocks), n)
 	for i := range t.shards {
-		t.shards[i].set, t.shards[i].pos, t.shards[i].issued = t, i, cfg.Start
+		s := &t.shards[i]
+		s.set, s.pos, s.issued = t, uint32(i), cfg.Start
+		s.exclusive.memory, s.shared.memory, s.holds.memory = t.memory, t.memory, t.memory
+		s.waiters.memory, s.limiters.memory, s.names.blocks.memory = t.memory, t.memory, t.memory
+		s.byName.memory, s.bySharing.memory, s.byHolder.memory, s.byLimit.memory = t.memory, t.memory, t.memory, t.memory
 	}
 	return t
 }
@@ -130,7 +143,7 @@ func (t *Set) GetWait(o *Owner, name []byte, due uint64) (Grant, Outcome) {
 func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome) {
 	s, hash := t.lock(name)
 	grant, out := s.getLocked(o, hash, name, due)
-	for out == Full && s.fetchPermitLocked() {
+	for out != Acquired && s.fetchLocked(o.Share, out, len(name)) {
 		grant, out = s.getLocked(o, hash, name, due)
 	}
 	s.recordRequestLocked(Exclusive, out, plain)
@@ -188,7 +201,7 @@ func (t *Set) GetSharedWait(o *Owner, name []byte, limit uint32, due uint64) (Gr
 func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant, Outcome) {
 	s, hash := t.lock(name)
 	grant, out := s.getSharedLocked(o, hash, name, limit, due)
-	for out == Full && s.fetchPermitLocked() {
+	for out != Acquired && s.fetchLocked(o.Share, out, len(name)) {
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
 	s.recordRequestLocked(Shared, out, limit == noLimit)

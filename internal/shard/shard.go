@@ -11,11 +11,12 @@ import "sync"
 type Shard struct {
 	mu        sync.Mutex
 	set       *Set
-	pos       int // of this shard in the set, and of its lists in owners
-	permits   int64
+	pos       uint32 // of this shard in the set, and of its lists in owners
+	permits   int32
 	issued    uint64 // the last fencing token
 	exclusive slab[exclusive]
-	byName    index // of exclusive
+	byName    index  // of exclusive
+	cells     []cell // of shares
 	counts    [rates + 1][events]uint64
 
 	names     names
@@ -36,7 +37,7 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [112]byte // to whole cache lines, and one between neighbours
+	_ [88]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -116,16 +117,46 @@ func (s *Shard) findHoldLocked(lock, owner uint32) uint32 {
 	}
 }
 
-// roomLocked tells whether an owner may hold one more lock, taking the permit
-// for it when it may.
-func (s *Shard) roomLocked(o *Owner) Outcome {
+// roomLocked tells whether an owner may hold one more lock, with a name of a
+// size, and takes the permit for it, and its owner's share, when it may.
+func (s *Shard) roomLocked(o *Owner, size int) Outcome {
 	if limit := s.set.maxPerOwner; limit > 0 && o.held >= limit {
 		return OwnerFull
 	}
+	if out := s.takeShareLocked(o.Share, size); out != Acquired {
+		return out
+	}
 	if !s.takePermitLocked() {
+		s.giveShareLocked(o.Share, size)
 		return Full
 	}
 	return Acquired
+}
+
+// roomToWaitLocked does the same for one who waits. A lock's permit passes to who
+// gets it, so for an exclusive one there is no other to take.
+func (s *Shard) roomToWaitLocked(o *Owner, kind Kind, size int) Outcome {
+	if limit := s.set.maxPerOwner; limit > 0 && o.held >= limit {
+		return OwnerFull
+	}
+	// Whoever waits keeps a copy of the name.
+	if m := s.set.memory; m.full.Load() && !m.Room(chunkBytes+size) {
+		return MemoryFull
+	}
+	if out := s.takeShareLocked(o.Share, size); out != Acquired {
+		return out
+	}
+	out := Full
+	if kind == Exclusive || s.takePermitLocked() {
+		if out = s.set.roomToWait(o.Share); out == Acquired {
+			return Acquired
+		}
+		if kind == Shared {
+			s.returnPermitLocked()
+		}
+	}
+	s.giveShareLocked(o.Share, size)
+	return out
 }
 
 func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant, Outcome) {
@@ -137,15 +168,17 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 			return Grant{Token: e.token()}, Acquired
 		case due == 0:
 			return Grant{}, Refused
-		case s.set.maxPerOwner > 0 && o.held >= s.set.maxPerOwner:
-			return Grant{}, OwnerFull
-		case !s.set.roomToWait():
-			return Grant{}, TooManyWait
+		}
+		if room := s.roomToWaitLocked(o, Exclusive, len(name)); room != Acquired {
+			return Grant{}, room
 		}
 		s.enqueueLocked(o, Exclusive, ref, &e.queue, 0, due)
 		return Grant{}, Waiting
 	}
-	if room := s.roomLocked(o); room != Acquired {
+	if !s.fitsLocked(s.exclusive.open != 0, len(name)) {
+		return Grant{}, MemoryFull
+	}
+	if room := s.roomLocked(o, len(name)); room != Acquired {
 		return Grant{}, room
 	}
 	ref := s.exclusive.alloc()
@@ -162,7 +195,7 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 // linkLocked puts a lock on its owner's list.
 func (s *Shard) linkLocked(o *Owner, ref uint32) {
 	if o.exclusive == nil {
-		o.exclusive = make([]uint32, len(s.set.shards))
+		o.exclusive = s.set.newLists(o)
 	}
 	e := s.exclusive.at(ref)
 	e.next = o.exclusive[s.pos]
@@ -195,6 +228,7 @@ func (s *Shard) dropLocked(o *Owner, ref uint32, why event) {
 		s.exclusive.at(e.next).prev = e.prev
 	}
 	o.held--
+	s.giveShareLocked(o.Share, int(e.size))
 	if e.queue != 0 {
 		s.serveLocked(ref, o.Now, &o.served)
 		return
@@ -224,16 +258,19 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 			}
 		}
 	}
-	if room := s.roomLocked(o); room != Acquired {
-		return Grant{}, room
-	}
 	if wait {
-		if !s.set.roomToWait() {
-			s.returnPermitLocked()
-			return Grant{}, TooManyWait
+		if room := s.roomToWaitLocked(o, Shared, len(name)); room != Acquired {
+			return Grant{}, room
 		}
 		s.enqueueLocked(o, Shared, lock, &s.shared.at(lock).queue, limit, due)
 		return Grant{}, Waiting
+	}
+	if lock != 0 && !s.fitsLocked(s.holds.open != 0, 0) ||
+		lock == 0 && !s.fitsLocked(s.holds.open != 0 && s.shared.open != 0, len(name)) {
+		return Grant{}, MemoryFull
+	}
+	if room := s.roomLocked(o, len(name)); room != Acquired {
+		return Grant{}, room
 	}
 	if lock == 0 {
 		lock = s.shared.alloc()
@@ -267,7 +304,7 @@ func (s *Shard) addHoldLocked(lock, owner uint32, now Moment) uint32 {
 // linkHoldLocked puts a hold on its owner's list.
 func (s *Shard) linkHoldLocked(o *Owner, ref uint32) {
 	if o.shared == nil {
-		o.shared = make([]uint32, len(s.set.shards))
+		o.shared = s.set.newLists(o)
 	}
 	h := s.holds.at(ref)
 	h.ownedNext = o.shared[s.pos]
@@ -318,6 +355,7 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
 	s.holds.release(ref)
 	o.held--
 	s.returnPermitLocked()
+	s.giveShareLocked(o.Share, int(l.size))
 	l.count--
 	if l.queue != 0 {
 		s.serveSharedLocked(lock, o.Now, &o.served)

@@ -1,5 +1,7 @@
 package shard
 
+import "unsafe"
+
 // chunkItems is how many items a slab allocates at a time: few enough that
 // making a chunk delays nobody and a small table stays small, many enough
 // that a chunk's own bookkeeping is a few bytes an item.
@@ -23,7 +25,9 @@ type slab[T any] struct {
 	vacant []uint32 // positions in chunks that hold nil
 	open   uint32   // first of the chunks that have free items, +1; 0: none
 	live   uint32   // how many items are in use
-	empty  int      // how many chunks have only free items
+	empty  int32    // how many chunks have only free items
+	bytes  int32    // that a chunk takes; 0: not known yet
+	memory *Memory  // counts them
 }
 
 type chunk[T any] struct {
@@ -95,12 +99,25 @@ func (s *slab[T]) release(ref uint32) {
 		s.unlink(pos)
 		s.chunks[pos] = chunk[T]{}
 		s.vacant = append(s.vacant, pos)
+		s.memory.Add(-s.chunkBytes())
 	}
+}
+
+// free returns how many items can be had without a new chunk.
+func (s *slab[T]) free() int { return (len(s.chunks)-len(s.vacant))*chunkItems - int(s.live) }
+
+// chunkBytes is what Go allocates for a chunk, with its place among the others.
+func (s *slab[T]) chunkBytes() int {
+	if s.bytes == 0 {
+		s.bytes = int32(allocated(unsafe.Sizeof([chunkItems]T{})) + allocated(unsafe.Sizeof(page{})) + 2*int(unsafe.Sizeof(chunk[T]{})))
+	}
+	return int(s.bytes)
 }
 
 func (s *slab[T]) grow() {
 	p := &page{nfree: chunkItems}
 	c := chunk[T]{new([chunkItems]T), p}
+	s.memory.Add(s.chunkBytes())
 	for i := range p.free {
 		p.free[i] = uint8(chunkItems - 1 - i)
 	}

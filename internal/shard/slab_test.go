@@ -81,7 +81,7 @@ func chunksOf[T any](t *testing.T, s *slab[T], live int) int {
 	if n*chunkItems-free != live || int(s.live) != live {
 		t.Fatalf("the chunks hold %d items, counted as %d, want %d", n*chunkItems-free, s.live, live)
 	}
-	if empty != s.empty || empty > spareChunks {
+	if empty != int(s.empty) || empty > spareChunks {
 		t.Fatalf("%d empty chunks, counted as %d, at most %d allowed", empty, s.empty, spareChunks)
 	}
 	if n+len(s.vacant) != len(s.chunks) {

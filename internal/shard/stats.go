@@ -17,20 +17,26 @@ type Outcome uint8
 
 // The outcomes of a request for a lock, and of Take.
 const (
-	Acquired    Outcome = iota // held now, or held before
-	Refused                    // somebody else holds it
-	Full                       // as many locks are held as the set allows
-	OwnerFull                  // as many as it allows one owner
-	TooManyWait                // as many wait as the set allows
-	TimedOut                   // waited as long as was asked for
-	Canceled                   // stopped waiting
+	Acquired     Outcome = iota // held now, or held before
+	Refused                     // somebody else holds it
+	Full                        // as many locks are held as the set allows
+	OwnerFull                   // as many as it allows one owner
+	TooManyWait                 // as many wait as the set allows
+	TimedOut                    // waited as long as was asked for
+	Canceled                    // stopped waiting
+	ShareFull                   // as many locks are held as one client may
+	ShareRates                  // there are as many rates as one client may have
+	ShareWaiters                // as many wait as one client may have wait
+	ShareBytes                  // one client has as much memory as it may
+	MemoryFull                  // all have as much as the set allows
 	Outcomes
 	Waiting = Outcomes // in the queue; what becomes of it is not known yet
 )
 
 func (o Outcome) String() string {
 	return [...]string{"acquired", "refused", "full", "owner_full",
-		"too_many_waiters", "timed_out", "canceled", "waiting"}[o]
+		"too_many_waiters", "timed_out", "canceled", "share_full", "share_rates",
+		"share_waiters", "share_bytes", "memory_full", "waiting"}[o]
 }
 
 // Stats counts what happened, by kind. Each hold that was acquired was released,
@@ -53,10 +59,10 @@ type Stats struct {
 	Holders int // holds of shared locks now
 	Waiters int // owners that wait now
 
-	Allowed   uint64 // requests for units of a rate that were granted
-	Limited   uint64 // or refused
-	RatesFull uint64 // or found no room in the table
-	Limiters  int    // there now: those that are not full, and some that are
+	Allowed   uint64           // requests for units of a rate that were granted
+	Limited   uint64           // or refused
+	RatesFull [Outcomes]uint64 // or found no room in the table, by the bound that is reached
+	Limiters  int              // there now: those that are not full, and some that are
 }
 
 // Releases returns the number of requests to release locks of a kind.
@@ -79,7 +85,9 @@ func (st *Stats) addLocked(s *Shard) {
 	}
 	st.Allowed += s.counts[rates][Acquired.event()]
 	st.Limited += s.counts[rates][Refused.event()]
-	st.RatesFull += s.counts[rates][Full.event()]
+	for _, o := range [...]Outcome{Full, ShareFull, ShareRates, ShareBytes, MemoryFull} {
+		st.RatesFull[o] += s.counts[rates][o.event()]
+	}
 	st.Locks[Exclusive] += int(s.exclusive.live)
 	st.Locks[Shared] += int(s.shared.live)
 	st.Holders += int(s.holds.live)

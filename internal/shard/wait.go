@@ -19,6 +19,7 @@ type waiter struct {
 	limit      uint32 // of a shared lock: how many may hold it; granted: how many do
 	kind       Kind
 	state      waiterState
+	share      uint32 // the slot of its owner's, +1; 0: none
 
 	due                  uint64 // milliseconds
 	came                 uint64 // how many came to the shard's queues until it did
@@ -53,6 +54,7 @@ func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, li
 	s.arrivals++
 	w.lock, w.owner, w.kind, w.limit, w.due = lock, o.ID, kind, limit, due
 	w.came, w.since = s.arrivals, o.Now
+	w.share = slotOf(o.Share)
 	if *head == 0 {
 		*head, w.prev, w.next = ref, ref, ref
 	} else {
@@ -78,12 +80,16 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 		}
 	}
 	s.set.waiting.Add(-1)
+	if h := s.shareLocked(w.share); h != nil {
+		h.waiters.Add(-1)
+	}
 }
 
 // leaveLocked takes a waiter that gets nothing out of its queue, and serves
 // those behind it whom only it kept back.
 func (s *Shard) leaveLocked(ref uint32, now Moment, served *[]uint32) {
 	w := s.waiters.at(ref)
+	s.giveShareLocked(s.shareLocked(w.share), int(s.wantedLocked(w).size))
 	if w.kind == Exclusive {
 		s.dequeueLocked(ref, &s.exclusive.at(w.lock).queue)
 		return
@@ -93,8 +99,8 @@ func (s *Shard) leaveLocked(ref uint32, now Moment, served *[]uint32) {
 	s.serveSharedLocked(w.lock, now, served)
 }
 
-// serveLocked gives an exclusive lock that is let go to the head of its queue.
-// It is linked into the new owner's list when that settles.
+// serveLocked gives an exclusive lock that is let go to the head of its queue,
+// whose share has counted it since it began to wait. It is linked into the new owner's list when that settles.
 func (s *Shard) serveLocked(lock uint32, now Moment, served *[]uint32) {
 	e := s.exclusive.at(lock)
 	ref := e.queue
@@ -159,16 +165,17 @@ func (s *Shard) settleLocked(o *Owner) (Grant, Outcome) {
 }
 
 // roomToWait tells whether one more may wait, and counts it in.
-func (t *Set) roomToWait() bool {
-	for {
-		n := t.waiting.Load()
-		if n >= t.maxWaiters {
-			return false
-		}
-		if t.waiting.CompareAndSwap(n, n+1) {
-			return true
-		}
+func (t *Set) roomToWait(h *Share) Outcome {
+	if h != nil && !take(&h.waiters, h.limits.Waiters) {
+		return ShareWaiters
 	}
+	if !take(&t.waiting, t.maxWaiters) {
+		if h != nil {
+			h.waiters.Add(-1)
+		}
+		return TooManyWait
+	}
+	return Acquired
 }
 
 // Settle tells what became of the wait of an owner that waits: Waiting when

@@ -291,12 +291,12 @@ func TestRatesRace(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range rounds(5000) {
-				if v := set.Take([]byte("all"), r, 3, 1); v.Outcome == Acquired {
+				if v := set.Take(nil, []byte("all"), r, 3, 1); v.Outcome == Acquired {
 					taken.Add(3)
 				}
 				// Others come and go.
 				now := uint64(i + 2)
-				if v := set.Take(strconv.AppendInt(nil, int64(i*8+g), 10), Rate{Limit: 1, Window: 1}, 1, now); v.Outcome == Refused {
+				if v := set.Take(nil, strconv.AppendInt(nil, int64(i*8+g), 10), Rate{Limit: 1, Window: 1}, 1, now); v.Outcome == Refused {
 					t.Errorf("a new one: %+v", v)
 				}
 				if g == 0 && i%1000 == 0 {
@@ -376,8 +376,8 @@ func TestWaitingDoesNotAllocate(t *testing.T) {
 			var buf [16]byte
 			now := uint64(n)
 			r := Rate{Limit: 2, Window: 10}
-			set.Take(strconv.AppendInt(buf[:0], int64(n), 10), r, 1, now)
-			set.Take(name, r, 2, now)
+			set.Take(nil, strconv.AppendInt(buf[:0], int64(n), 10), r, 1, now)
+			set.Take(nil, name, r, 2, now)
 			set.Open(name, r, now)
 			if n%100 == 0 {
 				set.Sweep(now, 1<<20)

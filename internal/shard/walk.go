@@ -1,6 +1,9 @@
 package shard
 
-import "bytes"
+import (
+	"bytes"
+	"unsafe"
+)
 
 // A Walk lists locks, who waits for them and rates, in pieces, so that no
 // shard's mutex is held for long and no more than a piece is in memory. It is
@@ -72,6 +75,9 @@ const (
 // before it, in the same piece.
 func (i Item) SameLock(before Item) bool { return i.from == before.from && i.to == before.to }
 
+// Size returns how many bytes a piece takes.
+func (p *Piece) Size() int { return cap(p.Items)*int(unsafe.Sizeof(Item{})) + cap(p.names) }
+
 // Name returns an item's name, which is good until the piece is filled again.
 func (p *Piece) Name(i Item) []byte { return p.names[i.from:i.to] }
 
@@ -114,7 +120,7 @@ func (t *Set) LookAll(prefix []byte) *Walk {
 func (t *Set) walkOne(name []byte, parts []part) *Walk {
 	s, hash := t.lock(name)
 	s.mu.Unlock()
-	return &Walk{set: t, shard: s.pos, behind: s.pos + 1, parts: parts, name: bytes.Clone(name), hash: hash}
+	return &Walk{set: t, shard: int(s.pos), behind: int(s.pos) + 1, parts: parts, name: bytes.Clone(name), hash: hash}
 }
 
 var (

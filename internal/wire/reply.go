@@ -20,6 +20,7 @@ const (
 
 	TooManyLocks = "Too Many Locks: "
 	ShuttingDown = "Shutting Down: "
+	ServerFull   = "Server Full: " // at the bound on memory
 
 	GetTimeout         = "Lock Get Timeout: "
 	GetCanceled        = "Lock Get Canceled: "
@@ -32,6 +33,11 @@ const (
 	RateOpen           = "Rate Open: "
 	RateLimited        = "Rate Limited "
 	RateRetry          = " ms: "
+	RateDropped        = "Rate Dropped: "
+	NoSuchRate         = "No Such Rate: "
+
+	DeadPeer = "dead_peer_ms=" // what `limits` tells, a pair after another
+	MaxKeep  = "max_keep_ms="
 
 	Greeting = "lockd " // protocol 2's: the server's version follows
 	Hello2   = "2 " + Greeting
@@ -59,6 +65,7 @@ const (
 	LineTooLong        = "0 Line Too Long\n"
 	TooManyConnections = "0 Too Many Connections\n"
 	TooManySessions    = "0 Too Many Sessions\n"
+	ServerFullAlone    = "0 Server Full\n" // of a session that cannot be made
 	InvalidRequest     = "? 0 Invalid Request\n"
 	Pong               = "1 pong\n"
 	Bye                = "1 bye\n"
@@ -86,6 +93,13 @@ func AppendRateLimited(dst []byte, retry uint64, name []byte) []byte {
 	dst = strconv.AppendUint(dst, retry, 10)
 	dst = append(dst, RateRetry...)
 	dst = append(dst, name...)
+	return append(dst, '\n')
+}
+
+// AppendLimits appends what a client's own time-outs must fit, in milliseconds.
+func AppendLimits(dst []byte, deadPeer, maxKeep uint64) []byte {
+	dst = strconv.AppendUint(append(dst, "1 "+DeadPeer...), deadPeer, 10)
+	dst = strconv.AppendUint(append(dst, " "+MaxKeep...), maxKeep, 10)
 	return append(dst, '\n')
 }
 

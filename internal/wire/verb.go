@@ -17,6 +17,7 @@ const (
 
 	TakeRate    = "rl"
 	InspectRate = "ri"
+	DropRate    = "rd"
 
 	Dump       = "d"
 	DumpShared = "sd"
@@ -30,6 +31,7 @@ const (
 	Query      = "q"
 
 	Ping   = "ping"
+	Limits = "limits"
 	Auth   = "auth"
 	Hello  = "hello"
 	Cancel = "cancel"

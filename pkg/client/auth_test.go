@@ -82,6 +82,8 @@ func (g *gate) serve(conn net.Conn) {
 			io.WriteString(conn, "0 Auth Failed\n")
 		case verb == "ping":
 			io.WriteString(conn, "1 pong\n")
+		case verb == "limits":
+			io.WriteString(conn, "1 dead_peer_ms=20000\n")
 		case verb == "i" && known && !strings.HasPrefix(rest, g.prefix):
 			io.WriteString(conn, "0 Not Allowed: i\n")
 		case verb == "hello" && known:

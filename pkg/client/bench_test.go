@@ -35,7 +35,7 @@ func constantServer(tb testing.TB, reply string) client.Options {
 		}
 	}()
 	tb.Cleanup(func() { l.Close(); <-done })
-	return client.Options{Target: l.Addr().String()}
+	return client.Options{Target: l.Addr().String(), ReadTimeout: -1}
 }
 
 func benchmarkGet(b *testing.B, opts client.Options) {

@@ -41,9 +41,8 @@ type Client struct {
 	used  sync.Pool // of *call
 	watch watchdog
 
-	// period is between two requests that the client makes by itself, to find
-	// out whether the server is there; 0: none.
-	period time.Duration
+	// fits is what the server has told, see fit.go.
+	fits fits
 
 	// tried, if not nil, is told once what came of connecting: nil when the
 	// server has replied for the first time, or why it never did. It is called
@@ -59,11 +58,11 @@ type Client struct {
 	stop      context.CancelFunc // ends the connecting
 	ended     sync.WaitGroup     // the goroutine that connects and reads
 
-	mu      sync.Mutex // guards what follows
-	conn    transport  // what to close; nil until connected
-	err     error      // why lost is closed
-	sendErr error      // the first write that failed
-	timer   *time.Timer
+	mu      sync.Mutex  // guards what follows
+	conn    transport   // what to close; nil until connected
+	err     error       // why lost is closed
+	sendErr error       // the first write that failed
+	timer   *time.Timer // to ask by itself; nil: it does not
 }
 
 // New returns a client that connects in the background. It may be used at
@@ -88,7 +87,7 @@ func newClient(opts Options, period time.Duration, tried func(*Client, error)) (
 		connected: make(chan struct{}),
 		lost:      make(chan struct{}),
 		stop:      stop,
-		period:    period,
+		fits:      fits{period: period},
 		tried:     tried,
 	}
 	c.turn <- struct{}{} // until connected
@@ -99,7 +98,7 @@ func newClient(opts Options, period time.Duration, tried func(*Client, error)) (
 		c.dialect.Store(uint32(pongs)) // or it is no server for this client
 	}
 	c.watch.timeout = opts.ReadTimeout
-	c.watch.expired = func() { c.lose(c.unanswered()) }
+	c.watch.expired = func() { c.lose(c.silence()) }
 	c.ended.Go(func() { c.run(ctx) })
 	return c, nil
 }
@@ -114,12 +113,16 @@ func (c *Client) Connected() <-chan struct{} { return c.connected }
 // tells why.
 //
 // The channel closes at once when the connection ends. If the server or the
-// network vanishes without a word, TCP's keep-alive notices after about 20
-// seconds, well before the server frees the locks of a client that it cannot
-// reach, after 35. A request that is under way then is given
-// Options.ReadTimeout from when it was sent, so choose that below 15 seconds if
-// you make requests while you hold locks. The keep-alive is set on TCP
-// connections that this package makes; with Options.Dial it is up to Dial.
+// network vanishes without a word, a Client that has acquired a lock notices before
+// the server frees the locks of a client that it cannot reach: with the first lock
+// it asks for the server's --dead-peer-timeout, asks for a sign of life every now
+// and then, and is lost when the last request that was answered was sent three
+// quarters of that time ago, or ReadTimeout if that is less. Servers that do not
+// tell are given 35 seconds: there TCP's keep-alive notices, after about 14 seconds
+// on connections that this package makes; with Options.Dial it is up to Dial. A
+// request that is under way then is given Options.ReadTimeout from when it was
+// sent, so choose that below 20 seconds for such a server. A negative ReadTimeout
+// has nothing of this done.
 //
 // A process that was paused, or a network that let one direction pass, may
 // still learn of it after the server. What must not be done twice whatever
@@ -274,7 +277,7 @@ func (c *Client) takeTurn(ctx context.Context) error {
 // lost in a moment.
 func (c *Client) send(call *call) {
 	r := request{verb: call.verb.word, name: call.name, mark: call.mark, pad: dialect(c.dialect.Load()) == readsOne}
-	c.watch.expect()
+	c.fits.asks(&c.watch)
 	c.current.Store(call) // from here on it is for the goroutine that reads
 	if err := c.transport.send(r); err != nil {
 		c.sendFailed(err)
@@ -320,7 +323,7 @@ func (c *Client) run(ctx context.Context) {
 	} else {
 		<-c.turn
 	}
-	c.startBeating()
+	c.beatEvery(c.fits.period)
 
 	err = c.readReplies(t)
 	c.mu.Lock()
@@ -332,12 +335,17 @@ func (c *Client) run(ctx context.Context) {
 	t.close() // again, to wait for a pump that another goroutine is closing
 }
 
-// startBeating makes the client ask by itself, if it is one that does.
-func (c *Client) startBeating() {
+// beatEvery makes the client ask by itself, if the period is not 0.
+func (c *Client) beatEvery(period time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.period > 0 && c.err == nil {
-		c.timer = time.AfterFunc(c.period, c.beat)
+	c.fits.period = period
+	switch {
+	case period == 0 || c.err != nil:
+	case c.timer == nil:
+		c.timer = time.AfterFunc(period, c.beat)
+	default:
+		c.timer.Reset(period)
 	}
 }
 
@@ -352,7 +360,7 @@ func (c *Client) beat() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
-		c.timer.Reset(c.period)
+		c.timer.Reset(c.fits.period)
 	}
 }
 
@@ -370,10 +378,12 @@ func (c *Client) readReplies(t transport) error {
 			return fmt.Errorf("%w: nothing was asked, but got %q", ErrProtocol, line[:min(len(line), 200)])
 		}
 		if call.mark != "" && !isEnd(line, call.mark) {
-			if !call.lines.add(line) {
+			if call.verb == ask {
+				c.fit(line)
+			} else if !call.lines.add(line) {
 				return tooLong(c.opts.MaxReply)
 			}
-			c.watch.expect()
+			c.fits.goesOn(&c.watch)
 			continue
 		}
 		var undo *verb
@@ -392,7 +402,7 @@ func (c *Client) readReplies(t transport) error {
 			}
 			undo = c.account(call, r)
 		}
-		c.watch.met()
+		c.fits.answered(&c.watch)
 		if call.verb != iam && !c.answered.Load() {
 			c.answered.Store(true)
 			if c.tried != nil {
@@ -404,6 +414,10 @@ func (c *Client) readReplies(t transport) error {
 			call.done <- struct{}{}
 		} else if undo != nil {
 			c.send(c.newUnwatched(undo, name)) // in the same turn
+			continue
+		}
+		if question := c.question(); question != nil {
+			c.send(question)
 			continue
 		}
 		<-c.turn
@@ -429,5 +443,6 @@ func (c *Client) account(call *call, r reply) (undo *verb) {
 		key = string(r.rest)
 	}
 	held[key] = struct{}{}
+	c.fits.due = true
 	return call.verb.undo
 }

@@ -41,7 +41,7 @@ func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, _, err := handshake(ctx, t, newest > 1) // who is not known yet may still say so
+	old, _, err := handshake(ctx, t, newest > 1, nil) // who is not known yet may still say so
 	if err != nil {
 		t.close()
 		if errors.Is(err, context.DeadlineExceeded) {

@@ -68,10 +68,9 @@
 // and which wraps the cause, such as [ErrTimeout] or [ErrTooManyConnections].
 // After Close the error is [ErrClosed] instead.
 //
-// A Client that asks nothing notices within 20 seconds that its TCP connection
-// is dead, by keep-alive. One that asks while it holds locks should have a
-// ReadTimeout below 15 seconds: a server that cannot reach it gives the locks
-// to others after 35.
+// A Client that holds locks asks the server for a sign of life, often enough to be
+// lost before a server that cannot reach it gives the locks to others, see
+// [Client.Lost].
 //
 // # Names
 //

@@ -31,11 +31,19 @@ var (
 	// ErrNoSuchClient: Kick named a client that is not there.
 	ErrNoSuchClient = errors.New("lockd: no such client")
 
-	// ErrTooManyLocks: the server's bound on locks is reached and the lock was
-	// not acquired.
+	// ErrTooManyLocks: the server's bound on locks, or on those of one client, is
+	// reached and the lock was not acquired.
 	ErrTooManyLocks = errors.New("lockd: server holds too many locks")
 
-	// ErrTooManyWaiters: as many as the server's bound wait for locks already.
+	// ErrServerFull: the server, or this client's share of it, has no memory for
+	// what was asked.
+	ErrServerFull = errors.New("lockd: server has no memory for more")
+
+	// ErrNoSuchRate: DropRate named a rate of which all units are open.
+	ErrNoSuchRate = errors.New("lockd: no such rate")
+
+	// ErrTooManyWaiters: as many as the server's bound, or that on one client's,
+	// wait for locks already.
 	ErrTooManyWaiters = errors.New("lockd: server has too many waiters")
 
 	// ErrShuttingDown: the server is about to end and grants nothing new; what is
@@ -179,6 +187,9 @@ var (
 	// holds. The lists of Client.DumpAll and DumpAllShared, of holders alone, all
 	// servers have.
 	ErrNoLook = fmt.Errorf("%w: it does not tell who waits (no look)", ErrUnsupported)
+
+	// ErrNoDropRate: the server drops no rates.
+	ErrNoDropRate = fmt.Errorf("%w: it drops no rates (no rd)", ErrUnsupported)
 
 	// ErrNoKick: the server ends no clients.
 	ErrNoKick = fmt.Errorf("%w: it ends no clients (no kick)", ErrUnsupported)

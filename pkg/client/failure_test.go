@@ -537,7 +537,7 @@ func TestUnixSocket(t *testing.T) {
 func TestOrder(t *testing.T) {
 	ctx := within(t)
 	srv := newFake(t, nodejs)
-	c := start(t, client.Options{Target: srv.addr})
+	c := start(t, client.Options{Target: srv.addr, ReadTimeout: -1})
 	var want []string
 	for i := range 20 {
 		name := fmt.Sprint("n", i)

@@ -309,6 +309,9 @@ func scripted(t *testing.T, opts client.Options) (*client.Client, *script) {
 	t.Helper()
 	l := listen(t)
 	opts.Target = l.Addr().String()
+	if opts.ReadTimeout == 0 {
+		opts.ReadTimeout = -1 // it does not ask by itself
+	}
 	c := start(t, opts)
 	conn, err := l.Accept()
 	if err != nil {

@@ -18,6 +18,9 @@ import (
 // whether there is going to be a pong. The hello goes out with them; an old
 // server ignores it as it does the ping.
 //
+// Between the two goes the question for the server's limits. A server that speaks
+// protocol 2 and is too old for that ignores it, too.
+//
 // glockd would lose the inspection (see lineTransport.send), and with WebSocket
 // the pong. It gives itself away by the answer to another one, alone, before.
 //
@@ -27,18 +30,18 @@ import (
 // The hello goes out while the server may be writing replies to what came
 // before it; neither end waits for the other, see unblocked.
 // It fails with ErrNotAuthenticated if the server does not know who this is.
-func negotiate(ctx context.Context, t transport) (old bool, err error) {
-	old, known, err := handshake(ctx, t, true)
+func negotiate(ctx context.Context, t transport) (old bool, told limits, err error) {
+	old, known, err := handshake(ctx, t, true, &told)
 	if err == nil && !known {
 		err = ErrNotAuthenticated
 	}
-	return old, err
+	return old, told, err
 }
 
-// handshake is negotiate, for those who may not be known yet. Without the upgrade it
-// leaves out the hello: then it tells how old the server is, and goes on in protocol
-// 1.
-func handshake(ctx context.Context, t transport, upgrade bool) (old, known bool, err error) {
+// handshake is negotiate, for who may not be known yet, and need not know the limits
+// if told is nil. Without the upgrade it leaves out the hello: then it tells how old
+// the server is, and goes on in protocol 1.
+func handshake(ctx context.Context, t transport, upgrade bool, told *limits) (old, known bool, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {
 		if !stop() {
@@ -69,14 +72,21 @@ func handshake(ctx context.Context, t transport, upgrade bool) (old, known bool,
 	case t.endedCRLF():
 		return true, true, nil
 	}
-	old, err = upgraded(t, upgrade)
+	old, err = upgraded(t, upgrade, told)
 	return old, known, err
 }
 
 // upgraded is the rest of a handshake, with a server that may know more.
-func upgraded(t transport, upgrade bool) (old bool, err error) {
+func upgraded(t transport, upgrade bool, told *limits) (old bool, err error) {
 	mark := rand.Text()
-	if err := t.send(request{verb: ping.word, mark: mark}); err != nil {
+	question := ping.word
+	if told != nil {
+		if err := t.send(request{verb: question}); err != nil {
+			return false, err
+		}
+		question = wire.Limits
+	}
+	if err := t.send(request{verb: question, mark: mark}); err != nil {
 		return false, err
 	}
 	if upgrade {
@@ -98,6 +108,12 @@ func upgraded(t transport, upgrade bool) (old bool, err error) {
 	}
 	if line, err = t.readLine(); err != nil {
 		return false, err
+	}
+	if told != nil && hasPrefix(line, "1 "+wire.DeadPeer) {
+		*told = parseLimits(line[len("1 "):])
+		if line, err = t.readLine(); err != nil {
+			return false, err
+		}
 	}
 	if !isEnd(line, mark) && string(line) != notAuthenticated && string(line) != "0 "+wire.NotAllowed+inspect.word {
 		return false, notReply(line, inspect)

@@ -1,10 +1,12 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -193,7 +195,7 @@ func TestPumpClose(t *testing.T) {
 // TestMuxEndsRested: of the sessions that a mux ends, nothing stays but their
 // numbers, which are used again.
 func TestMuxEndsRested(t *testing.T) {
-	m := newMux(nil, false, &LockerOptions{Sessions: 1000})
+	m := newMux(nil, false, &LockerOptions{Sessions: 1000}, limits{}, time.Now())
 	m.mu.Lock()
 	for range 1000 {
 		m.addLocked()
@@ -234,7 +236,7 @@ func TestMuxEndsRested(t *testing.T) {
 
 // TestMuxForsakenLines: what nobody waits for any more is not kept.
 func TestMuxForsakenLines(t *testing.T) {
-	m := newMux(nil, false, &LockerOptions{Sessions: 10})
+	m := newMux(nil, false, &LockerOptions{Sessions: 10}, limits{}, time.Now())
 	lines := newLines(100, nil)
 	s, err := m.start(look, arguments{lines: lines}, "x")
 	if err != nil {
@@ -282,7 +284,7 @@ func TestSessionTable(t *testing.T) {
 // the old one.
 func TestMuxLostFirst(t *testing.T) {
 	near, far := net.Pipe()
-	m := newMux(newLineTransport(near, forMux), false, &LockerOptions{Sessions: 10})
+	m := newMux(newLineTransport(near, forMux), false, &LockerOptions{Sessions: 10}, limits{}, time.Now())
 	go io.Copy(io.Discard, far)
 	s, err := m.start(getWait, arguments{}, "x")
 	if err != nil {
@@ -398,13 +400,17 @@ func TestIdle(t *testing.T) {
 		}
 		defer c.Close()
 		go func() {
-			buf := make([]byte, 100)
-			for {
-				if _, err := far.Read(buf); err != nil {
-					return
+			lines := bufio.NewScanner(far)
+			for lines.Scan() {
+				if lines.Text() == "limits" {
+					continue // it is an old one
 				}
 				time.Sleep(999 * time.Millisecond)
-				io.WriteString(far, "1 Lock Get Success: x\n")
+				if name, ok := strings.CutPrefix(lines.Text(), "i "); ok {
+					io.WriteString(far, "0 Lock Not Locked: "+name+"\n")
+				} else if lines.Text() == "g x" {
+					io.WriteString(far, "1 Lock Get Success: x\n")
+				}
 			}
 		}()
 		for range 3 {

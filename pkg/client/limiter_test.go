@@ -31,7 +31,7 @@ func TestLimiterNothing(t *testing.T) {
 // before it.
 func TestLimiterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, accept := pipedLocker(t, client.LockerOptions{})
+		l, accept := pipedLocker(t, client.LockerOptions{Options: client.Options{ReadTimeout: -1}})
 		s := accept()
 		r := l.Limiter("x", 1, time.Second)
 		for _, spare := range []time.Duration{1, time.Millisecond, 10 * time.Millisecond, time.Second} {

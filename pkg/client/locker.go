@@ -25,17 +25,24 @@ const (
 // LockerOptions say how a Locker reaches its server. The zero value connects
 // to DefaultTarget, once, with defaults for everything.
 type LockerOptions struct {
-	// Options are those of a Client. ReadTimeout has another meaning here: a
-	// server that has said nothing for a quarter to half of it is asked to, and
-	// when it passes in silence after that, the connection is given up. Zero
-	// means 15 seconds: so locks are reported lost within 22.5 s, before a
-	// server that cannot reach this client gives them to others, after 35 s,
-	// and a server that stands still for less than 15 s loses none. While
-	// the process is stopped no time passes here: it reads what came meanwhile
-	// before the server's silence ends the connection.
+	// Options are those of a Client. ReadTimeout has another meaning here: the
+	// server is asked for a sign of life four times in it, and when the last
+	// request that it has answered was sent so long ago, the connection is given
+	// up, and the locks are reported lost. Zero means 15 seconds. It is three
+	// quarters of the server's --dead-peer-timeout at most, for which the Locker
+	// asks: so locks are reported lost before a server that cannot reach this
+	// client gives them to others. A server that stands still for less than
+	// three quarters of it loses none. While the process is stopped no time
+	// passes here: it reads what came meanwhile before the server's silence ends
+	// the connection. A negative value means that nothing of this is done.
 	//
 	// MaxLine bounds a whole request: a name may be about 45 bytes shorter.
 	Options
+
+	// StopTime is how long whoever works under a lock may take to stop when it is
+	// reported lost. Locks are reported lost so much earlier, as far as the
+	// server's --dead-peer-timeout leaves a quarter of it for the server's answer.
+	StopTime time.Duration
 
 	// Anonymous makes the Locker register no name, in place of ProcessName(), so
 	// that the server shows addresses. Notes are shown all the same, see
@@ -121,6 +128,8 @@ func (o *LockerOptions) complete() error {
 		return errors.New("lockd: LockerOptions.Sessions is over 4294967295")
 	}
 	switch {
+	case o.StopTime < 0:
+		return errors.New("lockd: LockerOptions.StopTime is negative")
 	case o.MinBackoff < 0:
 		return errors.New("lockd: LockerOptions.MinBackoff is negative")
 	case o.MaxBackoff < 0:
@@ -236,14 +245,14 @@ func (l *Locker) Ready(ctx context.Context) error {
 
 // Missing waits for a connection and tells which features its server is too
 // old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook,
-// ErrNoKick. It is empty if the server speaks protocol 2, which may be too old for
-// the last two all the same. The methods that need one of them return that error.
+// ErrNoKick, ErrNoDropRate. It is empty if the server speaks protocol 2, which may
+// be too old for the last three all the same. The methods that need one of them return that error.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 	m, err := l.connection(ctx)
 	if err != nil || !m.old {
 		return nil, err
 	}
-	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick}, nil
+	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick, ErrNoDropRate}, nil
 }
 
 // run keeps one connection up.
@@ -326,7 +335,8 @@ func (l *Locker) connect() (*mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := negotiate(ctx, t)
+	asked := time.Now()
+	old, told, err := negotiate(ctx, t)
 	if err != nil {
 		t.close()
 		if ctx.Err() != nil {
@@ -334,7 +344,7 @@ func (l *Locker) connect() (*mux, error) {
 		}
 		return nil, err
 	}
-	return newMux(t, old, &l.opts), nil
+	return newMux(t, old, &l.opts, told, asked), nil
 }
 
 // tell wakes those that wait for a connection.

@@ -88,7 +88,7 @@ func TestLockSilence(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		l, accept := pipedLocker(t, client.LockerOptions{})
+		l, accept := pipedLocker(t, client.LockerOptions{Options: client.Options{ReadTimeout: 60 * time.Second}})
 		s := accept()
 		get := func(session, name string) *client.Lock {
 			go func() {

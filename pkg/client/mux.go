@@ -28,8 +28,7 @@ type mux struct {
 	opts        *Options
 	name        string // what is registered; may be empty
 	maxLine     int
-	timeout     time.Duration // how long the server may take to give a sign of life; 0: for ever
-	period      time.Duration // between two looks whether one is needed; 0: none
+	timeout     time.Duration // how old the last request that was answered may be; 0: as old as it is
 
 	// ctx ends with the mux, under the mutex, because of the ErrLost that err
 	// returns.
@@ -39,7 +38,7 @@ type mux struct {
 	retired chan struct{} // closes when its server grants nothing any more
 
 	sessions sessionTable // the sessions; number 0 is the heartbeat's
-	watch    watchdog     // of what the heartbeat asks; called with no mutex held
+	watch    watchdog     // of what the heartbeat asks; it calls with none of its mutexes held
 
 	mu    sync.Mutex // guards what follows
 	wake  sync.Cond  // the writer, when idle
@@ -55,8 +54,7 @@ type mux struct {
 	full   bool       // the server has refused a session, see addLocked
 
 	timer *time.Timer
-	heard int64     // when the server was, by the last look
-	asked time.Time // when one found silence and asked; zero: it has been heard since
+	asked time.Time // when the heartbeat asked last
 }
 
 const (
@@ -70,11 +68,12 @@ const (
 	endedAtOnce  = 4096
 )
 
-func newMux(t transport, old bool, o *LockerOptions) *mux {
-	timeout := max(o.ReadTimeout, 0)
+// newMux returns a mux to a server that has told its limits, and has answered what it
+// was asked at a time.
+func newMux(t transport, old bool, o *LockerOptions, told limits, asked time.Time) *mux {
 	m := &mux{
 		transport: t, old: old, maxSessions: o.Sessions, opts: &o.Options, name: o.Name, maxLine: o.MaxLine,
-		timeout: timeout, period: timeout / looks, since: time.Now(), retired: make(chan struct{}),
+		timeout: told.patience(o.ReadTimeout, o.StopTime), since: time.Now(), asked: asked, retired: make(chan struct{}),
 	}
 	m.wake.L = &m.mu
 	m.ctx, m.end = context.WithCancelCause(context.Background())
@@ -94,8 +93,8 @@ func (m *mux) run(ended func(error)) {
 	if !m.old {
 		writer.Go(m.write)
 		m.mu.Lock()
-		m.heard = m.transport.lastHeard()
 		m.timer = time.AfterFunc(m.interval(), m.look)
+		m.watch.extend(m.asked)
 		m.mu.Unlock()
 	}
 	err := m.read()
@@ -493,6 +492,9 @@ func (m *mux) settle(s *session, line []byte) error {
 	}
 	if v.effect == releases && errors.Is(r.err, ErrNotAuthenticated) {
 		return errUnknown
+	}
+	if s.number == 0 {
+		m.watch.extend(m.asked)
 	}
 	if v == bye && r.err == nil {
 		m.full = false

@@ -76,10 +76,10 @@ type Options struct {
 	// ReadTimeout is how long the server may take to reply, and between two
 	// lines of a long reply. When it passes, the connection is given up and
 	// all locks are lost, because a late reply would be taken for the next
-	// one's; what came while the process was stopped is read first. It says
-	// nothing about a client without a request under way; a peer that vanished
-	// is then noticed by TCP's keep-alive, see Client.Lost. Zero means 30
-	// seconds, a negative value no bound.
+	// one's; what came while the process was stopped is read first. A client
+	// that holds locks has less time if the server frees them earlier, and needs
+	// no request of its own under way, see Client.Lost. Zero means 30 seconds, a
+	// negative value no bound.
 	//
 	// To bound how long a caller waits without losing the connection, use a
 	// context.

@@ -13,6 +13,7 @@ var (
 	tooManyConnections = strings.TrimSuffix(wire.TooManyConnections, "\n")
 	disabled           = strings.TrimSuffix(wire.Disabled, "\n")
 	tooManySessions    = strings.TrimSuffix(wire.TooManySessions, "\n")
+	serverFull         = strings.TrimSuffix(wire.ServerFullAlone, "\n")
 	lineTooLong        = strings.TrimSuffix(wire.LineTooLong, "\n")
 	notAuthenticated   = strings.TrimSuffix(wire.NotAuthenticated, "\n")
 )
@@ -111,6 +112,8 @@ func refusal(line []byte, v *verb) error {
 		return ErrLineTooLong
 	case hasPrefix(text, wire.TooManyLocks):
 		return ErrTooManyLocks
+	case hasPrefix(text, wire.ServerFull), string(line) == serverFull:
+		return ErrServerFull
 	case hasPrefix(text, wire.TooManyWaiters):
 		return ErrTooManyWaiters
 	case hasPrefix(text, wire.ShuttingDown):

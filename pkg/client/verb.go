@@ -76,12 +76,13 @@ var (
 	stats = &verb{word: wire.Query}
 )
 
-// Those that list and end clients. Their lines come before the last one of the
+// Those that list, end clients and drop rates. Their lines come before the last one of the
 // reply, which is the one that is described here.
 var (
-	look    = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
-	lookAll = &verb{word: wire.LookAll, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
-	kick    = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
+	look     = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	lookAll  = &verb{word: wire.LookAll, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	dropRate = &verb{word: wire.DropRate, deed: "drop", most: 1, yes: wire.RateDropped, no: wire.NoSuchRate, fail: ErrNoSuchRate, missing: ErrNoDropRate}
+	kick     = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
 )
 
 // Those of protocol 2, which only a mux speaks.
@@ -95,6 +96,7 @@ var (
 
 	ping   = &verb{word: wire.Ping, most: 1, yes: pongText}
 	hello  = &verb{word: wire.Hello}
+	ask    = &verb{word: wire.Limits}
 	cancel = &verb{word: wire.Cancel, most: 1, yes: okText}
 	bye    = &verb{word: wire.Quit, most: 1, yes: byeText}
 )

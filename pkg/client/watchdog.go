@@ -16,11 +16,11 @@ import (
 // for longer than a part of the timeout, and one that overslept judges nothing:
 // it sleeps for another part, in which the reply can be read.
 type watchdog struct {
-	timeout time.Duration // not positive: never expires
 	expired func()
 
-	mu      sync.Mutex // guards what follows
-	due     time.Time  // zero when no reply is due
+	mu      sync.Mutex    // guards what follows
+	timeout time.Duration // not positive: never expires
+	due     time.Time     // zero when no reply is due
 	timer   *time.Timer
 	since   time.Time // when the timer was set
 	running bool      // the timer is going to fire
@@ -34,22 +34,35 @@ const naps = 4
 const overslept = 50 * time.Millisecond
 
 // expect says that a reply is due within the timeout from now.
-func (w *watchdog) expect() {
+func (w *watchdog) expect() { w.extend(time.Now()) }
+
+// extend says that one is due within the timeout from a time on.
+func (w *watchdog) extend(from time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.timeout <= 0 {
 		return
 	}
+	w.due = from.Add(w.timeout)
+	if !w.running && !w.stopped {
+		now := time.Now()
+		w.sleepLocked(now, w.due.Sub(now))
+	}
+}
+
+// setTimeout changes the timeout of what is expected from now on.
+func (w *watchdog) setTimeout(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	w.due = now.Add(w.timeout)
-	if !w.running && !w.stopped {
-		w.sleepLocked(now, w.timeout)
+	w.timeout = d
+	if w.running && !w.stopped && d > 0 { // and it may sleep for a part of a longer one
+		w.sleepLocked(time.Now(), d)
 	}
 }
 
 // sleepLocked sets the timer, to when the reply would be late or earlier.
 func (w *watchdog) sleepLocked(now time.Time, left time.Duration) {
-	left = min(left, w.timeout/naps)
+	left = max(min(left, w.timeout/naps), 0)
 	if w.timer == nil {
 		w.timer = time.AfterFunc(left, w.look)
 	} else {
@@ -60,9 +73,6 @@ func (w *watchdog) sleepLocked(now time.Time, left time.Duration) {
 
 // met says that no reply is due any more.
 func (w *watchdog) met() {
-	if w.timeout <= 0 {
-		return
-	}
 	w.mu.Lock()
 	w.due = time.Time{}
 	w.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 func scriptedWebSocket(t *testing.T) (*client.Client, net.Conn) {
 	t.Helper()
 	l := listen(t)
-	c := start(t, client.Options{Target: "ws://" + l.Addr().String() + "/some/path"})
+	c := start(t, client.Options{Target: "ws://" + l.Addr().String() + "/some/path", ReadTimeout: -1})
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +168,7 @@ func TestWebSocketLockerCloses(t *testing.T) {
 	}
 	reply(answer(next()))
 	next() // ping
+	next() // limits
 	mark := next()
 	next() // hello 2
 	reply("1 pong")

@@ -56,7 +56,24 @@ func (o *Options) asks() (asks [conn.Transports]bool) {
 }
 
 // knowsCertificates tells whether clients can show certificates.
-func (o *Options) knowsCertificates() bool { return false }
+func (o *Options) knowsCertificates() bool {
+	c := o.TLSConfig
+	return o.TLSClientCA != "" || c != nil && (c.ClientAuth != tls.NoClientCert || c.GetConfigForClient != nil)
+}
+
+// asksAt tells whether clients have to show who they are, by a token or by a
+// certificate, at the addresses of a transport.
+func (o *Options) asksAt(transport string) bool {
+	switch transport {
+	case "admin":
+		return o.AuthFile != ""
+	case "tls", "wss":
+		if o.wantsCertificates() {
+			return true
+		}
+	}
+	return o.AuthFile != "" && slices.Contains(o.AuthOn, transport)
+}
 
 // openAuth reads the auth file, if there is one, and has it read again when it
 // changes.
@@ -83,7 +100,7 @@ func (o *Options) openAuth() (*auth.File, *reload.Files, error) {
 // vain is what lines of the auth file do not do, though they look as if they did.
 func (o *Options) vain(f *auth.File) (warnings []string) {
 	if f.Certs() && !o.knowsCertificates() {
-		warnings = append(warnings, "lines of the auth file with cert have no effect: clients are asked for no certificates")
+		warnings = append(warnings, "lines of the auth file with cert have no effect: clients are asked for no certificates (--tls-client-ca)")
 	}
 	switch {
 	case !f.Users():
@@ -104,11 +121,7 @@ func (s *Server) guarded(f *auth.File, h http.Handler) http.Handler {
 	return admin.Guard{
 		Handler:   h,
 		Authority: f,
-		Cert:      certName,
+		Cert:      conn.CertName,
 		Denied:    s.conns.DeniedAdmin,
 	}
 }
-
-// certName is the name in the certificate that a client has shown; none is asked
-// for.
-func certName(*tls.ConnectionState) string { return "" }

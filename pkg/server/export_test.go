@@ -13,3 +13,6 @@ func (s *Server) Listener(network string) net.Listener {
 	}
 	return nil
 }
+
+// OpenFiles is how many connections there may be here.
+func OpenFiles() int { return openFiles(false) }

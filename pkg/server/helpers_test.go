@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,7 @@ type testServer struct {
 	tcp, unix    string
 	ws           string
 	webSocketURL string
+	tls, wss     string
 }
 
 // start starts a server that ends with the test.
@@ -42,11 +44,20 @@ func start(tb testing.TB, opts server.Options) *testServer {
 	opts.TCP = append(opts.TCP, "127.0.0.1:0")
 	opts.Unix = append(opts.Unix, s.unix)
 	opts.WebSocket = append(opts.WebSocket, "127.0.0.1:0")
+	opts.TLS = append(opts.TLS, "127.0.0.1:0")
+	opts.WSS = append(opts.WSS, "127.0.0.1:0")
+	if opts.TLSCert == "" && opts.TLSConfig == nil {
+		opts.TLSConfig = anybody()
+	}
 	s.Server = listen(tb, opts)
 	for _, a := range s.Addrs() {
 		switch a.Transport {
 		case "tcp":
 			s.tcp = a.String()
+		case "tls":
+			s.tls = a.String()
+		case "wss":
+			s.wss = a.String()
 		case "websocket":
 			s.ws = a.String()
 			s.webSocketURL = "ws://" + s.ws + "/"
@@ -169,7 +180,7 @@ func newClient(tb testing.TB, c net.Conn, err error) *client {
 	return &client{c, tb, bufio.NewReader(c)}
 }
 
-// dial connects by a stream transport: tcp, unix or memory.
+// dial connects by a stream transport: tcp, tls, unix or memory.
 func (s *testServer) dial(tb testing.TB, transport string) *client {
 	tb.Helper()
 	var c net.Conn
@@ -177,6 +188,8 @@ func (s *testServer) dial(tb testing.TB, transport string) *client {
 	switch transport {
 	case "tcp":
 		c, err = net.Dial("tcp", s.tcp)
+	case "tls":
+		c, err = tls.Dial("tcp", s.tls, trusting())
 	case "unix":
 		c, err = net.Dial("unix", s.unix)
 	case "memory":
@@ -188,7 +201,7 @@ func (s *testServer) dial(tb testing.TB, transport string) *client {
 }
 
 // streams are the transports that carry lines.
-var streams = []string{"tcp", "unix", "memory"}
+var streams = []string{"tcp", "tls", "unix", "memory"}
 
 // overStreams runs a test over every transport that carries lines.
 func overStreams(t *testing.T, opts server.Options, test func(t *testing.T, s *testServer, transport string)) {

@@ -58,6 +58,8 @@ func (o *Options) inherit() error {
 		{"tcp", "tcp", &o.TCP},
 		{"unix", "unix", &o.Unix},
 		{"websocket", "tcp", &o.WebSocket},
+		{"tls", "tcp", &o.TLS},
+		{"wss", "tcp", &o.WSS},
 		{"admin", "tcp", &admin},
 	} {
 		var err error

@@ -97,7 +97,7 @@ func TestMaxLocksWithRoomForAll(t *testing.T) {
 
 func TestTooManyLocksAreCounted(t *testing.T) {
 	t.Parallel()
-	s := start(t, server.Options{MaxLocks: 2, MaxLocksPerConnection: 1})
+	s := start(t, server.Options{MaxLocks: 2, MaxLocksPerConnection: 1, MaxShare: []string{"off"}})
 	a, b, c := s.dial(t, "tcp"), s.dial(t, "tcp"), s.dial(t, "tcp")
 	a.ask("g a", "1 Lock Get Success: a")
 	a.ask("sg a", "0 Too Many Locks: a")

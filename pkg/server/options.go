@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
@@ -46,9 +48,31 @@ type Options struct {
 	// there; it never counts as being on this machine. "unix" means all
 	// connections over unix sockets.
 	ProxyProtocol []string
+	// TLS are addresses for the line protocol within TLS, in the form of TCP, and
+	// WSS those for WebSocket within TLS.
+	TLS, WSS []string
+	// TLSCert and TLSKey are files, in PEM: the certificate that clients of TLS
+	// and WSS get to see, with those between it and its authority's, and its key.
+	// They are read again when they change: connections stay as they are, the next
+	// handshake gets the new one. What cannot be used is logged, and the old one
+	// stays in use.
+	TLSCert, TLSKey string
+	// TLSClientCA is a file with the certificates, in PEM, of those who sign
+	// clients' certificates, likewise. With it, every client of TLS and WSS has to
+	// show one. Empty means that none is asked for.
+	TLSClientCA string
+	// TLSMinVersion is the oldest version of TLS that is spoken:
+	// tls.VersionTLS13, which 0 means too, or tls.VersionTLS12.
+	TLSMinVersion uint16
+	// TLSConfig is for programs that have certificates from elsewhere. It takes
+	// the place of TLSCert, TLSKey, TLSClientCA and TLSMinVersion.
+	TLSConfig *tls.Config
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
+	// AdminTLS has the admin address speak HTTPS. A client's certificate is
+	// verified there if there is one, and TLSClientCA, but need not be shown.
+	AdminTLS bool
 
 	// AuthFile is a file that says who may do what, a line each: `NAME
 	// ROLE[:PREFIX] HOW`. It is read again when it changes, which counts for
@@ -102,6 +126,32 @@ type Options struct {
 	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
 	// once. They are the server's, and for nobody else to close.
 	Inherited map[string][]net.Listener
+	// MaxMemory bounds the memory of the process, in bytes, as far as clients can
+	// have it grow: what they hold, wait for and have registered, sessions, and what
+	// is kept of requests and replies. 0 means 75 % of what the machine has, or the
+	// smallest limit of the process's cgroups; where neither can be found out, as on
+	// Windows, and with Unbounded, there is no bound. Beyond it, what would take more
+	// is answered `0 Server Full: NAME`. The server counts with a Go heap limit below
+	// it, which a program sets that has no other business: see
+	// runtime/debug.SetMemoryLimit.
+	MaxMemory int64
+	// MaxShare is how much one client may have of what is bounded for all, each
+	// WHAT=NUMBER, WHAT=PERCENT% or WHAT=off, where WHAT is locks, waiters, rates,
+	// sessions or bytes. What is not named is 50%; "off" alone means no shares. Beyond
+	// it a client is refused as at the bound itself. Clients within the process, see
+	// Dial, have no such bound.
+	MaxShare []string
+	// ShareBy is what makes many connections one client: "address" (the default; the
+	// /64 network of an IPv6 address, the user of a unix socket), "token" (the name
+	// that a client is known by, or its address) or "connection".
+	ShareBy string
+	// DeadPeerTimeout is for how long a client may be silent that has been asked
+	// whether it is there, which the server sees to: after that its machine is
+	// considered to have vanished, and what it holds is free. A client that is
+	// there answers by itself, however long it works and whether it reads or
+	// not. 0 means 20 s; 2 s at least, 1 h at most. Clients that hold locks have
+	// to notice earlier, see docs/locking.md.
+	DeadPeerTimeout time.Duration
 
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
@@ -115,13 +165,20 @@ type Options struct {
 
 // The defaults of Options.
 const (
-	DefaultUnixMode    fs.FileMode = 0o660
-	DefaultMaxLine                 = 4096
-	DefaultMaxOutput               = 64 << 10
-	DefaultMaxMessage              = 64 << 10
-	DefaultMaxLocks                = shard.DefaultMaxLocks
-	DefaultMaxWaiters              = shard.DefaultMaxWaiters
-	DefaultMaxSessions             = 1 << 16
+	DefaultUnixMode        fs.FileMode = 0o660
+	DefaultMaxLine                     = 4096
+	DefaultMaxOutput                   = 64 << 10
+	DefaultMaxMessage                  = 64 << 10
+	DefaultMaxLocks                    = shard.DefaultMaxLocks
+	DefaultMaxWaiters                  = shard.DefaultMaxWaiters
+	DefaultMaxSessions                 = 1 << 16
+	DefaultDeadPeerTimeout             = session.DefaultDeadPeer
+)
+
+// The bounds of DeadPeerTimeout.
+const (
+	minDeadPeer = 2 * time.Second
+	maxDeadPeer = time.Hour
 )
 
 // maxConnections is how many connections there can be whatever the options
@@ -149,7 +206,10 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	allowed := openFiles(o.Admin != "")
+	if err := o.completeTLS(); err != nil {
+		return err
+	}
+	allowed := o.roomForConnections()
 	for _, n := range []struct {
 		name  string
 		value *int
@@ -173,8 +233,27 @@ func (o *Options) complete() error {
 			return optionError(n.name, "must be at least %d, not %d", n.least, *n.value)
 		}
 	}
+	if o.DeadPeerTimeout == 0 {
+		o.DeadPeerTimeout = DefaultDeadPeerTimeout
+	}
+	if o.DeadPeerTimeout < minDeadPeer || o.DeadPeerTimeout > maxDeadPeer {
+		return optionError("dead-peer-timeout", "must be between %v and %v, not %v: a shorter one would end clients that a network has lost for a moment",
+			minDeadPeer, maxDeadPeer, o.DeadPeerTimeout)
+	}
 	if o.Shards > shard.MaxShards || o.Shards&(o.Shards-1) != 0 {
 		return optionError("shards", "must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
+	}
+	if err := o.completeMemory(); err != nil {
+		return err
+	}
+	if _, err := o.shares(); err != nil {
+		return err
+	}
+	if o.ShareBy == "" {
+		o.ShareBy = "address"
+	}
+	if _, ok := shareBys[o.ShareBy]; !ok {
+		return optionError("share-by", "must be address, token or connection, not %q", o.ShareBy)
 	}
 	if o.MaxLine > 1<<30 {
 		return optionError("max-line", "must be at most 1 GiB")
@@ -187,7 +266,7 @@ func (o *Options) complete() error {
 	if err := o.inherit(); err != nil {
 		return err
 	}
-	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket} {
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
 				return &OptionError{option, err}
@@ -236,6 +315,7 @@ func (o *Options) config(f *auth.File) conn.Config {
 	if f != nil {
 		authority = f
 	}
+	share, _ := o.shares() // complete has seen to that
 	return conn.Config{
 		Session: session.Config{
 			Shards:          o.Shards,
@@ -245,12 +325,17 @@ func (o *Options) config(f *auth.File) conn.Config {
 			MaxLine:         o.MaxLine,
 			MaxOutput:       o.MaxOutput,
 			MaxSessions:     o.MaxSessions,
+			MaxMemory:       o.clientsMemory(),
+			ShareBy:         shareBys[o.ShareBy],
+			Share:           share,
+			DeadPeer:        o.DeadPeerTimeout,
 			Version:         Version,
 			Authority:       authority,
 		},
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
 		MaxConnections: o.MaxConnections,
+		MaxHandshakes:  maxHandshakes(openFiles(o.Admin != "")),
 		Proxies:        o.proxies,
 		Hosts:          o.hosts,
 		Logger:         o.Logger,

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -31,13 +32,17 @@ type peer interface {
 
 // transports are all the ways to connect. websocket sends text messages
 // without a newline, websocket-binary binary messages with one.
-var transports = []string{"tcp", "unix", "memory", "websocket", "websocket-binary"}
+var transports = []string{"tcp", "tls", "unix", "memory", "websocket", "websocket-binary", "wss"}
 
 func (s *testServer) peer(tb testing.TB, transport string) peer {
 	tb.Helper()
 	switch transport {
 	case "websocket":
 		return &wsPeer{wsClient: dialWS(tb, s.webSocketURL), op: ws.OpText}
+	case "wss":
+		c, err := tryWS(tb, ws.Dialer{TLSConfig: trusting()}, "wss://"+s.wss+"/")
+		must(tb, err)
+		return &wsPeer{wsClient: c, op: ws.OpText}
 	case "websocket-binary":
 		return &wsPeer{wsClient: dialWS(tb, s.webSocketURL), op: ws.OpBinary, end: "\n"}
 	}
@@ -59,6 +64,9 @@ func (p linePeer) Close() error           { return p.c.Close() }
 
 // linger makes Close of a TCP connection reset it.
 func linger(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
 	if t, ok := c.(*net.TCPConn); ok {
 		t.SetLinger(0)
 	}
@@ -111,7 +119,7 @@ func (p *wsPeer) addr() string { return localAddr(p.Conn) }
 
 func (p *wsPeer) closeWrite() {
 	p.tb.Helper()
-	must(p.tb, p.Conn.(*net.TCPConn).CloseWrite())
+	must(p.tb, p.Conn.(interface{ CloseWrite() error }).CloseWrite())
 }
 
 func (p *wsPeer) reset() { linger(p.Conn) }

@@ -175,6 +175,9 @@ func (sc *script) header(key, value string) bool {
 		return number(&sc.opts.MaxLine)
 	case "max-locks":
 		return number(&sc.opts.MaxLocks)
+	case "max-share":
+		sc.opts.MaxShare = strings.Fields(value)
+		return len(sc.opts.MaxShare) > 0
 	case "max-locks-per-connection":
 		return number(&sc.opts.MaxLocksPerConnection)
 	case "shards":

@@ -21,18 +21,18 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/metrics"
-	"github.com/nylen/lockd/internal/reload"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -49,7 +49,8 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
-	files     []*reload.Files // that are read again when they change
+	certs     *certs.Store // nil: none, or not from files
+	files     []reloader   // that are read again when they change
 
 	mu        sync.Mutex                  // guards what follows
 	retired   bool                        // /readyz says so
@@ -62,9 +63,15 @@ type Server struct {
 	closed    chan struct{}  // closed when Shutdown is done
 }
 
+// A reloader has files that are read again when they change.
+type reloader interface {
+	Check() error // looks now
+	Close()
+}
+
 // Addr is an address that a server listens on.
 type Addr struct {
-	Transport string // "tcp", "unix", "websocket" or "admin"
+	Transport string // "tcp", "unix", "websocket", "tls", "wss" or "admin"
 	net.Addr
 	Asks bool // its clients have to show who they are
 }
@@ -84,6 +91,10 @@ func New(opts Options) (*Server, error) {
 		s.files = append(s.files, watched)
 	}
 	errorLog := slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug)
+	if err := s.openCertificates(); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
@@ -138,6 +149,8 @@ func (s *Server) Listen() error {
 	plan("tcp", s.opts.TCP, s.own(s.openTCP), s.serveOwn)
 	plan("unix", s.opts.Unix, s.own(s.listenUnix), s.serveOwn)
 	plan("websocket", s.opts.WebSocket, s.openTCP, s.ServeWebSocket)
+	plan("tls", s.opts.TLS, s.openTCP, s.ServeTLS)
+	plan("wss", s.opts.WSS, s.openTCP, s.ServeWSS)
 	if s.opts.Admin != "" {
 		plan("admin", []string{s.opts.Admin}, s.openTCP, s.serveAdmin)
 	}
@@ -151,7 +164,7 @@ func (s *Server) Listen() error {
 		}
 	}
 	for _, o := range all {
-		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), slices.Contains(s.opts.AuthOn, o.transport) && s.opts.AuthFile != ""})
+		s.addrs = append(s.addrs, Addr{o.transport, o.listener.Addr(), s.opts.asksAt(o.transport)})
 		if own, ok := o.listener.(*conn.Listener); ok {
 			s.conns.Open(own)
 		}
@@ -212,7 +225,13 @@ func (s *Server) ServeWebSocket(l net.Listener) error {
 }
 
 func (s *Server) serveAdmin(l net.Listener) error {
-	return s.serve(conn.NewListener(l, s.opts.Logger), s.admin.Serve)
+	c := conn.NewListener(l, s.opts.Logger)
+	return s.serve(c, func(l net.Listener) error {
+		if s.opts.AdminTLS {
+			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
+		}
+		return s.admin.Serve(l)
+	})
 }
 
 // serveClients serves a listener that Shutdown closes when it has drained.
@@ -270,6 +289,12 @@ func (s *Server) Reload() error {
 // done first. So it tells a watchdog more than that the process is there.
 func (s *Server) Responds(ctx context.Context) error { return s.conns.Responds(ctx) }
 
+func (s *Server) closeFiles() {
+	for _, f := range s.files {
+		f.Close()
+	}
+}
+
 // Addrs returns the addresses that Listen opened.
 func (s *Server) Addrs() []Addr {
 	s.mu.Lock()
@@ -300,7 +325,9 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	return metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
+	c.CertificateExpiry = s.certificateExpiry
+	return c
 }
 
 // Retire has /readyz say that the server is shutting down, and changes nothing
@@ -343,9 +370,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	s.admin.Close()
 	s.serving.Wait()
-	for _, f := range s.files {
-		f.Close()
-	}
+	s.closeFiles()
 	close(s.closed)
 	return err
 }
