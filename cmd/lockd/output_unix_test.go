@@ -34,7 +34,6 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--json")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--short")
 
-
 	known := map[string]bool{
 		"serve": true, "run": true, "shell": true, // they print their help only
 		"kick": true, "drop": true, // they need somebody to kick, or a rate, each time
