@@ -50,14 +50,14 @@ func (t *Set) newLists(o *Owner) []uint32 {
 	n := 4 * len(t.shards)
 	o.lists += n
 	t.memory.Add(n)
-	o.Share.KeepBytes(n)
+	o.Share.addBytes(n)
 	return make([]uint32, len(t.shards))
 }
 
 // Forget gives back the memory of an owner that holds nothing any more.
 func (t *Set) Forget(o *Owner) {
 	t.memory.Add(-o.lists)
-	o.Share.KeepBytes(-o.lists)
+	o.Share.addBytes(-o.lists)
 	o.exclusive, o.shared, o.lists = nil, nil, 0
 }
 

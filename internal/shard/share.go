@@ -363,6 +363,14 @@ func (h *Share) TakeBytes(n int) bool {
 	}
 }
 
+// addBytes counts n bytes in that are there already, or out if n is negative. It
+// takes no mutex, so it may be called under a shard's.
+func (h *Share) addBytes(n int) {
+	if h != nil {
+		h.bytes.Add(int64(-n))
+	}
+}
+
 // KeepBytes counts n bytes in that are there already, or out if n is negative, and
 // tells whether they may stay: like Memory.Keep, also somewhat beyond the client's
 // share.
@@ -371,7 +379,7 @@ func (h *Share) KeepBytes(n int) bool {
 		return true
 	}
 	beyond := -h.limits.Bytes / 4
-	if left := h.bytes.Add(int64(-n)); n <= 0 || left >= beyond {
+	if h.addBytes(n); n <= 0 || h.bytes.Load() >= beyond {
 		return true
 	}
 	if h.state.Load() != tight {
