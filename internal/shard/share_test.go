@@ -23,7 +23,7 @@ func clientOf(set *Set, first uint32, n int, limits ShareLimits) (*Share, []*Own
 // listsOf is what the owners' lists take, which counts, too.
 func listsOf(owners []*Owner) (n int) {
 	for _, o := range owners {
-		n += o.lists
+		n += o.listBytes()
 	}
 	return n
 }
@@ -400,7 +400,7 @@ func checkShares(t *testing.T, set *Set, shares []*Share, owners []*Owner) {
 	}
 	for _, o := range owners {
 		x := want[o.Share]
-		x.Bytes += int64(o.lists)
+		x.Bytes += int64(o.listBytes())
 		want[o.Share] = x
 	}
 	for _, h := range shares {
