@@ -368,7 +368,7 @@ func TestFromEnv(t *testing.T) {
 	ca := tlstest.New(t, "test CA")
 	cert, key := ca.Files(ca.Client("me"))
 	for name, value := range map[string]string{
-		"LOCKD_SERVER": "tls://127.0.0.1:9999", "LOCKD_TLS_CA": ca.File(), "LOCKD_TLS_CERT": cert, "LOCKD_TLS_KEY": key,
+		"LOCKD_SERVER": "tls://127.0.0.1:9999", "LOCKD_TLS_CA": ca.File(), "LOCKD_CLIENT_CERT": cert, "LOCKD_CLIENT_KEY": key,
 		"LOCKD_TLS_SERVER_NAME": "lock.example", "LOCKD_TOKEN_FILE": "/nonexistent",
 	} {
 		t.Setenv(name, value)
