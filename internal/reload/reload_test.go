@@ -14,7 +14,6 @@ import (
 type dir struct {
 	*Files
 	got string // what was last used
-	bad bool   // what is there cannot be used
 	log bytes.Buffer
 }
 

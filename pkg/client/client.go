@@ -147,15 +147,6 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// unanswered is why a client is lost whose reply does not come. A server that speaks
-// TLS says nothing to a short line: it takes that for the beginning of something.
-func (c *Client) unanswered() error {
-	if t, ok := c.transport.(*lineTransport); ok && t.lastHeard() == 0 && c.target.network == "tcp" && !c.target.secure {
-		return &TLSError{fmt.Sprintf("no reply within %v: if the server speaks TLS here, use tls://", c.opts.ReadTimeout), ErrTimeout}
-	}
-	return fmt.Errorf("%w: no reply for %v", ErrTimeout, c.opts.ReadTimeout)
-}
-
 // lose ends the client because of something that happened to it.
 func (c *Client) lose(cause error) { c.end(lost(cause)) }
 

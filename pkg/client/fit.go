@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/rand"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -85,10 +86,14 @@ func (f *fits) goesOn(w *watchdog) {
 	}
 }
 
-// silence is what ends the client when its watchdog expires.
+// silence is what ends the client when its watchdog expires. A server that speaks
+// TLS says nothing to a short line: it takes that for the beginning of something.
 func (c *Client) silence() error {
 	if c.fits.known.Load() {
 		return silentError{c.fits.limit}
+	}
+	if t, ok := c.transport.(*lineTransport); ok && t.lastHeard() == 0 && c.target.network == "tcp" && !c.target.secure {
+		return &TLSError{fmt.Sprintf("no reply within %v: if the server speaks TLS here, use tls://", c.opts.ReadTimeout), ErrTimeout}
 	}
 	return silentError{c.opts.ReadTimeout}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"runtime"
 	"strings"
 	"time"
 
@@ -184,7 +186,7 @@ func (a *actor) useLocker(ctx context.Context) error {
 }
 
 func (a *actor) lockerOf(ctx context.Context, who caller) error {
-	options, err := who.options(a.at, who.transport)
+	options, err := who.options(a.at)
 	if err != nil {
 		return err
 	}
@@ -307,7 +309,8 @@ func (a *actor) kick(ctx context.Context) error {
 	if a.rnd.IntN(4) == 0 {
 		return a.kickLocker(ctx)
 	}
-	l, err := a.connect(a.rnd.IntN(2) == 0, "lock", "admin")
+	who := a.victim()
+	l, err := connect(a.at, who, a.rnd.IntN(2) == 0)
 	if err != nil {
 		return err
 	}
@@ -335,11 +338,24 @@ func (a *actor) kick(ctx context.Context) error {
 	return nil
 }
 
+// victim is somebody whose address is nobody else's: one of TCP may be two clients'
+// at a time, of whom each has connected to another port of the server.
+func (a *actor) victim() caller {
+	who := anybody(a.rnd, "lock", "admin")
+	for runtime.GOOS != "linux" && who.transport.name != "unix" { // where lo is 127.0.0.1 alone
+		who = anybody(a.rnd, "lock", "admin")
+	}
+	if who.transport.name != "unix" {
+		who.from = net.IPv4(127, byte(1+a.rnd.IntN(250)), byte(a.rnd.IntN(256)), byte(1+a.rnd.IntN(250)))
+	}
+	a.tally.comes(who)
+	return who
+}
+
 // kickLocker ends a Locker's connection, which makes another one.
 func (a *actor) kickLocker(ctx context.Context) error {
-	who := anybody(a.rnd, "lock", "admin")
-	a.tally.comes(who)
-	options, err := who.options(a.at, who.transport)
+	who := a.victim()
+	options, err := who.options(a.at)
 	if err != nil {
 		return err
 	}
@@ -396,7 +412,7 @@ func (a *actor) useClient(ctx context.Context) error {
 }
 
 func (a *actor) clientOf(ctx context.Context, who caller) error {
-	options, err := who.options(a.at, who.transport)
+	options, err := who.options(a.at)
 	if err != nil {
 		return err
 	}
@@ -469,7 +485,7 @@ func (a *actor) stay(ctx context.Context) error {
 }
 
 func (a *actor) stayAsLocker(ctx context.Context, who caller, name string, end time.Time) error {
-	options, err := who.options(a.at, who.transport)
+	options, err := who.options(a.at)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -123,31 +124,37 @@ func (id identity) tls(at addresses) (*tls.Config, error) {
 	}}, nil
 }
 
-// options are those for package client.
-func (id identity) options(at addresses, t transport) (o client.Options, err error) {
-	o.Target = t.target(at)
-	if id.how == byToken {
-		o.Token = client.TokenFile(at.file(id.name + ".token"))
-	}
-	if t.secure {
-		own := at.file(id.cert() + ".pem")
-		o.TLS, err = client.TLSFiles{CA: at.file(serverCA), Cert: own, Key: own}.Config()
-	}
-	return o, err
-}
-
 // A caller is somebody who comes by some transport.
 type caller struct {
 	identity
 	transport
+	from net.IP // its address; nil: any
 }
 
 func (c caller) String() string { return c.identity.name + " by " + c.transport.name }
 
+// options are those for package client.
+func (c caller) options(at addresses) (o client.Options, err error) {
+	o.Target = c.target(at)
+	if c.how == byToken {
+		o.Token = client.TokenFile(at.file(c.identity.name + ".token"))
+	}
+	if c.secure {
+		own := at.file(c.cert() + ".pem")
+		o.TLS, err = client.TLSFiles{CA: at.file(serverCA), Cert: own, Key: own}.Config()
+	}
+	if c.from != nil {
+		_, address, _ := strings.Cut(o.Target, "://")
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: c.from}}
+		o.Dial = func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", address) }
+	}
+	return o, err
+}
+
 // anybody picks a caller with one of some roles.
 func anybody(rnd *rand.Rand, roles ...string) caller {
 	for {
-		c := caller{identities[rnd.IntN(len(identities))], transports[rnd.IntN(len(transports))]}
+		c := caller{identity: identities[rnd.IntN(len(identities))], transport: transports[rnd.IntN(len(transports))]}
 		if c.is(roles...) && c.comesBy(c.transport) {
 			return c
 		}

@@ -248,7 +248,7 @@ func crowd(out io.Writer, s *process, rotator *rotator, o options, t *tally) (fo
 // warmUp has the server start what it starts with its first client and keeps.
 func warmUp(s *process) error {
 	for _, t := range transports {
-		l, err := connect(s.addresses, caller{identities[0], t}, false)
+		l, err := connect(s.addresses, caller{identity: identities[0], transport: t}, false)
 		if err != nil {
 			return err
 		}

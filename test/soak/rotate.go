@@ -188,7 +188,7 @@ func (r *rotator) newTokens(_ context.Context, s *process) error {
 	}
 	const one = "porter" // all are in one file
 	if err := await("new tokens", func() bool {
-		l, err := connect(r.at, caller{identity{name: one, how: byNone}, transports[0]}, false)
+		l, err := connect(r.at, caller{identity: identity{name: one, how: byNone}, transport: transports[0]}, false)
 		if err != nil {
 			return false
 		}
@@ -279,7 +279,7 @@ func (r *rotator) newClients(_ context.Context, s *process) error {
 
 // reaches tells whether the server talks to somebody with a stranger's certificate.
 func reaches(at addresses) bool {
-	l, err := connect(at, caller{identity{name: "nobody", how: byNone}, transportNamed("tls")}, false)
+	l, err := connect(at, caller{identity: identity{name: "nobody", how: byNone}, transport: transportNamed("tls")}, false)
 	if err != nil {
 		return false
 	}

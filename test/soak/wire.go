@@ -42,7 +42,11 @@ func (c caller) dial(at addresses) (net.Conn, error) {
 	if scheme == "unix" {
 		network = scheme
 	}
-	conn, err := net.DialTimeout(network, address, patience)
+	dialer := net.Dialer{Timeout: patience}
+	if c.from != nil {
+		dialer.LocalAddr = &net.TCPAddr{IP: c.from}
+	}
+	conn, err := dialer.Dial(network, address)
 	if err != nil {
 		return nil, err
 	}
