@@ -89,7 +89,7 @@ func (a *actor) run(ctx context.Context) error {
 
 // connect connects as anybody who has one of some roles.
 func (a *actor) connect(two bool, roles ...string) (*line, error) {
-	who := anybody(a.rnd, roles...)
+	who := a.at.anybody(a.rnd, roles...)
 	a.tally.comes(who)
 	return connect(a.at, who, two)
 }
@@ -175,7 +175,7 @@ func (a *actor) lines(ctx context.Context, two bool) error {
 // useLocker does the same with the client that programs use, which has many
 // goroutines on one connection.
 func (a *actor) useLocker(ctx context.Context) error {
-	who := anybody(a.rnd, "lock", "admin")
+	who := a.at.anybody(a.rnd, "lock", "admin")
 	a.tally.comes(who)
 	token := a.tokenNow(who.identity)
 	err := a.lockerOf(ctx, who)
@@ -341,9 +341,9 @@ func (a *actor) kick(ctx context.Context) error {
 // victim is somebody whose address is nobody else's: one of TCP may be two clients'
 // at a time, of whom each has connected to another port of the server.
 func (a *actor) victim() caller {
-	who := anybody(a.rnd, "lock", "admin")
+	who := a.at.anybody(a.rnd, "lock", "admin")
 	for runtime.GOOS != "linux" && who.transport.name != "unix" { // where lo is 127.0.0.1 alone
-		who = anybody(a.rnd, "lock", "admin")
+		who = a.at.anybody(a.rnd, "lock", "admin")
 	}
 	if who.transport.name != "unix" {
 		who.from = net.IPv4(127, byte(1+a.rnd.IntN(250)), byte(a.rnd.IntN(256)), byte(1+a.rnd.IntN(250)))
@@ -401,7 +401,7 @@ func (a *actor) kickLocker(ctx context.Context) error {
 
 // useClient is useLocker with the simple client, which owns all that it gets.
 func (a *actor) useClient(ctx context.Context) error {
-	who := anybody(a.rnd, "lock", "admin")
+	who := a.at.anybody(a.rnd, "lock", "admin")
 	a.tally.comes(who)
 	token := a.tokenNow(who.identity)
 	err := a.clientOf(ctx, who)
@@ -457,7 +457,7 @@ func (a *actor) clientOf(ctx context.Context, who caller) error {
 
 // stay holds a lock for long, while tokens and certificates change.
 func (a *actor) stay(ctx context.Context) error {
-	who := anybody(a.rnd, "lock", "admin")
+	who := a.at.anybody(a.rnd, "lock", "admin")
 	a.tally.comes(who)
 	name := fmt.Sprint(prefix, "lodging ", a.rnd.Uint64())
 	end := time.Now().Add(time.Duration(a.rnd.Int64N(int64(20 * time.Second))))

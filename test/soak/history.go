@@ -80,7 +80,7 @@ func recordHistory(ctx context.Context, at addresses, seed uint64, t *tally) err
 }
 
 func (h *history) write(at addresses, name string, id int, rnd *rand.Rand) error {
-	l, err := connect(at, anybody(rnd, "lock", "admin"), rnd.IntN(2) == 0)
+	l, err := connect(at, at.anybody(rnd, "lock", "admin"), rnd.IntN(2) == 0)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ const (
 	byUID   = "user"
 	byWrong = "wrong token" // which nobody has
 	byNone  = "nothing"
+	unasked = "not asked" // where the server asks nobody
 )
 
 // prefix is of all names that the role lock may use here.
@@ -58,13 +59,26 @@ var identities = []identity{
 	{"nobody", "", byNone},
 }
 
+// everybody is who comes to an open server.
+var everybody = []identity{{"anybody", "admin", unasked}}
+
+func (a addresses) identities() []identity {
+	if a.Open {
+		return everybody
+	}
+	return identities
+}
+
 // stranger is the name in the certificate of those who are not known by it.
 const stranger = "stranger"
 
 // title is its role and how it shows who it is.
 func (id identity) title() string {
-	if id.role == "" {
+	switch {
+	case id.role == "":
 		return "nobody, with " + id.how
+	case id.how == unasked:
+		return "anybody, " + id.how
 	}
 	return id.role + " by " + id.how
 }
@@ -79,7 +93,7 @@ func (id identity) is(roles ...string) bool {
 // everybody here is known by the user.
 func (id identity) comesBy(t transport) bool {
 	switch id.how {
-	case byToken:
+	case byToken, unasked:
 		return true
 	case byCert:
 		return t.secure
@@ -113,7 +127,11 @@ func (id identity) tls(at addresses) (*tls.Config, error) {
 		return nil, err
 	}
 	own := at.file(id.cert() + ".pem")
-	pair, err := tls.LoadX509KeyPair(own, own)
+	both, err := os.ReadFile(own) // once: it may be replaced
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(both, both)
 	if err != nil {
 		return nil, err
 	}
@@ -152,9 +170,9 @@ func (c caller) options(at addresses) (o client.Options, err error) {
 }
 
 // anybody picks a caller with one of some roles.
-func anybody(rnd *rand.Rand, roles ...string) caller {
-	for {
-		c := caller{identity: identities[rnd.IntN(len(identities))], transport: transports[rnd.IntN(len(transports))]}
+func (a addresses) anybody(rnd *rand.Rand, roles ...string) caller {
+	for all := a.identities(); ; {
+		c := caller{identity: all[rnd.IntN(len(all))], transport: transports[rnd.IntN(len(transports))]}
 		if c.is(roles...) && c.comesBy(c.transport) {
 			return c
 		}
@@ -213,7 +231,7 @@ const (
 
 // guard holds what is secret until ctx is done.
 func guard(ctx context.Context, at addresses, rnd *rand.Rand) error {
-	l, err := connect(at, anybody(rnd, "admin"), true)
+	l, err := connect(at, at.anybody(rnd, "admin"), true)
 	if err != nil {
 		return err
 	}

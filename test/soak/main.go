@@ -6,7 +6,7 @@
 // grow, rates hold; what samples of the clients saw is linearizable; and at the end
 // nothing is left, and the counters add up.
 //
-//	go run . [-duration 30m] [-clients 39] [-seed N] [-build '-race'] [-lockd PATH]
+//	go run . [-duration 30m] [-clients 39] [-seed N] [-open] [-build '-race'] [-lockd PATH]
 //
 // The server is the program itself, in a process of its own, with an auth file,
 // which is replaced all the time, as its certificates are. Some clients are
@@ -39,6 +39,7 @@ type options struct {
 	every    time.Duration // between two lines of progress
 	lockd    string        // the server's program; "": it is built
 	build    string        // flags for go build
+	open     bool          // the server asks nobody who it is
 }
 
 func main() {
@@ -49,6 +50,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 20*time.Second, "how long")
 	flag.IntVar(&o.clients, "clients", 39, "how many at a time, those that are killed aside")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of all that is random")
+	flag.BoolVar(&o.open, "open", false, "have the server ask nobody who it is, as it does without an auth file")
 	flag.StringVar(&o.lockd, "lockd", "", "the server's program, which else is built")
 	flag.StringVar(&o.build, "build", "", "flags to build it with, such as '-race' or '-tags noloop'")
 	flag.Parse()
@@ -143,7 +145,7 @@ func soak(out io.Writer, o options) error {
 			return err
 		}
 	}
-	s, err := startServer(program, dir)
+	s, err := startServer(program, dir, o.open)
 	if err != nil {
 		return err
 	}
@@ -200,6 +202,9 @@ func crowd(out io.Writer, s *process, rotator *rotator, o options, t *tally) (fo
 		})
 	}
 	kinds := slices.Sorted(maps.Keys(deeds))
+	if s.Open {
+		kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "prier" })
+	}
 	for i := range o.clients {
 		a, err := newActor(kinds[i%len(kinds)], s.addresses, s.Dir, o.seed+uint64(i), t, r)
 		if err != nil {
@@ -248,7 +253,7 @@ func crowd(out io.Writer, s *process, rotator *rotator, o options, t *tally) (fo
 // warmUp has the server start what it starts with its first client and keeps.
 func warmUp(s *process) error {
 	for _, t := range transports {
-		l, err := connect(s.addresses, caller{identity: identities[0], transport: t}, false)
+		l, err := connect(s.addresses, caller{identity: s.identities()[0], transport: t}, false)
 		if err != nil {
 			return err
 		}

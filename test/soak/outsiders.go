@@ -134,21 +134,24 @@ func (a *actor) turnAway(context.Context) error {
 		return method + " / HTTP/1.1\r\nHost: " + host + "\r\nOrigin: http://" + origin + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	}
-	c := []struct {
+	type visit struct {
 		address, text string
 		config        func() (*tls.Config, error)
-	}{
+	}
+	all := []visit{
 		{a.at.TCP, "\x16\x03\x01\x02\x00\x01\n" + take, nil}, // TLS where there is none
 		{a.at.TLS, take, nil},
 		{a.at.WSS, page("GET", "127.0.0.1", "127.0.0.1") + "\r\n", nil},
-		{a.at.TLS, take + "ping\n", a.withoutCertificate},
-		{a.at.TLS, take + "ping\n", a.withForgedCertificate},
-		{a.at.WSS, page("GET", "127.0.0.1", "127.0.0.1") + "\r\n", a.withoutCertificate},
 		{a.at.WebSocket, page("GET", "127.0.0.1", "evil.example") + "\r\n", nil},
 		{a.at.WebSocket, page("GET", "evil.example", "evil.example") + "\r\n", nil},
 		{a.at.WebSocket, page("POST", "127.0.0.1", "evil.example") + "Content-Length: 100000\r\n\r\n", nil}, // that never come
 		{a.at.Admin, "GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", nil},
-	}[a.rnd.IntN(10)]
+	}
+	if !a.at.Open {
+		all = append(all, visit{a.at.TLS, take + "ping\n", a.withoutCertificate}, visit{a.at.TLS, take + "ping\n", a.withForgedCertificate},
+			visit{a.at.WSS, page("GET", "127.0.0.1", "127.0.0.1") + "\r\n", a.withoutCertificate})
+	}
+	c := all[a.rnd.IntN(len(all))]
 	conn, err := net.DialTimeout("tcp", c.address, patience)
 	if err != nil {
 		return err

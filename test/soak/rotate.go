@@ -132,11 +132,13 @@ func (r *rotator) handOutCertificates(by *certs.Authority) error {
 // run replaces one thing after another until ctx is done.
 func (r *rotator) run(ctx context.Context, s *process, t *tally) error {
 	r.at = s.addresses
-	steps := []struct {
+	type step struct {
 		what string
 		do   func(context.Context, *process) error
-	}{
-		{"new tokens", r.newTokens}, {"new server certificates", r.newServer}, {"new client authorities", r.newClients}, {"broken files", r.breakFile},
+	}
+	steps := []step{{"new server certificates", r.newServer}, {"broken files", r.breakFile}}
+	if !s.Open {
+		steps = append(steps, step{"new tokens", r.newTokens}, step{"new client authorities", r.newClients})
 	}
 	for i := 0; ; i++ {
 		step := steps[i%len(steps)]
@@ -299,7 +301,11 @@ func transportNamed(name string) transport {
 
 // breakFile leaves a file wrong for a while: the server keeps to what it has.
 func (r *rotator) breakFile(ctx context.Context, s *process) error {
-	name := []string{authFile, serverCert, serverKey, clientCA}[r.rnd.IntN(4)]
+	names := []string{serverCert, serverKey}
+	if !s.Open {
+		names = append(names, authFile, clientCA)
+	}
+	name := names[r.rnd.IntN(len(names))]
 	well, err := os.ReadFile(r.at.file(name))
 	if err != nil {
 		return err

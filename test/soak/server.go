@@ -25,6 +25,7 @@ type addresses struct {
 	TCP, Unix, WebSocket, TLS, WSS string
 	Admin                          string
 	Dir                            string
+	Open                           bool // it lets anybody in
 }
 
 // file returns where a file is that client and server share.
@@ -59,17 +60,20 @@ func build(dir string, flags []string) (string, error) {
 	return path, nil
 }
 
-// startServer starts it with everything that may be asked for: tokens and
-// certificates on all transports, bounds that are soon reached.
-func startServer(program, dir string) (*process, error) {
-	p := &process{addresses: addresses{Dir: dir}, ended: make(chan struct{})}
+// startServer starts it on all transports with bounds that are soon reached, and
+// has it ask for everything that may be asked for, tokens and certificates, if it is
+// not to be open.
+func startServer(program, dir string, open bool) (*process, error) {
+	p := &process{addresses: addresses{Dir: dir, Open: open}, ended: make(chan struct{})}
 	p.http = http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	p.cmd = exec.Command(program, "serve",
 		"--tcp", "127.0.0.1:0", "--unix", p.file("s"), "--websocket", "127.0.0.1:0", "--tls", "127.0.0.1:0", "--wss", "127.0.0.1:0",
-		"--tls-cert", p.file(serverCert), "--tls-key", p.file(serverKey), "--tls-client-ca", p.file(clientCA),
-		"--auth-file", p.file(authFile), "--auth-on", "tcp,unix,websocket,tls,wss", "--share-by", "token",
+		"--tls-cert", p.file(serverCert), "--tls-key", p.file(serverKey),
 		"--admin", "127.0.0.1:0", "--max-locks", "4000", "--max-waiters", "200", "--max-line", "1024", "--max-output", "16384",
 		"--log-format", "json")
+	if !open {
+		p.cmd.Args = append(p.cmd.Args, "--tls-client-ca", p.file(clientCA), "--auth-file", p.file(authFile), "--auth-on", "tcp,unix,websocket,tls,wss", "--share-by", "token")
+	}
 	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "LOCKD_") })
 	log, err := os.Create(p.file("log"))
 	if err != nil {
@@ -116,7 +120,7 @@ func (p *process) await() error {
 				addresses
 			}
 			if json.Unmarshal([]byte(line), &said) == nil && said.Message == "listening" {
-				said.Dir = p.Dir
+				said.Dir, said.Open = p.Dir, p.Open
 				p.addresses = said.addresses
 				return nil
 			}
