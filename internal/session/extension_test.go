@@ -102,6 +102,7 @@ func FuzzExtensions(f *testing.F) {
 		cfg.Table = shard.Config{Locks: 1000, LocksPerOwner: 6, Waiters: 3}
 		run := func(cuts []byte) (string, []string, bool) {
 			h := newHub(cfg)
+			defer h.Close()
 			h.clock.stop() // nobody's patience ends
 			var ring bell
 			other, s := newStream(h, "other:1", &ring), newStream(h, "fuzz:1", &ring)

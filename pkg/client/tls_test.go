@@ -83,7 +83,7 @@ func TestTLSErrors(t *testing.T) {
 	good := ca.Server("127.0.0.1", "localhost")
 	now := time.Now()
 	expired := ca.ServerFrom(now.Add(-2*time.Hour), now.Add(-time.Hour), "127.0.0.1")
-	future := ca.ServerFrom(now.Add(time.Hour), now.Add(2*time.Hour), "127.0.0.1")
+	future := ca.ServerFrom(now.Add(2*time.Hour), now.Add(3*time.Hour), "127.0.0.1")
 	ours := &tls.Config{RootCAs: ca.Pool()}
 	shows := &tls.Config{RootCAs: ca.Pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		c := other.Client("me")
