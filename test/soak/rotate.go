@@ -25,6 +25,7 @@ type rotator struct {
 	server  *certs.Authority
 	clients *certs.Authority
 	tokens  map[string]string // by name
+	guests  []*line           // who came with a token and has not asked for another, the oldest first
 }
 
 // lifetime is how long certificates are good for.
@@ -138,7 +139,15 @@ func (r *rotator) run(ctx context.Context, s *process, t *tally) error {
 	}
 	steps := []step{{"new server certificates", r.newServer}, {"broken files", r.breakFile}}
 	if !s.Open {
-		steps = append(steps, step{"new tokens", r.newTokens}, step{"new client authorities", r.newClients})
+		if err := r.invite(); err != nil {
+			return err
+		}
+		defer func() {
+			for _, l := range r.guests {
+				l.Close()
+			}
+		}()
+		steps = append([]step{{"new tokens", r.newTokens}, {"new client authorities", r.newClients}}, steps...)
 	}
 	for i := 0; ; i++ {
 		step := steps[i%len(steps)]
@@ -188,7 +197,7 @@ func (r *rotator) newTokens(_ context.Context, s *process) error {
 	if err := r.nudge(s); err != nil {
 		return err
 	}
-	const one = "porter" // all are in one file
+	one := guestName // all are in one file
 	if err := await("new tokens", func() bool {
 		l, err := connect(r.at, caller{identity: identity{name: one, how: byNone}, transport: transports[0]}, false)
 		if err != nil {
@@ -200,7 +209,34 @@ func (r *rotator) newTokens(_ context.Context, s *process) error {
 	}); err != nil {
 		return err
 	}
-	return r.handOutTokens(tokens)
+	if err := r.handOutTokens(tokens); err != nil {
+		return err
+	}
+	// The tokens before the last count no more, neither for those who come nor for
+	// those who are there.
+	if len(r.guests) == 2 {
+		l := r.guests[0]
+		r.guests = r.guests[1:]
+		defer l.Close()
+		for _, c := range []struct{ request, want string }{{"i " + prefix, "Not Authenticated"}, {"auth " + l.token, "Auth Failed"}} {
+			if n, text, err := l.askOnce(0, c.request); err != nil || n != 0 || text != c.want {
+				return breach{fmt.Errorf("with a token that is no more, %s is answered %d %q, %w", c.request, n, text, err)}
+			}
+		}
+	}
+	return r.invite()
+}
+
+const guestName = "porter"
+
+// invite has somebody come with the token of now.
+func (r *rotator) invite() error {
+	l, err := connect(r.at, caller{identity: identity{name: guestName, role: "lock:" + prefix, how: byToken}, transport: transportNamed("tcp")}, r.rnd.IntN(2) == 0)
+	if err != nil {
+		return err
+	}
+	r.guests = append(r.guests, l)
+	return nil
 }
 
 // newServer replaces certificate and key one after the other, and so for a moment

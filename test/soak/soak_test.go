@@ -27,7 +27,10 @@ func TestSoak(t *testing.T) {
 
 func testSoak(t *testing.T, open bool) {
 	var out strings.Builder
-	d := 10 * time.Second
+	d := 8 * time.Second
+	if open {
+		d /= 2
+	}
 	if text := os.Getenv("LOCKD_STRESS"); text != "" {
 		var err error
 		if d, err = time.ParseDuration(text); err != nil {
