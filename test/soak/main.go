@@ -259,7 +259,7 @@ func warmUp(s *process) error {
 		}
 		for _, request := range []string{"gw 1 " + prefix, "rl 1000 1 1 " + prefix, "me"} {
 			if n, text, err := l.ask(0, request); n == 0 {
-				return fmt.Errorf("%s is answered %q, %w", request, text, err)
+				return fmt.Errorf("%s is answered %q, %v", request, text, err)
 			}
 		}
 		l.Close()

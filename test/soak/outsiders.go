@@ -26,7 +26,7 @@ func (a *actor) pry(ctx context.Context) error {
 	if l.who.how == byWrong {
 		for range 1 + a.rnd.IntN(2) {
 			if n, text, err := l.ask(0, "auth wrong-token"); n != 0 || text != "Auth Failed" {
-				return breach{fmt.Errorf("a wrong token is answered %d %q, %w", n, text, err)}
+				return breach{fmt.Errorf("a wrong token is answered %d %q, %v", n, text, err)}
 			}
 			a.tally.add(a.kind, "denials")
 		}

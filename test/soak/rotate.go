@@ -220,7 +220,7 @@ func (r *rotator) newTokens(_ context.Context, s *process) error {
 		defer l.Close()
 		for _, c := range []struct{ request, want string }{{"i " + prefix, "Not Authenticated"}, {"auth " + l.token, "Auth Failed"}} {
 			if n, text, err := l.askOnce(0, c.request); err != nil || n != 0 || text != c.want {
-				return breach{fmt.Errorf("with a token that is no more, %s is answered %d %q, %w", c.request, n, text, err)}
+				return breach{fmt.Errorf("with a token that is no more, %s is answered %d %q, %v", c.request, n, text, err)}
 			}
 		}
 	}

@@ -157,7 +157,7 @@ func connect(at addresses, who caller, two bool) (*line, error) {
 func (l *line) greet(two bool) error {
 	if two {
 		if got, err := l.say("hello 2"); err != nil || !strings.HasPrefix(got, "2 lockd ") {
-			return fmt.Errorf("%v: hello 2: got %q, %w", l.who, got, err)
+			return fmt.Errorf("%v: hello 2: got %q, %v", l.who, got, err)
 		}
 		l.two = true
 	}
