@@ -29,7 +29,6 @@ type client struct {
 	ended     bool         // the session is being closed
 	politely  bool         // hang up instead of closing, once it is closed
 	gone      bool         // the connection is closed, too
-	late      bool         // it has come while the server drained
 	asked     bool         // something was sent since a look found all of it confirmed
 	unheard   bool         // at the last look something was unanswered
 

@@ -494,9 +494,9 @@ func (l *loop) readTasks() {
 }
 
 // seat gives a connection a place.
-func (l *loop) seat(fd int, t Transport, late bool) *client {
+func (l *loop) seat(fd int, t Transport) *client {
 	l.serial++
-	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t, late: late}
+	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t}
 	if n := len(l.places); n > 0 {
 		c.place = l.places[n-1]
 		l.places = l.places[:n-1]
@@ -510,7 +510,7 @@ func (l *loop) seat(fd int, t Transport, late bool) *client {
 
 // take begins to serve a connection.
 func (l *loop) take(m task) {
-	c := l.seat(m.fd, m.transport, m.late)
+	c := l.seat(m.fd, m.transport)
 	if m.late {
 		c.stream.ComesLate()
 	}
@@ -540,5 +540,5 @@ func (l *loop) take(m task) {
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.server.unlist(l, c.late)
+	l.server.unlist(l, c.stream.Late())
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/tlstest"
 )
 
 var testAuthority = sync.OnceValue(func() *certs.Authority {
@@ -28,34 +29,17 @@ var testAuthority = sync.OnceValue(func() *certs.Authority {
 	return a
 })
 
-func testPair(p certs.Pair, err error) tls.Certificate {
-	if err != nil {
-		panic(err)
-	}
-	c, err := tls.X509KeyPair(p.Cert, p.Key)
-	if err != nil {
-		panic(err)
-	}
-	return c
-}
-
-func testRoots() *x509.CertPool {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(testAuthority().Pair.Cert)
-	return roots
-}
-
 var serverTLS = sync.OnceValue(func() *tls.Config {
 	return &tls.Config{
-		Certificates:           []tls.Certificate{testPair(testAuthority().Server([]string{"localhost"}, time.Now(), time.Now().Add(time.Hour)))},
-		ClientCAs:              testRoots(),
+		Certificates:           []tls.Certificate{tlstest.Certificate(testAuthority().Server([]string{"localhost"}, time.Now(), time.Now().Add(time.Hour)))},
+		ClientCAs:              tlstest.Pool(testAuthority()),
 		ClientAuth:             tls.VerifyClientCertIfGiven,
 		SessionTicketsDisabled: true,
 	}
 })
 
 func clientTLS(own ...tls.Certificate) *tls.Config {
-	return &tls.Config{RootCAs: testRoots(), ServerName: "localhost", Certificates: own}
+	return &tls.Config{RootCAs: tlstest.Pool(testAuthority()), ServerName: "localhost", Certificates: own}
 }
 
 // serveTLS has a server listen with TLS, until the test ends.
@@ -78,7 +62,7 @@ func serveTLS(t *testing.T, h *Server) (addr string) {
 // The name in a client's certificate is part of its address, whatever carries it,
 // and only if it was verified.
 func TestCertificateNameOfAddress(t *testing.T) {
-	own := testPair(testAuthority().Client("web1", time.Now(), time.Now().Add(time.Hour)))
+	own := tlstest.Certificate(testAuthority().Client("web1", time.Now(), time.Now().Add(time.Hour)))
 	for _, c := range []struct {
 		name   string
 		config *tls.Config

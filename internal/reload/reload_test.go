@@ -16,7 +16,6 @@ import (
 type dir struct {
 	*Files
 	got string // what was last used
-	bad bool   // what is there cannot be used
 	log bytes.Buffer
 }
 

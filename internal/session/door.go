@@ -7,14 +7,15 @@ import (
 
 // Who somebody is, is the connection's: in protocol 2 all of its sessions have the
 // same access. Where nobody is asked and nobody has said, all of this costs a
-// request the look at one byte.
+// request the look at one byte, with which it also sees whether the server drains.
 
 // A door says what a stream has to look at before a request is executed; 0:
 // nothing.
 type door uint8
 
 const (
-	asks    door = 1 << iota // its listener asks who the client is
+	drains  door = 1 << iota // nothing new is taken, see drain.go
+	asks                     // its listener asks who the client is
 	known                    // the client has an access, or had
 	denying                  // a wrong token is about to be answered
 	deaf                     // too much has come behind it: nothing more is taken, and the client is cut off

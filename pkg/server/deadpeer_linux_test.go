@@ -243,6 +243,7 @@ func TestVanished(t *testing.T) {
 				}
 			}
 			s.lab.Cut(way)
+			cut := time.Now()
 			for _, name := range names {
 				if strings.HasSuffix(name, "granted") {
 					near.want("r b-"+name, "1 ")
@@ -250,6 +251,10 @@ func TestVanished(t *testing.T) {
 			}
 			for _, name := range names {
 				near.free(name)
+			}
+			// The kernel would end them by itself, after 14 s at the earliest.
+			if took := time.Since(cut); took > 10*time.Second {
+				t.Errorf("it took %v", took)
 			}
 		})
 	}
