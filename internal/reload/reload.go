@@ -75,11 +75,11 @@ func (f *Files) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sum, err := f.look()
-	if err == nil && sum == f.sum && !f.failed {
-		return nil
-	}
 	if sum != f.sum {
 		sum, err = f.settled(sum, err)
+	}
+	if err == nil && sum == f.sum && !f.failed {
+		return nil
 	}
 	changed := sum != f.sum
 	f.sum = sum
