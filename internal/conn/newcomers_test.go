@@ -102,6 +102,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	eachKind(t, func(t *testing.T, loops bool) {
 		cfg := askingConfig()
 		cfg.MaxConnections = 4
+		log := logTo(&cfg)
 		h := NewServer(cfg)
 		path, end := serveUnix(t, h, loops)
 		defer end()
@@ -138,6 +139,7 @@ func TestStrangersGiveWay(t *testing.T) {
 			defer one.Close()
 		}
 		refused() // all are known
+		log.await(t, "too many connections: ending", 1)
 		says(t, known, "i x", "1 Lock Is Locked: x")
 
 		known.Close()
