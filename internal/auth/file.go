@@ -119,11 +119,19 @@ func (f *File) Warnings() (all []string) {
 	if t.othersToo {
 		all = append(all, "every user of this machine can write to the auth file, and so let anybody in: chmod o-w "+f.path)
 	}
+	for _, e := range t.entries {
+		if e.Proof.kind == byUID && e.Proof.uid == overflowUID && runtime.GOOS == "linux" {
+			all = append(all, fmt.Sprintf("line %d of the auth file: uid:%d is what Linux says of every user that a container does not know, and lets all of them in", e.Line, overflowUID))
+		}
+	}
 	if len(t.entries) == 0 {
 		all = append(all, "the auth file lets nobody in: lockd token add makes a line for it")
 	}
 	return all
 }
+
+// overflowUID is what Linux says for users that a user namespace does not know.
+const overflowUID = 65534
 
 // largest bounds the file: some ten thousand lines.
 const largest = 4 << 20
