@@ -411,7 +411,7 @@ var mayImport = map[string][]string{
 	"internal/command":     {},
 	"internal/stress":      {},
 	"internal/netlab":      {},
-	"internal/tlstest":     {},
+	"internal/tlstest":     {"internal/certs"},
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},

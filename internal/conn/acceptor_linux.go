@@ -265,7 +265,10 @@ func (l *loop) turnAway(fd int, t Transport) {
 		closeSocket(fd)
 		return
 	}
-	c := l.seat(fd, t, late)
+	c := l.seat(fd, t)
+	if late {
+		c.stream.ComesLate()
+	}
 	c.ended = true
 	c.beginParting()
 }

@@ -223,6 +223,7 @@ type task struct {
 	early     []byte
 	late      bool // the connection has come while the server drained
 	client    *client
+	why       error // it is ended
 	acceptor  *acceptor
 	rounds    *rounds
 	answer    chan struct{}
@@ -233,7 +234,7 @@ type order uint8
 const (
 	takeClient     order = iota // serve the connection fd
 	wakeClient                  // a wait of client is over
-	kickClient                  // end client, whatever it does
+	endClient                   // whatever it does
 	wantClient                  // somebody wants what client holds
 	sweepLoop                   // look which clients are dead
 	endParting                  // client has had its time to close its side
@@ -454,8 +455,8 @@ func (l *loop) readTasks() {
 			l.take(m)
 		case wakeClient:
 			m.client.woken()
-		case kickClient:
-			m.client.kick()
+		case endClient:
+			m.client.endFor(m.why)
 		case wantClient:
 			l.want(m.client)
 		case sweepLoop:
@@ -493,9 +494,9 @@ func (l *loop) readTasks() {
 }
 
 // seat gives a connection a place.
-func (l *loop) seat(fd int, t Transport, late bool) *client {
+func (l *loop) seat(fd int, t Transport) *client {
 	l.serial++
-	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t, late: late}
+	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t}
 	if n := len(l.places); n > 0 {
 		c.place = l.places[n-1]
 		l.places = l.places[:n-1]
@@ -509,12 +510,13 @@ func (l *loop) seat(fd int, t Transport, late bool) *client {
 
 // take begins to serve a connection.
 func (l *loop) take(m task) {
-	c := l.seat(m.fd, m.transport, m.late)
+	c := l.seat(m.fd, m.transport)
 	if m.late {
 		c.stream.ComesLate()
 	}
 	m.addr.Asks = l.server.asks(m.transport, m.addr)
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
+	l.server.meet(&c.stream, c, m.addr.Asks)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)
 		l.beginSweep()
@@ -538,5 +540,5 @@ func (l *loop) take(m task) {
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.server.unlist(l, c.late)
+	l.server.unlist(l, c.stream.Late())
 }

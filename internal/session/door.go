@@ -1,17 +1,21 @@
 package session
 
-import "github.com/nylen/lockd/internal/wire"
+import (
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
 
 // Who somebody is, is the connection's: in protocol 2 all of its sessions have the
 // same access. Where nobody is asked and nobody has said, all of this costs a
-// request the look at one byte.
+// request the look at one byte, with which it also sees whether the server drains.
 
 // A door says what a stream has to look at before a request is executed; 0:
 // nothing.
 type door uint8
 
 const (
-	asks    door = 1 << iota // its listener asks who the client is
+	drains  door = 1 << iota // nothing new is taken, see drain.go
+	asks                     // its listener asks who the client is
 	known                    // the client has an access, or had
 	denying                  // a wrong token is about to be answered
 	deaf                     // too much has come behind it: nothing more is taken, and the client is cut off
@@ -78,8 +82,8 @@ func (st *Stream) identify() *Access {
 	return a
 }
 
-// unidentified tells whether the client has to say who it is, and has not.
-func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
+// Unidentified tells whether the client has to say who it is, and has not.
+func (st *Stream) Unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
 
 // refuses appends the reply to a command that the client may not have executed.
 // That comes before all else that may be wrong, or be off: nothing of that is told
@@ -100,6 +104,26 @@ func (s *Session) refuses(c *command, arg, out []byte) (_ []byte, refused bool) 
 		}
 	}
 	return out, false
+}
+
+// refusesGrant does the same at the end of a wait, which may be a day later: who may
+// not ask for the lock any more does not get it. It is free then.
+func (s *Session) refusesGrant(w *wait, out []byte) (_ []byte, refused bool) {
+	c, release := lookup([]byte(wire.GetWait)), s.release
+	if w.kind == shard.Shared {
+		c, release = lookup([]byte(wire.GetSharedWait)), s.releaseShared
+	}
+	st := s.stream
+	switch a := st.identify(); {
+	case a == nil && st.door&asks != 0:
+		out = st.unknown(s.prefix(out))
+	case a == nil || a.may(c) && a.reaches(c, w.name):
+		return out, false
+	default:
+		out = s.notAllowed(c, out)
+	}
+	release(w.name)
+	return out, true
 }
 
 func (st *Stream) unknown(out []byte) []byte {

@@ -24,23 +24,39 @@ func (h *Hub) End() { h.ending.Store(true) }
 // ComesLate says, before Begin, that the client has come while the server drained.
 func (st *Stream) ComesLate() { st.late = true }
 
+// Late tells whether that was said.
+func (st *Stream) Late() bool { return st.late }
+
 // Notice has the stream know whether the server drains. Advance calls it, and so
 // does who calls Answer and Settle.
 func (st *Stream) Notice() {
-	if st.hub.draining.Load() && !st.draining {
-		st.draining = true
+	if st.hub.draining.Load() && !st.draining() {
+		st.door |= drains
 		st.endWaits()
 	}
 }
+
+// draining tells whether the stream knows that the server drains.
+func (st *Stream) draining() bool { return st.door&drains != 0 }
 
 // mayAsk tells whether the client stays though it holds nothing while the server
 // drains.
 func (st *Stream) mayAsk() bool { return st.late && !st.turnedAway && !st.hub.ending.Load() }
 
-// do does what a command is for, unless it is to take something new and the server
-// drains.
+// do does what a command is for.
 func (s *Session) do(c *command, name, out []byte) []byte {
-	if s.stream.draining && c.flags&takes != 0 && s.isNew(c, name) {
+	if s.stream.door&drains != 0 {
+		return s.doDraining(c, name, out)
+	}
+	return c.do(s, name, out)
+}
+
+// doDraining does the same while the server drains, unless it is to take something
+// new.
+//
+//go:noinline
+func (s *Session) doDraining(c *command, name, out []byte) []byte {
+	if c.flags&takes != 0 && s.isNew(c, name) {
 		return s.turnAway(c, name, out)
 	}
 	return c.do(s, name, out)

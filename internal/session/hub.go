@@ -50,14 +50,14 @@ type Hub struct {
 	network   Network
 	locks     *shard.Set
 	memory    *shard.Memory
-	frugal    int // bytes of replies that may be pending whatever the memory
+	frugal    int         // bytes of replies that may be pending whatever the memory
+	draining  atomic.Bool // nothing new is taken; beside what all read and nobody writes
+	ending    atomic.Bool // and nothing is asked any more
 	accounts  accounts
 	shortages shortages
 	directory directory
 	counters  [counterStripes]counters
 	clock     clock
-	draining  atomic.Bool // nothing new is taken
-	ending    atomic.Bool // and nothing is asked any more
 	watch     watch
 
 	sorting turns        // which sorted list collects

@@ -1,6 +1,10 @@
 package session
 
-import "github.com/nylen/lockd/internal/shard"
+import (
+	"math"
+
+	"github.com/nylen/lockd/internal/shard"
+)
 
 // What is kept for clients beside the table counts on the same memory, and on
 // their shares. What they ask for can be refused; what is there already, such as
@@ -53,13 +57,14 @@ func (st *Stream) Keeps(n int) bool {
 	if n <= freeBytes {
 		n = 0
 	}
-	return n == st.kept || st.keeps(n)
+	return n == int(st.kept) || st.keeps(n)
 }
 
 //go:noinline
 func (st *Stream) keeps(n int) bool {
-	more := n - st.kept
-	st.kept = n
+	n = min(n, math.MaxInt32)
+	more := n - int(st.kept)
+	st.kept = int32(n)
 	there := st.hub.memory.Keep(more)
 	fair := st.account.share.KeepBytes(more)
 	if !there {
@@ -148,10 +153,10 @@ func (st *Stream) countAs(name string) {
 		return
 	}
 	h.locks.Forget(&st.main.owner)
-	st.account.share.KeepBytes(-st.kept)
+	st.account.share.KeepBytes(-int(st.kept))
 	h.accounts.leave(st.account)
 	st.account = h.accounts.join(key)
-	st.account.share.KeepBytes(st.kept) // which ends nobody now
+	st.account.share.KeepBytes(int(st.kept)) // which ends nobody now
 	st.main.owner.Share = st.account.share
 	st.main.peer.share.Store(st.account.share)
 }
@@ -161,7 +166,7 @@ func (st *Stream) endAccount() {
 	if st.account == nil {
 		return
 	}
-	st.giveMemory(st.kept)
+	st.giveMemory(int(st.kept))
 	st.kept = 0
 	st.hub.memory.Add(-streamBytes)
 	st.hub.accounts.leave(st.account)

@@ -34,13 +34,12 @@ type Stream struct {
 	leaving     bool                // the client has closed its side: it waits for no lock
 	last        bool                // it has been told of its last turn
 	late        bool                // the client has come while the server drained
-	draining    bool                // it knows that the server drains
 	turnedAway  bool                // the client was refused something for that
 	skipping    bool                // the rest of a line that was too long is passed over
+	kept        int32               // bytes that are kept for it and count
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
 
 	account *account // of the client; nil: the stream has ended
-	kept    int      // bytes that are kept for it and count
 
 	partial []byte // the beginning of a line whose end has not come yet
 
@@ -190,7 +189,7 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 		case next == More || next == Full || next == Early:
 			return in, out, next
 		case st.Settles():
-		case next == Idle && st.draining:
+		case next == Idle && st.draining():
 			return nil, out, st.Pause(fed)
 		default:
 			return in, out, next
@@ -260,7 +259,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 // input, if it had any.
 func (st *Stream) Pause(fed bool) Next {
 	switch {
-	case !st.draining || st.holds() || st.mayAsk():
+	case !st.draining() || st.holds() || st.mayAsk():
 		st.last = false
 		return Idle
 	case st.last && fed:

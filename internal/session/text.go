@@ -52,7 +52,7 @@ func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name
 	case shard.Refused, shard.TimedOut:
 		return s.reply(out, 0, refused, name)
 	case shard.Canceled:
-		if s.stream.draining && !s.stream.leaving {
+		if s.stream.draining() && !s.stream.leaving {
 			s.stream.turnedAway = true
 			return s.reply(out, 0, wire.ShuttingDown, name)
 		}
@@ -168,7 +168,7 @@ func (s *Session) settle(out []byte) []byte {
 	if p := s.stream.postponed; p != nil && p.session == s {
 		return s.stream.makeAgain(out, false)
 	}
-	return s.over(out, s.stream.leaving || s.stream.draining)
+	return s.over(out, s.stream.leaving || s.stream.draining())
 }
 
 // cancelWait ends the wait, if any, and appends the reply to the request that
@@ -184,6 +184,12 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 		return s.denied(out)
 	}
 	g, outcome := s.waited(cancel)
+	if outcome == shard.Acquired && s.stream.door != 0 {
+		var refused bool
+		if out, refused = s.refusesGrant(w, out); refused {
+			return out
+		}
+	}
 	if w.kind == shard.Shared {
 		return s.sharedOutcome(out, g, outcome, wire.SharedGetTimeout, w.name)
 	}

@@ -26,16 +26,17 @@ func TestManyServedAtOnce(t *testing.T) {
 	}
 	s := &set.shards[0]
 	s.mu.Lock()
+	var v served
 	ref := head.waiter
 	s.wheel.remove(&s.waiters, ref)
-	s.leaveLocked(ref, 0, &head.served)
+	s.leaveLocked(ref, 0, &v)
 	s.waiters.release(ref)
 	head.waiter = 0
-	if len(head.served) != serveBatch {
-		t.Errorf("%d are served under one hold of the mutex", len(head.served))
+	if v.len() != serveBatch {
+		t.Errorf("%d are served under one hold of the mutex", v.len())
 	}
 	s.mu.Unlock()
-	set.tell(s, 0, &head.served)
+	set.tell(s, 0, &v)
 	told.Wait()
 	for i := range rest {
 		if _, out := set.Settle(&rest[i]); out != Acquired {
@@ -67,7 +68,7 @@ func TestOrphansWithLongNames(t *testing.T) {
 		for o.held > 0 {
 			before := o.held
 			s.mu.Lock()
-			s.releaseBatchLocked(o, orphaned)
+			s.releaseBatchLocked(o, orphaned, new(served))
 			s.mu.Unlock()
 			if gone := before - o.held; gone == 0 || gone > most {
 				t.Fatalf("%d with names of %d bytes at a time, want at most %d", gone, size, most)

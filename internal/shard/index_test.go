@@ -296,10 +296,10 @@ func TestCollidingNames(t *testing.T) {
 			t.Fatalf("somebody else's get %d: %v", i, out)
 		}
 		if i%2 == 0 {
-			if !s.releaseLocked(a, 7, name(i)) || s.releaseLocked(a, 7, name(i)) {
+			if !s.releaseLocked(a, 7, name(i), new(served)) || s.releaseLocked(a, 7, name(i), new(served)) {
 				t.Fatalf("release %d", i)
 			}
-			if !s.releaseSharedLocked(a, 7, name(i)) || s.releaseSharedLocked(a, 7, name(i)) {
+			if !s.releaseSharedLocked(a, 7, name(i), new(served)) || s.releaseSharedLocked(a, 7, name(i), new(served)) {
 				t.Fatalf("release shared %d", i)
 			}
 		}

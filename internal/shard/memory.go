@@ -64,10 +64,10 @@ func (m *Memory) Limit() int64 { return m.limit }
 // allocated is what Go allocates for n bytes: sizes come in classes.
 func allocated(n uintptr) int { return cap(append([]byte(nil), make([]byte, n)...)) }
 
-// fitsLocked tells whether there is memory for one more item of a slab, and for
-// its name. While memory is plentiful, only a long name needs a look.
+// fitsLocked tells whether there is memory for one more item of a slab, one of which
+// may be free, and for its name. What is free needs none.
 func (s *Shard) fitsLocked(free bool, size int) bool {
-	return !s.exclusive.memory.full.Load() && size <= shortName || s.findMemoryLocked(free, size)
+	return free && size <= headBytes || s.findMemoryLocked(free, size)
 }
 
 // shortName is a name so short that it is within the memory's slack.
@@ -75,6 +75,9 @@ const shortName = 4 << 10
 
 //go:noinline
 func (s *Shard) findMemoryLocked(free bool, size int) bool {
+	if !s.set.memory.full.Load() && size <= shortName {
+		return true
+	}
 	need := 0
 	if !free {
 		need += chunkBytes

@@ -11,14 +11,14 @@ type Owner struct {
 	// the same.
 	ID uint32
 
-	// Share bounds what the owner's client has; nil: nothing does. All owners of
-	// a client have the same, and one that holds anything or waits keeps it.
-	Share *Share
-
 	// Now is the time of the owner's next request: by it those who look are told
 	// since when somebody, the owner or another one whom the request serves,
 	// holds a lock or waits. It may be the same for a few requests in a row.
 	Now Moment
+
+	// Share bounds what the owner's client has; nil: nothing does. All owners of
+	// a client have the same, and one that holds anything or waits keeps it.
+	Share *Share
 
 	// The first of what this owner holds in each shard, so that its locks can
 	// be released without looking at anybody else's. Made when the first lock
@@ -29,15 +29,10 @@ type Owner struct {
 	// held counts the locks of both kinds.
 	held int
 
-	lists int // bytes of the above
-
 	// What the owner waits for: a waiter of a shard, 0 for none. Only the
 	// owner's own requests write it.
 	waiter  uint32
 	waitsAt uint32 // the shard's number
-
-	// Owners that a request of this one has served, until they are told.
-	served []uint32
 }
 
 // Waits tells whether the owner waits for a lock, or has not been told yet
@@ -47,19 +42,21 @@ func (o *Owner) Waits() bool { return o.waiter != 0 }
 // newLists makes lists of what an owner holds, one for each shard. They count as
 // its memory until forget.
 func (t *Set) newLists(o *Owner) []uint32 {
-	n := 4 * len(t.shards)
-	o.lists += n
-	t.memory.Add(n)
-	o.Share.KeepBytes(n)
-	return make([]uint32, len(t.shards))
+	lists := make([]uint32, len(t.shards))
+	t.memory.Add(4 * len(lists))
+	o.Share.addBytes(4 * len(lists))
+	return lists
 }
 
 // Forget gives back the memory of an owner that holds nothing any more.
 func (t *Set) Forget(o *Owner) {
-	t.memory.Add(-o.lists)
-	o.Share.KeepBytes(-o.lists)
-	o.exclusive, o.shared, o.lists = nil, nil, 0
+	n := o.listBytes()
+	t.memory.Add(-n)
+	o.Share.addBytes(-n)
+	o.exclusive, o.shared = nil, nil
 }
+
+func (o *Owner) listBytes() int { return 4 * (len(o.exclusive) + len(o.shared)) }
 
 // Held returns how many locks the owner holds, of both kinds.
 func (o *Owner) Held() int { return o.held }

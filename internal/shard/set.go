@@ -44,7 +44,7 @@ type Set struct {
 	maxWaiters int
 	waiting    atomic.Int64
 	limiters   atomic.Int64
-	expired    []uint32 // Expire's
+	expired    served // Expire's
 
 	sweeping int // the shard that Sweep is in
 	unswept  int // how much of it is left
@@ -153,10 +153,11 @@ func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome
 
 // Release releases the exclusive lock name and tells whether o held it.
 func (t *Set) Release(o *Owner, name []byte) bool {
+	var v served
 	s, hash := t.lock(name)
-	ok := s.releaseLocked(o, hash, name)
+	ok := s.releaseLocked(o, hash, name, &v)
 	s.mu.Unlock()
-	t.tell(s, o.Now, &o.served)
+	t.tell(s, o.Now, &v)
 	return ok
 }
 
@@ -229,10 +230,11 @@ func (t *Set) Shares(o *Owner, name []byte) bool {
 // ReleaseShared ends o's part in the shared lock name and tells whether it
 // had one.
 func (t *Set) ReleaseShared(o *Owner, name []byte) bool {
+	var v served
 	s, hash := t.lock(name)
-	ok := s.releaseSharedLocked(o, hash, name)
+	ok := s.releaseSharedLocked(o, hash, name, &v)
 	s.mu.Unlock()
-	t.tell(s, o.Now, &o.served)
+	t.tell(s, o.Now, &v)
 	return ok
 }
 
@@ -277,13 +279,14 @@ func (t *Set) ReleaseSome(o *Owner, n int) bool { return t.releaseSome(o, n, orp
 func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo) }
 
 func (t *Set) releaseSome(o *Owner, n int, why event) bool {
+	var v served
 	for i := range t.shards {
 		s := &t.shards[i]
 		for n > 0 && o.held > 0 && o.holdsIn(i) {
 			s.mu.Lock()
-			s.releaseBatchLocked(o, why)
+			s.releaseBatchLocked(o, why, &v)
 			s.mu.Unlock()
-			t.tell(s, o.Now, &o.served)
+			t.tell(s, o.Now, &v)
 			n -= orphanBatch
 		}
 	}

@@ -205,18 +205,18 @@ func (s *Shard) linkLocked(o *Owner, ref uint32) {
 	o.exclusive[s.pos] = ref
 }
 
-func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte) bool {
+func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte, v *served) bool {
 	ref := s.findLocked(hash, name)
 	if ref == 0 || s.exclusive.at(ref).owner != o.ID {
 		s.recordLocked(Exclusive, releaseFailed)
 		return false
 	}
-	s.dropLocked(o, ref, released)
+	s.dropLocked(o, ref, released, v)
 	return true
 }
 
 // dropLocked ends o's hold of an exclusive lock, and serves who waits for it.
-func (s *Shard) dropLocked(o *Owner, ref uint32, why event) {
+func (s *Shard) dropLocked(o *Owner, ref uint32, why event, v *served) {
 	s.recordLocked(Exclusive, why)
 	e := s.exclusive.at(ref)
 	if e.prev != 0 {
@@ -230,7 +230,7 @@ func (s *Shard) dropLocked(o *Owner, ref uint32, why event) {
 	o.held--
 	s.giveShareLocked(o.Share, int(e.size))
 	if e.queue != 0 {
-		s.serveLocked(ref, o.Now, &o.served)
+		s.serveLocked(ref, o.Now, v)
 		return
 	}
 	s.byName.remove(e.hash, ref)
@@ -314,19 +314,19 @@ func (s *Shard) linkHoldLocked(o *Owner, ref uint32) {
 	o.shared[s.pos] = ref
 }
 
-func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte) bool {
+func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte, v *served) bool {
 	ref := s.findHoldLocked(s.findSharedLocked(hash, name), o.ID)
 	if ref == 0 {
 		s.recordLocked(Shared, releaseFailed)
 		return false
 	}
-	s.dropHoldLocked(o, ref, released)
+	s.dropHoldLocked(o, ref, released, v)
 	return true
 }
 
 // dropHoldLocked ends o's part in a shared lock, serves who waits for it, and
 // ends the lock with its last holder.
-func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
+func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	s.recordLocked(Shared, why)
 	h := s.holds.at(ref)
 	lock, l := h.lock, s.shared.at(h.lock)
@@ -358,7 +358,7 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
 	s.giveShareLocked(o.Share, int(l.size))
 	l.count--
 	if l.queue != 0 {
-		s.serveSharedLocked(lock, o.Now, &o.served)
+		s.serveSharedLocked(lock, o.Now, v)
 	}
 	if l.count > 0 {
 		return
@@ -369,16 +369,16 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event) {
 }
 
 // releaseBatchLocked releases some of what o holds here.
-func (s *Shard) releaseBatchLocked(o *Owner, why event) {
+func (s *Shard) releaseBatchLocked(o *Owner, why event, v *served) {
 	work := orphanBatch
 	for ; work > 0 && o.exclusive != nil && o.exclusive[s.pos] != 0; work-- {
 		ref := o.exclusive[s.pos]
 		work -= s.exclusive.at(ref).extra()
-		s.dropLocked(o, ref, why)
+		s.dropLocked(o, ref, why, v)
 	}
 	for ; work > 0 && o.shared != nil && o.shared[s.pos] != 0; work-- {
 		ref := o.shared[s.pos]
 		work -= s.shared.at(s.holds.at(ref).lock).extra()
-		s.dropHoldLocked(o, ref, why)
+		s.dropHoldLocked(o, ref, why, v)
 	}
 }

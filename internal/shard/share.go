@@ -27,9 +27,8 @@ type ShareLimits struct {
 // refused costs one look.
 type Share struct {
 	slot   uint32 // of the cells
-	batch  int32  // locks that a cell draws
-	most   int32  // that idle there
-	chunk  int32  // bytes that it draws
+	batch  int32  // locks that a cell draws, of which twice as many idle there
+	chunk  int32  // bytes that it draws, of which twice as many idle there
 	always bool   // tight: the share is too small for batches
 	state  atomic.Int32
 	limits ShareLimits
@@ -55,8 +54,9 @@ const (
 // A cell is what a shard has drawn from a share. It is found by the share's slot.
 type cell struct {
 	share *Share
-	locks int32 // with itemCost bytes for each
 	bytes int32 // for long names
+	locks int16 // with itemCost bytes for each
+	most  int16 // of them that idle here while the share is loose; 0: it is not, or was not
 }
 
 // shares is who has the slots.
@@ -75,7 +75,6 @@ func (t *Set) NewShare(limits ShareLimits) *Share {
 	perShard := func(limit int64) int64 { return orMost(limit) / int64(len(t.shards)*32) }
 	h.chunk = int32(min(32<<10, perShard(limits.Bytes)))
 	h.batch = int32(min(256, perShard(int64(limits.Locks)), int64(h.chunk)/itemCost))
-	h.most = 2 * h.batch
 	if h.always = h.batch < 1; h.always {
 		h.state.Store(tight)
 	}
@@ -170,9 +169,10 @@ func (s *Shard) takeShareLocked(h *Share, size int) Outcome {
 	if h == nil {
 		return Acquired
 	}
-	if size <= headBytes && int(h.slot) < len(s.cells) {
-		if c := &s.cells[h.slot]; c.share == h && c.locks > 0 {
-			c.locks--
+	if int(h.slot) < len(s.cells) {
+		c := &s.cells[h.slot]
+		if cost := int32(nameCost(size)); c.share == h && c.locks > 0 && c.bytes >= cost {
+			c.locks, c.bytes = c.locks-1, c.bytes-cost
 			return Acquired
 		}
 	}
@@ -184,9 +184,10 @@ func (s *Shard) giveShareLocked(h *Share, size int) {
 	if h == nil {
 		return
 	}
-	if size <= headBytes && int(h.slot) < len(s.cells) {
-		if c := &s.cells[h.slot]; c.share == h && c.locks < h.most && h.state.Load() == loose {
-			c.locks++
+	if int(h.slot) < len(s.cells) {
+		c := &s.cells[h.slot]
+		if bytes := c.bytes + int32(nameCost(size)); c.share == h && c.locks < c.most && bytes <= 2*h.chunk {
+			c.locks, c.bytes = c.locks+1, bytes
 			return
 		}
 	}
@@ -221,7 +222,7 @@ func (s *Shard) drawShareLocked(h *Share, size int) Outcome {
 }
 
 // drawLocks takes up to n locks, with the bytes that each costs whatever its name.
-func (h *Share) drawLocks(n int64) (int32, Outcome) {
+func (h *Share) drawLocks(n int64) (int16, Outcome) {
 	locks := draw(&h.locks, n)
 	if locks == 0 {
 		return 0, ShareFull
@@ -233,7 +234,7 @@ func (h *Share) drawLocks(n int64) (int32, Outcome) {
 	if paid == 0 {
 		return 0, ShareBytes
 	}
-	return int32(paid), Acquired
+	return int16(paid), Acquired
 }
 
 //go:noinline
@@ -267,7 +268,7 @@ func (s *Shard) settleShareLocked(c *cell, bytes int64) {
 		h.bytes.Add(bytes - chunk)
 		bytes = chunk
 	}
-	c.locks, c.bytes = int32(locks), int32(bytes)
+	c.locks, c.bytes, c.most = int16(locks), int32(bytes), int16(2*batch)
 }
 
 // draw takes up to n of what is left and returns how many.
@@ -307,7 +308,7 @@ func (h *Share) empty() {
 	h.idle(func(c *cell) {
 		h.locks.Add(int64(c.locks))
 		h.bytes.Add(int64(c.locks)*itemCost + int64(c.bytes))
-		c.locks, c.bytes = 0, 0
+		c.locks, c.bytes, c.most = 0, 0, 0
 	})
 	h.state.Store(tight)
 }
@@ -363,6 +364,14 @@ func (h *Share) TakeBytes(n int) bool {
 	}
 }
 
+// addBytes counts n bytes in that are there already, or out if n is negative. It
+// takes no mutex, so it may be called under a shard's.
+func (h *Share) addBytes(n int) {
+	if h != nil {
+		h.bytes.Add(int64(-n))
+	}
+}
+
 // KeepBytes counts n bytes in that are there already, or out if n is negative, and
 // tells whether they may stay: like Memory.Keep, also somewhat beyond the client's
 // share.
@@ -371,7 +380,7 @@ func (h *Share) KeepBytes(n int) bool {
 		return true
 	}
 	beyond := -h.limits.Bytes / 4
-	if left := h.bytes.Add(int64(-n)); n <= 0 || left >= beyond {
+	if h.addBytes(n); n <= 0 || h.bytes.Load() >= beyond {
 		return true
 	}
 	if h.state.Load() != tight {

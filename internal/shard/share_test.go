@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // clientOf makes n owners that are one client.
@@ -22,7 +23,7 @@ func clientOf(set *Set, first uint32, n int, limits ShareLimits) (*Share, []*Own
 // listsOf is what the owners' lists take, which counts, too.
 func listsOf(owners []*Owner) (n int) {
 	for _, o := range owners {
-		n += o.lists
+		n += o.listBytes()
 	}
 	return n
 }
@@ -91,6 +92,59 @@ func TestShareIsExact(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A client may have gone beyond its bytes with what could not be refused. When one of
+// its owners comes to have its first lock, which it has paid for before, the lists
+// that this takes must not have the share emptied under the shard's mutex.
+func TestShareBeyondItsBytes(t *testing.T) {
+	const limit = 1 << 20
+	for _, kind := range []string{"exclusive", "shared"} {
+		t.Run(kind, func(t *testing.T) {
+			set := New(8, Config{Notify: func(uint32) {}})
+			holder := &Owner{ID: 1}
+			h, owners := clientOf(set, 2, 1, ShareLimits{Bytes: limit})
+			wait, release, name := set.GetWait, set.Release, []byte("a")
+			if kind == "shared" {
+				wait = func(o *Owner, name []byte, due uint64) (Grant, Outcome) {
+					return set.GetSharedWait(o, name, 1, due)
+				}
+				release = set.ReleaseShared
+			}
+			if _, out := wait(holder, name, 0); out != Acquired {
+				t.Fatal(out)
+			}
+			if _, out := wait(owners[0], name, 1000); out != Waiting {
+				t.Fatal(out)
+			}
+			left := h.bytes.Load()
+			if !h.KeepBytes(int(left) + limit/4) {
+				t.Fatal("not kept, though just within what may be")
+			}
+			if !release(holder, name) {
+				t.Fatal("not held")
+			}
+			done := make(chan Outcome, 1)
+			go func() {
+				_, out := set.Settle(owners[0])
+				done <- out
+			}()
+			select {
+			case out := <-done:
+				if out != Acquired {
+					t.Fatal(out)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("the shard's mutex is held for ever")
+			}
+			h.KeepBytes(-int(left) - limit/4)
+			set.ReleaseAll(owners[0])
+			set.Forget(owners[0])
+			if got := h.Holdings(); got != (Holdings{}) {
+				t.Fatalf("it has %+v, and holds nothing", got)
+			}
+		})
 	}
 }
 
@@ -346,7 +400,7 @@ func checkShares(t *testing.T, set *Set, shares []*Share, owners []*Owner) {
 	}
 	for _, o := range owners {
 		x := want[o.Share]
-		x.Bytes += int64(o.lists)
+		x.Bytes += int64(o.listBytes())
 		want[o.Share] = x
 	}
 	for _, h := range shares {

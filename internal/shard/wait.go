@@ -87,7 +87,7 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 
 // leaveLocked takes a waiter that gets nothing out of its queue, and serves
 // those behind it whom only it kept back.
-func (s *Shard) leaveLocked(ref uint32, now Moment, served *[]uint32) {
+func (s *Shard) leaveLocked(ref uint32, now Moment, v *served) {
 	w := s.waiters.at(ref)
 	s.giveShareLocked(s.shareLocked(w.share), int(s.wantedLocked(w).size))
 	if w.kind == Exclusive {
@@ -96,12 +96,12 @@ func (s *Shard) leaveLocked(ref uint32, now Moment, served *[]uint32) {
 	}
 	s.dequeueLocked(ref, &s.shared.at(w.lock).queue)
 	s.returnPermitLocked()
-	s.serveSharedLocked(w.lock, now, served)
+	s.serveSharedLocked(w.lock, now, v)
 }
 
 // serveLocked gives an exclusive lock that is let go to the head of its queue,
 // whose share has counted it since it began to wait. It is linked into the new owner's list when that settles.
-func (s *Shard) serveLocked(lock uint32, now Moment, served *[]uint32) {
+func (s *Shard) serveLocked(lock uint32, now Moment, v *served) {
 	e := s.exclusive.at(lock)
 	ref := e.queue
 	w := s.waiters.at(ref)
@@ -111,17 +111,14 @@ func (s *Shard) serveLocked(lock uint32, now Moment, served *[]uint32) {
 	e.owner, e.prev, e.next, e.since = w.owner, 0, 0, now
 	e.setToken(s.nextTokenLocked())
 	s.recordLocked(Exclusive, Acquired.event())
-	*served = append(*served, w.owner)
+	v.add(w.owner)
 }
-
-// serveBatch is how many are served under one hold of a shard's mutex.
-const serveBatch = 256
 
 // serveSharedLocked gives a shared lock to as many from the head of its queue
 // as their limits allow. Each has had a permit since it began to wait. Past a
 // batch, the lock is noted for serveBehind to go on with; but it is never left
 // with a queue and nobody who holds it.
-func (s *Shard) serveSharedLocked(lock uint32, now Moment, served *[]uint32) {
+func (s *Shard) serveSharedLocked(lock uint32, now Moment, v *served) {
 	l := s.shared.at(lock)
 	for l.queue != 0 {
 		ref := l.queue
@@ -129,7 +126,7 @@ func (s *Shard) serveSharedLocked(lock uint32, now Moment, served *[]uint32) {
 		if l.count >= w.limit {
 			return
 		}
-		if len(*served) >= serveBatch && l.count > 0 {
+		if v.len() >= serveBatch && l.count > 0 {
 			s.behind = append(s.behind, lock)
 			return
 		}
@@ -139,7 +136,7 @@ func (s *Shard) serveSharedLocked(lock uint32, now Moment, served *[]uint32) {
 		s.addHoldLocked(lock, w.owner, now)
 		w.limit = l.count
 		s.recordLocked(Shared, Acquired.event())
-		*served = append(*served, w.owner)
+		v.add(w.owner)
 	}
 }
 
@@ -191,6 +188,7 @@ func (t *Set) Settle(o *Owner) (Grant, Outcome) {
 // Cancel ends an owner's wait: with Canceled, or with Acquired or TimedOut
 // when that came first.
 func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
+	var v served
 	s := &t.shards[o.waitsAt]
 	s.mu.Lock()
 	grant, outcome := s.settleLocked(o)
@@ -199,12 +197,12 @@ func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
 		ref := o.waiter
 		s.wheel.remove(&s.waiters, ref)
 		s.recordLocked(s.waiters.at(ref).kind, Canceled.event())
-		s.leaveLocked(ref, o.Now, &o.served)
+		s.leaveLocked(ref, o.Now, &v)
 		s.waiters.release(ref)
 		o.waiter = 0
 	}
 	s.mu.Unlock()
-	t.tell(s, o.Now, &o.served)
+	t.tell(s, o.Now, &v)
 	return grant, outcome
 }
 
@@ -233,7 +231,7 @@ func (t *Set) Expire(now uint64) (next uint64) {
 	return next
 }
 
-func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
+func (s *Shard) expireLocked(now uint64, v *served) (more bool) {
 	if s.wheel == nil {
 		return false
 	}
@@ -245,41 +243,8 @@ func (s *Shard) expireLocked(now uint64, told *[]uint32) (more bool) {
 		w := s.waiters.at(ref)
 		w.state = timedOut
 		s.recordLocked(w.kind, TimedOut.event())
-		*told = append(*told, w.owner)
-		s.leaveLocked(ref, MomentOf(now), told)
+		v.add(w.owner)
+		s.leaveLocked(ref, MomentOf(now), v)
 		steps--
 	}
-}
-
-// tell tells owners that a request at s has served. Where there were more to
-// be served than that request did, a goroutine serves the rest.
-func (t *Set) tell(s *Shard, now Moment, owners *[]uint32) {
-	n := len(*owners)
-	for _, id := range *owners {
-		t.notify(id)
-	}
-	if *owners = (*owners)[:0]; n >= serveBatch {
-		*owners = nil
-		go t.serveBehind(s, now)
-	}
-}
-
-// serveBehind goes on with the queues of a shard that were left, for one batch;
-// tell sees to the next. A lock that is another one meanwhile does not mind: it
-// has been served all that it may.
-func (t *Set) serveBehind(s *Shard, now Moment) {
-	var served []uint32
-	s.mu.Lock()
-	for len(s.behind) > 0 && len(served) < serveBatch {
-		last := len(s.behind) - 1
-		lock := s.behind[last]
-		if s.behind = s.behind[:last]; last == 0 {
-			s.behind = nil
-		}
-		if s.shared.chunkOf(lock) {
-			s.serveSharedLocked(lock, now, &served)
-		}
-	}
-	s.mu.Unlock()
-	t.tell(s, now, &served)
 }

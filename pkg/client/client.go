@@ -354,7 +354,11 @@ func (c *Client) beatNow() {
 func (c *Client) beat() {
 	select {
 	case c.turn <- struct{}{}:
-		c.send(c.newUnwatched(inspect, rand.Text()))
+		v, name := inspect, rand.Text()
+		if dialect(c.dialect.Load()) == pongs {
+			v, name = ping, "" // it may not be allowed to inspect
+		}
+		c.send(c.newUnwatched(v, name))
 	default:
 	}
 	c.mu.Lock()
@@ -365,6 +369,10 @@ func (c *Client) beat() {
 }
 
 func (c *Client) readReplies(t transport) error {
+	// Who has the first lock hears of it when it is known what a holder has to fit:
+	// until then the server may free it before the client gives it up.
+	var granted *call
+	var grantedUndo *verb
 	for first := true; ; first = false {
 		line, err := t.readLine()
 		if err != nil {
@@ -412,14 +420,21 @@ func (c *Client) readReplies(t transport) error {
 			}
 		}
 		c.current.Store(nil)
+		if question := c.question(); question != nil {
+			if granted == nil {
+				granted, grantedUndo = call, undo
+			}
+			c.send(question) // in the same turn
+			continue
+		}
+		if granted != nil {
+			call, undo, name = granted, grantedUndo, granted.name
+			granted = nil
+		}
 		if call.answer() {
 			call.done <- struct{}{}
 		} else if undo != nil {
 			c.send(c.newUnwatched(undo, name)) // in the same turn
-			continue
-		}
-		if question := c.question(); question != nil {
-			c.send(question)
 			continue
 		}
 		<-c.turn

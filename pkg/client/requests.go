@@ -195,10 +195,7 @@ func (c *Client) askMany(ctx context.Context, v *verb, name string, pass func([]
 		}
 	}
 	call := c.newCall(v, name)
-	call.mark = rand.Text() // 130 random bits
-	if dialect(c.dialect.Load()) == pongs {
-		call.mark = pongMark
-	}
+	call.mark = c.mark()
 	call.lines = newLines(c.opts.MaxReply, pass)
 	if err := c.doMany(ctx, call); err != nil {
 		return nil, err
@@ -206,6 +203,14 @@ func (c *Client) askMany(ctx context.Context, v *verb, name string, pass func([]
 	chunks, err := call.lines.take()
 	c.recycle(call)
 	return chunks, err
+}
+
+// mark returns what marks the end of a reply of many lines.
+func (c *Client) mark() string {
+	if dialect(c.dialect.Load()) == pongs {
+		return pongMark
+	}
+	return rand.Text() // 130 random bits
 }
 
 // check folds a name and refuses what must not be sent.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,7 @@ func TestTLSErrors(t *testing.T) {
 	good := ca.Server("127.0.0.1", "localhost")
 	now := time.Now()
 	expired := ca.ServerFrom(now.Add(-2*time.Hour), now.Add(-time.Hour), "127.0.0.1")
-	future := ca.ServerFrom(now.Add(time.Hour), now.Add(2*time.Hour), "127.0.0.1")
+	future := ca.ServerFrom(now.Add(2*time.Hour), now.Add(3*time.Hour), "127.0.0.1")
 	ours := &tls.Config{RootCAs: ca.Pool()}
 	shows := &tls.Config{RootCAs: ca.Pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		c := other.Client("me")
@@ -327,6 +328,52 @@ func TestTLSFiles(t *testing.T) {
 	if err := askers["client"](t, opts); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("without the key: %v", err)
 	}
+}
+
+// TestTLSFilesTogether: certificate and key in one file go together, whenever it is
+// replaced.
+func TestTLSFilesTogether(t *testing.T) {
+	ca, dir := tlstest.New(t, "test CA"), t.TempDir()
+	path, next := filepath.Join(dir, "both.pem"), filepath.Join(dir, "next.pem")
+	var pairs [2][]byte
+	for i := range pairs {
+		cert, key := ca.Files(ca.Client("client"))
+		text, err := os.ReadFile(cert)
+		must(t, err)
+		more, err := os.ReadFile(key)
+		must(t, err)
+		pairs[i] = append(text, more...)
+	}
+	must(t, os.WriteFile(path, pairs[1], 0o600))
+	config, err := client.TLSFiles{Cert: path, Key: path}.Config()
+	must(t, err)
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			err := os.WriteFile(next, pairs[i%2], 0o600)
+			if err == nil {
+				err = os.Rename(next, path)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for range 1000 {
+		if _, err := config.GetClientCertificate(nil); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	must(t, <-ended)
 }
 
 // TestTLSFilesWrong: what is wrong with which file.

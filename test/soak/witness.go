@@ -28,7 +28,7 @@ type witness struct {
 func newWitness(dir, name string, limit int) (*witness, error) {
 	w := &witness{name: name, held: -1}
 	for i := range limit {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s.%d", name, i)), os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s.%d", filepath.Base(name), i)), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
 			return nil, err
 		}
