@@ -231,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -401,8 +401,10 @@ func (c *Client) readReplies(t transport) error {
 			if err != nil {
 				return err
 			}
-			if call.verb == inspect && r.n == 0 && c.dialect.Load() == uint32(unknown) {
-				c.dialect.Store(uint32(dialectOf(t.endedCRLF(), r.err)))
+			if (call.verb == inspect || call.verb == inspectNamed) && r.n == 0 && c.dialect.Load() == uint32(unknown) {
+				if d := dialectOf(t.endedCRLF(), r.err); d != readsAll || call.verb == inspect {
+					c.dialect.Store(uint32(d))
+				}
 			}
 			call.n, call.err = r.n, r.err
 			if call.verb.yes == "" {

@@ -25,7 +25,7 @@ func (c *Client) Release(ctx context.Context, name string) error {
 // Inspect tells whether any client, this one included, holds the exclusive
 // lock name. The answer may be out of date when it arrives.
 func (c *Client) Inspect(ctx context.Context, name string) (bool, error) {
-	n, err := c.ask(ctx, inspect, name)
+	n, err := c.ask(ctx, inspectNamed, name)
 	return n > 0, err
 }
 
