@@ -14,12 +14,14 @@ import (
 
 // credentials are whom a command trusts, and who it is. Secrets are in files, never
 // in arguments, which everybody on the machine can read, nor in variables, which all
-// that is started inherits.
+// that is started inherits. The variables of the client's certificate are not named
+// after the flags: LOCKD_TLS_CERT is the server's, whose environment `lockd ping`
+// shares where it is the probe of a container.
 type credentials struct {
 	TokenFile  filled `placeholder:"FILE" help:"Authenticate with the token in this file."`
 	CA         filled `name:"tls-ca" placeholder:"FILE" help:"With tls:// and wss://: trust the authorities whose certificates are in this file, in the place of the system's."`
-	Cert       filled `name:"tls-cert" placeholder:"FILE" help:"With tls:// and wss://: the client's certificate, for a server that asks for one."`
-	Key        filled `name:"tls-key" placeholder:"FILE" help:"The key of --tls-cert."`
+	Cert       filled `name:"tls-cert" env:"LOCKD_CLIENT_CERT" placeholder:"FILE" help:"With tls:// and wss://: the client's certificate, for a server that asks for one."`
+	Key        filled `name:"tls-key" env:"LOCKD_CLIENT_KEY" placeholder:"FILE" help:"The key of --tls-cert."`
 	ServerName filled `name:"tls-server-name" placeholder:"NAME" help:"The name that the server's certificate has to be for, if it is not the host of --server."`
 
 	tls    *tls.Config // for client.Options, once read
@@ -28,7 +30,7 @@ type credentials struct {
 }
 
 // secretVariables name what a command that lockd runs must not see.
-var secretVariables = []string{"LOCKD_TOKEN_FILE", "LOCKD_TLS_CERT", "LOCKD_TLS_KEY"}
+var secretVariables = []string{"LOCKD_TOKEN_FILE", "LOCKD_CLIENT_CERT", "LOCKD_CLIENT_KEY"}
 
 // read reads the files, of which the error says what is wrong.
 func (c *credentials) read(server string) (err error) {

@@ -81,7 +81,7 @@ func TestToolsTLS(t *testing.T) {
 	s := secure(t, "127.0.0.1", "lock.example")
 	cert, key := s.ca.Files(s.ca.Client("me"))
 	flags := []string{"--tls-ca", s.ca.File(), "--tls-cert", cert, "--tls-key", key, "--tls-server-name", "lock.example"}
-	variables := []string{"LOCKD_TLS_CA=" + s.ca.File(), "LOCKD_TLS_CERT=" + cert, "LOCKD_TLS_KEY=" + key}
+	variables := []string{"LOCKD_TLS_CA=" + s.ca.File(), "LOCKD_CLIENT_CERT=" + cert, "LOCKD_CLIENT_KEY=" + key}
 	for _, target := range []string{s.tls, s.wss} {
 		for _, test := range tools {
 			args := append(append([]string{test.args[0], "-s", target}, flags...), test.args[1:]...)
@@ -136,7 +136,7 @@ func TestToolsTLSFail(t *testing.T) {
 		}
 	}
 	// A certificate means nothing without TLS: it may be there for another server.
-	if code, _, errs := tool(t, []string{"LOCKD_TLS_CERT=/nonexistent"}, "", "ping", "-s", plain); code != 0 || errs != "" {
+	if code, _, errs := tool(t, []string{"LOCKD_CLIENT_CERT=/nonexistent"}, "", "ping", "-s", plain); code != 0 || errs != "" {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
 }
@@ -226,7 +226,7 @@ func TestRunHidesSecrets(t *testing.T) {
 	cert, key := s.ca.Files(s.ca.Client("me"))
 	path := tokenFile(t, goodToken+"\n", 0o600)
 	env := []string{
-		"LOCKD_SERVER=" + s.tls, "LOCKD_TOKEN_FILE=" + path, "LOCKD_TLS_CA=" + s.ca.File(), "LOCKD_TLS_CERT=" + cert, "LOCKD_TLS_KEY=" + key,
+		"LOCKD_SERVER=" + s.tls, "LOCKD_TOKEN_FILE=" + path, "LOCKD_TLS_CA=" + s.ca.File(), "LOCKD_CLIENT_CERT=" + cert, "LOCKD_CLIENT_KEY=" + key,
 		"LOCKD_TOKEN=0", "LOCKD_NAME=outer",
 	}
 	code, out, errs := tool(t, env, "", "run", "inner", "--", "env")
@@ -238,7 +238,7 @@ func TestRunHidesSecrets(t *testing.T) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		seen[name] = value
 	}
-	for _, name := range []string{"LOCKD_TOKEN_FILE", "LOCKD_TLS_CERT", "LOCKD_TLS_KEY"} {
+	for _, name := range []string{"LOCKD_TOKEN_FILE", "LOCKD_CLIENT_CERT", "LOCKD_CLIENT_KEY"} {
 		if value, ok := seen[name]; ok {
 			t.Errorf("the command sees %s=%s", name, value)
 		}

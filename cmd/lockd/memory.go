@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
 
@@ -26,8 +27,8 @@ func (m *memory) Decode(ctx *kong.DecodeContext) error {
 		return nil
 	}
 	n, err := size.Parse(text)
-	if err == nil && n == 0 {
-		n = 1 // too little, while 0 would be the default
+	if err == nil && n < server.LeastMemory { // 0 would be the default
+		err = fmt.Errorf("must be at least %s, or off, not %q", size.Format(server.LeastMemory), text)
 	}
 	*m = memory(n)
 	return err

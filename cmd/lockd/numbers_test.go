@@ -16,6 +16,7 @@ import (
 // zeroIsMeant are the flags whose 0 says something, and what.
 var zeroIsMeant = map[string]string{
 	"serve --drain-timeout":    "cut clients off at once",
+	"serve --drain-delay":      "drain at once",
 	"run --wait":               "try once",
 	"run --kill-after":         "KILL at once",
 	"run --conflict-exit-code": "success",

@@ -57,7 +57,7 @@ func (*runCmd) Help() string {
 The command gets LOCKD_NAME and, with an exclusive lock, LOCKD_TOKEN in its
 environment. That is the fencing token: a number that grows with every grant,
 so that a store can refuse who comes late. Where this one's token and key are
-(LOCKD_TOKEN_FILE, LOCKD_TLS_CERT, LOCKD_TLS_KEY) it is not told. It runs in a process group of its
+(LOCKD_TOKEN_FILE, LOCKD_CLIENT_CERT, LOCKD_CLIENT_KEY) it is not told. It runs in a process group of its
 own, to which TERM, INT, HUP, QUIT, USR1, USR2, TSTP, CONT and WINCH are
 forwarded; the first four wake it if it is stopped. It starts with the signals
 ignored and blocked that lockd run was started with (on other systems than

@@ -55,6 +55,7 @@ func (*tokenAddCmd) Help() string {
 	return `Makes a token of 256 random bits, prints it, and adds a line to the file, which
 has no more than the token's hash. Nothing else goes to standard output:
 
+	umask 077
 	lockd token add ci --role lock:deploy/ --auth-file /etc/lockd/auth >ci.token
 
 Without --auth-file it says which line to add.

@@ -34,7 +34,7 @@ Takes a lock, works for a while and gives it back.
   LOCK    the name of the lock (default example)
   TIME    how long to work, such as 10s (default 3s)
 
-LOCKD_TOKEN_FILE, LOCKD_TLS_CA, LOCKD_TLS_CERT, LOCKD_TLS_KEY and
+LOCKD_TOKEN_FILE, LOCKD_TLS_CA, LOCKD_CLIENT_CERT, LOCKD_CLIENT_KEY and
 LOCKD_TLS_SERVER_NAME mean what they do to lockd's own commands.
 `
 

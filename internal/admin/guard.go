@@ -26,7 +26,7 @@ const deniedAfter = 100 * time.Millisecond
 
 // ServeHTTP implements http.Handler.
 func (g Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || isLocal(r.RemoteAddr) {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || isLocal(r) {
 		g.Handler.ServeHTTP(w, r)
 		return
 	}
@@ -67,7 +67,14 @@ func bearer(r *http.Request) (token string, ok bool) {
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
 
-func isLocal(addr string) bool {
-	ip, err := netip.ParseAddrPort(addr)
+// isLocal tells whether a request is from this machine. What a proxy on it passes on
+// is not, as far as the proxy says that it does.
+func isLocal(r *http.Request) bool {
+	for _, name := range [...]string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+		if r.Header[name] != nil {
+			return false
+		}
+	}
+	ip, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && ip.Addr().Unmap().IsLoopback()
 }

@@ -89,6 +89,22 @@ func TestGuard(t *testing.T) {
 			t.Errorf("%+v: after %v", c, time.Since(began))
 		}
 	}
+	// What a proxy on this machine passes on is not from this machine.
+	for _, header := range []string{"X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"} {
+		for _, c := range []struct {
+			auth string
+			code int
+		}{{"", 401}, {"Bearer r", 200}, {"Bearer l", 403}} {
+			r := httptest.NewRequest("GET", "http://lockd/metrics", nil)
+			r.RemoteAddr = "127.0.0.1:1"
+			r.Header.Set(header, "127.0.0.1")
+			r.Header.Set("Authorization", c.auth)
+			w := httptest.NewRecorder()
+			if g.ServeHTTP(w, r); w.Code != c.code {
+				t.Errorf("%s, %q: %d", header, c.auth, w.Code)
+			}
+		}
+	}
 	if len(denied) != 3 {
 		t.Errorf("told of %q", denied)
 	}

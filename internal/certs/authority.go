@@ -111,12 +111,17 @@ func sign(t, parent *x509.Certificate, key *ecdsa.PrivateKey, by crypto.Signer) 
 	if err != nil {
 		return Pair{}, err
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	return PairOf(tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})
+}
+
+// PairOf writes a certificate, without those behind it, and its key.
+func PairOf(c tls.Certificate) (Pair, error) {
+	secret, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
 		return Pair{}, err
 	}
 	return Pair{
-		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
 		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
 	}, nil
 }

@@ -95,6 +95,10 @@ func Open(names Files, log *slog.Logger) (*Store, error) {
 	if s.files, err = reload.Open("certificate", paths, log, s.load); err != nil {
 		return nil, err
 	}
+	select {
+	case <-s.changed: // by the first load: watch begins with a look
+	default: // by another one, which it has not seen
+	}
 	s.ended.Go(s.watch)
 	return s, nil
 }
@@ -160,6 +164,7 @@ func (s *Store) load() error {
 		l.configs[use] = c
 	}
 	s.current.Store(l)
+	s.warnOfMode()
 	select {
 	case s.changed <- struct{}{}:
 	default:

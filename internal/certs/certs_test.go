@@ -4,7 +4,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,4 +144,55 @@ func TestAuthority(t *testing.T) {
 	if got := cert.Leaf.NotAfter; got.After(now.Add(day)) {
 		t.Errorf("it ends %v, after its authority", got)
 	}
+}
+
+// What is to be said of the files when they are read is said once.
+func TestWarnsOnce(t *testing.T) {
+	now := time.Now()
+	for range 20 { // whether watch or the first load comes first is a matter of chance
+		var log lockedBuffer
+		f := put(t, now.Add(day), now.Add(30*day))
+		if err := os.Chmod(f.Key, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(f, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 1000 {
+			if len(s.changed) == 0 && log.count("expires soon") > 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		s.Close()
+		if n := log.count("expires soon"); n != 1 {
+			t.Fatalf("%d warnings of one certificate", n)
+		}
+		want := 1
+		if runtime.GOOS == "windows" {
+			want = 0
+		}
+		if n := log.count("chmod o-r " + f.Key); n != want {
+			t.Fatalf("%d warnings of a key that others can read", n)
+		}
+	}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) count(what string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.text.String(), what)
 }

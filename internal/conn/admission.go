@@ -55,11 +55,12 @@ const (
 	noProxyHeader   // a connection from a proxy that does not begin with a PROXY header
 	failedHandshake // a TLS handshake that comes to nothing
 	noMemory        // for a connection
+	noIdentity      // a client has not said who it is, in time or when its place was needed
 	refusals
 )
 
 func (r refusal) String() string {
-	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame", "host", "proxy_header", "tls_handshake", "connection_memory"}[r]
+	return [...]string{"too_many_connections", "origin", "handshake", "message_too_big", "bad_frame", "host", "proxy_header", "tls_handshake", "connection_memory", "auth_timeout"}[r]
 }
 
 // admit takes a place for a connection; leave gives it back. Without memory for one
@@ -71,7 +72,7 @@ func (s *Server) admit(t Transport) bool {
 	}
 	// In this order, none is counted both in total and as shaking hands.
 	total, admitted := s.admission.total.Add(1), s.admission.admitted.Load()
-	if shaking := max(0, s.admission.handshakes.Load()-admitted); total+shaking > int64(s.cfg.MaxConnections) {
+	if shaking := max(0, s.admission.handshakes.Load()-admitted); total+shaking > int64(s.cfg.MaxConnections) && !s.makeRoom() {
 		s.admission.total.Add(-1)
 		s.refuse(tooManyConnections)
 		return false

@@ -16,6 +16,7 @@ type denials struct {
 // rarely, since strangers can try as many as they like.
 func (s *Server) Authenticated(st *session.Stream, a *session.Access) {
 	if a != nil {
+		s.met(st)
 		if s.logs() {
 			s.cfg.Logger.Debug("authenticated", "client", st.Address(), "as", a.Name, "role", a.Role.String())
 		}

@@ -105,18 +105,18 @@ func goneFromLoops(carriers []session.Carrier) int {
 	return slices.IndexFunc(fds, func(p pollFD) bool { return p.revents != 0 })
 }
 
-// kick ends the connection, whatever the client does.
-func (c *client) kick() {
+// endFor ends the connection, whatever the client does.
+func (c *client) endFor(why error) {
 	if c.frames != nil && !c.ended && !c.blocked {
-		c.send(c.frames.kicked(nil))
+		c.send(c.frames.endFor(nil, why))
 	}
 	c.end(true)
 }
 
-// kickFromLoop ends a client, which may have ended already.
-func kickFromLoop(carrier session.Carrier) {
+// endFromLoop ends a client, which may have ended already.
+func endFromLoop(carrier session.Carrier, why error) {
 	if c, ok := carrier.(*client); ok {
-		c.loop.post(task{what: kickClient, client: c})
+		c.loop.post(task{what: endClient, client: c, why: why})
 	}
 }
 
@@ -401,6 +401,7 @@ func (c *client) close() {
 		return
 	}
 	c.loop.ending--
+	c.loop.server.met(&c.stream)
 	c.loop.server.leave(c.transport)
 	if c.politely && !c.loop.cut && c.loop.server.mayPart() {
 		c.beginParting()

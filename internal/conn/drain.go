@@ -137,12 +137,13 @@ func appendName(attrs []any, key, name, addr string) []any {
 }
 
 // shorten bounds a name for the log, which is as long as a request may be.
-func shorten(name string) string {
-	const most = 120
-	if len(name) <= most {
-		return name
+func shorten(name string) string { return cut(name, 120) }
+
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
 	}
-	return strings.ToValidUTF8(name[:most], "") + "..."
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 // Drain has nobody take anything new. It ends the connections that hold no lock,

@@ -286,7 +286,7 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 		return 0, ""
 	}
 	f.pulse.spoke()
-	if h.Length > int64(f.server.cfg.MaxMessage-len(f.body)) {
+	if h.Length > int64(f.mostMessage()-len(f.body)) {
 		f.server.refuse(messageTooBig)
 		return ws.StatusMessageTooBig, "message too big"
 	}
@@ -294,6 +294,16 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 		f.op = h.OpCode
 	}
 	return 0, ""
+}
+
+// mostMessage bounds a message. Who has not said yet who it is has that to say, and
+// no more is kept of it.
+func (f *frames) mostMessage() int {
+	most := f.server.cfg.MaxMessage
+	if f.stream.Newcomer() {
+		most = min(most, f.server.cfg.Session.MaxLine+1)
+	}
+	return most
 }
 
 // endControl answers pings, takes note of pongs, and ends the connection when the client closes it.
@@ -367,9 +377,9 @@ func (f *frames) goAway(out []byte) []byte {
 	return f.close(out, ws.StatusGoingAway, shuttingDown)
 }
 
-// kicked tells the client that another one has ended it.
-func (f *frames) kicked(out []byte) []byte {
-	return f.close(out, ws.StatusPolicyViolation, errKicked.Error())
+// endFor tells the client why the server ends it.
+func (f *frames) endFor(out []byte, why error) []byte {
+	return f.close(out, ws.StatusPolicyViolation, why.Error())
 }
 
 // appendFrame appends a frame, by section 5.2 of RFC 6455.

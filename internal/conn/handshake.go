@@ -131,12 +131,15 @@ func (s *Server) NewWebSocketServer(origins []string) *http.Server {
 			switch state {
 			case http.StateNew:
 				n := s.admission.handshakes.Add(1) + s.admission.total.Load() - s.admission.admitted.Load()
-				if n > int64(s.cfg.MaxConnections)+handshakeReserve {
+				if n > int64(s.cfg.MaxConnections)+handshakeReserve && !s.makeRoom() {
 					s.refuse(tooManyConnections)
 					c.Close()
+					return
 				}
+				s.note(c, &newcomer{http: c})
 			case http.StateHijacked, http.StateClosed:
 				s.admission.handshakes.Add(-1)
+				s.newcomers.forget(c)
 			}
 		},
 	}

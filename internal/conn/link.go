@@ -33,11 +33,12 @@ type link struct {
 	wake  sync.Cond  // woken, for when nothing is read any more
 	over  bool       // the stream has ended: nobody interrupts a read any more
 
-	kicked atomic.Bool // the connection is to be closed
-	killed atomic.Bool // it has been
+	ending atomic.Pointer[error] // why the server ends the connection; nil: it does not
+	killed atomic.Bool           // it has been closed
 
 	tcp     *net.TCPConn // what it is, or what is below it; nil: something else
 	asked   atomic.Bool  // something was sent since a look found all of it confirmed
+	sending atomic.Bool  // something is being sent, for as long as the client does not take it
 	pingDue atomic.Bool  // a ping is to be sent
 	wanted  atomic.Bool  // somebody has said so a moment ago
 }
@@ -103,6 +104,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 	addr := address(c, t)
 	addr.Asks = s.asks(t, addr)
 	l.stream.Begin(s.hub, addr, l, &l.turn)
+	s.meet(&l.stream, l, addr.Asks)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.hub.Occupy(l.takes())
 	s.logConnected(&l.stream, t)
@@ -164,11 +166,11 @@ func (l *link) advance(in []byte) (session.Next, error) {
 	// at, and they keep theirs; and what comes later is not to be of its time.
 	defer l.turn.Begin(looksEach)
 	for ; ; l.turn.Begin(looksEach) {
-		switch {
-		case l.kicked.Load():
+		if why := l.ending.Load(); why != nil {
 			l.drop()
-			return session.Closing, errKicked
-		case l.killed.Load():
+			return session.Closing, *why
+		}
+		if l.killed.Load() {
 			l.drop()
 			return session.Closing, net.ErrClosed
 		}
@@ -309,8 +311,9 @@ func (l *link) end(err error) {
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()
+	l.server.met(&l.stream)
 	l.server.leave(l.transport)
-	if err == errDrained || err == errKicked || err == errClosing {
+	if err == errDrained || err == errClosing || l.ending.Load() != nil {
 		l.server.part(l.conn)
 	} else {
 		l.conn.Close()
@@ -324,16 +327,16 @@ func (l *link) lastWord(err error) func([]byte) []byte {
 	case l.frames == nil:
 	case err == errDrained:
 		return l.frames.goAway
-	case err == errKicked:
-		return l.frames.kicked
+	case l.ending.Load() != nil:
+		return func(out []byte) []byte { return l.frames.endFor(out, *l.ending.Load()) }
 	}
 	return nil
 }
 
-// kick ends the connection, and does not wait for a client that does not read for
+// endFor ends the connection, and does not wait for a client that does not read for
 // long.
-func (l *link) kick() {
-	l.kicked.Store(true)
+func (l *link) endFor(why error) {
+	l.ending.CompareAndSwap(nil, &why)
 	l.Wake()
 	time.AfterFunc(partingWait, l.kill)
 }
@@ -370,11 +373,13 @@ func (l *link) flush() error {
 	var n int
 	var err error
 	if len(*l.out) > 0 {
+		l.sending.Store(true)
 		n, err = l.conn.Write(*l.out)
 		l.traffic.out.Add(uint64(n))
 		if !l.asked.Load() {
 			l.asked.Store(true)
 		}
+		l.sending.Store(false)
 	}
 	l.drop()
 	return err

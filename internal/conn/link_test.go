@@ -67,7 +67,7 @@ func TestKickedLinkExecutesNothing(t *testing.T) {
 	h.admit(Memory)
 	l := h.newLink(conn, Memory)
 	go io.WriteString(client, "g x\n")
-	l.kick()
+	l.endFor(errKicked)
 	if _, err := l.advance([]byte("g y\n")); err != errKicked {
 		t.Errorf("it goes on: %v", err)
 	}

@@ -223,6 +223,7 @@ type task struct {
 	early     []byte
 	late      bool // the connection has come while the server drained
 	client    *client
+	why       error // it is ended
 	acceptor  *acceptor
 	rounds    *rounds
 	answer    chan struct{}
@@ -233,7 +234,7 @@ type order uint8
 const (
 	takeClient     order = iota // serve the connection fd
 	wakeClient                  // a wait of client is over
-	kickClient                  // end client, whatever it does
+	endClient                   // whatever it does
 	wantClient                  // somebody wants what client holds
 	sweepLoop                   // look which clients are dead
 	endParting                  // client has had its time to close its side
@@ -454,8 +455,8 @@ func (l *loop) readTasks() {
 			l.take(m)
 		case wakeClient:
 			m.client.woken()
-		case kickClient:
-			m.client.kick()
+		case endClient:
+			m.client.endFor(m.why)
 		case wantClient:
 			l.want(m.client)
 		case sweepLoop:
@@ -515,6 +516,7 @@ func (l *loop) take(m task) {
 	}
 	m.addr.Asks = l.server.asks(m.transport, m.addr)
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
+	l.server.meet(&c.stream, c, m.addr.Asks)
 	if m.transport == WebSocket {
 		c.frames = newFrames(l.server, &c.stream)
 		l.beginSweep()

@@ -36,5 +36,5 @@ func (*acceptor) Close()      {}
 
 func descriptor(net.Conn) int32           { return -1 }
 func goneFromLoops([]session.Carrier) int { return -1 }
-func kickFromLoop(session.Carrier)        {}
+func endFromLoop(session.Carrier, error)  {}
 func wantFromLoop(session.Carrier)        {}

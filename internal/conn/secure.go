@@ -2,6 +2,7 @@ package conn
 
 import (
 	"crypto/tls"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"net"
@@ -140,7 +141,8 @@ func isHTTP(header [5]byte) bool {
 // others rarely, as strangers can have as many fail as they like; and not of
 // clients that just went, as those do that look whether a port is open.
 func (s *Server) logHandshake(client net.Addr, err error) {
-	s.cfg.Logger.Debug("TLS handshake failed", "client", client.String(), "err", err)
+	text := cut(err.Error(), 500) // there may be 64 KiB in it that the client says
+	s.cfg.Logger.Debug("TLS handshake failed", "client", client.String(), "err", text)
 	if isEnd(err) {
 		return
 	}
@@ -148,19 +150,30 @@ func (s *Server) logHandshake(client net.Addr, err error) {
 	n := s.handshakes.failures.now()
 	s.handshakes.mu.Unlock()
 	if n > 0 {
-		s.cfg.Logger.Warn("TLS handshakes fail", "failures", n, "client", client.String(), "err", err)
+		s.cfg.Logger.Warn("TLS handshakes fail", "failures", n, "client", client.String(), "err", text)
 	}
 }
 
+var commonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+
 // CertName is the name in the certificate that a client has shown and that was
 // verified: its common name, or else the first DNS name or URI that it is for.
-// It is "" if there is none.
+// It is "" if there is none, or several common names, as others may have looked at
+// another one than we would.
 func CertName(state *tls.ConnectionState) string {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return ""
 	}
 	leaf := state.PeerCertificates[0]
+	names := 0
+	for _, name := range leaf.Subject.Names {
+		if name.Type.Equal(commonName) {
+			names++
+		}
+	}
 	switch {
+	case names > 1:
+		return ""
 	case leaf.Subject.CommonName != "":
 		return leaf.Subject.CommonName
 	case len(leaf.DNSNames) > 0:

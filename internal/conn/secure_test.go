@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/tlstest"
 )
 
 var testAuthority = sync.OnceValue(func() *certs.Authority {
@@ -26,34 +29,17 @@ var testAuthority = sync.OnceValue(func() *certs.Authority {
 	return a
 })
 
-func testPair(p certs.Pair, err error) tls.Certificate {
-	if err != nil {
-		panic(err)
-	}
-	c, err := tls.X509KeyPair(p.Cert, p.Key)
-	if err != nil {
-		panic(err)
-	}
-	return c
-}
-
-func testRoots() *x509.CertPool {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(testAuthority().Pair.Cert)
-	return roots
-}
-
 var serverTLS = sync.OnceValue(func() *tls.Config {
 	return &tls.Config{
-		Certificates:           []tls.Certificate{testPair(testAuthority().Server([]string{"localhost"}, time.Now(), time.Now().Add(time.Hour)))},
-		ClientCAs:              testRoots(),
+		Certificates:           []tls.Certificate{tlstest.Certificate(testAuthority().Server([]string{"localhost"}, time.Now(), time.Now().Add(time.Hour)))},
+		ClientCAs:              tlstest.Pool(testAuthority()),
 		ClientAuth:             tls.VerifyClientCertIfGiven,
 		SessionTicketsDisabled: true,
 	}
 })
 
 func clientTLS(own ...tls.Certificate) *tls.Config {
-	return &tls.Config{RootCAs: testRoots(), ServerName: "localhost", Certificates: own}
+	return &tls.Config{RootCAs: tlstest.Pool(testAuthority()), ServerName: "localhost", Certificates: own}
 }
 
 // serveTLS has a server listen with TLS, until the test ends.
@@ -76,7 +62,7 @@ func serveTLS(t *testing.T, h *Server) (addr string) {
 // The name in a client's certificate is part of its address, whatever carries it,
 // and only if it was verified.
 func TestCertificateNameOfAddress(t *testing.T) {
-	own := testPair(testAuthority().Client("web1", time.Now(), time.Now().Add(time.Hour)))
+	own := tlstest.Certificate(testAuthority().Client("web1", time.Now(), time.Now().Add(time.Hour)))
 	for _, c := range []struct {
 		name   string
 		config *tls.Config
@@ -290,5 +276,60 @@ func TestSecureEnds(t *testing.T) {
 	}
 	if err := h.Drain(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Nor does one line of the log have as much as a client likes to say.
+func TestFailedHandshakeIsLoggedShortly(t *testing.T) {
+	cfg := testConfig()
+	lines := logTo(&cfg)
+	config := serverTLS().Clone()
+	config.NextProtos = []string{"lockd"}
+	h := NewServer(cfg)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- h.ServeTLS(NewListener(ln, cfg.Logger), config) }()
+	defer func() {
+		ln.Close()
+		<-served
+		drainNow(h)
+	}()
+	offer := clientTLS()
+	for range 100 {
+		offer.NextProtos = append(offer.NextProtos, strings.Repeat("\x1b", 250))
+	}
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if tls.Client(c, offer).Handshake() == nil {
+		t.Fatal("there is no protocol for both")
+	}
+	lines.await(t, "TLS handshakes fail", 1)
+	for _, line := range lines.with("") {
+		if len(line) > 5000 {
+			t.Errorf("%d bytes: %.300s", len(line), line)
+		}
+	}
+}
+
+// Of several common names none counts: whoever has signed the certificate may have
+// looked at another one than we would.
+func TestCertNameOfSeveral(t *testing.T) {
+	name := func(cn string) pkix.AttributeTypeAndValue {
+		return pkix.AttributeTypeAndValue{Type: commonName, Value: cn}
+	}
+	for want, names := range map[string][]pkix.AttributeTypeAndValue{
+		"": {name("guest"), name("ops")}, "ops": {{Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: "guest"}, name("ops")},
+	} {
+		leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "ops", Names: names}, DNSNames: []string{"ops.example.org"}}
+		state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}, VerifiedChains: [][]*x509.Certificate{{leaf}}}
+		if got := CertName(state); got != want {
+			t.Errorf("got %q, not %q", got, want)
+		}
 	}
 }

@@ -48,6 +48,7 @@ type Server struct {
 	headerFor time.Duration // how long a PROXY header may take
 	loops     loops
 	denials   denials
+	newcomers newcomers
 
 	deadPeer  time.Duration // H, see deadpeer.go
 	keepAlive net.KeepAliveConfig
@@ -66,6 +67,7 @@ func NewServer(cfg Config) *Server {
 	}
 	s.hub = session.NewHub(cfg.Session, s)
 	s.watched.init(s)
+	s.newcomers.init(cfg.Asks)
 	s.roster.init()
 	s.handshakes.init(cfg.MaxHandshakes)
 	return s
@@ -100,10 +102,15 @@ func (s *Server) Kick(c session.Carrier, k session.Kick) {
 	attrs := appendAccess(appendName([]any{"client", k.Client}, "name", k.Name, k.Client), "as", k.Access)
 	attrs = appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)
 	s.cfg.Logger.Info("kicked", appendAccess(attrs, "by-as", k.ByAccess)...)
+	s.endFor(c, errKicked)
+}
+
+// endFor ends the connection of a carrier soon, whatever is under way on it.
+func (s *Server) endFor(c session.Carrier, why error) {
 	if l, ok := c.(*link); ok {
-		l.kick()
+		l.endFor(why)
 	} else {
-		kickFromLoop(c)
+		endFromLoop(c, why)
 	}
 }
 

@@ -1,6 +1,9 @@
 package session
 
-import "github.com/nylen/lockd/internal/wire"
+import (
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
 
 // Who somebody is, is the connection's: in protocol 2 all of its sessions have the
 // same access. Where nobody is asked and nobody has said, all of this costs a
@@ -79,7 +82,11 @@ func (st *Stream) identify() *Access {
 	return a
 }
 
-// unidentified tells whether the client has to say who it is, and has not.
+// Newcomer tells whether the client has to say who it is, and never has.
+func (st *Stream) Newcomer() bool { return st.door&(asks|known) == asks && st.identify() == nil }
+
+// unidentified tells whether the client has to say who it is, and has not, or is
+// nobody any more.
 func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
 
 // refuses appends the reply to a command that the client may not have executed.
@@ -101,6 +108,26 @@ func (s *Session) refuses(c *command, arg, out []byte) (_ []byte, refused bool) 
 		}
 	}
 	return out, false
+}
+
+// refusesGrant does the same at the end of a wait, which may be a day later: who may
+// not ask for the lock any more does not get it. It is free then.
+func (s *Session) refusesGrant(w *wait, out []byte) (_ []byte, refused bool) {
+	c, release := lookup([]byte(wire.GetWait)), s.release
+	if w.kind == shard.Shared {
+		c, release = lookup([]byte(wire.GetSharedWait)), s.releaseShared
+	}
+	st := s.stream
+	switch a := st.identify(); {
+	case a == nil && st.door&asks != 0:
+		out = st.unknown(s.prefix(out))
+	case a == nil || a.may(c) && a.reaches(c, w.name):
+		return out, false
+	default:
+		out = s.notAllowed(c, out)
+	}
+	release(w.name)
+	return out, true
 }
 
 func (st *Stream) unknown(out []byte) []byte {

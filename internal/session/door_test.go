@@ -354,3 +354,51 @@ func awaitDenial(t *testing.T, s *Stream, b *bell) string {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// Who may not ask for a lock any more when its turn comes does not get it; the next
+// one does. Who still may gets it, whatever has changed.
+func TestWaitOfReplacedAccess(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		now  *Access // nil: it is taken away
+		want string  // instead of a grant
+	}{
+		{"taken away", nil, "0 Not Authenticated\n"},
+		{"other role", &Access{Name: "l", Role: RoleRead}, "0 Not Allowed: VERB\n"},
+		{"other prefix", &Access{Name: "l", Role: RoleLock, Prefix: "b"}, "0 Not Allowed: VERB\n"},
+		{"prefix with the name", &Access{Name: "l", Role: RoleLock, Prefix: "a"}, ""},
+		{"administrator", &Access{Name: "l", Role: RoleAdmin}, ""},
+	} {
+		for _, kind := range []struct{ take, wait, release, is, free string }{
+			{"g a", "gw 86400000 a", "r a", "i a", "0 Lock Not Locked: a\n"},
+			{"sg a", "sgw 1 86400000 a", "sr a", "si a", "0 Shared Lock Not Locked: a\n"},
+		} {
+			for _, two := range []bool{false, true} {
+				a := everybody()
+				h := askingHub(a)
+				holder, b := askedStream(h, Address{Name: "c:1"}, nil), new(bell)
+				feedAll(t, holder, []byte("auth a\n"+kind.take+"\n"))
+				s := askedStream(h, Address{Name: "c:2"}, b)
+				prefix := ""
+				feedAll(t, s, []byte("auth l\n"))
+				if two {
+					feedAll(t, s, []byte("hello 2\n"))
+					prefix = "7 "
+				}
+				script(t, s, prefix+kind.wait+"\n", "")
+				a["token l"].Replace(c.now)
+				feedAll(t, holder, []byte(kind.release+"\n"))
+				_, out, _ := s.Advance(nil, nil)
+				verb, _, _ := strings.Cut(kind.wait, " ")
+				want := prefix + strings.ReplaceAll(c.want, "VERB", verb)
+				free := string(feedAll(t, holder, []byte(kind.is+"\n"))) == kind.free
+				if got := string(out); c.want != "" && (got != want || !free) || c.want == "" && (!strings.Contains(got, "Success: a") || free) {
+					t.Errorf("%s, %s, protocol 2 %v: %q; free: %v", c.name, kind.wait, two, got, free)
+				}
+				s.Close()
+				holder.Close()
+				h.Close()
+			}
+		}
+	}
+}

@@ -102,6 +102,7 @@ func FuzzExtensions(f *testing.F) {
 		cfg.Table = shard.Config{Locks: 1000, LocksPerOwner: 6, Waiters: 3}
 		run := func(cuts []byte) (string, []string, bool) {
 			h := newHub(cfg)
+			defer h.Close()
 			h.clock.stop() // nobody's patience ends
 			var ring bell
 			other, s := newStream(h, "other:1", &ring), newStream(h, "fuzz:1", &ring)
@@ -163,6 +164,7 @@ func FuzzExtensions(f *testing.F) {
 // What waits is told through the waker of its stream, once for many.
 func TestWakerIsTold(t *testing.T) {
 	h := newHub(testConfig())
+	defer h.Close()
 	defer h.clock.stop()
 	var ring bell
 	holder, s := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", &ring)
@@ -206,6 +208,7 @@ func TestSettleOutputBound(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxOutput, cfg.MaxSessions = 1000, n+1
 	h := newHub(cfg)
+	defer h.Close()
 	defer h.clock.stop()
 	var ring bell
 	holder, s := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", &ring)
@@ -251,6 +254,7 @@ func TestSettleOutputBound(t *testing.T) {
 // they do not know of, leaves nothing behind.
 func TestEndOfWaitingSessions(t *testing.T) {
 	h := newHub(testConfig())
+	defer h.Close()
 	defer h.clock.stop()
 	var ring bell
 	holder, s, next := newStream(h, "1.1.1.1:1", nil), newStream(h, "2.2.2.2:2", &ring), newStream(h, "3.3.3.3:3", &ring)

@@ -157,7 +157,8 @@ func TestWaitForWhoIsGoneIsGivenUp(t *testing.T) {
 // Who is gone and was the first to wait for a shared lock keeps nobody from it.
 func TestFirstInLineIsGone(t *testing.T) {
 	for _, request := range []string{"sgl 5 x\n", "sgw 5 0 x\n"} {
-		_, network, all := party(3, 100)
+		h, network, all := party(3, 100)
+		defer h.Close()
 		a, b, c := all[0], all[1], all[2]
 		advance(a, "sg x\n")
 		advance(c, "sgw 1 1000 x\n")

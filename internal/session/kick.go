@@ -23,7 +23,6 @@ type kickReply struct {
 	ip      netip.AddrPort // the address, if it is one
 	page    int            // to look at next
 	own     bool           // the client ends itself
-	again   bool           // somebody with that address has been ended
 }
 
 func (s *Session) textKick(addr, out []byte) []byte {
@@ -31,15 +30,11 @@ func (s *Session) textKick(addr, out []byte) []byte {
 		s.stream.counters.notAllowed.Add(1)
 		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Kick))
 	}
-	return s.list(newKick(s, string(addr)), out)
-}
-
-func newKick(s *Session, addr string) *kickReply {
-	k := &kickReply{session: s, addr: addr}
+	k := &kickReply{session: s, addr: string(addr)}
 	if ip, err := netip.ParseAddrPort(k.addr); err == nil {
 		k.ip = netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port())
 	}
-	return k
+	return s.list(k, out)
 }
 
 func (k *kickReply) next(out []byte) (_ []byte, more bool) {
@@ -61,8 +56,6 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	switch {
 	case other == nil && more:
 		return out, true
-	case other == nil && k.again:
-		return k.kicked(out), false
 	case other == nil:
 		return s.reply(out, 0, wire.NoSuchClient, []byte(k.addr)), false
 	case other.stream == s.stream:
@@ -74,9 +67,8 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		Client: p.addr(), Name: p.name(), Access: main.accessNow(),
 		By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access(),
 	})
-	if d.watch(main.id, s) == nil { // it has ended already
-		k.again, k.page = true, 0
-		return out, true
+	if d.watch(main.id, s) == nil {
+		return k.kicked(out), false
 	}
 	s.postpone(awaitMost)
 	s.stream.postponed.watch(main)
@@ -103,11 +95,7 @@ func (s *Session) textAwaitKick(addr, out []byte) []byte {
 	if s.hub.directory.there(s.stream.postponed.watched) && s.postpone(awaitMost) {
 		return out
 	}
-	// A client that was reset leaves its address before the server knows, and another
-	// one may have it: then it was the wrong one that has ended.
-	k := newKick(s, string(addr))
-	k.again = true
-	return s.list(k, out)
+	return s.reply(out, 1, wire.Kicked, addr)
 }
 
 // letGoSome releases a bounded part of what all sessions hold, and tells whether

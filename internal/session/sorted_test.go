@@ -251,6 +251,7 @@ func TestSortedTakeTurns(t *testing.T) {
 // In protocol 2 other sessions' waits that end come behind a dump that waits.
 func TestSortedWaitsWithSessions(t *testing.T) {
 	h := fillWith(t, []string{"n"})
+	defer h.Close()
 	first := &ticket{wake: func() {}}
 	h.sorting.take(first)
 	bell := newDoorbell()

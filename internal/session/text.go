@@ -184,6 +184,12 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 		return s.denied(out)
 	}
 	g, outcome := s.waited(cancel)
+	if outcome == shard.Acquired && s.stream.door != 0 {
+		var refused bool
+		if out, refused = s.refusesGrant(w, out); refused {
+			return out
+		}
+	}
 	if w.kind == shard.Shared {
 		return s.sharedOutcome(out, g, outcome, wire.SharedGetTimeout, w.name)
 	}

@@ -31,7 +31,7 @@ func Parse(text string) (int64, error) {
 		return 0, fmt.Errorf("%q is no size, such as 512MiB or 2GiB", text)
 	}
 	if n*float64(bytes) >= math.MaxInt64/2 {
-		return 0, fmt.Errorf("%q is too large", text)
+		return 0, fmt.Errorf("%q is too large: it must be less than %s", text, Format(math.MaxInt64/2+1))
 	}
 	return int64(n * float64(bytes)), nil
 }

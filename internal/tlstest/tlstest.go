@@ -1,82 +1,60 @@
 // Package tlstest makes certificates for tests: an authority, and those of servers
-// and clients, valid or not, as values and as files. It knows nothing of lockd.
+// and clients, valid or not, as values and as files.
 package tlstest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/nylen/lockd/internal/certs"
 )
 
 // An Authority issues certificates.
 type Authority struct {
 	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	made *certs.Authority
 }
 
 // New makes an authority.
 func New(t testing.TB, name string) *Authority {
 	t.Helper()
-	a := &Authority{t: t}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	made, err := certs.NewAuthority(name, time.Now(), time.Now().Add(24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
 	}
-	made := a.issue(template, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
-	a.cert, a.key = made.Leaf, made.PrivateKey.(*ecdsa.PrivateKey)
-	return a
+	return &Authority{t: t, made: made}
 }
 
 // Server makes a server's certificate for some names and addresses.
 func (a *Authority) Server(hosts ...string) tls.Certificate {
 	a.t.Helper()
-	return a.ServerFrom(time.Now().Add(-time.Hour), time.Now().Add(time.Hour), hosts...)
+	return a.ServerFrom(time.Now(), time.Now().Add(time.Hour), hosts...)
 }
 
-// ServerFrom makes one that is valid within some time.
+// ServerFrom makes one that is valid from an hour before a time to another.
 func (a *Authority) ServerFrom(begin, end time.Time, hosts ...string) tls.Certificate {
 	a.t.Helper()
-	of := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			of.IPAddresses = append(of.IPAddresses, ip)
-		} else {
-			of.DNSNames = append(of.DNSNames, h)
-		}
-	}
-	return a.issue(of, begin, end)
+	return Certificate(a.made.Server(hosts, begin, end))
 }
 
 // Client makes a client's certificate.
 func (a *Authority) Client(name string) tls.Certificate {
 	a.t.Helper()
-	return a.issue(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	return Certificate(a.made.Client(name, time.Now(), time.Now().Add(time.Hour)))
 }
 
 // Pool has the authority alone.
-func (a *Authority) Pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
+func (a *Authority) Pool() *x509.CertPool { return Pool(a.made) }
 
 // File writes the authority's certificate into a file, and returns its path.
 func (a *Authority) File() string {
 	a.t.Helper()
 	path := filepath.Join(a.t.TempDir(), "ca.pem")
-	a.write(path, &pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+	a.write(path, a.made.Pair.Cert)
 	return path
 }
 
@@ -92,40 +70,37 @@ func (a *Authority) Files(c tls.Certificate) (cert, key string) {
 // WriteFiles writes a certificate and its key into these files.
 func (a *Authority) WriteFiles(c tls.Certificate, cert, key string) {
 	a.t.Helper()
-	secret, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	pair, err := certs.PairOf(c)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	a.write(cert, &pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
-	a.write(key, &pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+	a.write(cert, pair.Cert)
+	a.write(key, pair.Key)
 }
 
-func (a *Authority) write(path string, block *pem.Block) {
+func (a *Authority) write(path string, text []byte) {
 	a.t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a *Authority) issue(of *x509.Certificate, begin, end time.Time) tls.Certificate {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// Certificate turns what came of making a certificate into one. It panics if nothing
+// came of it.
+func Certificate(p certs.Pair, err error) tls.Certificate {
 	if err != nil {
-		a.t.Fatal(err)
+		panic(err)
 	}
-	of.SerialNumber, _ = rand.Int(rand.Reader, big.NewInt(1<<62))
-	of.NotBefore, of.NotAfter = begin, end
-	parent, by := a.cert, a.key
-	if parent == nil {
-		parent, by = of, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, of, parent, key.Public(), by)
+	c, err := tls.X509KeyPair(p.Cert, p.Key)
 	if err != nil {
-		a.t.Fatal(err)
+		panic(err)
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return c
+}
+
+// Pool has an authority alone.
+func Pool(a *certs.Authority) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(a.Pair.Cert)
+	return pool
 }

@@ -461,3 +461,19 @@ func TestPrefix(t *testing.T) {
 		})
 	}
 }
+
+// TestPrefixOfAFirstInspection: that a lock may be inspected does not mean that any
+// may, so the end of the list behind it is asked for in a way that anybody may.
+func TestPrefixOfAFirstInspection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(t)
+		g.prefix, g.known = "deploy/", true
+		c := start(t, client.Options{Dial: g.dial})
+		if held, err := c.Inspect(within(t), "deploy/web"); held || err != nil {
+			t.Errorf("%v, %v", held, err)
+		}
+		if entries, err := c.Look(within(t), "deploy/web"); len(entries) != 0 || err != nil {
+			t.Errorf("%v, %v", entries, err)
+		}
+	})
+}

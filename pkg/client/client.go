@@ -147,15 +147,6 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// unanswered is why a client is lost whose reply does not come. A server that speaks
-// TLS says nothing to a short line: it takes that for the beginning of something.
-func (c *Client) unanswered() error {
-	if t, ok := c.transport.(*lineTransport); ok && t.lastHeard() == 0 && c.target.network == "tcp" && !c.target.secure {
-		return &TLSError{fmt.Sprintf("no reply within %v: if the server speaks TLS here, use tls://", c.opts.ReadTimeout), ErrTimeout}
-	}
-	return fmt.Errorf("%w: no reply for %v", ErrTimeout, c.opts.ReadTimeout)
-}
-
 // lose ends the client because of something that happened to it.
 func (c *Client) lose(cause error) { c.end(lost(cause)) }
 
@@ -363,7 +354,11 @@ func (c *Client) beatNow() {
 func (c *Client) beat() {
 	select {
 	case c.turn <- struct{}{}:
-		c.send(c.newUnwatched(inspect, rand.Text()))
+		v, name := inspect, rand.Text()
+		if dialect(c.dialect.Load()) == pongs {
+			v, name = ping, "" // it may not be allowed to inspect
+		}
+		c.send(c.newUnwatched(v, name))
 	default:
 	}
 	c.mu.Lock()
@@ -374,6 +369,10 @@ func (c *Client) beat() {
 }
 
 func (c *Client) readReplies(t transport) error {
+	// Who has the first lock hears of it when it is known what a holder has to fit:
+	// until then the server may free it before the client gives it up.
+	var granted *call
+	var grantedUndo *verb
 	for first := true; ; first = false {
 		line, err := t.readLine()
 		if err != nil {
@@ -402,8 +401,10 @@ func (c *Client) readReplies(t transport) error {
 			if err != nil {
 				return err
 			}
-			if call.verb == inspect && r.n == 0 && c.dialect.Load() == uint32(unknown) {
-				c.dialect.Store(uint32(dialectOf(t.endedCRLF(), r.err)))
+			if (call.verb == inspect || call.verb == inspectNamed) && r.n == 0 && c.dialect.Load() == uint32(unknown) {
+				if d := dialectOf(t.endedCRLF(), r.err); d != readsAll || call.verb == inspect {
+					c.dialect.Store(uint32(d))
+				}
 			}
 			call.n, call.err = r.n, r.err
 			if call.verb.yes == "" {
@@ -419,14 +420,21 @@ func (c *Client) readReplies(t transport) error {
 			}
 		}
 		c.current.Store(nil)
+		if question := c.question(); question != nil {
+			if granted == nil {
+				granted, grantedUndo = call, undo
+			}
+			c.send(question) // in the same turn
+			continue
+		}
+		if granted != nil {
+			call, undo, name = granted, grantedUndo, granted.name
+			granted = nil
+		}
 		if call.answer() {
 			call.done <- struct{}{}
 		} else if undo != nil {
 			c.send(c.newUnwatched(undo, name)) // in the same turn
-			continue
-		}
-		if question := c.question(); question != nil {
-			c.send(question)
 			continue
 		}
 		<-c.turn

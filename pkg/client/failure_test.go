@@ -490,7 +490,7 @@ func TestSharedByMany(t *testing.T) {
 func TestWholeRequestInOneWrite(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	c := start(t, client.Options{Dial: func(context.Context) (net.Conn, error) { return near, nil }})
+	c := start(t, client.Options{ReadTimeout: -1, Dial: func(context.Context) (net.Conn, error) { return near, nil }})
 	errs := make(chan error)
 	go func() { errs <- c.Get(within(t), "a lock") }()
 	buf := make([]byte, 100)

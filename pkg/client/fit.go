@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/rand"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -11,8 +12,8 @@ import (
 // answered was sent too long ago, and asks by itself, so that there is one. That is
 // the heartbeat of a mux, with one request at a time.
 //
-// Who holds nothing has nothing to lose, so it is not asked before that. A server that
-// is silent on it shows by the answer to the inspection behind it; one that would lose
+// Who holds nothing has nothing to lose, so it is not asked before that; nor does anybody
+// hear of the first lock before it is known. A server that is silent on it shows by the answer to the inspection behind it; one that would lose
 // that is not asked at all.
 type fits struct {
 	due   bool // it holds, or has held, a lock; like asked the reader's own
@@ -37,7 +38,7 @@ func (c *Client) question() *call {
 	default:
 		f.asked = true
 		question := c.newUnwatched(ask, "")
-		question.mark = rand.Text()
+		question.mark = c.mark()
 		return question
 	}
 }
@@ -49,6 +50,7 @@ func (c *Client) fit(line []byte) {
 	if !ok || told.deadPeer == 0 {
 		return
 	}
+	c.dialect.Store(uint32(pongs)) // all that know this know a ping
 	c.fits.limit = told.patience(c.opts.ReadTimeout, 0)
 	c.watch.setTimeout(c.fits.limit)
 	c.fits.known.Store(true)
@@ -75,20 +77,25 @@ func (f *fits) answered(w *watchdog) (late bool) {
 	return time.Since(f.sent) >= f.limit/looks
 }
 
-// goesOn notes that a part of an answer has come: not all of it can have been on the
-// way, but some.
+// goesOn notes that a part of an answer has come. It counts as older than it is, for
+// what is on the way, see giveUp of a mux.
 func (f *fits) goesOn(w *watchdog) {
 	if f.known.Load() {
-		w.extend(time.Now().Add(-f.limit / looks))
+		w.extend(time.Now().Add(-f.limit / 2))
 	} else {
 		w.expect()
 	}
 }
 
-// silence is what ends the client when its watchdog expires.
+// silence is what ends the client when its watchdog expires. A server that speaks TLS
+// says nothing to a short line: it takes that for the beginning of something.
 func (c *Client) silence() error {
+	d := c.opts.ReadTimeout
 	if c.fits.known.Load() {
-		return silentError{c.fits.limit}
+		d = c.fits.limit
 	}
-	return silentError{c.opts.ReadTimeout}
+	if t, ok := c.transport.(*lineTransport); ok && t.lastHeard() == 0 && c.target.network == "tcp" && !c.target.secure {
+		return &TLSError{fmt.Sprintf("no reply within %v: if the server speaks TLS here, use tls://", d), silentError{d}}
+	}
+	return silentError{d}
 }

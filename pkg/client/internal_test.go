@@ -306,6 +306,35 @@ func TestMuxLostFirst(t *testing.T) {
 	}
 }
 
+// A slowClose is a connection whose end takes a while, as that within TLS may.
+type slowClose struct {
+	net.Conn
+	closed chan struct{}
+}
+
+func (c slowClose) Close() error {
+	<-c.closed
+	return c.Conn.Close()
+}
+
+// TestMuxLostAtOnce: whoever holds a lock is told of its loss however long it takes to
+// close the connection.
+func TestMuxLostAtOnce(t *testing.T) {
+	near, far := net.Pipe()
+	conn := slowClose{near, make(chan struct{})}
+	m := newMux(newLineTransport(conn, forMux), false, &LockerOptions{Sessions: 10}, limits{}, time.Now())
+	go io.Copy(io.Discard, far)
+	var ended sync.WaitGroup
+	ended.Go(func() { m.run(func(error) {}) })
+	ended.Go(m.giveUp)
+	<-m.ctx.Done()
+	close(conn.closed)
+	ended.Wait()
+	if err := m.err(); !errors.Is(err, ErrTimeout) || !errors.Is(err, ErrLost) {
+		t.Error(err)
+	}
+}
+
 func TestWatchdog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var expired atomic.Int32

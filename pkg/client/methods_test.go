@@ -368,9 +368,10 @@ func TestNonsense(t *testing.T) {
 	ctx := within(t)
 	c, s := scripted(t, client.Options{})
 	probe := make(chan error)
-	go func() { _, err := c.Inspect(ctx, "x"); probe <- err }()
-	s.expect("i x")
-	s.reply("0 Lock Not Locked: x\n")
+	go func() { _, err := c.DumpAll(ctx); probe <- err }()
+	s.reply("0 Lock Not Locked: " + s.expectMark() + "\n") // which tells the dialect
+	s.expect("d")
+	s.reply("0 Lock Not Locked: " + s.expectMark() + "\n")
 	if err := <-probe; err != nil {
 		t.Fatal(err)
 	}

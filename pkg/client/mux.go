@@ -144,12 +144,14 @@ func (m *mux) isRetired() bool {
 	}
 }
 
-// close ends the mux because of cause.
+// close ends the mux because of cause. Its locks are lost at once: to close a
+// connection may take a while.
 func (m *mux) close(cause error) {
 	m.mu.Lock()
 	if m.cause == nil {
 		m.cause = cause
 	}
+	m.end(lost(m.cause))
 	m.mu.Unlock()
 	m.transport.close()
 }

@@ -31,3 +31,21 @@ func TestPatience(t *testing.T) {
 		}
 	}
 }
+
+// TestPardon: a holder on a machine that is slow, but not stopped, is still first to
+// know: with its pardon its time ends before the server's. One that was stopped is
+// given time to read.
+func TestPardon(t *testing.T) {
+	for _, h := range []time.Duration{2 * time.Second, 20 * time.Second, time.Hour} {
+		d := limits{h}.patience(time.Hour, 0)
+		nap := d / naps
+		for late := time.Duration(0); late < nap; late += nap / 100 {
+			if p := pardon(late, nap); p <= 0 || d+late+p >= h {
+				t.Errorf("H %v: late by %v: another %v", h, late, p)
+			}
+		}
+		if p := pardon(nap, nap); p != nap {
+			t.Errorf("H %v: stopped, and then %v", h, p)
+		}
+	}
+}

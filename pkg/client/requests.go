@@ -25,7 +25,7 @@ func (c *Client) Release(ctx context.Context, name string) error {
 // Inspect tells whether any client, this one included, holds the exclusive
 // lock name. The answer may be out of date when it arrives.
 func (c *Client) Inspect(ctx context.Context, name string) (bool, error) {
-	n, err := c.ask(ctx, inspect, name)
+	n, err := c.ask(ctx, inspectNamed, name)
 	return n > 0, err
 }
 
@@ -195,10 +195,7 @@ func (c *Client) askMany(ctx context.Context, v *verb, name string, pass func([]
 		}
 	}
 	call := c.newCall(v, name)
-	call.mark = rand.Text() // 130 random bits
-	if dialect(c.dialect.Load()) == pongs {
-		call.mark = pongMark
-	}
+	call.mark = c.mark()
 	call.lines = newLines(c.opts.MaxReply, pass)
 	if err := c.doMany(ctx, call); err != nil {
 		return nil, err
@@ -206,6 +203,14 @@ func (c *Client) askMany(ctx context.Context, v *verb, name string, pass func([]
 	chunks, err := call.lines.take()
 	c.recycle(call)
 	return chunks, err
+}
+
+// mark returns what marks the end of a reply of many lines.
+func (c *Client) mark() string {
+	if dialect(c.dialect.Load()) == pongs {
+		return pongMark
+	}
+	return rand.Text() // 130 random bits
 }
 
 // check folds a name and refuses what must not be sent.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,7 @@ func TestTLSErrors(t *testing.T) {
 	good := ca.Server("127.0.0.1", "localhost")
 	now := time.Now()
 	expired := ca.ServerFrom(now.Add(-2*time.Hour), now.Add(-time.Hour), "127.0.0.1")
-	future := ca.ServerFrom(now.Add(time.Hour), now.Add(2*time.Hour), "127.0.0.1")
+	future := ca.ServerFrom(now.Add(2*time.Hour), now.Add(3*time.Hour), "127.0.0.1")
 	ours := &tls.Config{RootCAs: ca.Pool()}
 	shows := &tls.Config{RootCAs: ca.Pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		c := other.Client("me")
@@ -329,6 +330,52 @@ func TestTLSFiles(t *testing.T) {
 	}
 }
 
+// TestTLSFilesTogether: certificate and key in one file go together, whenever it is
+// replaced.
+func TestTLSFilesTogether(t *testing.T) {
+	ca, dir := tlstest.New(t, "test CA"), t.TempDir()
+	path, next := filepath.Join(dir, "both.pem"), filepath.Join(dir, "next.pem")
+	var pairs [2][]byte
+	for i := range pairs {
+		cert, key := ca.Files(ca.Client("client"))
+		text, err := os.ReadFile(cert)
+		must(t, err)
+		more, err := os.ReadFile(key)
+		must(t, err)
+		pairs[i] = append(text, more...)
+	}
+	must(t, os.WriteFile(path, pairs[1], 0o600))
+	config, err := client.TLSFiles{Cert: path, Key: path}.Config()
+	must(t, err)
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			err := os.WriteFile(next, pairs[i%2], 0o600)
+			if err == nil {
+				err = os.Rename(next, path)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for range 1000 {
+		if _, err := config.GetClientCertificate(nil); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	must(t, <-ended)
+}
+
 // TestTLSFilesWrong: what is wrong with which file.
 func TestTLSFilesWrong(t *testing.T) {
 	ca := tlstest.New(t, "test CA")
@@ -368,7 +415,7 @@ func TestFromEnv(t *testing.T) {
 	ca := tlstest.New(t, "test CA")
 	cert, key := ca.Files(ca.Client("me"))
 	for name, value := range map[string]string{
-		"LOCKD_SERVER": "tls://127.0.0.1:9999", "LOCKD_TLS_CA": ca.File(), "LOCKD_TLS_CERT": cert, "LOCKD_TLS_KEY": key,
+		"LOCKD_SERVER": "tls://127.0.0.1:9999", "LOCKD_TLS_CA": ca.File(), "LOCKD_CLIENT_CERT": cert, "LOCKD_CLIENT_KEY": key,
 		"LOCKD_TLS_SERVER_NAME": "lock.example", "LOCKD_TOKEN_FILE": "/nonexistent",
 	} {
 		t.Setenv(name, value)

@@ -20,7 +20,9 @@ type TLSFiles struct {
 	// Cert and Key are the client's own certificate, with those between it and its
 	// authority behind it, and its key, in another file or the same. They are read
 	// again for each connection, and so may be replaced while the program runs;
-	// unless one of them is a pipe, which can be read once only.
+	// unless one of them is a pipe, which can be read once only. Of two files that are
+	// replaced one after the other a connection may find one new and one old, and fail:
+	// one file that has both, and is renamed over the old one, always fits.
 	Cert, Key string
 
 	// ServerName is the name that the server's certificate has to have. Empty means
@@ -90,7 +92,15 @@ func isRegular(path string) bool {
 }
 
 func (f TLSFiles) certificate() (*tls.Certificate, error) {
-	c, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	cert, err := os.ReadFile(f.Cert)
+	key := cert // of one file that has both: it may be another one in a moment
+	if err == nil && f.Key != f.Cert {
+		key, err = os.ReadFile(f.Key)
+	}
+	var c tls.Certificate
+	if err == nil {
+		c, err = tls.X509KeyPair(cert, key)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lockd: client certificate %s with key %s: %s", f.Cert, f.Key, strings.TrimPrefix(err.Error(), "tls: "))
 	}

@@ -58,7 +58,6 @@ func TestHolderKnowsFirst(t *testing.T) {
 				c := start(t, options)
 				must(t, c.Get(within(t), name))
 				lost[name] = c.Lost()
-				must(t, inspected(c)) // and it has asked what it has to fit
 			}
 			lab.Cut(way)
 			errs := make(chan error)
@@ -96,7 +95,6 @@ func TestHolderStays(t *testing.T) {
 		must(t, err)
 		c := start(t, at(lab.AtFar, targets[transport], transport == "tls"))
 		must(t, c.Get(within(t), "client-"+transport))
-		must(t, inspected(c)) // and it has asked what it has to fit
 		lost = append(lost, lock.Lost(), c.Lost())
 		defer func() {
 			must(t, lock.Release(within(t)))
@@ -184,10 +182,4 @@ func at(machine func(func()), target string, secret bool) client.Options {
 		}
 		return conn, err
 	}}
-}
-
-// inspected has a client ask something, which comes after what it asks by itself.
-func inspected(c *client.Client) error {
-	_, err := c.Inspect(context.Background(), "x")
-	return err
 }

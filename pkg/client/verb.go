@@ -63,6 +63,10 @@ var (
 	release = &verb{word: wire.Release, most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: exclusive}
 	inspect = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
 
+	// inspectNamed inspects a lock of the caller's, inspect one whose name nobody knows:
+	// that the server allows the first does not mean that it allows any.
+	inspectNamed = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
+
 	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, deed: "acquire", effect: acquires, space: shared, undo: releaseShared}
 	releaseShared = &verb{word: wire.ReleaseShared, most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: shared}
 	inspectShared = &verb{word: wire.InspectShared, deed: "inspect", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}

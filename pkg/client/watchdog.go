@@ -14,7 +14,9 @@ import (
 // A process that was stopped, or starved, may find on waking that the reply is
 // late, and has it in a socket and not read it. So the watchdog does not sleep
 // for longer than a part of the timeout, and one that overslept judges nothing:
-// it sleeps for another part, in which the reply can be read.
+// it sleeps for another part, in which the reply can be read. But a machine that
+// was only slow must not make the timeout longer by more than such a part or
+// little more: a holder's has to end before the server's time does.
 type watchdog struct {
 	expired func()
 
@@ -96,7 +98,7 @@ func (w *watchdog) look() {
 		now, nap := time.Now(), w.timeout/naps
 		left := w.due.Sub(now)
 		if left <= 0 && now.Sub(w.since)-nap > max(nap/2, overslept) {
-			left = nap
+			left = pardon(-left, nap)
 		}
 		late = left <= 0
 		if !late {
@@ -107,4 +109,13 @@ func (w *watchdog) look() {
 	if late {
 		w.expired()
 	}
+}
+
+// pardon is for how long one goes on sleeping that overslept and finds the reply late
+// by so much.
+func pardon(late, nap time.Duration) time.Duration {
+	if late < nap {
+		return max(nap-late, nap/naps)
+	}
+	return nap // the process was stopped, and nobody knows what has become of the lock
 }

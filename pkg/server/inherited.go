@@ -60,8 +60,6 @@ func (o *Options) inherit() error {
 		{"websocket", "tcp", &o.WebSocket},
 		{"tls", "tcp", &o.TLS},
 		{"wss", "tcp", &o.WSS},
-		{"tls", "tcp", &o.TLS},
-		{"wss", "tcp", &o.WSS},
 		{"admin", "tcp", &admin},
 	} {
 		var err error

@@ -16,7 +16,8 @@ const (
 	clientsPart = 0.55 // of the process's
 	// processBytes is what the process takes without clients.
 	processBytes = 16 << 20
-	leastMemory  = 32 << 20
+	// LeastMemory is the least that Options.MaxMemory may be.
+	LeastMemory = 32 << 20
 )
 
 // Unbounded, as MaxMemory, is no bound.
@@ -31,13 +32,13 @@ func (o *Options) completeMemory() error {
 			machine = min(machine, 2<<30)
 		}
 		if machine > 0 {
-			o.MaxMemory = max(leastMemory, int64(float64(machine)*memoryPart))
+			o.MaxMemory = max(LeastMemory, int64(float64(machine)*memoryPart))
 		} else {
 			o.MaxMemory = Unbounded
 		}
 	case o.MaxMemory == Unbounded:
-	case o.MaxMemory < leastMemory:
-		return optionError("max-memory", "must be at least %s, not %s", size.Format(leastMemory), size.Format(o.MaxMemory))
+	case o.MaxMemory < LeastMemory:
+		return optionError("max-memory", "must be at least %s, not %s", size.Format(LeastMemory), size.Format(o.MaxMemory))
 	case o.MaxMemory > math.MaxInt64/2:
 		return optionError("max-memory", "is too much")
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"github.com/nylen/lockd/internal/tlstest"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -54,10 +55,10 @@ func TestTLSClientCertificates(t *testing.T) {
 	}{
 		"none":               {trusting(), "certificate required"},
 		"another authority":  {trusting(clientCert(newAuthority(), "web1")), "certificate"},
-		"expired":            {trusting(pair(a.Client("web1", now.Add(-48*time.Hour), now.Add(-24*time.Hour)))), "certificate"},
-		"not valid yet":      {trusting(pair(a.Client("web1", now.Add(24*time.Hour), now.Add(48*time.Hour)))), "certificate"},
+		"expired":            {trusting(tlstest.Certificate(a.Client("web1", now.Add(-48*time.Hour), now.Add(-24*time.Hour)))), "certificate"},
+		"not valid yet":      {trusting(tlstest.Certificate(a.Client("web1", now.Add(24*time.Hour), now.Add(48*time.Hour)))), "certificate"},
 		"one for servers":    {trusting(serverCert()), "certificate"},
-		"signed by a client": {trusting(pair(a.Server(nil, now, now.Add(time.Hour)))), "certificate"},
+		"signed by a client": {trusting(tlstest.Certificate(a.Server(nil, now, now.Add(time.Hour)))), "certificate"},
 	} {
 		// A client of Go chooses none that the server does not ask for.
 		forced := c.config.Clone()

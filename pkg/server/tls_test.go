@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"os"
 	"path/filepath"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/tlstest"
 )
 
 // authority is whom the tests' clients and servers trust.
@@ -23,25 +23,13 @@ func newAuthority() *certs.Authority {
 	return a
 }
 
-// pair turns what came of making a certificate into one.
-func pair(p certs.Pair, err error) tls.Certificate {
-	if err != nil {
-		panic(err)
-	}
-	c, err := tls.X509KeyPair(p.Cert, p.Key)
-	if err != nil {
-		panic(err)
-	}
-	return c
-}
-
 var serverCert = sync.OnceValue(func() tls.Certificate {
-	return pair(authority().Server([]string{"127.0.0.1", "localhost"}, time.Now(), time.Now().Add(time.Hour)))
+	return tlstest.Certificate(authority().Server([]string{"127.0.0.1", "localhost"}, time.Now(), time.Now().Add(time.Hour)))
 })
 
 // clientCert makes a certificate for a client.
 func clientCert(a *certs.Authority, name string) tls.Certificate {
-	return pair(a.Client(name, time.Now(), time.Now().Add(time.Hour)))
+	return tlstest.Certificate(a.Client(name, time.Now(), time.Now().Add(time.Hour)))
 }
 
 // anybody is what a server has that asks for no certificates.
@@ -49,9 +37,7 @@ func anybody() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{
 
 // trusting is what a client has that knows the authority, with its certificates.
 func trusting(own ...tls.Certificate) *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(authority().Pair.Cert)
-	return &tls.Config{RootCAs: roots, Certificates: own, ServerName: "localhost"}
+	return &tls.Config{RootCAs: tlstest.Pool(authority()), Certificates: own, ServerName: "localhost"}
 }
 
 // certFiles are a server's files.

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
+	"net"
+	"runtime"
 	"strings"
 	"time"
 
@@ -37,9 +40,9 @@ type actor struct {
 func newActor(kind string, at addresses, dir string, seed uint64, t *tally, r *rates) (*actor, error) {
 	a := &actor{at: at, rnd: rand.New(rand.NewPCG(seed, 0)), tally: t, kind: kind, rates: r}
 	for i := range exclusiveNames + sharedNames {
-		name, limit, into := fmt.Sprint("lock", i), 1, &a.locks
+		name, limit, into := fmt.Sprint(prefix, "lock", i), 1, &a.locks
 		if i >= exclusiveNames {
-			name, limit, into = fmt.Sprint("share", i), sharedLimit, &a.shares
+			name, limit, into = fmt.Sprint(prefix, "share", i), sharedLimit, &a.shares
 		}
 		w, err := newWitness(dir, name, limit)
 		if err != nil {
@@ -58,14 +61,19 @@ func (a *actor) close() {
 
 // deeds are what actors do, by kind: one call is one visit to the server.
 var deeds = map[string]func(*actor, context.Context) error{
-	"protocol 1": func(a *actor, ctx context.Context) error { return a.lines(ctx, false) },
-	"protocol 2": func(a *actor, ctx context.Context) error { return a.lines(ctx, true) },
-	"locker":     (*actor).useLocker,
-	"quitter":    (*actor).quit,
-	"reader":     (*actor).readSlowly,
-	"stranger":   (*actor).babble,
-	"kicker":     (*actor).kick,
-	"limited":    (*actor).takeRates,
+	"protocol 1":  func(a *actor, ctx context.Context) error { return a.lines(ctx, false) },
+	"protocol 2":  func(a *actor, ctx context.Context) error { return a.lines(ctx, true) },
+	"locker":      (*actor).useLocker,
+	"quitter":     (*actor).quit,
+	"reader":      (*actor).readSlowly,
+	"stranger":    (*actor).babble,
+	"kicker":      (*actor).kick,
+	"limited":     (*actor).takeRates,
+	"client":      (*actor).useClient,
+	"lodger":      (*actor).stay,
+	"prier":       (*actor).pry,
+	"hanger":      (*actor).hang,
+	"turned away": (*actor).turnAway,
 }
 
 // run does it until ctx is done, and returns what went wrong.
@@ -75,8 +83,16 @@ func (a *actor) run(ctx context.Context) error {
 		if err := deeds[a.kind](a, ctx); err != nil {
 			return fmt.Errorf("%s: %w", a.kind, err)
 		}
+		a.nap(5 * time.Millisecond) // or connecting is all it does, and it runs out of ports
 	}
 	return nil
+}
+
+// connect connects as anybody who has one of some roles.
+func (a *actor) connect(two bool, roles ...string) (*line, error) {
+	who := a.at.anybody(a.rnd, roles...)
+	a.tally.comes(who)
+	return connect(a.at, who, two)
 }
 
 func (a *actor) one(all []*witness) *witness { return all[a.rnd.IntN(len(all))] }
@@ -85,7 +101,7 @@ func (a *actor) nap(most time.Duration) { time.Sleep(time.Duration(a.rnd.Int64N(
 
 // lines takes locks over a connection by any transport, and ends it in any way.
 func (a *actor) lines(ctx context.Context, two bool) error {
-	l, err := connect(a.at, transports[a.rnd.IntN(len(transports))], two)
+	l, err := a.connect(two, "lock", "admin")
 	if err != nil {
 		return err
 	}
@@ -136,8 +152,7 @@ func (a *actor) lines(ctx context.Context, two bool) error {
 			return nil
 		case 1:
 			a.tally.add(a.kind, "half-closes")
-			l.halfClose()
-			return nil
+			return l.halfClose()
 		case 2:
 			l.Close()
 			return nil
@@ -161,8 +176,22 @@ func (a *actor) lines(ctx context.Context, two bool) error {
 // useLocker does the same with the client that programs use, which has many
 // goroutines on one connection.
 func (a *actor) useLocker(ctx context.Context) error {
-	targets := []string{a.at.TCP, "unix://" + a.at.Unix, "ws://" + a.at.WebSocket}
-	l, err := client.NewLocker(client.LockerOptions{Options: client.Options{Target: targets[a.rnd.IntN(len(targets))]}})
+	who := a.at.anybody(a.rnd, "lock", "admin")
+	a.tally.comes(who)
+	token := a.tokenNow(who.identity)
+	err := a.lockerOf(ctx, who)
+	if errors.Is(err, client.ErrAuthFailed) && a.tokenNow(who.identity) != token {
+		return nil // two new ones have come since it read its own
+	}
+	return err
+}
+
+func (a *actor) lockerOf(ctx context.Context, who caller) error {
+	options, err := who.options(a.at)
+	if err != nil {
+		return err
+	}
+	l, err := client.NewLocker(client.LockerOptions{Options: options})
 	if err != nil {
 		return err
 	}
@@ -211,32 +240,31 @@ func (a *actor) useLocker(ctx context.Context) error {
 
 // quit waits for what it does not wait for.
 func (a *actor) quit(context.Context) error {
-	l, err := connect(a.at, transports[a.rnd.IntN(len(transports))], a.rnd.IntN(2) == 0)
+	l, err := a.connect(a.rnd.IntN(2) == 0, "lock", "admin")
 	if err != nil {
 		return err
 	}
-	prefix := func() string {
+	session := func() string {
 		if l.two {
 			return fmt.Sprint(a.rnd.IntN(50), " ")
 		}
 		return ""
 	}
 	for range 1 + a.rnd.IntN(5) {
-		fmt.Fprintf(l, "%sgw 60000 %s\n%ssgw 1 60000 %s\n", prefix(), a.one(a.locks).name, prefix(), a.one(a.shares).name)
+		fmt.Fprintf(l, "%sgw 60000 %s\n%ssgw 1 60000 %s\n", session(), a.one(a.locks).name, session(), a.one(a.shares).name)
 	}
 	a.nap(5 * time.Millisecond)
 	a.tally.add(a.kind, "resets")
 	if a.rnd.IntN(2) == 0 {
-		l.halfClose()
-	} else {
-		l.reset()
+		return l.halfClose()
 	}
+	l.reset()
 	return nil
 }
 
 // readSlowly asks for much and reads late, or never.
 func (a *actor) readSlowly(ctx context.Context) error {
-	l, err := connect(a.at, transports[a.rnd.IntN(len(transports))], false)
+	l, err := a.connect(false, "read", "admin")
 	if err != nil {
 		return err
 	}
@@ -257,8 +285,7 @@ func (a *actor) readSlowly(ctx context.Context) error {
 
 // babble says what makes no sense.
 func (a *actor) babble(context.Context) error {
-	t := transports[a.rnd.IntN(len(transports))]
-	l, err := connect(a.at, t, a.rnd.IntN(2) == 0)
+	l, err := a.connect(a.rnd.IntN(2) == 0, "lock", "read", "admin", "")
 	if err != nil {
 		return err
 	}
@@ -275,43 +302,224 @@ func (a *actor) babble(context.Context) error {
 			break
 		}
 	}
-	l.halfClose()
-	return nil
+	return l.halfClose()
 }
 
-// kick holds something, and ends itself.
-func (a *actor) kick(context.Context) error {
-	l, err := connect(a.at, transports[a.rnd.IntN(2)], false)
+// kick ends somebody who holds something.
+func (a *actor) kick(ctx context.Context) error {
+	if a.rnd.IntN(4) == 0 {
+		return a.kickLocker(ctx)
+	}
+	who := a.victim()
+	l, err := connect(a.at, who, a.rnd.IntN(2) == 0)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	me, err := l.say("me")
+	_, me, err := l.ask(0, "me")
 	if err != nil {
 		return err
 	}
-	other, err := connect(a.at, transports[1], false) // a unix socket
-	if err != nil {
-		return err
-	}
-	defer other.Close()
-	name := fmt.Sprint("kicked ", a.rnd.Uint64())
-	if n, text, err := l.ask(0, "g "+name); n != 1 {
+	name := fmt.Sprint(prefix, "kicked ", a.rnd.Uint64())
+	if n, text, err := l.ask(0, "g "+name); n == 0 {
 		return fmt.Errorf("g is answered %q, %v", text, err)
 	}
-	if n, text, err := other.ask(0, "kick "+strings.Fields(me)[1]); n != 1 {
+	boss, err := a.connect(a.rnd.IntN(2) == 0, "admin")
+	if err != nil {
+		return err
+	}
+	defer boss.Close()
+	if n, text, err := boss.ask(0, "kick "+strings.Fields(me)[0]); n != 1 {
 		return fmt.Errorf("kick is answered %q, %v", text, err)
 	}
-	if n, text, err := other.ask(0, "g "+name); n != 1 {
+	if n, text, err := boss.ask(0, "g "+name); n == 0 {
 		return breach{fmt.Errorf("what somebody held who was kicked is not free: %q, %v", text, err)}
 	}
 	a.tally.add(a.kind, "kicks")
 	return nil
 }
 
+// victim is somebody whose address is nobody else's: one of TCP may be two clients'
+// at a time, of whom each has connected to another port of the server.
+func (a *actor) victim() caller {
+	who := a.at.anybody(a.rnd, "lock", "admin")
+	for runtime.GOOS != "linux" && who.transport.name != "unix" { // where lo is 127.0.0.1 alone
+		who = a.at.anybody(a.rnd, "lock", "admin")
+	}
+	if who.transport.name != "unix" {
+		who.from = net.IPv4(127, byte(1+a.rnd.IntN(250)), byte(a.rnd.IntN(256)), byte(1+a.rnd.IntN(250)))
+	}
+	a.tally.comes(who)
+	return who
+}
+
+// kickLocker ends a Locker's connection, which makes another one.
+func (a *actor) kickLocker(ctx context.Context) error {
+	who := a.victim()
+	options, err := who.options(a.at)
+	if err != nil {
+		return err
+	}
+	l, err := client.NewLocker(client.LockerOptions{Options: options, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	boss, err := a.connect(false, "admin")
+	if err != nil {
+		return err
+	}
+	defer boss.Close()
+	name := fmt.Sprint(prefix, "again ", a.rnd.Uint64())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	var last uint64
+	for range 1 + a.rnd.IntN(3) {
+		lock, err := l.Acquire(ctx, name)
+		if err != nil {
+			return fmt.Errorf("somebody who was kicked comes again: %w", err)
+		}
+		if lock.Token() <= last {
+			return breach{fmt.Errorf("%s was granted with the token %d after %d", name, lock.Token(), last)}
+		}
+		last = lock.Token()
+		entries, err := l.Look(ctx, name)
+		if err != nil || len(entries) != 1 {
+			return fmt.Errorf("look at %s: %v, %v", name, entries, err)
+		}
+		if n, text, err := boss.ask(0, "kick "+entries[0].Addr); n != 1 {
+			return fmt.Errorf("kick is answered %q, %v", text, err)
+		}
+		select {
+		case <-lock.Lost():
+		case <-ctx.Done():
+			return breach{fmt.Errorf("who was kicked does not notice: %w", ctx.Err())}
+		}
+		a.tally.add(a.kind, "reconnects")
+	}
+	return nil
+}
+
+// useClient is useLocker with the simple client, which owns all that it gets.
+func (a *actor) useClient(ctx context.Context) error {
+	who := a.at.anybody(a.rnd, "lock", "admin")
+	a.tally.comes(who)
+	token := a.tokenNow(who.identity)
+	err := a.clientOf(ctx, who)
+	if errors.Is(err, client.ErrAuthFailed) && a.tokenNow(who.identity) != token {
+		return nil // as with a Locker
+	}
+	return err
+}
+
+func (a *actor) clientOf(ctx context.Context, who caller) error {
+	options, err := who.options(a.at)
+	if err != nil {
+		return err
+	}
+	c, err := client.New(options)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for range 1 + a.rnd.IntN(20) {
+		if ctx.Err() != nil {
+			break
+		}
+		w := a.one(a.locks)
+		a.tally.add(a.kind, "requests")
+		err := c.Get(long, w.name)
+		if errors.Is(err, client.ErrNotAcquired) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		a.tally.add(a.kind, "grants")
+		if err := w.enter(0); err != nil {
+			return err
+		}
+		a.nap(2 * time.Millisecond)
+		held, err := c.Inspect(long, w.name)
+		w.leave()
+		if err != nil || !held {
+			return breach{fmt.Errorf("the holder of %s asks whether it is locked: %v, %v", w.name, held, err)}
+		}
+		if a.rnd.IntN(20) == 0 {
+			return nil // with the lock
+		}
+		if err := c.Release(long, w.name); err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+	}
+	return nil
+}
+
+// stay holds a lock for long, while tokens and certificates change.
+func (a *actor) stay(ctx context.Context) error {
+	who := a.at.anybody(a.rnd, "lock", "admin")
+	a.tally.comes(who)
+	name := fmt.Sprint(prefix, "lodging ", a.rnd.Uint64())
+	end := time.Now().Add(time.Duration(a.rnd.Int64N(int64(20 * time.Second))))
+	if a.rnd.IntN(2) == 0 {
+		return a.stayAsLocker(ctx, who, name, end)
+	}
+	l, err := connect(a.at, who, a.rnd.IntN(2) == 0)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if n, text, err := l.ask(0, "g "+name); n == 0 {
+		return fmt.Errorf("g is answered %q, %v", text, err)
+	}
+	token, _, err := l.ask(0, "t "+name)
+	for err == nil && ctx.Err() == nil && time.Now().Before(end) {
+		pause(ctx, time.Duration(a.rnd.Int64N(int64(time.Second))))
+		n, text, err := l.ask(0, "t "+name)
+		if err != nil || n != token {
+			return breach{fmt.Errorf("%v: %s was held with the token %d; then t is answered %d %q, %v", who, name, token, n, text, err)}
+		}
+		a.tally.add(a.kind, "requests")
+	}
+	return err
+}
+
+func (a *actor) stayAsLocker(ctx context.Context, who caller, name string, end time.Time) error {
+	options, err := who.options(a.at)
+	if err != nil {
+		return err
+	}
+	l, err := client.NewLocker(client.LockerOptions{Options: options})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	long := context.WithoutCancel(ctx)
+	lock, err := l.Acquire(long, name)
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil && time.Now().Before(end) {
+		pause(ctx, time.Duration(a.rnd.Int64N(int64(time.Second))))
+		// Whatever needs to be let in: others are inspected, and its own.
+		if held, err := l.Inspect(long, name); err != nil || !held {
+			return breach{fmt.Errorf("%v: %s was held, and then: %v, %v", who, name, held, err)}
+		}
+		if err := lock.Err(); err != nil {
+			return breach{fmt.Errorf("%v: %s was lost: %w", who, name, err)}
+		}
+		a.tally.add(a.kind, "requests")
+	}
+	return lock.Release(long)
+}
+
 // takeRates takes units, of which there may be so many.
 func (a *actor) takeRates(ctx context.Context) error {
-	l, err := connect(a.at, transports[a.rnd.IntN(len(transports))], false)
+	if a.rnd.IntN(10) == 0 {
+		return a.dropRate()
+	}
+	l, err := a.connect(a.rnd.IntN(2) == 0, "lock", "admin")
 	if err != nil {
 		return err
 	}
@@ -321,7 +529,7 @@ func (a *actor) takeRates(ctx context.Context) error {
 			break
 		}
 		cost := 1 + a.rnd.IntN(3)
-		n, text, err := l.ask(0, fmt.Sprintf("rl %d %d %d rate", rateLimit, rateWindow.Milliseconds(), cost))
+		n, text, err := l.ask(0, fmt.Sprintf("rl %d %d %d %srate", rateLimit, rateWindow.Milliseconds(), cost, prefix))
 		if err != nil {
 			return err
 		}
@@ -336,5 +544,36 @@ func (a *actor) takeRates(ctx context.Context) error {
 		}
 		a.nap(2 * time.Millisecond)
 	}
+	return nil
+}
+
+// dropRate takes all of a rate for a day, and has it dropped.
+func (a *actor) dropRate() error {
+	l, err := a.connect(a.rnd.IntN(2) == 0, "lock", "admin")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	boss, err := a.connect(a.rnd.IntN(2) == 0, "admin")
+	if err != nil {
+		return err
+	}
+	defer boss.Close()
+	name := fmt.Sprint(prefix, "a day's ", a.rnd.Uint64())
+	for _, want := range []uint64{3, 0, 3} {
+		if n, text, err := l.ask(0, "rl 3 86400000 3 "+name); err != nil || n != want {
+			return breach{fmt.Errorf("%d units were open of 3, %q, not %d, %v", n, text, want, err)}
+		}
+		if want == 3 {
+			continue
+		}
+		if n, text, err := boss.ask(0, "rd "+name); n != 1 {
+			return fmt.Errorf("rd is answered %q, %v", text, err)
+		}
+	}
+	if n, text, err := boss.ask(0, "rd "+name); n != 1 {
+		return fmt.Errorf("rd is answered %q, %v", text, err)
+	}
+	a.tally.add(a.kind, "requests")
 	return nil
 }

@@ -58,7 +58,7 @@ const (
 // error if what they saw is impossible.
 func recordHistory(ctx context.Context, at addresses, seed uint64, t *tally) error {
 	h := &history{begun: time.Now()}
-	name := fmt.Sprint("history ", seed)
+	name := fmt.Sprint(prefix, "history ", seed)
 	errs := make(chan error, historians)
 	for id := 1; id <= historians; id++ {
 		go func() { errs <- h.write(at, name, id, rand.New(rand.NewPCG(seed, uint64(id)))) }()
@@ -80,7 +80,7 @@ func recordHistory(ctx context.Context, at addresses, seed uint64, t *tally) err
 }
 
 func (h *history) write(at addresses, name string, id int, rnd *rand.Rand) error {
-	l, err := connect(at, transports[rnd.IntN(len(transports))], rnd.IntN(2) == 0)
+	l, err := connect(at, at.anybody(rnd, "lock", "admin"), rnd.IntN(2) == 0)
 	if err != nil {
 		return err
 	}

@@ -14,19 +14,33 @@ import (
 
 // A tally counts what actors did, by kind and by what it was.
 type tally struct {
-	mu sync.Mutex // guards n
-	n  map[string]map[string]int
+	mu    sync.Mutex // guards what follows
+	n     map[string]map[string]int
+	calls map[string]map[string]int // by identity and transport
 }
 
-func newTally() *tally { return &tally{n: make(map[string]map[string]int)} }
+func newTally() *tally {
+	return &tally{n: make(map[string]map[string]int), calls: make(map[string]map[string]int)}
+}
 
 func (t *tally) add(kind, what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.n[kind] == nil {
-		t.n[kind] = make(map[string]int)
+	count(t.n, kind, what)
+}
+
+// comes counts somebody who connects.
+func (t *tally) comes(who caller) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	count(t.calls, who.title(), who.transport.name)
+}
+
+func count(of map[string]map[string]int, row, column string) {
+	if of[row] == nil {
+		of[row] = make(map[string]int)
 	}
-	t.n[kind][what]++
+	of[row][column]++
 }
 
 func (t *tally) sum(what string) (n int) {
@@ -38,21 +52,32 @@ func (t *tally) sum(what string) (n int) {
 	return n
 }
 
-// print prints a table of all of it.
+// print prints tables of all of it.
 func (t *tally) print(to io.Writer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	columns := []string{"visits", "requests", "grants", "resets", "half-closes", "kicks", "kills", "histories"}
+	var ways []string
+	for _, way := range transports {
+		ways = append(ways, way.name)
+	}
+	table(to, "connections of", ways, t.calls)
+	rest := maps.Clone(t.n)
+	delete(rest, "rotator")
+	table(to, "actors", []string{"visits", "requests", "grants", "resets", "half-closes", "kicks", "reconnects", "denials", "hung", "turned away", "kills", "histories"}, rest)
+	table(to, "meanwhile", []string{"new tokens", "new server certificates", "new client authorities", "broken files"}, map[string]map[string]int{"": t.n["rotator"]})
+}
+
+func table(to io.Writer, title string, columns []string, rows map[string]map[string]int) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "actors\t")
+	fmt.Fprint(w, title, "\t")
 	for _, c := range columns {
 		fmt.Fprint(w, c, "\t")
 	}
 	fmt.Fprintln(w)
-	for _, kind := range slices.Sorted(maps.Keys(t.n)) {
-		fmt.Fprint(w, kind, "\t")
+	for _, row := range slices.Sorted(maps.Keys(rows)) {
+		fmt.Fprint(w, row, "\t")
 		for _, c := range columns {
-			if n := t.n[kind][c]; n > 0 {
+			if n := rows[row][c]; n > 0 {
 				fmt.Fprint(w, n)
 			}
 			fmt.Fprint(w, "\t")
@@ -60,6 +85,7 @@ func (t *tally) print(to io.Writer) {
 		fmt.Fprintln(w)
 	}
 	w.Flush()
+	fmt.Fprintln(to)
 }
 
 // rates counts the units that were taken of the rate, from the outside.
