@@ -119,23 +119,38 @@ func (f *File) Warnings() (all []string) {
 	if t.othersToo {
 		all = append(all, "every user of this machine can write to the auth file, and so let anybody in: chmod o-w "+f.path)
 	}
+	for _, e := range t.entries {
+		if e.Proof.kind == byUID && e.Proof.uid == overflowUID && runtime.GOOS == "linux" {
+			all = append(all, fmt.Sprintf("line %d of the auth file: uid:%d is what Linux says of every user that a container does not know, and lets all of them in", e.Line, overflowUID))
+		}
+	}
 	if len(t.entries) == 0 {
 		all = append(all, "the auth file lets nobody in: lockd token add makes a line for it")
 	}
 	return all
 }
 
+// overflowUID is what Linux says for users that a user namespace does not know.
+const overflowUID = 65534
+
 // largest bounds the file: some ten thousand lines.
 const largest = 4 << 20
 
 func read(path string) (text []byte, mode fs.FileMode, err error) {
+	// Of a pipe the second look would find nothing, or wait for ever.
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, 0, fmt.Errorf("the auth file %s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err == nil {
+	if info, err = f.Stat(); err == nil {
 		text, err = io.ReadAll(io.LimitReader(f, largest+1))
 	}
 	if err != nil {

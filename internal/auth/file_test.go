@@ -104,6 +104,13 @@ func TestWarnings(t *testing.T) {
 	if got := f.Warnings(); len(got) != 0 {
 		t.Errorf("%q", got)
 	}
+	write(t, path, "a lock uid:1\nb lock uid:65534\n")
+	if err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Warnings(); runtime.GOOS == "linux" && (len(got) != 1 || !strings.Contains(got[0], "line 2 of the auth file")) {
+		t.Errorf("%q", got)
+	}
 	write(t, path, "# nobody\n")
 	if runtime.GOOS != "windows" {
 		if err := os.Chmod(path, 0o646); err != nil {

@@ -98,9 +98,25 @@ func TestPulse(t *testing.T) {
 	want(2*time.Second, pulseFine)
 	want(2*time.Second+h*5/8, pulseAsk)
 	want(2*time.Second+h-time.Millisecond, pulseFine)
+	want(2*time.Second+h, pulseFine) // its answer may be here, and unread
 	want(2*time.Second+h, pulseDead)
 	p.beat()
 	want(2*time.Second+h, pulseFine) // it was heard
+
+	// One look that comes late, since the server was stopped, kills nobody.
+	p = new(pulse)
+	want(firstPing, pulseAsk)
+	p.beat()
+	p.answered()
+	want(2*time.Second, pulseFine)
+	want(2*time.Second+h*5/8, pulseAsk)
+	want(time.Hour, pulseFine)
+	p.beat()
+	p.answered()
+	want(time.Hour+1, pulseFine)
+	want(time.Hour+h*5/8+1, pulseAsk)
+	want(2*time.Hour, pulseFine)
+	want(2*time.Hour+1, pulseDead)
 
 	// Wanted, it is asked at once, and has some seconds.
 	p = new(pulse)
@@ -120,6 +136,7 @@ func TestPulse(t *testing.T) {
 	}
 	wanted(11*time.Second, pulseAsk)
 	wanted(11*time.Second+wantedLeast-time.Millisecond, pulseFine)
+	wanted(10*time.Second+wantedLimit, pulseFine)
 	wanted(10*time.Second+wantedLimit, pulseDead)
 	p.beat()
 	p.answered()

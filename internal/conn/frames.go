@@ -300,7 +300,7 @@ func (f *frames) begin() (code ws.StatusCode, text string) {
 // no more is kept of it.
 func (f *frames) mostMessage() int {
 	most := f.server.cfg.MaxMessage
-	if f.stream.Unidentified() {
+	if f.stream.Newcomer() {
 		most = min(most, f.server.cfg.Session.MaxLine+1)
 	}
 	return most

@@ -38,6 +38,7 @@ type link struct {
 
 	tcp     *net.TCPConn // what it is, or what is below it; nil: something else
 	asked   atomic.Bool  // something was sent since a look found all of it confirmed
+	sending atomic.Bool  // something is being sent, for as long as the client does not take it
 	pingDue atomic.Bool  // a ping is to be sent
 	wanted  atomic.Bool  // somebody has said so a moment ago
 }
@@ -366,11 +367,13 @@ func (l *link) flush() error {
 	var n int
 	var err error
 	if len(*l.out) > 0 {
+		l.sending.Store(true)
 		n, err = l.conn.Write(*l.out)
 		l.traffic.out.Add(uint64(n))
 		if !l.asked.Load() {
 			l.asked.Store(true)
 		}
+		l.sending.Store(false)
 	}
 	l.drop()
 	return err

@@ -28,7 +28,8 @@ type newcomers struct {
 	all   map[any]*newcomer
 	going int // that have to go and have not gone yet
 	timer *time.Timer
-	late  rarely
+	late  rarely // those that have had their time
+	gone  rarely // those that went for others
 }
 
 // A newcomer is a stream with its carrier, or an HTTP connection.
@@ -162,9 +163,13 @@ func (s *Server) endLate() {
 // makeRoom ends the oldest newcomer for a connection that has come, and tells
 // whether there was one that could go.
 func (s *Server) makeRoom() bool {
-	one := s.newcomers.giveWay()
+	one, told := s.newcomers.giveWay()
 	if one == nil {
 		return false
+	}
+	if told > 0 {
+		s.cfg.Logger.Warn("too many connections: ending those whose clients have not said who they are, or what they want",
+			"max-connections", s.cfg.MaxConnections, "ended", told)
 	}
 	if one.http != nil {
 		s.refuse(badHandshake)
@@ -176,15 +181,17 @@ func (s *Server) makeRoom() bool {
 	return true
 }
 
-func (n *newcomers) giveWay() *newcomer {
+// giveWay returns who has to go, or nil, and how many have since the log was told, if
+// it is to be told now.
+func (n *newcomers) giveWay() (one *newcomer, told int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	one := n.oldestLocked(time.Now(), newcomerPatience)
+	one = n.oldestLocked(time.Now(), newcomerPatience)
 	if one == nil || n.going >= mostGoing {
-		return nil
+		return nil, 0
 	}
 	n.byAge.Remove(one.place)
 	one.place = nil
 	n.going++
-	return one
+	return one, n.gone.now()
 }

@@ -19,7 +19,9 @@ import (
 // comes soon. There is one unanswered ping at a time, so a client that does not read
 // is not sent any more.
 //
-// Whoever looks at the time, and whoever moves the bytes, may be two goroutines.
+// Whoever looks at the time, and whoever moves the bytes, may be two goroutines. And
+// the server may have been stopped, or busy: then its answer may be here, and unread. So
+// it is judged by two looks.
 type pulse struct {
 	state  atomic.Uint32
 	silent uint32 // since when, in milliseconds of the server; who looks keeps it
@@ -33,6 +35,7 @@ const (
 	alone                // and the client has asked for nothing since
 	responds             // it answers by itself
 	proven               // the first ping has been sent
+	overdue              // at the last look its answer was
 )
 
 const (
@@ -74,7 +77,7 @@ func (p *pulse) answered() {
 		if state&alone != 0 {
 			p.state.Or(responds)
 		}
-		p.state.And(^uint32(asked | alone))
+		p.state.And(^uint32(asked | alone | overdue))
 	}
 }
 
@@ -83,8 +86,9 @@ func (p *pulse) look(s *Server, now time.Time, wanted bool) (silent time.Duratio
 	ms := s.milliseconds(now)
 	state := p.state.Load()
 	if state&fresh != 0 {
-		p.state.And(^uint32(fresh))
+		p.state.And(^uint32(fresh | overdue))
 		p.silent = ms
+		state &^= overdue
 	}
 	silent = time.Duration(ms-p.silent) * time.Millisecond
 	since := time.Duration(ms-p.since) * time.Millisecond // the last ping
@@ -99,7 +103,10 @@ func (p *pulse) look(s *Server, now time.Time, wanted bool) (silent time.Duratio
 	case state&asked == 0 && (silent >= after || wanted && since >= wantedEvery):
 		return silent, pulseAsk
 	case state&asked != 0 && state&responds != 0 && silent >= limit && since >= least:
-		return silent, pulseDead
+		if state&overdue != 0 {
+			return silent, pulseDead
+		}
+		p.state.Or(overdue)
 	}
 	return silent, pulseFine
 }
@@ -111,7 +118,7 @@ func (p *pulse) asked(s *Server, now time.Time) {
 }
 
 // notAsked takes it back: the client does not read.
-func (p *pulse) notAsked() { p.state.And(^uint32(asked | alone)) }
+func (p *pulse) notAsked() { p.state.And(^uint32(asked | alone | overdue)) }
 
 // appendPing appends a ping.
 func appendPing(out []byte) []byte { return appendFrame(out, ws.OpPing, true, nil) }

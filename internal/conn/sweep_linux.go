@@ -79,11 +79,13 @@ func (c *client) lookAt(now time.Time) (again bool) {
 			c.unheard = h.unanswered
 		}
 	}
-	if c.frames != nil {
-		c.lookAtFrames(now, false)
-		return true
+	if c.frames == nil {
+		return c.asked
 	}
-	return c.asked
+	if c.loop.sweep.wanted[c] == nil { // else it has been looked at in this tick
+		c.lookAtFrames(now, false)
+	}
+	return true
 }
 
 // lookAtFrames has a WebSocket client asked by a ping, or ends it if it has not

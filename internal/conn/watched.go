@@ -137,22 +137,22 @@ func (w *watched) look(l *link, now time.Time, thoroughly bool) {
 		return
 	}
 	wants := at.wanting
-	restore := false
 	switch {
 	case wants == nil:
 	case now.After(wants.until) || l.stream.Rests():
-		at.wanting, wants, restore = nil, nil, true
+		at.wanting, wants = nil, nil
 		w.wants--
+		l.tcp.SetKeepAliveConfig(w.server.keepAlive) // before somebody wants it again
 		l.wanted.Store(l.stream.Rests())
 	case now.Sub(wants.told) >= wantedEvery:
 		l.wanted.Store(false)
 	}
 	w.mu.Unlock()
 	s := w.server
-	if restore {
-		l.tcp.SetKeepAliveConfig(s.keepAlive)
-	}
 	asked := l.asked.Swap(false)
+	if l.sending.Load() { // it may have been asked for the first time
+		asked = true
+	}
 	if asked || wants != nil {
 		h, ok := l.hear()
 		if ok && h.pending {

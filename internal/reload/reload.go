@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -26,6 +27,7 @@ type Files struct {
 	paths []string
 	load  func() error
 	log   *slog.Logger
+	wait  func(time.Duration)
 
 	mu     sync.Mutex
 	sum    [sha256.Size]byte // of what was in them when they were last read
@@ -40,7 +42,7 @@ type Files struct {
 // Close. If load fails then, what it has used before has to stay: the log says
 // so, by what the files are called, "certificate".
 func Open(what string, paths []string, log *slog.Logger, load func() error) (*Files, error) {
-	f := &Files{what: what, paths: paths, load: load, log: log, stop: make(chan struct{})}
+	f := &Files{what: what, paths: paths, load: load, log: log, wait: time.Sleep, stop: make(chan struct{})}
 	// Before they are read: what changes meanwhile is read again.
 	f.sum, _ = f.look()
 	if err := load(); err != nil {
@@ -73,6 +75,9 @@ func (f *Files) Check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sum, err := f.look()
+	if sum != f.sum {
+		sum, err = f.settled(sum, err)
+	}
 	if err == nil && sum == f.sum && !f.failed {
 		return nil
 	}
@@ -92,6 +97,25 @@ func (f *Files) Check() error {
 	return err
 }
 
+// Who writes a file in place may be in the middle of it: what has changed counts when
+// it has stayed the same for a moment, or after that many.
+const (
+	moment  = 50 * time.Millisecond
+	moments = 20
+)
+
+// settled looks again at what has changed until it changes no more.
+func (f *Files) settled(sum [sha256.Size]byte, err error) ([sha256.Size]byte, error) {
+	for range moments {
+		f.wait(moment)
+		before := sum
+		if sum, err = f.look(); sum == before {
+			break
+		}
+	}
+	return sum, err
+}
+
 // look returns a sum over what is in the files.
 func (f *Files) look() (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
@@ -106,11 +130,22 @@ func (f *Files) look() (sum [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
-// Largest bounds what is read of a file, in bytes, should somebody name a device.
+// Largest bounds what is read of a file, in bytes.
 const Largest = 16 << 20
 
-// Read returns what is in a file, up to Largest.
+// ErrNotRegular is what reading anything but a file fails with: a pipe could be read
+// once only, and whoever opens one may wait for ever.
+var ErrNotRegular = errors.New("it is no regular file")
+
+// Read returns what is in a regular file, up to Largest.
 func Read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		err = &fs.PathError{Op: "read", Path: path, Err: ErrNotRegular}
+	}
+	if err != nil {
+		return nil, err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err

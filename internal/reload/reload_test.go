@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A dir has a file that a test's Files read.
@@ -169,4 +171,52 @@ func TestByItself(t *testing.T) {
 	<-used
 	write(t, path, "two")
 	<-used
+}
+
+// What is written in place in several steps counts when it is whole, or goes on for
+// long.
+func TestHalfOfAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write(t, path, "one")
+	d := open(t, path)
+	steps, waits := 0, 0
+	d.mu.Lock()
+	d.wait = func(time.Duration) {
+		if waits++; waits <= steps {
+			write(t, path, strings.Repeat("x", 1+waits))
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range []struct{ steps, want int }{{0, 1}, {1, 2}, {9, 10}, {1000, 1 + moments}} {
+		d.mu.Lock()
+		steps, waits = c.steps, 0
+		write(t, path, "x")
+		d.mu.Unlock()
+		if err := d.Check(); err != nil {
+			t.Error(err)
+		}
+		d.want(t, strings.Repeat("x", c.want))
+		write(t, path, "one")
+		d.mu.Lock()
+		steps = 0
+		d.mu.Unlock()
+		d.Check()
+	}
+}
+
+// A pipe is no file: nobody waits for who writes.
+func TestPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write(t, path, "one")
+	d := open(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mkfifo", path).CombinedOutput(); err != nil {
+		t.Skipf("no mkfifo: %v %s", err, out)
+	}
+	if err := d.Check(); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("got %v", err)
+	}
+	d.want(t, "one")
 }

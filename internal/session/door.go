@@ -82,8 +82,12 @@ func (st *Stream) identify() *Access {
 	return a
 }
 
-// Unidentified tells whether the client has to say who it is, and has not.
-func (st *Stream) Unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
+// Newcomer tells whether the client has to say who it is, and never has.
+func (st *Stream) Newcomer() bool { return st.door&(asks|known) == asks && st.identify() == nil }
+
+// unidentified tells whether the client has to say who it is, and has not, or is
+// nobody any more.
+func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
 
 // refuses appends the reply to a command that the client may not have executed.
 // That comes before all else that may be wrong, or be off: nothing of that is told

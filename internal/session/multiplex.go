@@ -35,7 +35,7 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 	}
 	verb, arg := wire.Parse(request)
 	c := lookup(verb)
-	if c != nil && c.roles != anybody && st.Unidentified() {
+	if c != nil && c.roles != anybody && st.unidentified() {
 		return st.unknown(appendNumber(out, n)) // and makes no session
 	}
 	s, refusal := st.session(uint32(n))
@@ -62,7 +62,7 @@ func (st *Stream) session(n uint32) (_ *Session, refusal string) {
 		return s, ""
 	}
 	most := st.hub.cfg.MaxSessions
-	if st.Unidentified() {
+	if st.unidentified() {
 		most = min(most, maxUnidentified)
 	}
 	share := st.account.share

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"strings"
@@ -368,5 +369,70 @@ func TestVanishedWanted(t *testing.T) {
 			}
 			near.want("i rests", "1 ")
 		})
+	}
+}
+
+// A narrowListener accepts connections on which little is under way.
+type narrowListener struct{ net.Listener }
+
+func (l narrowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}
+	return c, err
+}
+
+// TestVanishedInReply: a client is gone soon that vanishes while its first long reply is
+// being sent, which nothing came before that would still be unconfirmed.
+func TestVanishedInReply(t *testing.T) {
+	t.Parallel()
+	s := &cutServer{t: t, lab: netlab.New(t), addrs: make(map[string]string)}
+	var log lockedBuffer
+	s.Server = newServer(t, server.Options{DeadPeerTimeout: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, transport := range []string{"tcp", "tls"} {
+		var l net.Listener
+		var err error
+		s.lab.AtNear(func() { l, err = net.Listen("tcp", netlab.Near+":0") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.addrs[transport] = l.Addr().String()
+		l = narrowListener{l}
+		if transport == "tls" {
+			l = tls.NewListener(l, testTLS(t))
+		}
+		go s.Serve(l)
+	}
+	near := s.dial("tcp", false)
+	for i := range 100 {
+		near.want(fmt.Sprintf("g %d%s", i, strings.Repeat("x", 4000)), "1 ")
+	}
+	far := make(map[string]*cutPeer)
+	for transport := range s.addrs {
+		far[transport] = s.dial(transport, true)
+		far[transport].want("g "+transport, "1 ")
+	}
+	time.Sleep(time.Second) // several rounds of looks: all is confirmed
+	s.lab.Cut(netlab.Deaf)
+	for _, p := range far {
+		p.say("d")
+	}
+	for end := time.Now().Add(giveUp); near.ask("q") != fmt.Sprint("command_d: ", len(far)); time.Sleep(20 * time.Millisecond) {
+		for !strings.HasPrefix(<-near.lines, "shared_orphans: ") {
+		}
+		if time.Now().After(end) {
+			t.Fatal("they have not asked")
+		}
+	}
+	for !strings.HasPrefix(<-near.lines, "shared_orphans: ") {
+	}
+	s.lab.Cut(netlab.Both)
+	for transport := range far {
+		near.free(transport)
+	}
+	// The kernel finds out, too, but takes 15 s here, and a quarter of an hour elsewhere.
+	if text := log.String(); strings.Count(text, "silent=") != len(far) {
+		t.Error(text)
 	}
 }

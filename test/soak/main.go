@@ -84,7 +84,6 @@ func child(dir, seedText string) error {
 	if err := json.Unmarshal(text, &at); err != nil {
 		return err
 	}
-	// The witnesses of all actors come before the first connection, see witness.
 	var all []*actor
 	for i, kind := range []string{"protocol 1", "protocol 2", "locker", "client"} {
 		a, err := newActor(kind, at, dir, seed+uint64(i), newTally(), nil)
@@ -118,8 +117,14 @@ func killClients(ctx context.Context, at addresses, seed uint64, t *tally) error
 		case <-time.After(50*time.Millisecond + time.Duration(rnd.Int64N(int64(time.Second)))):
 		case <-ctx.Done():
 		}
+		if err := os.WriteFile(at.file(dying), nil, 0o600); err != nil {
+			return err
+		}
 		cmd.Process.Kill()
 		cmd.Wait()
+		if err := os.Remove(at.file(dying)); err != nil {
+			return err
+		}
 		if cmd.ProcessState.Exited() { // by itself: it has said why
 			return breach{errors.New("a client that was to be killed has ended before")}
 		}

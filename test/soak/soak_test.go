@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,32 @@ func TestWitness(t *testing.T) {
 		}
 		b.leave()
 	}
+	// While a process dies, its file may be free a moment later than its lock.
+	if err := os.WriteFile(filepath.Join(dir, dying), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.enter(1<<52 + 1); err != nil {
+		t.Fatal(err)
+	}
+	entered := make(chan error)
+	go func() { entered <- b.enter(1<<52 + 2) }()
+	time.Sleep(10 * time.Millisecond) // or it comes after the end of the other: fine, too
+	a.leave()
+	if err := <-entered; err != nil {
+		t.Errorf("after a process that was dying: %v", err)
+	}
+	b.leave()
+	if err := a.enter(1<<52 + 3); err != nil {
+		t.Fatal(err)
+	}
+	go func() { entered <- b.enter(1<<52 + 4) }()
+	if err := os.Remove(filepath.Join(dir, dying)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-entered; !errors.As(err, new(breach)) {
+		t.Errorf("beside somebody who does not die: %v", err)
+	}
+	a.leave()
 	shares := []*witness{open(2), open(2), open(2)}
 	for i, w := range shares {
 		if err := w.enter(0); errors.As(err, new(breach)) != (i == 2) {

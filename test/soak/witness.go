@@ -10,23 +10,25 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // A witness sees who holds a lock, and does not ask the server: whoever was granted
 // one locks a file, which the kernel gives to one at a time and takes from a process
 // that is killed. The file has the last fencing token.
 //
-// An actor has its witnesses before it connects: the kernel closes the files of a
-// process that ends in their order, so it does not hold them any more when the
-// server sees the connection end.
+// But in no order that one could count on: the server may see the connection of a
+// killed process end before the kernel has taken its files. So dying tells when
+// there is such a process, and then whoever is granted a lock waits for its file.
 type witness struct {
 	name  string
+	dying string     // is there while a process is being killed
 	files []*os.File // as many as may hold it
 	held  int        // which of them is ours; -1: none
 }
 
 func newWitness(dir, name string, limit int) (*witness, error) {
-	w := &witness{name: name, held: -1}
+	w := &witness{name: name, dying: filepath.Join(dir, dying), held: -1}
 	for i := range limit {
 		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s.%d", filepath.Base(name), i)), os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
@@ -40,20 +42,42 @@ func newWitness(dir, name string, limit int) (*witness, error) {
 // A breach is what a lock server must never let happen.
 type breach struct{ error }
 
+// dying is the name of the file that is there from before a process is killed until
+// it is gone.
+const dying = "dying"
+
 // enter notes that the lock is held, with a token if it is exclusive.
 func (w *witness) enter(token uint64) error {
+	for {
+		_, err := os.Stat(w.dying) // before the try: what is gone by now has left no lock
+		last := err != nil
+		got, err := w.try()
+		switch {
+		case err != nil:
+			return err
+		case got:
+			return w.follow(token)
+		case last:
+			return breach{fmt.Errorf("%s was granted, and %d others hold it", w.name, len(w.files))}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// try locks a file that nobody else has locked.
+func (w *witness) try() (bool, error) {
 	for i, f := range w.files {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
 			continue
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		w.held = i
-		return w.follow(token)
+		return true, nil
 	}
-	return breach{fmt.Errorf("%s was granted, and %d others hold it", w.name, len(w.files))}
+	return false, nil
 }
 
 // follow checks that the token is the largest so far.
