@@ -36,14 +36,15 @@ func (m *memory) Decode(ctx *kong.DecodeContext) error {
 
 // programBytes is what the program itself takes of the process's memory, of which the
 // garbage collector knows nothing.
-const programBytes = 12 << 20
+const programBytes = 16 << 20
 
 // limitHeap has the garbage collector keep the heap below the bound on the
 // process's memory, which has other parts than the heap. What clients can have it
-// grow to is so much less that the collector has room to work in. Whoever sets
+// grow to is so much less that the collector has room to work in, and it begins early,
+// since it does not keep up at once with clients that come in a crowd. Whoever sets
 // GOMEMLIMIT knows better.
 func limitHeap(process int64) {
 	if process > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(process - programBytes - process/32)
+		debug.SetMemoryLimit(process - programBytes - process/8)
 	}
 }

@@ -13,9 +13,9 @@ import (
 // their part by a quarter before somebody is cut off.
 const (
 	memoryPart  = 0.75 // of the machine's memory, if nothing is said
-	clientsPart = 0.55 // of the process's
+	clientsPart = 0.5  // of the process's
 	// processBytes is what the process takes without clients.
-	processBytes = 16 << 20
+	processBytes = 20 << 20
 	// LeastMemory is the least that Options.MaxMemory may be.
 	LeastMemory = 32 << 20
 )
