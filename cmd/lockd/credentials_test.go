@@ -135,6 +135,15 @@ func TestToolsTLSFail(t *testing.T) {
 			}
 		}
 	}
+	// The server's own files are not the client's, though a flag of the same name says
+	// so to both: a probe beside the server has its environment.
+	theirs := []string{"LOCKD_TLS_CERT=/nonexistent", "LOCKD_TLS_KEY=/nonexistent"}
+	if code, _, errs := tool(t, theirs, "", "ping", "-s", s.tls, "--tls-server-name", "lock.example", "--tls-ca", s.ca.File(), "--tls-cert", cert, "--tls-key", key); code != 0 || errs != "" {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
+	if code, _, errs := tool(t, theirs, "", "ping", "-s", s.tls, "--tls-ca", s.ca.File()); strings.Contains(errs, "nonexistent") {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
 	// A certificate means nothing without TLS: it may be there for another server.
 	if code, _, errs := tool(t, []string{"LOCKD_CLIENT_CERT=/nonexistent"}, "", "ping", "-s", plain); code != 0 || errs != "" {
 		t.Errorf("exit code %d, stderr %q", code, errs)
@@ -187,13 +196,21 @@ func TestToolsToken(t *testing.T) {
 		is(2, "--token-file: stat /nonexistent: no such file or directory"+usage, nil, "--token-file", "/nonexistent")
 		is(2, "--token-file: "+filepath.Dir(good)+" is a directory"+usage, nil, "--token-file", filepath.Dir(good))
 	}
-	for _, args := range [][]string{{"ping"}, {"run", "x", "true"}, {"inspect", "x"}, {"dump"}, {"kick", "--yes", "x"}, {"stats"}, {"who"}} {
+	for _, args := range [][]string{{"run", "x", "true"}, {"inspect", "x"}, {"dump"}, {"kick", "--yes", "x"}, {"stats"}, {"who"}} {
 		args = append([]string{args[0], "-s", target}, args[1:]...)
 		code, out, errs := tool(t, nil, "", args...)
 		want := "lockd: " + target + ": the server asks for a token (--token-file), or for a certificate that it knows (--tls-cert)\n"
 		if code != 69 || out != "" || errs != want {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q", args, code, out, errs)
 		}
+	}
+	// A probe of the server's health has no token, and the server is there.
+	if code, out, errs := tool(t, nil, "", "ping", "-s", target); code != 0 || errs != "" ||
+		!strings.HasPrefix(out, target+" replied in ") || !strings.HasSuffix(out, ", and asks for a token (--token-file)\n") {
+		t.Errorf("ping: exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+	if code, out, errs := tool(t, nil, "", "ping", "-s", target, "--json"); code != 0 || errs != "" || !strings.Contains(out, `"addr": ""`) && !strings.Contains(out, `"addr":""`) {
+		t.Errorf("ping: exit code %d, stdout %q, stderr %q", code, out, errs)
 	}
 }
 

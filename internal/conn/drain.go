@@ -157,11 +157,13 @@ func cut(text string, most int) string {
 // those that hold nothing are gone, and whom it cuts off, ctx's cause being why.
 func (s *Server) Drain(ctx context.Context) error { return s.DrainThen(ctx, func() {}) }
 
-// DrainThen calls stop, besides, when nobody is let in any more.
+// DrainThen calls stop, besides, when nobody is let in any more: before, as who was
+// accepted would get no answer, where the next server, which has the same socket, would
+// give one.
 func (s *Server) DrainThen(ctx context.Context, stop func()) error {
 	err := s.drain(ctx)
-	s.close()
 	stop()
+	s.close()
 	return cmp.Or(err, s.end(ctx))
 }
 

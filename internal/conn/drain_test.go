@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // holders connects n clients, of which number i holds i+1 locks.
@@ -95,5 +96,25 @@ func TestShorten(t *testing.T) {
 		if got := shorten(in); got != want {
 			t.Errorf("%q: %q", in, got)
 		}
+	}
+}
+
+// Who is accepted last is answered, too: nobody is let in and turned away.
+func TestDrainAnswersTheLast(t *testing.T) {
+	h := NewServer(testConfig())
+	stopped := false
+	err := h.DrainThen(t.Context(), func() {
+		near, far := net.Pipe()
+		defer far.Close()
+		h.ServeLines(near, TCP)
+		far.SetDeadline(time.Now().Add(time.Minute))
+		io.WriteString(far, "ping\n")
+		if got, err := bufio.NewReader(far).ReadString('\n'); got != "1 pong\n" {
+			t.Errorf("%q, %v", got, err)
+		}
+		stopped = true
+	})
+	if err != nil || !stopped {
+		t.Error(err, stopped)
 	}
 }

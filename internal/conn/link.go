@@ -106,7 +106,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 	l.stream.Begin(s.hub, addr, l, &l.turn)
 	s.meet(&l.stream, l, addr.Asks)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
-	l.stream.Keeps(l.keeps())
+	s.hub.Occupy(l.takes())
 	s.logConnected(&l.stream, t)
 	return l
 }
@@ -228,12 +228,17 @@ const (
 	linkTLSBytes = 32 << 10
 )
 
-// keeps is how many bytes are kept for the connection.
-func (l *link) keeps() int {
-	n := linkBytes + cap(l.rest)
+// takes is how many bytes that is.
+func (l *link) takes() int {
 	if l.transport == TLS || l.transport == WSS {
-		n += linkTLSBytes
+		return linkBytes + linkTLSBytes
 	}
+	return linkBytes
+}
+
+// keeps is how many bytes are kept for the connection besides.
+func (l *link) keeps() int {
+	n := cap(l.rest)
 	if l.out != nil {
 		n += max(0, cap(*l.out)-smallOut)
 	}
@@ -302,6 +307,7 @@ func (l *link) end(err error) {
 	l.flush()
 	l.server.logDisconnected(&l.stream)
 	l.stream.Close()
+	l.server.hub.Occupy(-l.takes())
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()

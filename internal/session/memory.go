@@ -79,6 +79,11 @@ func (st *Stream) keeps(n int) bool {
 	return true
 }
 
+// Occupy counts n bytes in that a connection takes because it is there, or out if n is
+// negative. Like those of its stream they are nobody's share: all connections that
+// come through a load balancer are one client's.
+func (h *Hub) Occupy(n int) { h.memory.Add(n) }
+
 // Room tells whether there is memory for one more connection. Those who come to
 // see what is wrong have some left when requests find the server full.
 func (h *Hub) Room() bool {

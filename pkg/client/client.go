@@ -114,9 +114,9 @@ func (c *Client) Connected() <-chan struct{} { return c.connected }
 //
 // The channel closes at once when the connection ends. If the server or the
 // network vanishes without a word, a Client that has acquired a lock notices before
-// the server frees the locks of a client that it cannot reach: with the first lock
-// it asks for the server's --dead-peer-timeout, asks for a sign of life every now
-// and then, and is lost when the last request that was answered was sent three
+// the server frees the locks of a client that it cannot reach: with the first lock,
+// and before it tells of that, it asks for the server's --dead-peer-timeout; it asks
+// for a sign of life every now and then, and is lost when the last request that was answered was sent three
 // quarters of that time ago, or ReadTimeout if that is less. Servers that do not
 // tell are given 35 seconds: there TCP's keep-alive notices, after about 14 seconds
 // on connections that this package makes; with Options.Dial it is up to Dial. A

@@ -228,3 +228,26 @@ func TestMemoryOfConnections(t *testing.T) {
 		})
 	}
 }
+
+// Connections are not shared out, and so are not the bytes that each takes, within
+// TLS most: those of a fleet behind a load balancer are all one client's. They count
+// as memory all the same.
+func TestConnectionsAreNoShare(t *testing.T) {
+	const crowd = 60
+	s := start(t, server.Options{MaxShare: []string{"bytes=256KiB"}})
+	before := metric(t, s.Server, "lockd_memory_bytes")
+	var all []*client
+	for n := range crowd {
+		c := s.dial(t, "tls")
+		c.ask(fmt.Sprintf("g %d", n), fmt.Sprintf("1 Lock Get Success: %d", n))
+		all = append(all, c)
+	}
+	if n := metric(t, s.Server, "lockd_memory_bytes"); n < before+crowd*(16<<10) {
+		t.Errorf("%d connections within TLS take %d bytes", crowd, n-before)
+	}
+	for _, c := range all {
+		c.Close()
+	}
+	waitConnections(t, s.Server, 0)
+	eventually(t, "they take nothing, but for what tables keep", func() bool { return metric(t, s.Server, "lockd_memory_bytes") < before+256<<10 })
+}
