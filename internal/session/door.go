@@ -17,6 +17,7 @@ const (
 	drains  door = 1 << iota // nothing new is taken, see drain.go
 	asks                     // its listener asks who the client is
 	known                    // the client has an access, or had
+	told                     // by a token that it has shown
 	denying                  // a wrong token is about to be answered
 	deaf                     // too much has come behind it: nothing more is taken, and the client is cut off
 )
@@ -68,12 +69,15 @@ func (p *peer) accessNow() *Access {
 }
 
 // identify does the same before a request: what has changed counts, and who is
-// nobody any more, or not yet, may be somebody by now.
+// nobody any more, or not yet, may be somebody by now. But who has shown a token
+// that is no more has to show another, and is not taken for somebody else, by a
+// certificate or a user, with another role: what it holds it could then perhaps not
+// even release, and would not know why.
 func (st *Stream) identify() *Access {
 	p := st.main.peer
 	old := p.access.Load()
 	a := old.Current()
-	if a == nil {
+	if a == nil && st.door&told == 0 {
 		a = st.introduced()
 	}
 	if a != old {
@@ -162,5 +166,6 @@ func (s *Session) textAuth(token, out []byte) []byte {
 		return out
 	}
 	st.admit(a)
+	st.door |= told
 	return append(s.prefix(out), wire.OK...)
 }

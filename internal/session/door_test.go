@@ -328,6 +328,15 @@ func TestAccessReplaced(t *testing.T) {
 	s.Close()
 	other.Close()
 
+	// Who has shown a token is not taken for somebody else when that is no more.
+	s = askedStream(h, Address{Name: "unix:1", Cert: "c", Process: testProcess{4711, 34, "p"}}, nil)
+	a["uid 34"] = &Access{Name: "u", Role: RoleLock}
+	script(t, s, "auth r\ni x\n", "1 ok\n0 Lock Not Locked: x\n")
+	a["token r"].Replace(nil)
+	delete(a, "token r")
+	script(t, s, "i x\nr x\nauth ra\nr x\n", wire.NotAuthenticated+wire.NotAuthenticated+"1 ok\n0 Not Allowed: r\n")
+	s.Close()
+
 	// A certificate that is let in later, and whose line changes.
 	s = askedStream(h, Address{Name: "c:3", Cert: "late"}, nil)
 	script(t, s, "g x\n", wire.NotAuthenticated)
