@@ -92,6 +92,9 @@ func still(t *testing.T, h *Server, n int) []*loop {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.closed = true // or a timer would write to what has the number then
 			l.file.Close()
 			syscall.Close(l.wake)
 		})
