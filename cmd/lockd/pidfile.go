@@ -59,14 +59,14 @@ func readPid(path string) (pid int64, err error) {
 		err = lockfile.Usable(info)
 	}
 	if err != nil {
-		return 0, bare(err)
+		return 0, lockfile.Bare(err)
 	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) { // a server that stops has removed it since
 		return 0, nil
 	}
 	if err != nil {
-		return 0, bare(err)
+		return 0, lockfile.Bare(err)
 	}
 	defer f.Close()
 	const most = 64
@@ -77,7 +77,7 @@ func readPid(path string) (pid int64, err error) {
 	if _, scan := fmt.Sscan(string(old), &pid); scan != nil {
 		pid = 0
 	}
-	return pid, bare(err)
+	return pid, lockfile.Bare(err)
 }
 
 // suspect tells who may have the lock. That is not always who wrote the number:
@@ -126,7 +126,7 @@ func (p *pidFile) write(format string, port int) error {
 		err = p.place(made, text)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write the pid file %s: %w", p.path, bare(err))
+		return fmt.Errorf("cannot write the pid file %s: %w", p.path, lockfile.Bare(err))
 	}
 	return nil
 }
@@ -160,15 +160,4 @@ func (p *pidFile) Remove() {
 		os.Remove(p.path)
 	}
 	p.lock.Remove()
-}
-
-// bare strips an error of the path, which the message around it has.
-func bare(err error) error {
-	if e := new(fs.PathError); errors.As(err, &e) {
-		return e.Err
-	}
-	if e := new(os.LinkError); errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }

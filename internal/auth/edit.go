@@ -88,7 +88,7 @@ func edit(path string, create bool, change func(text []byte, all []Entry) ([]byt
 	}
 	lock, err := acquire(path + ".lock")
 	if err != nil {
-		return fmt.Errorf("cannot change the auth file %s: its lock file %s.lock: %w", path, path, bare(err))
+		return fmt.Errorf("cannot change the auth file %s: its lock file %s.lock: %w", path, path, lockfile.Bare(err))
 	}
 	defer lock.Remove()
 
@@ -108,7 +108,7 @@ func edit(path string, create bool, change func(text []byte, all []Entry) ([]byt
 			}
 		}
 	case !errors.Is(err, fs.ErrNotExist) || !create:
-		return fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
+		return fmt.Errorf("cannot read the auth file %s: %w", path, lockfile.Bare(err))
 	}
 	if text, err = change(text, all); err != nil {
 		return err
@@ -117,7 +117,7 @@ func edit(path string, create bool, change func(text []byte, all []Entry) ([]byt
 		return err
 	}
 	if err := replace(path, text, info); err != nil {
-		return fmt.Errorf("cannot write the auth file %s: %w", path, bare(err))
+		return fmt.Errorf("cannot write the auth file %s: %w", path, lockfile.Bare(err))
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func replace(path string, text []byte, info fs.FileInfo) (err error) {
 	if info != nil {
 		mode = info.Mode().Perm()
 		if err = keepOwner(f, info); err != nil {
-			return fmt.Errorf("cannot keep its owner: %w", bare(err))
+			return fmt.Errorf("cannot keep its owner: %w", lockfile.Bare(err))
 		}
 	}
 	if err = f.Chmod(mode); err != nil && lockfile.Works { // Windows has no such modes

@@ -14,7 +14,6 @@
 package auth
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,6 +21,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
+	"github.com/nylen/lockd/internal/lockfile"
 	"github.com/nylen/lockd/internal/session"
 )
 
@@ -143,32 +143,21 @@ func read(path string) (text []byte, mode fs.FileMode, err error) {
 		return nil, 0, fmt.Errorf("the auth file %s is not a regular file", path)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
+		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, lockfile.Bare(err))
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
+		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, lockfile.Bare(err))
 	}
 	defer f.Close()
 	if info, err = f.Stat(); err == nil {
 		text, err = io.ReadAll(io.LimitReader(f, largest+1))
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, bare(err))
+		return nil, 0, fmt.Errorf("cannot read the auth file %s: %w", path, lockfile.Bare(err))
 	}
 	if len(text) > largest {
 		return nil, 0, fmt.Errorf("the auth file %s is larger than %d MiB", path, largest>>20)
 	}
 	return text, info.Mode(), nil
-}
-
-// bare strips an error of the path, which stands before it.
-func bare(err error) error {
-	if e := new(fs.PathError); errors.As(err, &e) {
-		return e.Err
-	}
-	if e := new(os.LinkError); errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }

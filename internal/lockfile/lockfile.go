@@ -79,7 +79,7 @@ func open(path string, check func(*os.File) error) (*os.File, error) {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|flags, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open it: %w", bare(err))
+		return nil, fmt.Errorf("cannot open it: %w", Bare(err))
 	}
 	info, err := f.Stat()
 	if err == nil {
@@ -93,7 +93,7 @@ func open(path string, check func(*os.File) error) (*os.File, error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, bare(err)
+		return nil, Bare(err)
 	}
 	return f, nil
 }
@@ -128,12 +128,15 @@ func isAt(f *os.File, path string) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && os.SameFile(own, now), bare(err)
+	return err == nil && os.SameFile(own, now), Bare(err)
 }
 
-// bare strips an error of the path.
-func bare(err error) error {
+// Bare strips an error about a file of the path, for messages that have it already.
+func Bare(err error) error {
 	if e := new(fs.PathError); errors.As(err, &e) {
+		return e.Err
+	}
+	if e := new(os.LinkError); errors.As(err, &e) {
 		return e.Err
 	}
 	return err
