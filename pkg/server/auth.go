@@ -46,13 +46,14 @@ func (o *Options) checkAuth() error {
 
 // asks tells of which transports the clients are asked who they are.
 func (o *Options) asks() (asks [conn.Transports]bool) {
-	if o.AuthFile == "" {
-		return asks
-	}
 	for _, t := range askable {
-		asks[t] = slices.Contains(o.AuthOn, t.String())
+		asks[t] = o.asksOver(t.String())
 	}
 	return asks
+}
+
+func (o *Options) asksOver(transport string) bool {
+	return o.AuthFile != "" && slices.Contains(o.AuthOn, transport)
 }
 
 // knowsCertificates tells whether clients can show certificates.
@@ -72,7 +73,7 @@ func (o *Options) asksAt(transport string) bool {
 			return true
 		}
 	}
-	return o.AuthFile != "" && slices.Contains(o.AuthOn, transport)
+	return o.asksOver(transport)
 }
 
 // openAuth reads the auth file, if there is one, and has it read again when it
@@ -106,7 +107,7 @@ func (o *Options) vain(f *auth.File) (warnings []string) {
 	case !f.Users():
 	case len(o.Unix) == 0:
 		warnings = append(warnings, "lines of the auth file with uid have no effect: there is no unix socket")
-	case !o.asks()[conn.Unix]:
+	case !o.asksOver("unix"):
 		warnings = append(warnings, "users that are not in the auth file may do everything over unix sockets, "+
 			"which ask nobody: --auth-on with unix has them ask")
 	}
