@@ -1,16 +1,6 @@
 package conn
 
-import (
-	"sync"
-
-	"github.com/nylen/lockd/internal/session"
-)
-
-// denials are the tokens that were wrong, for the log.
-type denials struct {
-	mu     sync.Mutex // guards rarely
-	rarely rarely
-}
+import "github.com/nylen/lockd/internal/session"
 
 // Authenticated implements session.Network. Of wrong tokens the log is told
 // rarely, since strangers can try as many as they like.
@@ -36,12 +26,6 @@ func (s *Server) DeniedAdmin(client string) {
 
 func (s *Server) warnDenied(client string, n int) {
 	s.cfg.Logger.Warn("wrong token", "client", client, "failures", n)
-}
-
-func (d *denials) now() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.rarely.now()
 }
 
 // appendAccess appends who somebody has shown to be to a log line's attributes.

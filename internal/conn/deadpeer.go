@@ -105,16 +105,8 @@ func (w *wanting) dead(h heard, now time.Time) bool {
 
 // tcpOf returns the TCP connection that a connection is, or that is below it, or nil.
 func tcpOf(c net.Conn) *net.TCPConn {
-	for {
-		switch below := c.(type) {
-		case *net.TCPConn:
-			return below
-		case interface{ NetConn() net.Conn }:
-			c = below.NetConn()
-		default:
-			return nil
-		}
-	}
+	tcp, _ := socket(c).(*net.TCPConn)
+	return tcp
 }
 
 // keep has the kernel end a connection whose client is dead, as far as it can.

@@ -64,19 +64,19 @@ func (r *roster) leaveLocked(late bool) {
 }
 
 // track counts a link in, unless the server's end has come.
-func (r *roster) track(l *link) (ok bool) {
+func (r *roster) track(l *link) (late, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.late, ok = r.enterLocked(); ok {
+	if late, ok = r.enterLocked(); ok {
 		r.links[l] = struct{}{}
 	}
-	return ok
+	return late, ok
 }
 
 func (r *roster) untrack(l *link) {
 	r.mu.Lock()
 	delete(r.links, l)
-	r.leaveLocked(l.late)
+	r.leaveLocked(l.stream.Late())
 	r.mu.Unlock()
 }
 

@@ -16,9 +16,9 @@ import (
 type handshakes struct {
 	places    chan struct{} // one for each handshake
 	computing chan struct{} // one for each that computes
-	mu        sync.Mutex    // guards what follows
-	byAge     list.List     // of *handshake, the oldest first
-	failures  rarely
+	failures  rarelyAnywhere
+	mu        sync.Mutex // guards what follows
+	byAge     list.List  // of *handshake, the oldest first
 }
 
 // MaxHandshakes is how many there are at a time. Each takes some 20 KiB, and 80 at

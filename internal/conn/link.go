@@ -26,7 +26,6 @@ type link struct {
 	turn      session.Turn
 	rest      []byte  // input that waits until a lock is granted
 	out       *[]byte // replies that have not been sent; nil while there are none
-	late      bool    // it has come while the server drained
 
 	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to do
@@ -93,12 +92,13 @@ func (s *Server) serveLines(c net.Conn, t Transport) {
 func (s *Server) newLink(c net.Conn, t Transport) *link {
 	l := &link{server: s, conn: c, fd: descriptor(c), transport: t, tcp: tcpOf(c)}
 	l.wake.L = &l.mu
-	if !s.track(l) {
+	late, ok := s.track(l)
+	if !ok {
 		s.leave(t)
 		return nil
 	}
 	l.turn.Begin(looksEach)
-	if l.late {
+	if late {
 		l.stream.ComesLate()
 	}
 	addr := address(c, t)

@@ -232,12 +232,6 @@ func (p *proxied) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// headerFailures are connections from proxies that have no proper header.
-type headerFailures struct {
-	mu sync.Mutex // guards rarely
-	rarely
-}
-
 // refuseHeader notes a connection of which n bytes have come, and that is ended
 // for that. A load balancer that only looks whether somebody is there connects and
 // says nothing.
@@ -246,9 +240,7 @@ func (s *Server) refuseHeader(c net.Conn, n int, err error) {
 		return
 	}
 	s.refuse(noProxyHeader)
-	s.headers.mu.Lock()
 	failures := s.headers.now()
-	s.headers.mu.Unlock()
 	if failures == 0 {
 		return
 	}

@@ -1,6 +1,9 @@
 package conn
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // rarely is when the log is told of what happens over and over: the first time,
 // and then at most once a second, and less and less often while it goes on. Its
@@ -34,4 +37,16 @@ func (r *rarely) now() (n int) {
 	n, r.untold = r.untold, 0
 	r.told, r.pause = now, min(max(2*r.pause, tellEvery), tellSeldom)
 	return n
+}
+
+// rarelyAnywhere is the same for any number of goroutines.
+type rarelyAnywhere struct {
+	mu     sync.Mutex // guards rarely
+	rarely rarely
+}
+
+func (r *rarelyAnywhere) now() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rarely.now()
 }

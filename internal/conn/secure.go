@@ -146,10 +146,7 @@ func (s *Server) logHandshake(client net.Addr, err error) {
 	if isEnd(err) {
 		return
 	}
-	s.handshakes.mu.Lock()
-	n := s.handshakes.failures.now()
-	s.handshakes.mu.Unlock()
-	if n > 0 {
+	if n := s.handshakes.failures.now(); n > 0 {
 		s.cfg.Logger.Warn("TLS handshakes fail", "failures", n, "client", client.String(), "err", text)
 	}
 }

@@ -43,11 +43,11 @@ type Server struct {
 	partings   partings
 	traffic    [trafficStripes]traffic
 	roster
-	accepting atomic.Int32 // listeners with a goroutine that accepts
-	headers   headerFailures
-	headerFor time.Duration // how long a PROXY header may take
+	accepting atomic.Int32   // listeners with a goroutine that accepts
+	headers   rarelyAnywhere // connections from proxies without a proper PROXY header
+	headerFor time.Duration  // how long a PROXY header may take
 	loops     loops
-	denials   denials
+	denials   rarelyAnywhere // wrong tokens
 	newcomers newcomers
 
 	deadPeer  time.Duration // H, see deadpeer.go
