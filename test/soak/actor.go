@@ -176,12 +176,17 @@ func (a *actor) lines(ctx context.Context, two bool) error {
 // useLocker does the same with the client that programs use, which has many
 // goroutines on one connection.
 func (a *actor) useLocker(ctx context.Context) error {
+	return a.as(ctx, a.lockerOf)
+}
+
+// as has somebody do something, who may find that his token counts no more.
+func (a *actor) as(ctx context.Context, do func(context.Context, caller) error) error {
 	who := a.at.anybody(a.rnd, "lock", "admin")
 	a.tally.comes(who)
 	token := a.tokenNow(who.identity)
-	err := a.lockerOf(ctx, who)
+	err := do(ctx, who)
 	if errors.Is(err, client.ErrAuthFailed) && a.tokenNow(who.identity) != token {
-		return nil // two new ones have come since it read its own
+		return nil // two new ones have come since it was read
 	}
 	return err
 }
@@ -402,14 +407,7 @@ func (a *actor) kickLocker(ctx context.Context) error {
 
 // useClient is useLocker with the simple client, which owns all that it gets.
 func (a *actor) useClient(ctx context.Context) error {
-	who := a.at.anybody(a.rnd, "lock", "admin")
-	a.tally.comes(who)
-	token := a.tokenNow(who.identity)
-	err := a.clientOf(ctx, who)
-	if errors.Is(err, client.ErrAuthFailed) && a.tokenNow(who.identity) != token {
-		return nil // as with a Locker
-	}
-	return err
+	return a.as(ctx, a.clientOf)
 }
 
 func (a *actor) clientOf(ctx context.Context, who caller) error {
