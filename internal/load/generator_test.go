@@ -90,6 +90,8 @@ func TestReplies(t *testing.T) {
 		{"memcached://h:1", Inspect, "EN\r\nHD\r\n", [2]int{answered, answered}, ""},
 		{"ws://h:1", Exclusive, "\x81\x25" + got + "\x82\x29" + released, [2]int{answered, answered}, ""},
 		{"ws://h:1", Exclusive, "\x81\x7e\x00\x25" + got + "\x81\x7f\x00\x00\x00\x00\x00\x00\x00\x29" + released, [2]int{answered, answered}, ""},
+		{"ws://h:1", Exclusive, "\x89\x00\x81\x25" + got + "\x89\x02hi\x89\x00\x82\x29" + released, [2]int{answered, answered}, ""},
+		{"ws://h:1", Exclusive, "\x89\x00\x81\x00", [2]int{}, "out of step"},
 		{"ws://h:1", Exclusive, "\x81\x4e" + got + released, [2]int{}, "out of step"}, // in one message
 		{"ws://h:1", Exclusive, "\x81\x00", [2]int{}, "out of step"},
 		{"ws://h:1", Exclusive, "\x01\x25" + got, [2]int{}, "no whole message"},

@@ -29,9 +29,10 @@ func frameHeader(n int) []byte {
 
 const final = 0x80 // in a frame's first byte: no more frames of the message follow
 
-// frame returns the payload of the first frame of in and the frame's size,
-// which is 0 while it is not all there. By hand, where the library would
-// allocate for each.
+// frame returns the payload of the first message of in and its size with what comes
+// before it, which is 0 while it is not all there. By hand, where the library would
+// allocate for each. A ping is passed over: lockd sends one to a client that is
+// silent, and goes on if it is not answered.
 func frame(in []byte) (payload []byte, size int, err error) {
 	if len(in) < 2 {
 		return nil, 0, nil
@@ -61,6 +62,11 @@ func frame(in []byte) (payload []byte, size int, err error) {
 			return nil, 0, fmt.Errorf("reply out of step: a message that is not one line: %.80q", payload)
 		}
 		return payload, size, nil
+	case final | byte(ws.OpPing):
+		if payload, n, err := frame(in[size:]); n > 0 || err != nil {
+			return payload, size + n, err
+		}
+		return nil, 0, nil
 	case final | byte(ws.OpClose):
 		code, text := ws.ParseCloseFrameData(payload)
 		return nil, 0, fmt.Errorf("%w (WebSocket code %d %s)", errEnded, code, text)

@@ -30,9 +30,13 @@ func TestPostponedWhileTheServerDrains(t *testing.T) {
 	}
 }
 
-// A wait that was granted before the server drained is a grant.
+// A wait that was granted before the server drained is a grant: also over a unix
+// socket, where the user might say who the client is, if anybody asked.
 func TestGrantedBeforeTheServerDrains(t *testing.T) {
 	h, _, all := party(3, 32)
+	all[1].Close()
+	all[1] = new(Stream)
+	all[1].Begin(h, Address{Name: "unix:1", Process: testProcess{4711, 0, "p"}}, new(bell), &Turn{Looks: 32})
 	advance(all[0], "g x\n")
 	advance(all[1], "gw 1000 x\n")
 	advance(all[2], "gw 1000 x\n")

@@ -225,8 +225,8 @@ func TestManyWrongTokensAtOnce(t *testing.T) {
 			}
 		}()
 		answered := 0
-		f := c.frame()
-		for ; f.Header.OpCode == ws.OpText && string(f.Payload) == "0 Auth Failed\n"; f = c.frame() {
+		f := c.next()
+		for ; f.Header.OpCode == ws.OpText && string(f.Payload) == "0 Auth Failed\n"; f = c.next() {
 			answered++
 		}
 		if code, text := ws.ParseCloseFrameData(f.Payload); f.Header.OpCode != ws.OpClose || code != ws.StatusNormalClosure || answered == 0 || answered > 1000 {

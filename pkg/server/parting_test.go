@@ -85,7 +85,7 @@ func TestSmallMessagesBehindAWait(t *testing.T) {
 	w.send(message(ws.OpText, "gw 86400000 foo"))
 	w.send(strings.Repeat(message(ws.OpText, ""), 100_000))
 	w.send(frames(ws.NewPingFrame([]byte("x"))))
-	if f := w.frame(); f.Header.OpCode != ws.OpPong {
+	if f := w.next(); f.Header.OpCode != ws.OpPong {
 		t.Fatalf("%v %q", f.Header, f.Payload)
 	}
 	w.send(strings.Repeat(message(ws.OpText, "?"), 2000))

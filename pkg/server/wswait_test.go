@@ -22,7 +22,7 @@ func TestWebSocketWaits(t *testing.T) {
 		frames(ws.NewFrame(ws.OpText, false, []byte("r f")), ws.NewPingFrame([]byte("within")), ws.NewFrame(ws.OpContinuation, true, []byte("oo"))) +
 		message(ws.OpBinary, "gw 0 foo"))
 	for _, want := range []string{"hello", "within"} {
-		if f := w.frame(); f.Header.OpCode != ws.OpPong || string(f.Payload) != want {
+		if f := w.next(); f.Header.OpCode != ws.OpPong || string(f.Payload) != want {
 			t.Fatalf("got a frame of type %d, %q, not a pong", f.Header.OpCode, f.Payload)
 		}
 	}
@@ -50,7 +50,7 @@ func TestWebSocketWaits(t *testing.T) {
 	waitWaiters(t, s.Server, 1)
 	w.send(frames(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))))
 	for {
-		f := w.frame() // the wait may be answered before
+		f := w.next() // the wait may be answered before
 		if f.Header.OpCode == ws.OpClose {
 			break
 		}
