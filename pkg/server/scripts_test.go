@@ -271,14 +271,19 @@ func (sc *script) run(t *testing.T, transport, features string) {
 		case ">":
 			p.request(r.addrs.put(st.text))
 			r.half[st.who] = false
-			r.two[st.who] = r.two[st.who] || st.text == "hello 2" || st.text == "0 hello 2"
+			r.two[st.who] = r.two[st.who] || slices.Contains(strings.Split(st.text, "\n"), "hello 2")
 		case ">>":
 			p.raw(st.text)
 			r.half[st.who] = !strings.HasSuffix(st.text, "\n")
 		case "<-":
 			r.fence(st.who)
 		case "<", "|":
-			line := p.line(st.op == "<")
+			var line string
+			if st.op == "|" && r.two[st.who] {
+				line = p.next() // on a busy machine what might share a message may not
+			} else {
+				line = p.line(st.op == "<")
+			}
 			want, err := r.numbers.fill(line, st.text+"\n")
 			if err == nil {
 				err = r.addrs.match(line, want)

@@ -77,8 +77,17 @@ func TestWebSocketTwo(t *testing.T) {
 	// With and without the last newline, and with many.
 	w.send(message(ws.OpText, "1 ping"))
 	w.expect(ws.OpText, "1 1 pong\n")
-	w.send(message(ws.OpText, "1 ping\n\n\n2 ping\n"))
-	w.expect(ws.OpText, "1 1 pong\n2 1 pong\n")
+	for tries := 1; ; tries++ {
+		w.send(message(ws.OpText, "1 ping\n\n\n2 ping\n"))
+		_, body := w.message()
+		if body == "1 1 pong\n2 1 pong\n" {
+			break
+		}
+		if body != "1 1 pong\n" || tries == 100 { // they share a message unless the machine is busy
+			t.Fatalf("try %d: got %q", tries, body)
+		}
+		w.expect(ws.OpText, "2 1 pong\n")
+	}
 	// A request may not be cut by a message's end.
 	w.send(message(ws.OpText, "1 pi") + message(ws.OpText, "1 ping"))
 	w.expect(ws.OpText, "1 0 Invalid Command: pi\n")
