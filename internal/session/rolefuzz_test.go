@@ -50,7 +50,8 @@ func newWorld(token string, hidden bool) *world {
 	w.tested = askedStream(w.hub, Address{Name: "tested:1"}, new(bell))
 	w.asAdmin("auth a", "hello 2", "0 g a/taken", "0 sg a/shared", "0 g taken")
 	if hidden {
-		w.asAdmin("1 iam "+secret, "1 g "+secret+"x", "1 sg "+secret+"x", "2 gw 80000000 "+secret+"x", "3 sgw 1 80000000 "+secret+"x",
+		// Who had no name of its own would be called by what the input has session 0 called.
+		w.asAdmin("1 iam "+secret, "2 iam "+secret+"2", "3 iam "+secret+"3", "1 g "+secret+"x", "1 sg "+secret+"x", "2 gw 80000000 "+secret+"x", "3 sgw 1 80000000 "+secret+"x",
 			"1 rl 3 80000000 1 "+secret+"x", "1 g "+secret, "4 iam "+secret+"4")
 	}
 	if token != "" {
