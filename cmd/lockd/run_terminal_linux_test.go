@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,12 +97,19 @@ func TestRunOnATerminal(t *testing.T) {
 		t.Parallel()
 		term := openTerminal(t, "bash", "--norc", "--noprofile", "-i")
 		for _, script := range []string{
-			`sh -c 'echo rea""dy; read a; echo "<$a>"'`,
-			`sh -c 'echo rea""dy; read a; echo "<$a>"' | cat`,
+			`sh -c 'echo p""id $$ rea""dy; read a; echo "<$a>"'`,
+			`sh -c 'echo p""id $$ rea""dy; read a; echo "<$a>"' | cat`,
 		} {
 			term.shows("prompt> ")
 			fmt.Fprintf(term, "%s run -s %s fourth -- %s\n", binary, d.addr("tcp"), script)
-			term.shows("ready\r\n")
+			term.shows("pid ")
+			pid, err := strconv.Atoi(strings.TrimSuffix(term.until(" ready\r\n"), " ready\r\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What is typed when it has the terminal and is not continued yet is lost,
+			// as in every shell: to be continued undoes it.
+			await(t, func() bool { return term.foreground() == pid && state(pid) == 'S' })
 			io.WriteString(term, "\x1a")
 			term.shows("Stopped")
 			term.shows("prompt> ")

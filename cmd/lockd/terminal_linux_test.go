@@ -99,6 +99,16 @@ func (term *terminal) echoes() bool {
 	return modes.Lflag&syscall.ECHO != 0
 }
 
+// foreground returns the process group that has the terminal.
+func (term *terminal) foreground() int {
+	term.t.Helper()
+	var group int32
+	if err := ioctl(term.File, syscall.TIOCGPGRP, unsafe.Pointer(&group)); err != nil {
+		term.t.Fatal(err)
+	}
+	return int(group)
+}
+
 // ends waits for the program's end and returns what is shown up to it.
 func (term *terminal) ends() string {
 	term.t.Helper()
