@@ -65,19 +65,25 @@ func TestPulse(t *testing.T) {
 	const h = 20 * time.Second
 	s := NewServer(testConfig())
 	at := func(d time.Duration) time.Time { return s.began.Add(d) }
-	look := func(p *pulse, d time.Duration) pulseNext {
-		_, next := p.look(s, at(d), false)
+	p := new(pulse)
+	look := func(d time.Duration, wanted bool, want pulseNext) {
+		t.Helper()
+		_, next := p.look(s, at(d), wanted)
 		if next == pulseAsk {
 			p.asked(s, at(d))
 		}
-		return next
-	}
-	p := new(pulse)
-	want := func(d time.Duration, next pulseNext) {
-		t.Helper()
-		if got := look(p, d); got != next {
-			t.Errorf("after %v: %d, want %d", d, got, next)
+		if next != want {
+			t.Errorf("after %v, wanted %v: %d, want %d", d, wanted, next, want)
 		}
+	}
+	want := func(d time.Duration, next pulseNext) { t.Helper(); look(d, false, next) }
+	wanted := func(d time.Duration, next pulseNext) { t.Helper(); look(d, true, next) }
+	responding := func() { // who answers the first ping by itself
+		t.Helper()
+		p = new(pulse)
+		want(firstPing, pulseAsk)
+		p.beat()
+		p.answered()
 	}
 	want(firstPing-1, pulseFine)
 	want(firstPing, pulseAsk)
@@ -91,10 +97,7 @@ func TestPulse(t *testing.T) {
 	want(time.Hour+h*5/8, pulseAsk)
 	want(2*time.Hour, pulseFine)
 
-	p = new(pulse)
-	want(firstPing, pulseAsk)
-	p.beat()
-	p.answered()
+	responding()
 	want(2*time.Second, pulseFine)
 	want(2*time.Second+h*5/8, pulseAsk)
 	want(2*time.Second+h-time.Millisecond, pulseFine)
@@ -104,10 +107,7 @@ func TestPulse(t *testing.T) {
 	want(2*time.Second+h, pulseFine) // it was heard
 
 	// One look that comes late, since the server was stopped, kills nobody.
-	p = new(pulse)
-	want(firstPing, pulseAsk)
-	p.beat()
-	p.answered()
+	responding()
 	want(2*time.Second, pulseFine)
 	want(2*time.Second+h*5/8, pulseAsk)
 	want(time.Hour, pulseFine)
@@ -119,21 +119,8 @@ func TestPulse(t *testing.T) {
 	want(2*time.Hour+1, pulseDead)
 
 	// Wanted, it is asked at once, and has some seconds.
-	p = new(pulse)
-	want(firstPing, pulseAsk)
-	p.beat()
-	p.answered()
+	responding()
 	want(10*time.Second, pulseFine)
-	wanted := func(d time.Duration, want pulseNext) {
-		t.Helper()
-		_, next := p.look(s, at(d), true)
-		if next == pulseAsk {
-			p.asked(s, at(d))
-		}
-		if next != want {
-			t.Errorf("wanted, after %v: %d, want %d", d, next, want)
-		}
-	}
 	wanted(11*time.Second, pulseAsk)
 	wanted(11*time.Second+wantedLeast-time.Millisecond, pulseFine)
 	wanted(10*time.Second+wantedLimit, pulseFine)

@@ -22,6 +22,10 @@ const (
 	deaf                     // too much has come behind it: nothing more is taken, and the client is cut off
 )
 
+// guarded tells whether what the client may do has to be looked at. That the server
+// drains is no reason: where nobody is asked there is no authority.
+func (st *Stream) guarded() bool { return st.door&^drains != 0 }
+
 // maxUnidentified is how many sessions a client has, at most, that has to say
 // who it is and has not.
 const maxUnidentified = 16

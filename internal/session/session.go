@@ -41,7 +41,7 @@ func (s *Session) begin(st *Stream, number uint32, addr Address) {
 // execute runs a command: what many of them need is looked at here, once.
 func (s *Session) execute(c *command, arg, out []byte) []byte {
 	st := s.stream
-	if st.door&^drains != 0 {
+	if st.guarded() {
 		var refused bool
 		if out, refused = s.refuses(c, arg, out); refused {
 			return out

@@ -184,7 +184,7 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 		return s.denied(out)
 	}
 	g, outcome := s.waited(cancel)
-	if outcome == shard.Acquired && s.stream.door&^drains != 0 {
+	if outcome == shard.Acquired && s.stream.guarded() {
 		var refused bool
 		if out, refused = s.refusesGrant(w, out); refused {
 			return out

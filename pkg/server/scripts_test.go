@@ -278,12 +278,7 @@ func (sc *script) run(t *testing.T, transport, features string) {
 		case "<-":
 			r.fence(st.who)
 		case "<", "|":
-			var line string
-			if st.op == "|" && r.two[st.who] {
-				line = p.next() // on a busy machine what might share a message may not
-			} else {
-				line = p.line(st.op == "<")
-			}
+			line := r.line(st.who, p, st.op == "<")
 			want, err := r.numbers.fill(line, st.text+"\n")
 			if err == nil {
 				err = r.addrs.match(line, want)
@@ -389,15 +384,20 @@ func (r *scriptRun) peer(who byte) peer {
 	return p
 }
 
+// line reads the next line: the first one of a message, or another one of the same.
+// With protocol 2 that one may be in the next message, too: replies may share one or
+// not.
+func (r *scriptRun) line(who byte, p peer, first bool) string {
+	if r.two[who] && !first {
+		return p.next()
+	}
+	return p.line(first)
+}
+
 // anyOrder reads as many lines as are wanted.
 func (r *scriptRun) anyOrder(at string, who byte, p peer, want []string) {
 	for n := range len(want) {
-		line := ""
-		if r.two[who] {
-			line = p.next() // replies may share a message or not
-		} else {
-			line = p.line(n == 0)
-		}
+		line := r.line(who, p, n == 0 && !r.two[who])
 		found := slices.IndexFunc(want, func(w string) bool {
 			w, err := r.numbers.fill(line, w)
 			return err == nil && r.addrs.match(line, w) == nil
