@@ -56,6 +56,7 @@ type Hub struct {
 	accounts  accounts
 	shortages shortages
 	directory directory
+	ledger    ledger
 	counters  [counterStripes]counters
 	clock     clock
 	watch     watch
@@ -101,6 +102,7 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.frugal = min(cfg.MaxOutput, frugalOutput)
 	h.accounts.init(h.locks, cfg.ShareBy, cfg.Share)
 	h.shortages.tell = cfg.Short
+	h.ledger.init(h.memory)
 	h.clock.init(h.locks, now)
 	h.directory.memory = h.memory
 	h.directory.init()

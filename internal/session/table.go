@@ -23,6 +23,7 @@ func init() {
 		{verb: wire.Who, rest: maybeName, flags: lists | maybeNothing | needsDump | needsRegistry | counted, roles: reader, do: (*Session).textWho, help: "list registered names"},
 		{verb: wire.Look, rest: aName, flags: lists | needsDump | counted | ofName, roles: looks, do: (*Session).textLook, help: "show who holds and who waits for all that has a name"},
 		{verb: wire.LookAll, rest: "PREFIX", flags: lists | needsDump | counted | ofName, roles: reader, do: (*Session).textLookAll, help: "the same for every name that begins so"},
+		{verb: wire.Losses, args: []argument{many}, rest: maybeName, flags: lists | needsDump | counted | ofName | leavesOut, roles: reader, do: (*Session).textLosses, help: "show what was lost, and why, the latest first"},
 		{verb: wire.Kick, rest: "ADDR", flags: counted, roles: adminOnly, do: (*Session).textKick, help: "end another client's connection"},
 		{verb: wire.GetWait, args: []argument{patience}, rest: aName, flags: counted | mayWait | ofName | takes, roles: locker, do: (*Session).textGetWait, help: "acquire an exclusive lock, waiting for it"},
 		{verb: wire.GetSharedLimit, args: []argument{limit}, rest: aName, flags: counted | ofName | takes, roles: locker, do: (*Session).textGetSharedLimit, help: "acquire a shared lock while fewer than a limit hold it"},

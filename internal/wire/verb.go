@@ -27,6 +27,7 @@ const (
 	Who        = "who"
 	Look       = "look"
 	LookAll    = "look*"
+	Losses     = "losses"
 	Kick       = "kick"
 	Query      = "q"
 
