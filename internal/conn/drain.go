@@ -224,6 +224,7 @@ func (s *Server) end(ctx context.Context) error {
 	s.ended.Do(func() {
 		s.endLoops()
 		s.watched.stop()
+		s.losses.stop()
 		s.hub.Close()
 	})
 	if ctx.Err() == nil {

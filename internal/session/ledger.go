@@ -19,7 +19,7 @@ import (
 // in vain does not push out what was held. They share a sequence.
 type ledger struct {
 	memory *shard.Memory
-	news   chan struct{} // there is a new one; nil: nobody wants to be told
+	tell   func() // that there is something new; nil: nobody wants to know
 
 	mu    sync.Mutex // guards what follows, for some hundred entries at a time
 	seq   uint64
@@ -56,12 +56,12 @@ func (e *entry) size() int {
 	return n
 }
 
-func (g *ledger) init(m *shard.Memory) {
+func (g *ledger) init(m *shard.Memory, tell func()) {
 	total := int64(ledgerBytes)
 	if m.Limit() > 0 {
 		total = min(total, m.Limit()/ledgerPart)
 	}
-	g.memory = m
+	g.memory, g.tell = m, tell
 	// What was held matters most.
 	g.rings[LostHold].limit = int(total / 2)
 	g.rings[LostWait].limit = int(total / 4)
@@ -83,11 +83,8 @@ func (g *ledger) add(what What, losses ...*entry) {
 		g.memory.Add(r.bytes - before)
 		g.mu.Unlock()
 	}
-	if g.news != nil {
-		select {
-		case g.news <- struct{}{}:
-		default:
-		}
+	if g.tell != nil {
+		g.tell()
 	}
 }
 
@@ -213,11 +210,4 @@ func (h *Hub) LastLoss() uint64 {
 	h.ledger.mu.Lock()
 	defer h.ledger.mu.Unlock()
 	return h.ledger.seq
-}
-
-// LossNews has a channel get something when there are new losses. It is called once,
-// before there are any.
-func (h *Hub) LossNews() <-chan struct{} {
-	h.ledger.news = make(chan struct{}, 1)
-	return h.ledger.news
 }
