@@ -88,8 +88,15 @@ func (g *ledger) add(what What, losses ...*entry) {
 	}
 }
 
+// largestPart of a ring is how large an entry may be: names may be as long as
+// requests, and one that pushes all others out is not kept.
+const largestPart = 8
+
 // add puts an entry at the end, and makes room for it.
 func (r *ring) add(e *entry) {
+	if e.size() > r.limit/largestPart {
+		return
+	}
 	r.entries = append(r.entries, e)
 	r.bytes += e.size()
 	for r.bytes > r.limit {
