@@ -317,8 +317,8 @@ func FuzzLocker(f *testing.F) {
 // FuzzLosses: whatever a line is, it is read or refused, and a list of names is read as
 // the server writes it.
 func FuzzLosses(f *testing.F) {
-	f.Add("a\t9\texclusive\theld\tkick\t1\t2\t3\tx\t-\t-\t0\t0\t-\t-\t-\t12\tx,\"y, z\",\"-\"")
-	f.Add("\t18446744073709551615\t\t\t\t18446744073709551615\t18446744073709551615\t18446744073709551615\t\t\t\t18446744073709551615\t9\t\t\t\t9\t\"")
+	f.Add("a\t9\texclusive\theld\tkick\t1\t2\t3\tx\t-\t-\t0\t0\t-\t-\t-\t12\tx,\"y, z\",\"-\"\t-")
+	f.Add("\t18446744073709551615\t\t\t\t18446744073709551615\t18446744073709551615\t18446744073709551615\t\t\t\t18446744073709551615\t9\t\t\t\t9\t\"\tuid=1")
 	f.Fuzz(func(t *testing.T, line string) {
 		l, err := parseLoss(line)
 		if err == nil && (l.Ago < 0 || l.Lasted < 0 || l.Count < 0 || l.More < 0 || l.Times < 0 || l.Waiting < 0) {

@@ -17,18 +17,18 @@ import (
 // The lines of losses, and what they mean.
 var (
 	lossLines = []string{
-		"a b\t9\texclusive\theld\tkick\t1500\t16000\t1764000000000001\t10.0.0.1:4000\tweb 1\tdeploy\t0\t0\t-\t10.0.0.9:1 (root)\t-\t12\tx,\"y, z\",\"-\"",
-		"a b\t8\tshared\theld\tdisconnect\t1\t2\t3\tunix:3\t-\t-\t0\t0\t-\t-\t-\t0\t-\ta new field\tand another",
-		"\t7\tshared\theld\tdead_peer\t1\t0\t0\tunix:3\t-\t-\t0\t900\t-\t-\t-\t0\t-",
-		"a b\t6\texclusive\twaited\twait_timeout\t20\t700\t0\t10.0.0.1:4001#5\tx\t-\t0\t0\t-\t-\tweb 1\t0\t-",
-		"-\t5\trate\trefused\trefused\t20\t0\t0\t10.0.0.1:4001\t-\t-\t12\t0\tshare_of_rates\t-\t-\t0\t-",
-		"a b\t4\tlease\tlent\tsold\t1\t2\t3\tz\t-\t-\t0\t0\t-\t-\t-\t0\tq",
+		"a b\t9\texclusive\theld\tkick\t1500\t16000\t1764000000000001\t10.0.0.1:4000\tweb 1\tdeploy\t0\t0\t-\t10.0.0.9:1 (root)\t-\t12\tx,\"y, z\",\"-\"\t-",
+		"a b\t8\tshared\theld\tdisconnect\t1\t2\t3\tunix:3\t-\t-\t0\t0\t-\t-\t-\t0\t-\tpid=12 uid=1000 program=a cron job\ta new field\tand another",
+		"\t7\tshared\theld\tdead_peer\t1\t0\t0\tunix:3\t-\t-\t0\t900\t-\t-\t-\t0\t-\t-",
+		"a b\t6\texclusive\twaited\twait_timeout\t20\t700\t0\t10.0.0.1:4001#5\tx\t-\t0\t0\t-\t-\tweb 1\t0\t-\t-",
+		"-\t5\trate\trefused\trefused\t20\t0\t0\t10.0.0.1:4001\t-\t-\t12\t0\tshare_of_rates\t-\t-\t0\t-\t-",
+		"a b\t4\tlease\tlent\tsold\t1\t2\t3\tz\t-\t-\t0\t0\t-\t-\t-\t0\tq\t-",
 	}
 	lossesWanted = []client.Loss{
 		{Name: "a b", Seq: 9, Kind: client.KindExclusive, What: client.LostHeld, Why: client.WhyKick, Ago: 1500 * time.Millisecond, Lasted: 16 * time.Second,
 			Token: 1764000000000001, Addr: "10.0.0.1:4000", Registered: "web 1", Identity: "deploy", By: "10.0.0.9:1 (root)", Waiting: 12, Waiters: []string{"x", "y, z", "-"}},
 		{Name: "a b", Seq: 8, Kind: client.KindShared, What: client.LostHeld, Why: client.WhyDisconnect, Ago: time.Millisecond, Lasted: 2 * time.Millisecond,
-			Count: 3, Addr: "unix:3", Rest: []string{"a new field", "and another"}},
+			Count: 3, Addr: "unix:3", Process: &client.Process{PID: 12, UID: 1000, Program: "a cron job"}, Rest: []string{"a new field", "and another"}},
 		{Seq: 7, Kind: client.KindShared, What: client.LostHeld, Why: client.WhyDeadPeer, Ago: time.Millisecond, Addr: "unix:3", More: 900},
 		{Name: "a b", Seq: 6, Kind: client.KindExclusive, What: client.LostWaited, Why: client.WhyWaitTimeout, Ago: 20 * time.Millisecond, Lasted: 700 * time.Millisecond,
 			Addr: "10.0.0.1:4001#5", Registered: "x", Holder: "web 1"},
