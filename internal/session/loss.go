@@ -32,7 +32,7 @@ type Loss struct {
 
 	By      string   // of a kick: who it was that kicked
 	Holder  string   // of a wait: who held the lock at its end, by name or address; "": nobody
-	Waiting int      // of a hold: how many waited for the lock, up to 100
+	Waiting int      // of a hold: how many waited for the lock
 	Waiters []string // the first of them, by name or address
 	Bound   string   // of a refusal: which bound is reached, as the metric of rejections has it
 	Times   int      // of a refusal: how many there were of the client, at the bound, within the second

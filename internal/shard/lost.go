@@ -19,17 +19,10 @@ type LostItem struct {
 	Kind     Kind
 	Number   uint64    // the fencing token, or how many held a shared lock
 	Lasted   uint64    // milliseconds
-	Waiting  int       // who waited for the lock then, up to lostWaiting of them
+	Waiting  int       // how many waited for the lock then
 	Waiters  [3]uint32 // the first of them: IDs, which are good for a moment
 	from, to uint32
 }
-
-// lostWaiting is how many of those who wait are counted, and lostWork how many of
-// them take as long to count as a lock to release.
-const (
-	lostWaiting = 100
-	lostWork    = 8
-)
 
 // Reset empties it, for up to so many items.
 func (l *Lost) Reset(most int) {
@@ -53,17 +46,12 @@ func (s *Shard) noteLocked(l *Lost, kind Kind, n *name, number uint64, since, no
 	l.names = s.names.append(l.names, n)
 	i.to = uint32(len(l.names))
 	if queue != 0 {
-		for ref := queue; i.Waiting < lostWaiting; {
+		i.Waiting = int(s.waiters.at(queue).line())
+		for n, ref := 0, queue; n < min(i.Waiting, len(i.Waiters)); n++ {
 			w := s.waiters.at(ref)
-			if i.Waiting < len(i.Waiters) {
-				i.Waiters[i.Waiting] = w.owner
-			}
-			i.Waiting++
-			if ref = w.next; ref == queue {
-				break
-			}
+			i.Waiters[n], ref = w.owner, w.next
 		}
 	}
 	l.Items = append(l.Items, i)
-	return i.Waiting/lostWork + n.extra()
+	return n.extra()
 }

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -37,7 +38,7 @@ func TestLost(t *testing.T) {
 	want := []string{
 		fmt.Sprintf("exclusive xxx 3000: %d, 6992 ms, 5 [10 11 12]", second.Token),
 		fmt.Sprintf("exclusive a 1: %d, 8000 ms, 0 [0 0 0]", first.Token),
-		"shared a 1: 2, 6992 ms, 100 [1000 1001 1002]",
+		"shared a 1: 2, 6992 ms, 120 [1000 1001 1002]",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") || lost.More != [Kinds]int{} {
 		t.Errorf("got\n%s\nwant\n%s, and %v more", strings.Join(got, "\n"), strings.Join(want, "\n"), lost.More)
@@ -73,18 +74,15 @@ func TestLostIsBounded(t *testing.T) {
 	checkEmpty(t, set)
 }
 
-// What is noted is work: under one hold of the mutex fewer locks are released that
-// many wait for.
+// What is noted is work: under one hold of the mutex fewer locks are released whose
+// names are long.
 func TestLostIsWork(t *testing.T) {
 	const n = 300
-	for _, waiters := range []int{0, 50} {
-		set := New(1, Config{Notify: func(uint32) {}})
+	for _, long := range []int{0, 3000} {
+		set := New(1, Config{})
 		o := &Owner{ID: 1}
 		for i := range n {
-			get(set, o, fmt.Append(nil, i))
-			for k := range waiters {
-				set.GetWait(&Owner{ID: uint32(2 + i*waiters + k)}, fmt.Append(nil, i), 1<<30)
-			}
+			get(set, o, fmt.Append(bytes.Repeat([]byte("x"), long), i))
 		}
 		s := &set.shards[0]
 		var lost Lost
@@ -92,8 +90,8 @@ func TestLostIsWork(t *testing.T) {
 		s.mu.Lock()
 		s.releaseBatchLocked(o, orphaned, new(served), &lost)
 		s.mu.Unlock()
-		if got, most := n-o.held, 1+orphanBatch/(1+waiters/lostWork); got == 0 || got > most || got != len(lost.Items) {
-			t.Errorf("%d with %d waiters each, %d noted; want at most %d", got, waiters, len(lost.Items), most)
+		if got, most := n-o.held, 1+orphanBatch/(1+2*(long/128)); got == 0 || got > most || got != len(lost.Items) {
+			t.Errorf("%d with names of %d bytes, %d noted; want at most %d", got, long, len(lost.Items), most)
 		}
 	}
 }

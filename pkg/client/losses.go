@@ -52,7 +52,7 @@ type Loss struct {
 	// more.
 	Holder string
 
-	// Waiting is how many waited for the lock that was held, up to 100, and Waiters
+	// Waiting is how many waited for the lock that was held, and Waiters
 	// are the first of them.
 	Waiting int
 	Waiters []string
