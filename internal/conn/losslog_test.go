@@ -45,7 +45,7 @@ func TestWhyLost(t *testing.T) {
 		{"kick", func(t *testing.T, s *Server, path string, c net.Conn) {
 			k := dialUnix(t, path)
 			clients, _ := s.Hub().Clients(1)
-			io.WriteString(k, "kick "+clients[0].Address+"\n")
+			io.WriteString(k, "kick "+clients[0].Address()+"\n")
 			bufio.NewReader(k).ReadString('\n')
 		}},
 		{"shutdown", func(_ *testing.T, s *Server, _ string, _ net.Conn) { drainNow(s) }},
