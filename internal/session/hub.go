@@ -59,6 +59,7 @@ type Hub struct {
 	counters  [counterStripes]counters
 	clock     clock
 	watch     watch
+	callers   atomic.Uint32 // that there were
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have

@@ -84,6 +84,20 @@ type Verdict struct {
 	Outcome Outcome // Acquired, Refused or Full
 	Open    uint32  // units that were open before
 	Retry   uint64  // Refused: nanoseconds until the units asked for will be open
+	Full    uint64  // Acquired, Refused: nanoseconds until all units will be open
+}
+
+// Next returns in how many nanoseconds one unit more than now will be open, by a
+// verdict on some units of the rate; 0: all are.
+func (r Rate) Next(v Verdict, units uint32) uint64 {
+	if v.Full == 0 {
+		return 0
+	}
+	open := v.Open
+	if v.Outcome == Acquired {
+		open -= units
+	}
+	return v.Full + r.cost(open+1).nanos() - r.Window
 }
 
 // Take takes units, at most the rate's limit, of the rate called name, if as
@@ -154,7 +168,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 	owed := s.debtLocked(ref, r, now)
 	open := r.open(owed)
 	if units == 0 { // a question
-		return Verdict{Outcome: Acquired, Open: open}
+		return Verdict{Outcome: Acquired, Open: open, Full: owed.nanos()}
 	}
 	if owed.ns == r.Window {
 		// The window was longer: what it was is forgotten, or it would still be
@@ -163,7 +177,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 	}
 	after := r.add(owed, r.cost(units))
 	if open < units {
-		return Verdict{Outcome: Refused, Open: open, Retry: after.nanos() - r.Window}
+		return Verdict{Outcome: Refused, Open: open, Retry: after.nanos() - r.Window, Full: owed.nanos()}
 	}
 	if ref == 0 {
 		s.sweepLocked(now, 2)
@@ -178,7 +192,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 	}
 	s.limiters.at(ref).setFull(now, after)
 	s.limiters.at(ref).setRate(r)
-	return Verdict{Outcome: Acquired, Open: open}
+	return Verdict{Outcome: Acquired, Open: open, Full: after.nanos()}
 }
 
 // roomForRateLocked tells whether there may be one rate more, and takes the
