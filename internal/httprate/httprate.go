@@ -34,7 +34,7 @@ import (
 // it is they who close them, and none of their requests meets an end.
 const (
 	readTimeout  = 5 * time.Second
-	writeTimeout = 5 * time.Second
+	writeTimeout = 10 * time.Second // since the request has begun, too
 	idleTimeout  = 2 * time.Minute
 	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
 )

@@ -88,7 +88,8 @@ type Verdict struct {
 }
 
 // Next returns in how many nanoseconds one unit more than now will be open, by a
-// verdict on some units of the rate; 0: all are.
+// verdict on some units of the rate; at most one nanosecond too many. 0: all are. After
+// a question, what somebody has taken in a longer window may make it later.
 func (r Rate) Next(v Verdict, units uint32) uint64 {
 	if v.Full == 0 {
 		return 0
