@@ -15,7 +15,9 @@ type Caller struct {
 	hub      *Hub
 	counters *counters
 	account  *account
-	address  accountKey // the account's key while it is known by no name
+	addr     string
+	key      accountKey // the account's while it is known by no name
+	refusals *refusals  // the latest ones; nil: none
 }
 
 // Why a request of a caller is not executed.
@@ -28,8 +30,12 @@ var (
 
 // NewCaller returns a caller at an address. End ends it.
 func (h *Hub) NewCaller(addr Address) *Caller {
-	key := h.accounts.keyOf(addr, "")
-	return &Caller{hub: h, counters: h.countersOf(h.callers.Add(1)), account: h.accounts.join(key), address: key}
+	c := &Caller{hub: h, counters: h.countersOf(h.callers.Add(1)), addr: addr.Name, key: h.accounts.keyOf(addr, "")}
+	if addr.IP.IsValid() {
+		c.addr = addr.IP.String()
+	}
+	c.account = h.accounts.join(c.key)
+	return c
 }
 
 // End ends it. What it has taken is taken.
@@ -76,9 +82,27 @@ func (c *Caller) TakeRate(a *Access, name []byte, r shard.Rate, units uint32) (s
 	c.countAs(a)
 	v := c.hub.takeRate(c.account.share, name, r, units)
 	if v.Outcome != shard.Acquired && v.Outcome != shard.Refused {
+		c.noteRefusal(a, v.Outcome, name)
 		c.hub.short(v.Outcome, c.account)
 	}
 	return v, nil
+}
+
+// noteRefusal writes that a request was refused at a bound.
+func (c *Caller) noteRefusal(a *Access, outcome shard.Outcome, name []byte) {
+	now := shard.MomentOf(c.hub.clock.milliseconds())
+	c.counters.losses[WhyRefused].Add(1)
+	if c.refusals == nil {
+		c.refusals = new(refusals)
+	}
+	if c.refusals.again(outcome, now) {
+		return
+	}
+	l := Loss{Address: c.addr}
+	if a != nil {
+		l.Identity = a.Name
+	}
+	c.refusals.note(&c.hub.ledger, l, shard.Rates, outcome, name, now)
 }
 
 // countAs has what follows counted for who has an access, if shares are by name.
@@ -87,7 +111,7 @@ func (c *Caller) countAs(a *Access) {
 	if all.by != ShareByToken || c.account.key == within {
 		return
 	}
-	key := c.address
+	key := c.key
 	if a != nil {
 		key = all.keyOf(Address{}, a.Name)
 	}

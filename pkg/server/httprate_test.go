@@ -320,6 +320,11 @@ func TestHTTPRateBounds(t *testing.T) {
 		if a := c.get("/second/take?cost=0"); a.status != 200 {
 			t.Errorf("%s: a question: %d %s", b.text, a.status, a.body)
 		}
+		line := s.dial(t, "tcp")
+		line.send("losses 10 second\n")
+		if got := line.line(); !strings.Contains(got, "refused") || !strings.Contains(got, "second") || !strings.Contains(got, b.reason) {
+			t.Errorf("%s: the ledger has %q", b.reason, got)
+		}
 		if n := metric(t, s.Server, "lockd_rejected_total", "reason="+b.reason); n != 2 {
 			t.Errorf("%s: %d counted", b.reason, n)
 		}
