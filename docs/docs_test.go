@@ -414,9 +414,10 @@ var mayImport = map[string][]string{
 	"internal/netlab":      {},
 	"internal/tlstest":     {"internal/certs"},
 	"internal/session":     {"internal/wire", "internal/shard"},
+	"internal/httprate":    {"internal/conn", "internal/hosts", "internal/session", "internal/shard", "internal/wire"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/lockfile", "internal/reload", "internal/size"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
 	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
@@ -624,7 +625,7 @@ func TestInstallsNothing(t *testing.T) {
 		cmd.Env = []string{"PATH=" + folder}
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		lacking := []string{"promtool", "Chromium", "haproxy"}
+		lacking := []string{"promtool", "Chromium", "haproxy", "nginx", "caddy"}
 		if runtime.GOOS == "linux" {
 			lacking = append(lacking, "nft")
 		}

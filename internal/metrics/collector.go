@@ -37,6 +37,7 @@ var (
 	rates    = desc("rate_total", "Requests for units of a rate.", "result")
 	limiters = desc("rate_limiters", "Rates that the table has: those not full, and some that are.")
 	sessions = desc("sessions", "Sessions now: one for each connection, and in protocol 2 as many as it makes.")
+	requests = desc("http_requests_total", "Requests over HTTP for units of a rate, by the status code of the answer.", "code")
 	certEnds = desc("tls_certificate_expiry_timestamp_seconds", "When the server's TLS certificate ends.")
 	memory   = desc("memory_bytes", "Memory that is counted for clients now.")
 	most     = desc("memory_limit_bytes", "How much of it there may be before requests are refused; 0: no bound.")
@@ -51,6 +52,8 @@ type Collector struct {
 	revision string
 	// CertificateExpiry returns when the server's certificate ends; zero: it has none.
 	CertificateExpiry func() time.Time
+	// HTTPRequests returns how many requests over HTTP were answered, by status code.
+	HTTPRequests func() map[string]uint64
 }
 
 // New returns a collector for a server of some version and revision, whose
@@ -63,7 +66,7 @@ func New(version, revision string, conns func() conn.Stats, sessions func() sess
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, losses, unlogged, bytes, build,
-		waiters, waits, waitTime, rates, limiters, sessions, certEnds, memory, most,
+		waiters, waits, waitTime, rates, limiters, sessions, requests, certEnds, memory, most,
 	} {
 		ch <- d
 	}
@@ -134,6 +137,11 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(unlogged, cs.Unlogged)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
+	if c.HTTPRequests != nil {
+		for code, n := range c.HTTPRequests() {
+			counter(requests, n, code)
+		}
+	}
 	if c.CertificateExpiry != nil {
 		if at := c.CertificateExpiry(); !at.IsZero() {
 			ch <- prometheus.MustNewConstMetric(certEnds, prometheus.GaugeValue, float64(at.Unix()))
