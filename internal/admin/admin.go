@@ -22,6 +22,8 @@ const index = `lockd
 /healthz  200 while the process runs
 /readyz   200 while it takes new connections, 503 once it is shutting down
           or one of its listeners has failed
+/debug/pprof/
+          profiles, for role admin; without an auth file, for this machine
 `
 
 // Config is what the pages show, and to whom.
@@ -58,6 +60,7 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	handleProfiles(mux, cfg.Guard)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, index)
 	})

@@ -71,10 +71,13 @@ const tickBits = 4
 // MomentOf returns the moment of a time in milliseconds.
 func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
 
+// ahead is from where on a difference is none: somebody was ahead of the one who looks.
+const ahead = 1<<32 - 1<<16
+
 // age returns how long ago that was, in milliseconds, at a time in nanoseconds.
 func (m Moment) age(now uint64) uint64 {
 	ticks := MomentOf(now/msNanos) - m
-	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
+	if ticks >= ahead {
 		return 0
 	}
 	return uint64(ticks) << tickBits

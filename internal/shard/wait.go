@@ -20,6 +20,7 @@ type waiter struct {
 	kind       Kind
 	state      waiterState
 	share      uint32 // the slot of its owner's, +1; 0: none
+	line       uint32 // of the head of a queue: how many are in it; of all others 0
 
 	due                  uint64 // milliseconds
 	came                 uint64 // how many came to the shard's queues until it did
@@ -56,12 +57,13 @@ func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, li
 	w.came, w.since = s.arrivals, o.Now
 	w.share = slotOf(o.Share)
 	if *head == 0 {
-		*head, w.prev, w.next = ref, ref, ref
+		*head, w.prev, w.next, w.line = ref, ref, ref, 1
 	} else {
 		first := s.waiters.at(*head)
 		w.prev, w.next = first.prev, *head
 		s.waiters.at(first.prev).next = ref
 		first.prev = ref
+		first.line++
 	}
 	s.wheel.add(&s.waiters, ref)
 	o.waiter, o.waitsAt = ref, uint32(s.pos)
@@ -77,8 +79,11 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 		s.waiters.at(w.next).prev = w.prev
 		if *head == ref {
 			*head = w.next
+			s.waiters.at(w.next).line = w.line
 		}
+		s.waiters.at(*head).line--
 	}
+	w.line = 0
 	s.set.waiting.Add(-1)
 	if h := s.shareLocked(w.share); h != nil {
 		h.waiters.Add(-1)

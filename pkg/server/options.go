@@ -153,6 +153,12 @@ type Options struct {
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
 
+	// WatchNames are names of locks and rates that have metrics of their own, by the
+	// label name: who watches the server sees how many hold and wait, and since when.
+	// At most MaxWatchNames, in UTF-8, without line breaks, and in the spelling of
+	// requests: no blank at an end, nor two in a row. Other names are in no metric.
+	WatchNames []string
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
 
@@ -282,6 +288,9 @@ func (o *Options) complete() error {
 		return err
 	}
 	var err error
+	if err := o.checkWatchNames(); err != nil {
+		return err
+	}
 	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
 		return &OptionError{"allowed-host", err}
 	}

@@ -324,8 +324,8 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
-	c.CertificateExpiry = s.certificateExpiry
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns)
+	c.CertificateExpiry, c.Ready, c.Watched = s.certificateExpiry, s.ready, s.opts.WatchNames
 	return c
 }
 
