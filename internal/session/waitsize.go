@@ -25,13 +25,11 @@ const (
 	sizesPerOctave = 1 << WaitSizeSchema
 )
 
-// waitSizeBounds are those from one half on.
-var waitSizeBounds = func() (bounds [sizesPerOctave]float64) {
-	for i := range bounds {
-		bounds[i] = math.Exp2(float64(i)/sizesPerOctave - 1)
-	}
-	return bounds
-}()
+// waitSizeBounds are those from one half on, to the last bit as Prometheus has them.
+var waitSizeBounds = [sizesPerOctave]float64{
+	0.5, 0.5452538663326288, 0.5946035575013605, 0.6484197773255048,
+	0.7071067811865475, 0.7711054127039704, 0.8408964152537144, 0.9170040432046711,
+}
 
 // waitSize returns the bucket of a wait.
 func waitSize(seconds float64) int {
