@@ -74,8 +74,8 @@ func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
 // ahead is from where on a difference is none: somebody was ahead of the one who looks.
 const ahead = 1<<32 - 1<<16
 
-// age returns how long ago that was, in milliseconds, at a time in nanoseconds.
-func (m Moment) age(now uint64) uint64 {
+// Age returns how long ago that was, in milliseconds, at a time in nanoseconds.
+func (m Moment) Age(now uint64) uint64 {
 	ticks := MomentOf(now/msNanos) - m
 	if ticks >= ahead {
 		return 0

@@ -54,10 +54,10 @@ func (s *Shard) addQueues(q *Queues, ref uint32, now uint64) uint32 {
 			continue
 		}
 		for range chunkItems {
-			if w := s.waiters.at(ref); w.line > 0 {
-				q.Lengths[queueSize(w.line)]++
-				q.Longest = max(q.Longest, int(w.line))
-				q.Oldest = max(q.Oldest, w.since.age(now))
+			if w := s.waiters.at(ref); w.line() > 0 && w.state == queued {
+				q.Lengths[queueSize(w.line())]++
+				q.Longest = max(q.Longest, int(w.line()))
+				q.Oldest = max(q.Oldest, w.since.Age(now))
 			}
 			ref++
 		}
@@ -86,17 +86,17 @@ func (t *Set) See(name []byte, now uint64) (v Sight) {
 	queue := func(k Kind, head uint32) {
 		if head != 0 {
 			w := s.waiters.at(head)
-			v.Waiters[k], v.Waits[k] = int(w.line), w.since.age(now)
+			v.Waiters[k], v.Waits[k] = int(w.line()), w.since.Age(now)
 		}
 	}
 	if ref := s.findLocked(hash, name); ref != 0 {
 		e := s.exclusive.at(ref)
-		v.Holders[Exclusive], v.Held[Exclusive] = 1, e.since.age(now)
+		v.Holders[Exclusive], v.Held[Exclusive] = 1, e.since.Age(now)
 		queue(Exclusive, e.queue)
 	}
 	if ref := s.findSharedLocked(hash, name); ref != 0 {
 		l := s.shared.at(ref)
-		v.Holders[Shared], v.Held[Shared] = int(l.count), s.holds.at(l.first).since.age(now)
+		v.Holders[Shared], v.Held[Shared] = int(l.count), s.holds.at(l.first).since.Age(now)
 		queue(Shared, l.queue)
 	}
 	if ref := s.findLimiterLocked(hash, name); ref != 0 {
