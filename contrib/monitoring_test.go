@@ -521,6 +521,9 @@ func TestMonitoring(t *testing.T) {
 	for _, m := range regexp.MustCompile(`\b(tcp|admin)=(\S+)`).FindAllStringSubmatch(line, -1) {
 		addr[m[1]] = m[2]
 	}
+	if addr["tcp"] == "" || addr["admin"] == "" {
+		t.Fatalf("it does not say where it listens: %s", line)
+	}
 	load(t, addr["tcp"])
 	for histograms, flags := range map[string][]string{"classic": nil, "native": {"--enable-feature=native-histograms"}} {
 		p := startPrometheus(t, addr["admin"], flags...)

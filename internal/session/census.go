@@ -91,12 +91,12 @@ func (all *censuses) ask(wake func()) *inquiry {
 	i := &inquiry{wake: wake}
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	if all.last != nil && time.Now().Before(all.fresh) {
-		i.answer(all.last)
-		return i
-	}
-	if all.ended.Load() {
+	switch {
+	case all.ended.Load():
 		i.answer(nil)
+		return i
+	case all.last != nil && time.Now().Before(all.fresh):
+		i.answer(all.last)
 		return i
 	}
 	all.inquires = append(all.inquires, i)

@@ -76,7 +76,12 @@ const ahead = 1<<32 - 1<<16
 
 // Age returns how long ago that was, in milliseconds, at a time in nanoseconds.
 func (m Moment) Age(now uint64) uint64 {
-	ticks := MomentOf(now/msNanos) - m
+	return MomentOf(now / msNanos).Since(m)
+}
+
+// Since returns for how long something has been so since a moment, in milliseconds.
+func (m Moment) Since(then Moment) uint64 {
+	ticks := m - then
 	if ticks >= ahead {
 		return 0
 	}
