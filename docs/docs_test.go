@@ -58,7 +58,7 @@ func read(t *testing.T, file string) string {
 func documents(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "bench/*/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "contrib/*.md", "bench/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
