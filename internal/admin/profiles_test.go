@@ -108,8 +108,13 @@ func TestProfilesAtATime(t *testing.T) {
 		first, leave := context.WithCancel(ctx)
 		over := make(chan error, 1)
 		go func() {
-			_, _, err := get(t, first, addr+path+"120", "")
-			over <- err
+			for { // until it is not the second one
+				code, _, err := get(t, first, addr+path+"120", "")
+				if err != nil || code != http.StatusConflict {
+					over <- err
+					return
+				}
+			}
 		}()
 		for {
 			code, body, err := get(t, ctx, addr+path+"1", "")
