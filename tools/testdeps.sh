@@ -4,8 +4,8 @@
 # without asking anybody. It never fails: the tests skip what they have no
 # program for.
 #
-# promtool is taken out of Debian's package prometheus and put into bin/tools,
-# without installing it, which would start a service. Chromium and the proxies are
+# promtool and prometheus are taken out of Debian's package prometheus and put into
+# bin/tools, without installing it, which would start a service. Chromium and the proxies are
 # installed, which only root can, and so are ip and nft.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
@@ -27,14 +27,17 @@ updated() {
 	[ -n "$lists" ] || { apt update; lists=1; }
 }
 
-get_promtool() {
+get_prometheus() {
 	have apt-get && have dpkg-deb || return 1
 	updated
 	root=$PWD
 	(cd "$work" && apt -o APT::Sandbox::User="$(id -un)" download prometheus) || return 1
 	quiet dpkg-deb -x "$work"/prometheus_*.deb "$work/x" || return 1
-	mkdir -p "$root/$tools" && mv "$work/x/usr/bin/promtool" "$root/$tools/" || return 1
-	quiet "$root/$tools/promtool" --version || { rm -f "$root/$tools/promtool"; return 1; }
+	mkdir -p "$root/$tools" || return 1
+	for program in promtool prometheus; do
+		mv "$work/x/usr/bin/$program" "$root/$tools/" || return 1
+		quiet "$root/$tools/$program" --version || { rm -f "$root/$tools/$program"; return 1; }
+	done
 }
 
 get_chromium() {
@@ -61,13 +64,13 @@ if [ "$1" = 1 ]; then
 	why="could not be got"
 else
 	why="is not installed (make test INSTALL=1 gets it where it can)"
-	get_promtool() { return 1; }
+	get_prometheus() { return 1; }
 	get_chromium() { return 1; }
 	get_proxy() { return 1; }
 	get_netlab() { return 1; }
 fi
-have promtool || get_promtool ||
-	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
+{ have promtool && have prometheus; } || get_prometheus ||
+	echo "skipping the checks of metrics, alerts and the dashboard: promtool or prometheus, of Debian's package prometheus, $why"
 have chromium || have chromium-browser || have google-chrome || get_chromium ||
 	echo "skipping the test in a browser: Chromium $why"
 have haproxy || get_proxy haproxy ||
