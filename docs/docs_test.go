@@ -407,6 +407,7 @@ var mayImport = map[string][]string{
 	"internal/lockfile":    {},
 	"internal/reload":      {},
 	"internal/size":        {},
+	"internal/clidoc":      {},
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
@@ -417,7 +418,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
