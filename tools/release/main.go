@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,7 +22,7 @@ import (
 func main() {
 	var j job
 	flag.StringVar(&j.root, "root", "../..", "the repository")
-	flag.StringVar(&j.out, "out", "", "where all goes; what is there goes away (bin/release of the repository)")
+	flag.StringVar(&j.out, "out", "", "where all goes, in the place of an earlier release (bin/release of the repository)")
 	flag.StringVar(&j.revision, "revision", "", "the commit, if it cannot be asked of git")
 	flag.StringVar(&j.release, "release", "1", "the packages' own version, behind that of lockd")
 	targets := flag.String("targets", here.String(), "SYSTEM/PROCESSOR, with commas between; all: those of a release")
@@ -128,10 +129,7 @@ func (j *job) run() (err error) {
 	if err := j.document(docs); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(j.out); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(j.out, 0o755); err != nil {
+	if err := j.clear(); err != nil {
 		return err
 	}
 	for _, t := range j.targets {
@@ -140,6 +138,22 @@ func (j *job) run() (err error) {
 		}
 	}
 	return j.sum()
+}
+
+// clear makes the folder for the files, empty. Only what a release has left there
+// goes away for it.
+func (j *job) clear() error {
+	entries, err := os.ReadDir(j.out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "SHA256SUMS" }) {
+		return fmt.Errorf("%s has other files than those of a release: name another folder", j.out)
+	}
+	if err := os.RemoveAll(j.out); err != nil {
+		return err
+	}
+	return os.MkdirAll(j.out, 0o755)
 }
 
 // make makes all that there is to be for a target.
