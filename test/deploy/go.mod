@@ -1,9 +1,9 @@
 module github.com/nylen/lockd/test/deploy
 
-go 1.26.8
+go 1.26.0
 
 require (
-	github.com/moby/buildkit v0.34.2
+	github.com/moby/buildkit v0.31.0
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.95.2
 	k8s.io/api v0.37.2
 	k8s.io/apimachinery v0.37.2

@@ -304,7 +304,7 @@ Some words.
 
 ### Added
 
-- flags: **new** ones, see [docs](docs/x.md), which is a line that is longer than what fits into one
+- flags: **new** ones, see [docs](https://example.org/x), which is a line that is longer than what fits into one
   and goes on.
 
 ## [0.2.0] - 2026-03-04
