@@ -12,14 +12,19 @@ import (
 	"testing"
 )
 
+// bashCompletion is what the package of that name has for all programs.
+const bashCompletion = "/usr/share/bash-completion/bash_completion"
+
 // shellRuns are how a shell starts, and how it makes lockd print its arguments.
 var shellRuns = map[string]struct {
+	shell string
 	args  []string
 	begin string
 }{
-	"bash": {[]string{"--noprofile", "--norc", "-i"}, `bind 'set bell-style none'; lockd() { printf '<%s>' "$@"; echo; }; `},
-	"zsh":  {[]string{"-f", "-i"}, `unsetopt beep; autoload -U compinit; compinit -D -u; lockd() { printf '<%s>' "$@"; echo; }; `},
-	"fish": {[]string{"--no-config", "-i"}, `function lockd; printf '<%s>' $argv; echo; end; function fish_prompt; end; `},
+	"bash":            {"bash", []string{"--noprofile", "--norc", "-i"}, `bind 'set bell-style none'; lockd() { printf '<%s>' "$@"; echo; }; `},
+	"bash-completion": {"bash", []string{"--noprofile", "--norc", "-i"}, `bind 'set bell-style none'; source ` + bashCompletion + `; lockd() { printf '<%s>' "$@"; echo; }; `},
+	"zsh":             {"zsh", []string{"-f", "-i"}, `unsetopt beep; autoload -U compinit; compinit -D -u; lockd() { printf '<%s>' "$@"; echo; }; `},
+	"fish":            {"fish", []string{"--no-config", "-i"}, `function lockd; printf '<%s>' $argv; echo; end; function fish_prompt; end; `},
 }
 
 // completions returns a file of what lockd prints for a shell, which is there.
@@ -68,10 +73,13 @@ func TestCompletions(t *testing.T) {
 		{"lockd inspect zzf\t", "<inspect><zzf>"},
 		{"lockd --tcp zzf\t", "<--tcp><zzf>"},
 	}
-	for shell, how := range shellRuns {
-		t.Run(shell, func(t *testing.T) {
+	for name, how := range shellRuns {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			program, file := completions(t, shell)
+			if _, err := os.Stat(bashCompletion); err != nil && name == "bash-completion" {
+				t.Skip(err)
+			}
+			program, file := completions(t, how.shell)
 			dir := t.TempDir()
 			for name, mode := range map[string]os.FileMode{"zzfile with blanks": 0o644, "zzprogram": 0o755} {
 				path := filepath.Join(dir, "files", name)
@@ -98,7 +106,7 @@ func TestCompletions(t *testing.T) {
 				got := term.until(">\r\n")
 				_, args, _ := strings.Cut(got, "<")
 				args = "<" + strings.TrimSuffix(args, "\r\n")
-				if shell == "zsh" { // which goes on as --flag=, and takes a slash away again
+				if how.shell == "zsh" { // which goes on as --flag=, and takes a slash away again
 					same := strings.NewReplacer("=", "><", "/>", ">")
 					args, line.want = same.Replace(args), same.Replace(line.want)
 				}
