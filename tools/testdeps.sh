@@ -6,7 +6,9 @@
 #
 # promtool and prometheus are taken out of Debian's package prometheus and put into
 # bin/tools, without installing it, which would start a service. Chromium and the proxies are
-# installed, which only root can, and so are ip and nft.
+# installed, which only root can, and so are ip and nft, other shells, and what
+# checks packages. A small Debian for packages to be installed in is an archive
+# in bin/tools.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
 PATH=$PWD/$tools:$PATH
@@ -60,6 +62,25 @@ get_netlab() {
 	apt install -y --no-install-recommends iproute2 nftables && have ip && have nft
 }
 
+# get_package installs a package that has a program of the same name.
+get_package() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	updated
+	apt install -y --no-install-recommends "$1" && have "$1"
+}
+
+# A Debian of some 100 MB, as an archive, for packages to be installed in.
+get_debian() {
+	have mmdebstrap || get_package mmdebstrap || return 1
+	root=$PWD
+	(
+		. /etc/os-release
+		cd "$work" && quiet mmdebstrap --variant=essential --include=adduser,init-system-helpers \
+			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+			--dpkgopt='path-exclude=/usr/share/man/*' "$VERSION_CODENAME" debian.tar.gz
+	) && mkdir -p "$root/$tools" && mv "$work/debian.tar.gz" "$root/$tools/"
+}
+
 if [ "$1" = 1 ]; then
 	why="could not be got"
 else
@@ -68,6 +89,8 @@ else
 	get_chromium() { return 1; }
 	get_proxy() { return 1; }
 	get_netlab() { return 1; }
+	get_package() { return 1; }
+	get_debian() { return 1; }
 fi
 { have promtool && have prometheus; } || get_prometheus ||
 	echo "skipping the checks of metrics, alerts and the dashboard: promtool or prometheus, of Debian's package prometheus, $why"
@@ -82,5 +105,17 @@ have caddy || get_proxy caddy ||
 if [ "$(uname)" = Linux ]; then
 	{ have ip && have nft; } || get_netlab ||
 		echo "skipping the tests that cut networks: ip or nft, of Debian's packages iproute2 and nftables, $why"
+	for shell in zsh fish; do
+		have $shell || get_package $shell ||
+			echo "skipping the test of completions in $shell: $shell $why"
+	done
+	have mandoc || get_package mandoc ||
+		echo "skipping mandoc's check of the manual pages: mandoc $why"
+	have lintian || get_package lintian ||
+		echo "skipping lintian's check of the Debian package: lintian $why"
+	have rpm || get_package rpm ||
+		echo "skipping the test of the RPM package: rpm $why"
+	[ -e "$tools/debian.tar.gz" ] || get_debian ||
+		echo "skipping the tests that install packages: $tools/debian.tar.gz, which mmdebstrap makes of Debian's packages, $why"
 fi
 exit 0
