@@ -6,12 +6,25 @@
 #
 # promtool is taken out of Debian's package prometheus and put into bin/tools,
 # without installing it, which would start a service. Chromium and HAProxy are
-# installed, which only root can, and so are ip and nft.
-cd "$(dirname "$0")/.." || exit 0
+# installed, which only root can, and so are ip and nft, and the interpreters of
+# the languages that there are clients for.
+cd "$(dirname "$0")/.." || for language in php-cli:php python3:python3 ruby:ruby nodejs:node; do
+	have "${language#*:}" || get_language "${language%:*}" "${language#*:}" ||
+		echo "skipping the client for ${language#*:}: ${language%:*} $why"
+done
+exit 0
 tools=bin/tools
 PATH=$PWD/$tools:$PATH
-log=$(mktemp) || exit 0
-work=$(mktemp -d) || exit 0
+log=$(mktemp) || for language in php-cli:php python3:python3 ruby:ruby nodejs:node; do
+	have "${language#*:}" || get_language "${language%:*}" "${language#*:}" ||
+		echo "skipping the client for ${language#*:}: ${language%:*} $why"
+done
+exit 0
+work=$(mktemp -d) || for language in php-cli:php python3:python3 ruby:ruby nodejs:node; do
+	have "${language#*:}" || get_language "${language%:*}" "${language#*:}" ||
+		echo "skipping the client for ${language#*:}: ${language%:*} $why"
+done
+exit 0
 trap 'rm -rf "$log" "$work"' EXIT
 export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
 
@@ -56,6 +69,13 @@ get_netlab() {
 	apt install -y --no-install-recommends iproute2 nftables && have ip && have nft
 }
 
+# get_language installs an interpreter, that is a package and its command.
+get_language() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	updated
+	apt install -y --no-install-recommends "$1" && have "$2"
+}
+
 if [ "$1" = 1 ]; then
 	why="could not be got"
 else
@@ -64,6 +84,7 @@ else
 	get_chromium() { return 1; }
 	get_haproxy() { return 1; }
 	get_netlab() { return 1; }
+	get_language() { return 1; }
 fi
 have promtool || get_promtool ||
 	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
@@ -75,4 +96,8 @@ if [ "$(uname)" = Linux ]; then
 	{ have ip && have nft; } || get_netlab ||
 		echo "skipping the tests that cut networks: ip or nft, of Debian's packages iproute2 and nftables, $why"
 fi
+for language in php-cli:php python3:python3 ruby:ruby nodejs:node; do
+	have "${language#*:}" || get_language "${language%:*}" "${language#*:}" ||
+		echo "skipping the client for ${language#*:}: ${language%:*} $why"
+done
 exit 0
