@@ -71,9 +71,14 @@ const tickBits = 4
 // MomentOf returns the moment of a time in milliseconds.
 func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
 
-// age returns how long ago that was, in milliseconds, at a time in nanoseconds.
-func (m Moment) age(now uint64) uint64 {
-	ticks := MomentOf(now/msNanos) - m
+// Age returns how long ago that was, in milliseconds, at a time in nanoseconds.
+func (m Moment) Age(now uint64) uint64 {
+	return MomentOf(now / msNanos).Since(m)
+}
+
+// Since returns for how long something has been so since a moment, in milliseconds.
+func (m Moment) Since(then Moment) uint64 {
+	ticks := m - then
 	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
 		return 0
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/cputime"
 	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
@@ -152,6 +153,11 @@ type Options struct {
 	// not. 0 means 20 s; 2 s at least, 1 h at most. Clients that hold locks have
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
+
+	// LogLosses has the Logger get a line for each lock that a client lost, each wait
+	// in vain and each refusal at a bound, up to 100 in a second: what the ledger
+	// keeps, see `losses` in docs/protocol.md, for those who keep logs.
+	LogLosses bool
 
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
@@ -331,6 +337,8 @@ func (o *Options) config(f *auth.File) conn.Config {
 			DeadPeer:        o.DeadPeerTimeout,
 			Version:         Version,
 			Authority:       authority,
+			MaxConnections:  o.MaxConnections,
+			CPU:             cputime.Used,
 		},
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
@@ -339,5 +347,6 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Proxies:        o.proxies,
 		Hosts:          o.hosts,
 		Logger:         o.Logger,
+		LogLosses:      o.LogLosses,
 	}
 }
