@@ -191,6 +191,21 @@ func TestRunbookStop(t *testing.T) {
 	}
 }
 
+// Of each metric it says what to do about it, and of nothing else.
+func TestMetricsAreExplained(t *testing.T) {
+	metrics, explained := make(map[string]bool), make(map[string]bool)
+	for _, row := range table(t, part(t, "docs/metrics.md", "metrics")) {
+		metrics[quoted(row[0])[0]] = true
+	}
+	_, text, _ := strings.Cut(read(t, "docs/operations.md"), "\n## What the metrics tell\n")
+	for _, row := range table(t, text) {
+		for _, name := range quoted(row[0]) {
+			explained[name] = true
+		}
+	}
+	same(t, "metrics in docs/operations.md", explained, metrics)
+}
+
 // serveIncident starts a server, and returns what ends it and tells what it
 // has logged since.
 func serveIncident(t *testing.T, lockd string, flags ...string) (s *incident, stop func() string) {
