@@ -6,7 +6,8 @@
 #
 # promtool and prometheus are taken out of Debian's package prometheus and put into
 # bin/tools, without installing it, which would start a service. Chromium and the proxies are
-# installed, which only root can, and so are ip and nft, other shells, and what
+# installed, which only root can, and so are ip and nft, other shells, the
+# interpreters of the languages that there are clients for, and what
 # checks packages. A small Debian for packages to be installed in is an archive
 # in bin/tools.
 cd "$(dirname "$0")/.." || exit 0
@@ -62,11 +63,11 @@ get_netlab() {
 	apt install -y --no-install-recommends iproute2 nftables && have ip && have nft
 }
 
-# get_package installs a package that has a program of the same name.
+# get_package installs a package with a program, of the same name unless it is given.
 get_package() {
 	[ "$(id -u)" = 0 ] && have apt-get || return 1
 	updated
-	apt install -y --no-install-recommends "$1" && have "$1"
+	apt install -y --no-install-recommends "$1" && have "${2:-$1}"
 }
 
 # A Debian of some 100 MB, as an archive, for packages to be installed in.
@@ -118,4 +119,8 @@ if [ "$(uname)" = Linux ]; then
 	[ -e "$tools/debian.tar.gz" ] || get_debian ||
 		echo "skipping the tests that install packages: $tools/debian.tar.gz, which mmdebstrap makes of Debian's packages, $why"
 fi
+for language in php-cli:php python3:python3 ruby:ruby nodejs:node; do
+	have "${language#*:}" || get_package "${language%:*}" "${language#*:}" ||
+		echo "skipping the client for ${language#*:}: ${language%:*} $why"
+done
 exit 0
