@@ -43,20 +43,6 @@ get_prometheus() {
 	done
 }
 
-get_chromium() {
-	[ "$(id -u)" = 0 ] && have apt-get || return 1
-	updated
-	apt install -y --no-install-recommends chromium && have chromium
-}
-
-# get_proxy installs one of haproxy, nginx (by its smallest package) and caddy. None
-# starts a service where there is none to start (RUNLEVEL=1).
-get_proxy() {
-	[ "$(id -u)" = 0 ] && have apt-get || return 1
-	updated
-	apt install -y --no-install-recommends "$1" && have "${1%-light}"
-}
-
 get_netlab() {
 	[ "$(id -u)" = 0 ] && have apt-get || return 1
 	updated
@@ -64,6 +50,7 @@ get_netlab() {
 }
 
 # get_package installs a package with a program, of the same name unless it is given.
+# None starts a service where there is none to start (RUNLEVEL=1).
 get_package() {
 	[ "$(id -u)" = 0 ] && have apt-get || return 1
 	updated
@@ -87,21 +74,19 @@ if [ "$1" = 1 ]; then
 else
 	why="is not installed (make test INSTALL=1 gets it where it can)"
 	get_prometheus() { return 1; }
-	get_chromium() { return 1; }
-	get_proxy() { return 1; }
 	get_netlab() { return 1; }
 	get_package() { return 1; }
 	get_debian() { return 1; }
 fi
 { have promtool && have prometheus; } || get_prometheus ||
 	echo "skipping the checks of metrics, alerts and the dashboard: promtool or prometheus, of Debian's package prometheus, $why"
-have chromium || have chromium-browser || have google-chrome || get_chromium ||
+have chromium || have chromium-browser || have google-chrome || get_package chromium ||
 	echo "skipping the test in a browser: Chromium $why"
-have haproxy || get_proxy haproxy ||
+have haproxy || get_package haproxy ||
 	echo "skipping the tests behind a proxy, and with one that asks for rates: haproxy $why"
-have nginx || get_proxy nginx-light ||
+have nginx || get_package nginx-light nginx ||
 	echo "skipping the tests with a proxy that asks for rates: nginx, of Debian's package nginx-light, $why"
-have caddy || get_proxy caddy ||
+have caddy || get_package caddy ||
 	echo "skipping the tests with a proxy that asks for rates: caddy $why"
 if [ "$(uname)" = Linux ]; then
 	{ have ip && have nft; } || get_netlab ||
