@@ -335,9 +335,6 @@ func lossDetails(l client.Loss) string {
 			who = append(who, plain(w))
 		}
 		text := fmt.Sprintf("%d waited", l.Waiting)
-		if l.Waiting >= 100 {
-			text = "100 or more waited"
-		}
 		if len(who) > 0 {
 			text += ": " + strings.Join(who, ", ")
 		}
