@@ -91,8 +91,15 @@ func (c *CallerConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// turnCallerAway tells a client that there is no place for it, and ends its connection.
+// turnCallerAway tells a client that there is no place for it, and ends its connection. An
+// answer that comes before the question is none to a client, so it waits for that, if
+// there are not too many who wait.
 func (s *Server) turnCallerAway(c net.Conn) {
+	if s.mayPart() {
+		c.SetReadDeadline(time.Now().Add(partingWait))
+		c.Read(make([]byte, 4<<10))
+		s.parted()
+	}
 	const text = `{"error":"too many connections"}` + "\n"
 	c.SetWriteDeadline(time.Now().Add(partingWait))
 	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"+
