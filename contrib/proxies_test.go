@@ -327,6 +327,16 @@ func startRates(t *testing.T) *rateServer {
 	return s
 }
 
+// hang stops it, and returns when it has stopped.
+func (s *rateServer) hang(t *testing.T) {
+	t.Helper()
+	s.cmd.Process.Signal(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("it does not stop: %v, %v", status, err)
+	}
+}
+
 func (s *rateServer) kill() {
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
@@ -444,7 +454,7 @@ func TestProxies(t *testing.T) {
 					t.Errorf("lockd %s, open: %d came to the backend", how, n)
 				}
 			}
-			lockd.cmd.Process.Signal(syscall.SIGSTOP)
+			lockd.hang(t)
 			down("hangs")
 			lockd.kill()
 			down("is gone")
