@@ -130,6 +130,9 @@ func (s *Session) who() Loss {
 	if a := s.stream.Access(); a != nil {
 		l.Identity = a.Name
 	}
+	if p := s.peer.process(); p != nil {
+		l.Process = string(AppendProcess(nil, p))
+	}
 	return l
 }
 
