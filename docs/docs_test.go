@@ -231,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -419,6 +419,7 @@ var mayImport = map[string][]string{
 	"internal/lockfile":    {},
 	"internal/reload":      {},
 	"internal/size":        {},
+	"internal/clidoc":      {},
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
@@ -430,7 +431,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -638,7 +639,7 @@ func TestInstallsNothing(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lacking := []string{"promtool", "Chromium", "haproxy", "nginx", "caddy"}
 		if runtime.GOOS == "linux" {
-			lacking = append(lacking, "nft")
+			lacking = append(lacking, "nft", "zsh", "fish", "mandoc", "lintian", "rpm", "debian.tar.gz")
 		}
 		lacking = append(lacking, "php", "python", "ruby", "node")
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
