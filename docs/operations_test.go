@@ -191,7 +191,7 @@ func TestRunbookStop(t *testing.T) {
 	if m == nil {
 		t.Fatal("docs/operations.md shows no log")
 	}
-	s, stop := serveIncident(t, program(t, "./cmd/lockd"))
+	s, stop := serveIncident(t, program(t, "./cmd/lockd"), "--log-losses")
 	s.client(t, "www-data@web3 31164 make", "g deploy")
 	if log := stop(); shape(log) != shape(m[1]) {
 		t.Errorf("the log says\n%s\nand in the document\n%s", log, m[1])
@@ -246,7 +246,7 @@ func TestMetricsAreExplained(t *testing.T) {
 // has logged since.
 func serveIncident(t *testing.T, lockd string, flags ...string) (s *incident, stop func() string) {
 	t.Helper()
-	cmd := exec.Command(lockd, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "0.1s"}, flags...)...)
+	cmd := exec.Command(lockd, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "1s"}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
