@@ -29,6 +29,7 @@ type Config struct {
 	Metrics prometheus.Collector
 	Ready   func() error  // tells why the server does not take all new connections
 	Hosts   hosts.Allowed // under which one may ask for the pages
+	Guard   Guard         // of what not everybody may; its Handler is set here
 	Logger  *slog.Logger
 }
 
@@ -42,7 +43,8 @@ const (
 	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
 )
 
-// New returns an HTTP server for the admin address.
+// New returns an HTTP server for the admin address. Where the guard knows nobody, the
+// pages are open to all who reach it.
 func New(cfg Config) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", newMetrics(cfg.Metrics))
@@ -59,8 +61,14 @@ func New(cfg Config) *http.Server {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, index)
 	})
+	handler := known(cfg.Hosts, bodiless(mux))
+	if cfg.Guard.Authority != nil {
+		guard := cfg.Guard
+		guard.Handler = handler
+		handler = guard
+	}
 	return &http.Server{
-		Handler:                      known(cfg.Hosts, bodiless(mux)),
+		Handler:                      handler,
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,

@@ -97,8 +97,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
-	s.admin.Handler = s.guarded(access, s.admin.Handler)
+	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), Logger: opts.Logger})
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
