@@ -58,6 +58,8 @@ type Item struct {
 	State    State
 	Age      uint64 // milliseconds; of a rate, until all units are open
 	Number   uint64 // a fencing token; a shared lock's count, or the limit of who waits for it; of a rate, units that are open
+	Oldest   uint64 // of a hold: for how many milliseconds the first in the lock's queue has waited
+	Queue    uint32 // and how many wait in it
 	from, to uint32
 }
 
@@ -199,21 +201,32 @@ func walkSlab[T any](w *Walk, p *Piece, items *slab[T], f func(ref uint32, item 
 func (s *Shard) walkExclusiveLocked(w *Walk, p *Piece) (done bool) {
 	return walkSlab(w, p, &s.exclusive, func(_ uint32, e *exclusive) bool {
 		if e.owner != 0 && s.names.hasPrefix(&e.name, w.name) {
-			s.addItemLocked(p, &e.name, e.item(w))
+			s.addItemLocked(p, &e.name, s.itemLocked(w, e))
 		}
 		return false
 	})
 }
 
-func (e *exclusive) item(w *Walk) Item {
-	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.age(w.Now), Number: e.token()}
+func (s *Shard) itemLocked(w *Walk, e *exclusive) Item {
+	queue, oldest := s.lineLocked(w, e.queue)
+	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.age(w.Now), Number: e.token(), Queue: queue, Oldest: oldest}
+}
+
+// lineLocked tells how long the queue is that begins with head, and for how long
+// that one has waited.
+func (s *Shard) lineLocked(w *Walk, head uint32) (n uint32, oldest uint64) {
+	if head == 0 {
+		return 0, 0
+	}
+	first := s.waiters.at(head)
+	return first.line(), first.since.age(w.Now)
 }
 
 // walkHolderLocked lists who holds one exclusive lock.
 func (s *Shard) walkHolderLocked(w *Walk, p *Piece) (done bool) {
 	if ref := s.findLocked(w.hash, w.name); ref != 0 {
 		e := s.exclusive.at(ref)
-		s.addItemLocked(p, &e.name, e.item(w))
+		s.addItemLocked(p, &e.name, s.itemLocked(w, e))
 	}
 	return true
 }
@@ -253,12 +266,13 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
 		from := uint32(len(p.names))
 		p.names = s.names.append(p.names, &l.name)
 		to := uint32(len(p.names))
+		queue, oldest := s.lineLocked(w, l.queue)
 		for w.hold != 0 {
 			if len(p.Items) >= pieceItems {
 				return false
 			}
 			h := s.holds.at(w.hold)
-			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.age(w.Now), uint64(l.count), from, to})
+			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.age(w.Now), uint64(l.count), oldest, queue, from, to})
 			w.pass(w.hold, h.next)
 		}
 	}
