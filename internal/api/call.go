@@ -83,7 +83,9 @@ func (c *call) bad() bool {
 	return c.wrong != ""
 }
 
-// fail answers that something went wrong.
+// Fail answers that something went wrong.
+func Fail(w http.ResponseWriter, code int, text string) { fail(w, code, text) }
+
 func fail(w http.ResponseWriter, code int, text string) {
 	body, _ := json.Marshal(struct {
 		Error string `json:"error"`
@@ -122,10 +124,12 @@ func (c *call) answer(value any) { c.send(newReply(value)) }
 // send sends a reply, or that it is the one that the asker has.
 func (c *call) send(r *reply) {
 	h := c.w.Header()
-	h.Set("ETag", r.tag)
-	if has(c.r.Header.Get("If-None-Match"), r.tag) {
-		c.w.WriteHeader(http.StatusNotModified)
-		return
+	if c.r.Method != http.MethodPost {
+		h.Set("ETag", r.tag)
+		if has(c.r.Header.Get("If-None-Match"), r.tag) {
+			c.w.WriteHeader(http.StatusNotModified)
+			return
+		}
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(r.body)))

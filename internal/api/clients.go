@@ -51,6 +51,9 @@ func (a *API) clients(c *call) {
 	if len(q) > mostFilter {
 		c.refuse("what is searched for is longer than %d bytes", mostFilter)
 	}
+	if sort == tableOrder && q != "" {
+		c.refuse("a search has an order: leave out sort=%s", tableOrder)
+	}
 	if c.bad() {
 		return
 	}
@@ -73,7 +76,7 @@ func (a *API) clients(c *call) {
 		var rows []*session.Client
 		next := uint64(0)
 		if sort == tableOrder {
-			rows, next, list.Partial = census.After(from, q, limit)
+			rows, next = census.After(from, limit)
 		} else {
 			all := census.First[clientSorts[sort]]
 			if q != "" {
@@ -126,36 +129,30 @@ func (a *API) client(c *call) {
 	if census == nil {
 		return
 	}
-	addr, _ := clientAddress(c.args[0])
-	one := census.Client(addr)
+	one := a.cfg.Hub.ClientAt(c.args[0], census)
 	if one == nil {
 		fail(c.w, http.StatusNotFound, "there is no client "+c.args[0])
 		return
 	}
 	v := clientView{At: moment(time.Now()), clientRow: clientRowOf(one), Holds: []clientHold{}, Waiting: []clientWait{}}
-	if one.Locks > 0 {
-		f, ok := a.search(c, session.Search{View: shard.EachHold, Kind: shard.Kinds, Client: one.Address(), Most: viewRows})
-		if !ok {
-			return
-		}
-		v.Partial = f.More
-		for _, i := range f.Items {
-			h := clientHold{named: nameOf(i.Name), Kind: i.Kind.String(), HeldMS: int64(i.Age), Queue: int(i.Queue), Session: i.Who.Address}
-			if i.Kind == shard.Exclusive {
-				h.Token = i.Number
-			}
-			v.Holds = append(v.Holds, h)
-		}
+	f, ok := a.search(c, session.Search{View: shard.EachHold, Kind: shard.Kinds, Client: one, Most: viewRows})
+	if !ok {
+		return
 	}
-	if one.Waits > 0 {
-		f, ok := a.search(c, session.Search{View: shard.EachWait, Kind: shard.Kinds, Client: one.Address(), Most: viewRows})
-		if !ok {
-			return
+	v.Partial = f.More
+	for _, i := range f.Items {
+		h := clientHold{named: nameOf(i.Name), Kind: i.Kind.String(), HeldMS: int64(i.Age), Queue: int(i.Queue), Session: i.Who.Address}
+		if i.Kind == shard.Exclusive {
+			h.Token = i.Number
 		}
-		v.Partial = v.Partial || f.More
-		for _, i := range f.Items {
-			v.Waiting = append(v.Waiting, clientWait{nameOf(i.Name), i.Kind.String(), int64(i.Age), i.Who.Address})
-		}
+		v.Holds = append(v.Holds, h)
+	}
+	if f, ok = a.search(c, session.Search{View: shard.EachWait, Kind: shard.Kinds, Client: one, Most: viewRows}); !ok {
+		return
+	}
+	v.Partial = v.Partial || f.More
+	for _, i := range f.Items {
+		v.Waiting = append(v.Waiting, clientWait{nameOf(i.Name), i.Kind.String(), int64(i.Age), i.Who.Address})
 	}
 	c.answer(v)
 }

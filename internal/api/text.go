@@ -2,7 +2,6 @@ package api
 
 import (
 	"encoding/base64"
-	"net/netip"
 	"time"
 	"unicode/utf8"
 
@@ -54,12 +53,4 @@ type moment time.Time
 // MarshalText implements encoding.TextMarshaler.
 func (m moment) MarshalText() ([]byte, error) {
 	return time.Time(m).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"), nil
-}
-
-// canonical returns an address as the server writes it.
-func canonical(addr string) string {
-	if ip, err := netip.ParseAddrPort(addr); err == nil {
-		return netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port()).String()
-	}
-	return addr
 }

@@ -15,7 +15,7 @@ type Search struct {
 	From   shard.Position // where the page before has ended; zero: the beginning
 	Most   int            // items of a page
 	Holder string         // in the address, the name or the identity of who holds or waits, in whatever case; "": anybody
-	Client string         // the address of the client whose sessions they are; "": anybody
+	Client *Client        // whose sessions they are; nil: anybody's
 }
 
 // Found is a page.
@@ -37,15 +37,17 @@ type FoundItem struct {
 
 // Who is a session, for whoever asks.
 type Who struct {
-	Address string
-	Name    string  // under which it, or its client, has registered; "" if neither has
-	Access  *Access // nil: the client has not said who it is
+	Address   string
+	Name      string // under which it, or its client, has registered; "" if neither has
+	Transport string
+	Access    *Access // nil: the client has not said who it is
 }
 
 func whoIs(p *peer) (w Who) {
 	w.Address, w.Name = p.addr(), p.knownName()
-	if c := p.client(); c != nil {
-		w.Access = c.accessNow()
+	if s := p.session.Load(); s != nil {
+		w.Transport = s.stream.transport
+		w.Access = s.client(p).accessNow()
 	}
 	return w
 }
@@ -58,20 +60,28 @@ func (p *peer) knownName() string {
 	return ""
 }
 
-// A page's work is bounded: by the items that are looked at, and by time.
+// A page's work is bounded: by the items that are looked at, and by time. What one
+// client has is on one page, so that may take longer.
 const (
 	searchItems = 200_000
 	searchTime  = 50 * time.Millisecond
+	clientItems = 20 * searchItems
+	clientTime  = 5 * searchTime
 )
 
 // Find returns a page of a search. What is there from the first page to the last is
 // found exactly once. It holds no mutex for long, and does not take long itself.
-func (h *Hub) Find(q Search) Found { return h.find(q, searchItems, searchTime) }
+func (h *Hub) Find(q Search) Found {
+	if q.Client != nil {
+		return h.find(q, clientItems, clientTime)
+	}
+	return h.find(q, searchItems, searchTime)
+}
 
 func (h *Hub) find(q Search, items int, most time.Duration) (f Found) {
 	w := h.locks.WalkFrom(q.View, q.Kind, q.Prefix, q.From)
 	defer w.Close()
-	m := newMatcher(q)
+	m := newMatcher(q.Holder, q.Client)
 	var p shard.Piece
 	f.More = true
 	for began, looked := time.Now(), 0; f.More && len(f.Items) < q.Most; {
@@ -101,29 +111,34 @@ func (h *Hub) find(q Search, items int, most time.Duration) (f Found) {
 
 // A matcher tells whether items of a session are wanted.
 type matcher struct {
-	holder, client []byte
-	known          map[*peer]bool // by client, as sessions may be many
-	text           []byte
+	holder []byte
+	client *peer
+	known  map[*peer]bool // by client, as sessions may be many
+	text   []byte
 }
 
-func newMatcher(q Search) *matcher {
-	return &matcher{holder: bytes.ToLower([]byte(q.Holder)), client: []byte(q.Client), known: make(map[*peer]bool)}
+func newMatcher(holder string, client *Client) *matcher {
+	m := &matcher{holder: bytes.ToLower([]byte(holder)), known: make(map[*peer]bool)}
+	if client != nil {
+		m.client = client.peer
+	}
+	return m
 }
 
 func (m *matcher) wants(p *peer) bool {
-	if len(m.holder) == 0 && len(m.client) == 0 {
+	if len(m.holder) == 0 && m.client == nil {
 		return true
 	}
 	c := p.client()
-	if c == nil { // it has ended
-		return false
+	if c == nil || m.client != nil {
+		return c != nil && c == m.client
 	}
 	wanted, known := m.known[c]
 	if !known {
 		wanted = m.wantsClient(c)
 		m.known[c] = wanted
 	}
-	if wanted || p == c || len(m.client) > 0 {
+	if wanted || p == c {
 		return wanted
 	}
 	name := p.registered.Load()
@@ -131,10 +146,6 @@ func (m *matcher) wants(p *peer) bool {
 }
 
 func (m *matcher) wantsClient(c *peer) bool {
-	if len(m.client) > 0 {
-		m.text = c.appendAddr(m.text[:0])
-		return bytes.Equal(m.text, m.client)
-	}
 	if m.has(c.appendAddr(m.text[:0])) || m.has(c.appendName(m.text[:0])) {
 		return true
 	}

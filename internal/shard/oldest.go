@@ -19,7 +19,7 @@ func (t *Set) OldestWait(now uint64) (oldest uint64) {
 					continue
 				}
 				if wt := s.waiters.at(from); wt.came != 0 && wt.state == queued {
-					oldest = max(oldest, wt.since.age(now))
+					oldest = max(oldest, wt.since.Age(now))
 				}
 			}
 			more = from < end

@@ -73,7 +73,9 @@ func (s *Shard) walkHoldsLocked(w *Walk, p *Piece) (done bool) {
 }
 
 func (s *Shard) addHoldItemLocked(w *Walk, p *Piece, l *shared, h *hold) {
-	s.addItemLocked(p, &l.name, Item{Owner: h.owner, Kind: Shared, Age: h.since.age(w.Now), Number: uint64(l.count)})
+	i := Item{Owner: h.owner, Kind: Shared, Age: h.since.Age(w.Now), Number: uint64(l.count)}
+	i.Queue, i.Oldest = s.lineLocked(w, l.queue)
+	s.addItemLocked(p, &l.name, i)
 }
 
 // A LookPart is a part of what Look lists.
