@@ -20,7 +20,7 @@ const (
 // A BusyName is a name that was asked for, and how often, about.
 type BusyName struct {
 	Name []byte
-	Kind Kind // Kinds: it is a rate's
+	Kind Kind // Rates: it is a rate's
 	// Requests were counted for it. Up to Over of them may have been another
 	// name's whose place it took.
 	Requests, Over uint64

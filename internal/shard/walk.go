@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"slices"
 	"unsafe"
 )
 
@@ -122,6 +123,11 @@ func (t *Set) LookAll(prefix []byte) *Walk {
 	return &Walk{set: t, ref: 1, behind: len(t.shards), parts: lookAllParts, name: bytes.Clone(prefix)}
 }
 
+// WalkAll begins a walk over all holds and all who wait.
+func (t *Set) WalkAll() *Walk {
+	return &Walk{set: t, ref: 1, behind: len(t.shards), parts: allParts}
+}
+
 func (t *Set) walkOne(name []byte, parts []part) *Walk {
 	s, hash := t.lock(name)
 	s.mu.Unlock()
@@ -131,10 +137,9 @@ func (t *Set) walkOne(name []byte, parts []part) *Walk {
 var (
 	walkParts    = [Kinds][]part{{(*Shard).walkExclusiveLocked}, {(*Shard).walkSharedLocked}}
 	holderParts  = []part{(*Shard).walkHoldersLocked}
-	lookAllParts = []part{
-		(*Shard).walkExclusiveLocked, (*Shard).walkSharedLocked, (*Shard).walkWaitersLocked, (*Shard).walkRatesLocked,
-	}
-	lookParts = []part{
+	allParts     = []part{(*Shard).walkExclusiveLocked, (*Shard).walkSharedLocked, (*Shard).walkWaitersLocked}
+	lookAllParts = append(slices.Clip(allParts), (*Shard).walkRatesLocked)
+	lookParts    = []part{
 		(*Shard).walkHolderLocked, (*Shard).walkQueueLocked,
 		(*Shard).walkHoldersLocked, (*Shard).walkSharedQueueLocked,
 		(*Shard).walkRateLocked,
@@ -209,7 +214,7 @@ func (s *Shard) walkExclusiveLocked(w *Walk, p *Piece) (done bool) {
 
 func (s *Shard) itemLocked(w *Walk, e *exclusive) Item {
 	queue, oldest := s.lineLocked(w, e.queue)
-	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.age(w.Now), Number: e.token(), Queue: queue, Oldest: oldest}
+	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.Age(w.Now), Number: e.token(), Queue: queue, Oldest: oldest}
 }
 
 // lineLocked tells how long the queue is that begins with head, and for how long
@@ -219,7 +224,7 @@ func (s *Shard) lineLocked(w *Walk, head uint32) (n uint32, oldest uint64) {
 		return 0, 0
 	}
 	first := s.waiters.at(head)
-	return first.line(), first.since.age(w.Now)
+	return first.line(), first.since.Age(w.Now)
 }
 
 // walkHolderLocked lists who holds one exclusive lock.
@@ -272,7 +277,7 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
 				return false
 			}
 			h := s.holds.at(w.hold)
-			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.age(w.Now), uint64(l.count), oldest, queue, from, to})
+			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.Age(w.Now), uint64(l.count), oldest, queue, from, to})
 			w.pass(w.hold, h.next)
 		}
 	}
@@ -301,7 +306,7 @@ func (s *Shard) wantedLocked(wt *waiter) *name {
 }
 
 func (wt *waiter) item(w *Walk) Item {
-	return Item{Owner: wt.owner, Kind: wt.kind, State: Waits, Age: wt.since.age(w.Now), Number: uint64(wt.limit)}
+	return Item{Owner: wt.owner, Kind: wt.kind, State: Waits, Age: wt.since.Age(w.Now), Number: uint64(wt.limit)}
 }
 
 // A place is where a walk stands in a queue. Nobody keeps it right when the
