@@ -63,10 +63,12 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return out, true
 	}
 	main := other.client(p) // all sessions of a connection end with it, that one last
-	s.hub.network.Kick(other.stream.carrier, Kick{
+	who := Kick{
 		Client: p.addr(), Name: p.name(), Access: main.accessNow(),
 		By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access(),
-	})
+	}
+	other.stream.endsFor(WhyKick, who.by())
+	s.hub.network.Kick(other.stream.carrier, who)
 	if d.watch(main.id, s) == nil {
 		return k.kicked(out), false
 	}
