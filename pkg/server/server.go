@@ -99,7 +99,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.api = api.New(api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump})
+	s.api = api.New(api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump, Every: opts.samples})
 	s.admin = admin.New(admin.Config{
 		Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), API: s.api, Logger: opts.Logger,
 	})
