@@ -647,7 +647,6 @@ func TestAPIHungViewers(t *testing.T) {
 	opts.SampleEvery(time.Millisecond)
 	_, tcp, addr := startAdmin(t, opts)
 	const most = 16
-	var hung []net.Conn
 	for range most {
 		c, err := net.Dial("tcp", addr)
 		must(t, err)
@@ -658,7 +657,6 @@ func TestAPIHungViewers(t *testing.T) {
 		if n, err := io.ReadFull(c, make([]byte, 15)); err != nil { // it is one of the viewers
 			t.Fatal(n, err)
 		}
-		hung = append(hung, c)
 	}
 	api := newAPIClient(t, addr)
 	if resp, text := api.request("GET", "/api/v1/events", ""); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
@@ -684,12 +682,6 @@ func TestAPIHungViewers(t *testing.T) {
 		}
 		return true
 	})
-	for _, c := range hung {
-		c.SetReadDeadline(time.Now().Add(giveUp))
-		if _, err := io.Copy(io.Discard, c); err != nil && os.IsTimeout(err) {
-			t.Error("one that was cut off is still connected")
-		}
-	}
 }
 
 // view asks for events, and returns the beginning of the answer.
