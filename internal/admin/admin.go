@@ -27,6 +27,8 @@ const index = `lockd
 /api/v1/  JSON: stats history events locks locks/NAME clients clients/ADDRESS
           rates losses, and POST clients/ADDRESS/kick
           /api/v1/openapi.json describes it
+/debug/pprof/
+          profiles, for role admin; without an auth file, for this machine
 `
 
 // Config is what the pages show, and to whom.
@@ -65,6 +67,7 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	handleProfiles(mux, cfg.Guard)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, index)
 	})
