@@ -10,14 +10,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/nylen/lockd/internal/hosts"
+	"github.com/nylen/lockd/internal/page"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const index = `lockd
 
+/         a page for browsers, which shows what /api/v1/ tells
 /metrics  counters for Prometheus
 /healthz  200 while the process runs
 /readyz   200 while it takes new connections, 503 once it is shutting down
@@ -56,7 +59,14 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	ui := page.Handler()
+	mux.Handle("GET /ui/", ui)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			ui.ServeHTTP(w, r)
+			return
+		}
 		fmt.Fprint(w, index)
 	})
 	return &http.Server{

@@ -21,7 +21,7 @@ type metrics struct {
 
 	mu    sync.Mutex // held while a page is made; guards what follows
 	begun time.Time  // when the last page was
-	last  *page
+	last  *answer
 }
 
 func newMetrics(c prometheus.Collector) *metrics {
@@ -42,25 +42,25 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // page returns a page that was begun after somebody has asked for it.
-func (m *metrics) page(asked time.Time) *page {
+func (m *metrics) page(asked time.Time) *answer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.begun.After(asked) {
 		m.begun = time.Now()
-		m.last = &page{header: make(http.Header), status: http.StatusOK}
+		m.last = &answer{header: make(http.Header), status: http.StatusOK}
 		m.handler.ServeHTTP(m.last, &http.Request{Method: http.MethodGet, Header: make(http.Header)})
 		m.last.header.Del("Vary")
 	}
 	return m.last
 }
 
-// page is an answer that is kept. It implements http.ResponseWriter.
-type page struct {
+// answer is one that is kept. It implements http.ResponseWriter.
+type answer struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (p *page) Header() http.Header         { return p.header }
-func (p *page) WriteHeader(status int)      { p.status = status }
-func (p *page) Write(b []byte) (int, error) { return p.body.Write(b) }
+func (p *answer) Header() http.Header         { return p.header }
+func (p *answer) WriteHeader(status int)      { p.status = status }
+func (p *answer) Write(b []byte) (int, error) { return p.body.Write(b) }

@@ -41,8 +41,10 @@ type file struct {
 	tag     string
 }
 
-// Handler answers for / with the page, and below /ui/ with what belongs to it.
-func Handler() http.Handler {
+// all are the files, by the paths that they are asked for.
+var all = load()
+
+func load() map[string]file {
 	all := make(map[string]file)
 	entries, err := fs.ReadDir(files, "ui")
 	if err != nil {
@@ -54,13 +56,23 @@ func Handler() http.Handler {
 			panic(err)
 		}
 		sum := sha256.Sum256(content)
-		f := file{content, types[path.Ext(entry.Name())], `"` + hex.EncodeToString(sum[:12]) + `"`}
+		at := "/ui/" + entry.Name()
 		if entry.Name() == "index.html" {
-			all["/"] = f
-		} else {
-			all["/ui/"+entry.Name()] = f
+			at = "/"
 		}
+		all[at] = file{content, types[path.Ext(entry.Name())], `"` + hex.EncodeToString(sum[:12]) + `"`}
 	}
+	return all
+}
+
+// Has tells whether a path is the page, or a part of it.
+func Has(path string) bool {
+	_, ok := all[path]
+	return ok
+}
+
+// Handler answers for / with the page, and below /ui/ with what belongs to it.
+func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := all[r.URL.Path]
 		if !ok {

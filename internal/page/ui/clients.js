@@ -10,6 +10,7 @@ import { Table } from "./table.js";
 import { bytes, count, duration, many, nameIn } from "./text.js";
 
 const size = 100;
+const drawn = 200; // of what one client holds
 
 function identity(cell, item) {
   const name = nameIn(item, "identity");
@@ -29,7 +30,7 @@ function processOf(item) {
 }
 
 export function clients({ query, change }) {
-  const sorts = ["locks", "age", "waits", "bytes"];
+  const sorts = ["locks", "age", "waits", "bytes", "none"]; // none: all, in the order of the table
   let sort = sorts.includes(query.get("sort")) ? query.get("sort") : "locks";
   let q = decodeURIComponent(query.get("q") ?? "");
   const where = note();
@@ -38,7 +39,7 @@ export function clients({ query, change }) {
     sort = by;
     changed();
   }, empty: () => q ? nothing("No client matches.") : nothing("No client is connected. Be one:", `nc ${location.hostname || "127.0.0.1"} 9999`, "iam me"), columns: [
-    { title: "Address", class: "main", cell: (cell, item) => show(cell, item.address, () => el("a", { href: clientHref(item.address) }, item.address)) },
+    { title: "Address", sort: "none", ascending: true, class: "main", cell: (cell, item) => show(cell, item.address, () => el("a", { href: clientHref(item.address) }, item.address)) },
     { title: "Name", cell: own },
     { title: "Transport", cell: (cell, item) => {
       setText(cell, item.transport ?? "");
@@ -74,7 +75,8 @@ export function clients({ query, change }) {
     table.set(reply.clients);
     pager.set(reply.next);
     setText(summary, many(reply.total ?? reply.clients.length, "client"));
-    where.say("");
+    where.say(reply.partial ? "There are more matches than are gone through here." :
+      sort !== "none" && !reply.next && pager.page > 1 ? "These are the first in this order. By address, all are there." : "");
   }, failed(where));
 
   return { title: "Clients", element: el("div", { class: "view" }, heading("Clients", summary),
@@ -83,14 +85,15 @@ export function clients({ query, change }) {
 }
 
 export function oneClient({ id }) {
-  const address = decodeURIComponent(id);
+  const address = decodeURIComponent(id).split("#")[0];
   const where = note();
   const facts = new Facts("Name", "Transport", "Identity", "Process", "Connected for", "Sessions", "Locks", "Waits", "Memory");
   const kind = { title: "Kind", cell: (cell, item) => setText(cell, item.kind ?? "") };
   const name = { title: "Lock", class: "main", cell: (cell, item) => lockLink(cell, item) };
-  const key = (item) => `${item.kind} ${item.name_b64 ?? ""} ${item.name}`;
+  const key = (item) => `${item.kind} ${item.session ?? ""} ${item.name_b64 ?? ""} ${item.name}`;
+  const session = { title: "Session", about: "of a connection that has several", cell: (cell, item) => setText(cell, item.session?.split("#")[1] ?? "–") };
   const holds = new Table({ caption: "What it holds", key, empty: () => nothing("It holds nothing."), columns: [
-    name, kind,
+    name, kind, session,
     { title: "Held for", numeric: true, cell: (cell, item) => setText(cell, duration(item.held_ms)) },
     { title: "Token", numeric: true, cell: (cell, item) => setText(cell, item.token ? String(item.token) : "–") },
     { title: "Queue", numeric: true, cell: (cell, item) => {
@@ -99,7 +102,7 @@ export function oneClient({ id }) {
     } },
   ] });
   const waiting = new Table({ caption: "What it waits for", key, empty: () => nothing("It waits for nothing."), columns: [
-    name, kind, { title: "Waits for", numeric: true, cell: (cell, item) => setText(cell, duration(item.wait_ms)) },
+    name, kind, session, { title: "Waits for", numeric: true, cell: (cell, item) => setText(cell, duration(item.wait_ms)) },
   ] });
   const more = el("p", { class: "more" });
   const kick = kickButton(address);
@@ -127,10 +130,10 @@ export function oneClient({ id }) {
     facts.set("Locks", count(item.locks ?? 0));
     facts.set("Waits", count(item.waits ?? 0));
     facts.set("Memory", bytes(item.bytes));
-    const shown = (item.holds ?? []).slice(0, 200);
+    const shown = (item.holds ?? []).slice(0, drawn);
     holds.set(shown);
     setText(more, item.locks > shown.length ? `and ${count(item.locks - shown.length)} more` : "");
-    waiting.set((item.waits_for ?? (Array.isArray(item.waits) ? item.waits : item.waiting) ?? []).slice(0, 200));
+    waiting.set((item.waiting ?? []).slice(0, drawn));
     kick.hidden = !live.may.kick;
     where.say("");
   }, failed(where));

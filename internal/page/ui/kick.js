@@ -61,7 +61,7 @@ async function lost(address) {
   const first = [...holds].sort((a, b) => (b.queue ?? 0) - (a.queue ?? 0)).slice(0, told);
   const waiters = await Promise.all(first.map((hold, i) => i < asked && hold.queue > 0 ? waiting(hold) : hold.queue > 0 ? many(hold.queue, "client") : ""));
   const list = el("ul", {}, first.map((hold, i) => el("li", {}, named(nameIn(hold)), hold.kind === "shared" ? " (shared)" : "",
-    waiters[i] ? el("span", { class: "more" }, `, and gets free for ${waiters[i]}`) : "")));
+    waiters[i] ? el("span", { class: "more" }, `, for which ${waiters[i]} ${hold.queue === 1 ? "waits" : "wait"}`) : "")));
   return [who, el("p", {}, el("strong", {}, `It loses ${many(locks, "lock")}, without having released ${locks === 1 ? "it" : "them"}:`)), list,
     locks > first.length && el("p", {}, `and ${many(locks - first.length, "other")}.`),
     el("p", {}, "What these locks guard may be half done: whoever waits gets them at once.")].filter(Boolean);

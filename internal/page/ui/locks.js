@@ -15,14 +15,19 @@ import { count, duration, many, nameFrom, nameOf, number } from "./text.js";
 const size = 100; // rows in the page
 const searches = 200; // requests that one search makes at most before it says how far it has come
 
+function holder(how) {
+  return (cell, lock) => {
+    if (!cell.who) cell.replaceChildren(cell.who = el("span"), cell.others = el("span", { class: "more" }));
+    client(cell.who, lock.holder, how);
+    setText(cell.others, lock.holders > 1 ? ` and ${many(lock.holders - 1, "other")}` : "");
+  };
+}
+
 const columns = {
   name: { title: "Name", sort: "name", ascending: true, class: "main", cell: (cell, lock) => lockLink(cell, lock) },
   kind: { title: "Kind", cell: (cell, lock) => setText(cell, lock.kind) },
-  holder: { title: "Holder", class: "who", cell: (cell, lock) => {
-    if (!cell.firstChild || !cell.who) cell.replaceChildren(cell.who = el("span"), cell.more = el("span", { class: "more" }));
-    client(cell.who, lock.holder);
-    setText(cell.more, lock.holders > 1 ? ` and ${many(lock.holders - 1, "other")}` : "");
-  } },
+  holder: { title: "Holder", class: "wide", cell: holder() },
+  brief: { title: "Holder", class: "wide", cell: holder({ brief: true }) },
   held: { title: "Held for", sort: "oldest", numeric: true, about: "how long it is held without a break", cell: (cell, lock) => setText(cell, lock.holders === 0 ? "–" : duration(lock.held_ms)) },
   token: { title: "Token", numeric: true, class: "token", about: "the fencing token of an exclusive lock", cell: (cell, lock) => setText(cell, lock.token ? String(lock.token) : "–") },
   queue: { title: "Queue", sort: "queue", numeric: true, about: "how many wait", cell: (cell, lock) => {
@@ -35,8 +40,10 @@ const columns = {
 
 const key = (lock) => `${lock.kind} ${lock.name_b64 ?? ""} ${lock.name}`;
 
-export function locksTable({ caption, empty, sort }) {
-  return new Table({ caption, empty, sort, key, columns: sort ? Object.values(columns) : [columns.name, columns.holder, columns.queue, columns.oldest] });
+// The table of all that is known of locks; or, in brief, of who holds and waits.
+export function locksTable({ caption, empty, sort, key: itemKey = key }) {
+  const { name, kind, holder, brief, held, token, queue, oldest, busy } = columns;
+  return new Table({ caption, empty, sort, key: itemKey, columns: sort ? [name, kind, holder, held, token, queue, oldest, busy] : [name, brief, queue, oldest] });
 }
 
 // What orders a list that is here as a whole.
@@ -57,7 +64,8 @@ export function locks({ query, change }) {
 
   const where = note();
   const summary = el("p", { class: "summary" });
-  const table = locksTable({ caption: "Locks", sort: (by) => {
+  // Where a holder is looked for, a shared lock comes once for each who matches.
+  const table = locksTable({ caption: "Locks", key: (lock) => key(lock) + (holder ? ` ${lock.holder?.address}` : ""), sort: (by) => {
     sort = by;
     changed();
   }, empty: () => prefix || holder ? nothing("No lock that is held or waited for matches.") :

@@ -13,8 +13,9 @@ export function losses({ query, change }) {
   let name = nameFrom(query.get("name") ?? "");
   let why = query.get("why") ?? "";
   const where = note();
+  const { at, lock, kind, who, lasted, waited } = lossColumns;
   const table = new Table({
-    caption: "Losses, the latest first", key: lossKey, columns: Object.values(lossColumns),
+    caption: "Losses, the latest first", key: lossKey, columns: [at, lock, kind, lossColumns.why, who, lasted, waited],
     empty: () => name.id || why ? nothing("Nothing of the kind has been lost, as far as the ledger goes back.") :
       nothing("Nothing has been lost since the server was started. A lock is lost when its holder goes without releasing it: take one, then end nc with Ctrl-C.", `nc ${location.hostname || "127.0.0.1"} 9999`, "g test"),
   });

@@ -61,7 +61,7 @@ export function overview() {
   const where = note();
   const queues = locksTable({ caption: "Locks with the longest queues", empty: () => nothing("Nobody waits for a lock.") });
   const losses = new Table({
-    caption: "Latest losses", key: lossKey, columns: [lossColumns.at, lossColumns.lock, lossColumns.why, lossColumns.who],
+    caption: "Latest losses", key: lossKey, columns: [lossColumns.at, lossColumns.lock, lossColumns.why, lossColumns.brief],
     empty: () => nothing("Nothing has been lost."),
   });
   const names = el("div", { class: "halves" },

@@ -4,17 +4,19 @@ import { el, named, setText, show } from "./dom.js";
 import { clock, count, duration, nameIn, nameOf } from "./text.js";
 
 export const lockHref = (name) => `#/lock/${name.id}`;
-export const clientHref = (address) => `#/client/${nameOf(address).id}`;
+// A client's view; its sessions, whose addresses end in #1, #2 and so on, are in it.
+export const clientHref = (address) => `#/client/${nameOf(address.split("#")[0]).id}`;
 
-// client writes who somebody is: the name that it has given itself, and its address.
-export function client(cell, who, { link = true } = {}) {
+// client writes who somebody is: the name that it has given itself, and its address;
+// in brief, the name is enough.
+export function client(cell, who, { link = true, brief = false } = {}) {
   if (!who || !who.address) {
     setText(cell, "–");
     return;
   }
   const name = nameIn(who);
   const own = name.bytes.length > 0 && name.toString() !== who.address;
-  show(cell, `${who.address} ${name.id} ${who.identity ?? ""}`, () => [
+  show(cell, `${who.address} ${name.id}`, () => brief && own ? el("span", { title: who.address }, named(name, { most: 40 })) : [
     own && named(name, { most: 40 }), own && " ",
     link ? el("a", { class: own ? "address" : "address only", href: clientHref(who.address) }, who.address) : el("span", { class: "address" }, who.address),
   ].filter(Boolean));
@@ -81,10 +83,11 @@ export const lossColumns = {
   } },
   lock: { title: "Lock", class: "main", cell: (cell, loss) => lockLink(cell, loss) },
   kind: { title: "Kind", cell: (cell, loss) => setText(cell, loss.kind ?? "") },
-  why: { title: "Why", cell: (cell, loss) => setText(cell, why(loss) + (loss.bound ? `: ${loss.bound}` : "") + (loss.times > 1 ? `, ${count(loss.times)} times` : "")) },
-  who: { title: "Client", cell: (cell, loss) => client(cell, loss.client, { link: false }) },
+  why: { title: "Why", class: "wide", cell: (cell, loss) => setText(cell, why(loss) + (loss.bound ? `: ${loss.bound}` : "") + (loss.times > 1 ? `, ${count(loss.times)} times` : "")) },
+  who: { title: "Client", class: "wide", cell: (cell, loss) => client(cell, loss.client, { link: false }) },
+  brief: { title: "Client", class: "wide", cell: (cell, loss) => client(cell, loss.client, { link: false, brief: true }) },
   lasted: { title: "Lasted", numeric: true, about: "how long it was held, or waited for", cell: (cell, loss) => setText(cell, duration(loss.lasted_ms)) },
-  waited: { title: "Who waited", cell: (cell, loss) => {
+  waited: { title: "Who waited", class: "wide", cell: (cell, loss) => {
     const waiters = loss.waiters ?? [];
     const n = loss.waiting ?? waiters.length;
     setText(cell, n === 0 ? "nobody" : waiters.length === 0 ? count(n) : `${count(n)}: ${waiters.slice(0, 3).map((w) => nameOf(String(w)).toString()).join(", ")}${n > 3 ? ", …" : ""}`);
