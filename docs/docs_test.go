@@ -401,6 +401,7 @@ var mayImport = map[string][]string{
 	"internal/shard":       {},
 	"internal/hosts":       {},
 	"internal/proxyheader": {},
+	"internal/cputime":     {},
 	"internal/admin":       {"internal/hosts", "internal/session"},
 	"internal/auth":        {"internal/lockfile", "internal/session"},
 	"internal/load":        {"internal/wire"},
@@ -415,7 +416,7 @@ var mayImport = map[string][]string{
 	"internal/session":     {"internal/wire", "internal/shard"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload", "internal/size"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
 	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }

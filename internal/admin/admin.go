@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nylen/lockd/internal/api"
 	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/page"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,9 @@ const index = `lockd
 /healthz  200 while the process runs
 /readyz   200 while it takes new connections, 503 once it is shutting down
           or one of its listeners has failed
+/api/v1/  JSON: stats history events locks locks/NAME clients clients/ADDRESS
+          rates losses, and POST clients/ADDRESS/kick
+          /api/v1/openapi.json describes it
 `
 
 // Config is what the pages show, and to whom.
@@ -32,6 +36,8 @@ type Config struct {
 	Metrics prometheus.Collector
 	Ready   func() error  // tells why the server does not take all new connections
 	Hosts   hosts.Allowed // under which one may ask for the pages
+	Guard   Guard         // of what not everybody may; its Handler is set here
+	API     *api.API
 	Logger  *slog.Logger
 }
 
@@ -45,7 +51,8 @@ const (
 	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
 )
 
-// New returns an HTTP server for the admin address.
+// New returns an HTTP server for the admin address. Where the guard knows nobody, the
+// pages are open to all who reach it.
 func New(cfg Config) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", newMetrics(cfg.Metrics))
@@ -69,16 +76,38 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprint(w, index)
 	})
+	handler := known(cfg.Hosts, split(cfg.Guard.forAPI(cfg.API), bodiless(mux)))
+	if cfg.Guard.Authority != nil {
+		guard := cfg.Guard
+		guard.Handler = handler
+		handler = guard
+	}
+	places := newPlaces(cfg.Logger)
 	return &http.Server{
-		Handler:                      known(cfg.Hosts, bodiless(mux)),
+		Handler:                      handler,
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               16 << 10,
-		ConnState:                    newPlaces(cfg.Logger).follow,
+		ConnState:                    places.follow,
+		ConnContext:                  places.name,
 		DisableGeneralOptionsHandler: true, // or it would answer `OPTIONS *`, for whatever host
 	}
 }
+
+// split gives the API what is for it. A mux would not let all names of locks through:
+// it takes a path apart that is not clean.
+func split(forAPI, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isForAPI(r) {
+			forAPI.ServeHTTP(w, r)
+		} else {
+			others.ServeHTTP(w, r)
+		}
+	})
+}
+
+func isForAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.EscapedPath(), api.Path) }
 
 // known refuses those who ask for a host that is not known, as a page in somebody's
 // browser may.
@@ -86,7 +115,7 @@ func known(names hosts.Allowed, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !names.Has(r.Host) {
 			w.Header().Set("Connection", "close")
-			http.Error(w, hosts.Refusal(r.Host), http.StatusForbidden)
+			fail(w, r, http.StatusForbidden, hosts.Refusal(r.Host))
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -49,14 +50,31 @@ func (p *places) follow(c net.Conn, to http.ConnState) {
 		}
 		p.taken[c] = time.Now().Add(keepFor)
 	case http.StateActive, http.StateIdle:
-		if _, ok := p.taken[c]; ok { // else it had to give its place up
-			p.taken[c] = time.Now().Add(keepFor)
-			p.freed.Signal()
-		}
+		p.stayLocked(c)
 	case http.StateClosed, http.StateHijacked:
 		delete(p.taken, c)
 		p.freed.Signal()
 	}
+}
+
+// stay has a connection keep its place for keepFor more: its client follows events,
+// and has just taken one.
+func (p *places) stay(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stayLocked(c)
+}
+
+func (p *places) stayLocked(c net.Conn) {
+	if _, ok := p.taken[c]; ok { // else it had to give its place up
+		p.taken[c] = time.Now().Add(keepFor)
+		p.freed.Signal()
+	}
+}
+
+// name tells requests of a connection whose place it is. It is called by net/http.
+func (p *places) name(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, placeOf{}, ownPlace{p, c})
 }
 
 // makeRoom ends the connection that has hung for longest, or waits until there is

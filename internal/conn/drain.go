@@ -118,9 +118,9 @@ func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) 
 	locks, waiters := s.hub.Held()
 	log(all, append([]any{"connections", n, "locks", locks, "waiters", waiters}, attrs...)...)
 	for _, c := range clients {
-		attrs := appendName([]any{"client", c.Address}, "name", c.Name, c.Address)
-		attrs = appendAccess(attrs, "as", c.Access)
-		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process)...)
+		attrs := appendName([]any{"client", c.Address()}, "name", c.Name(), c.Address())
+		attrs = appendAccess(attrs, "as", c.Access())
+		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process())...)
 	}
 	if others > 0 {
 		log(more, "clients", others)

@@ -102,7 +102,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 		l.stream.ComesLate()
 	}
 	addr := address(c, t)
-	addr.Asks = s.asks(t, addr)
+	addr.Asks, addr.Transport = s.asks(t, addr), t.String()
 	l.stream.Begin(s.hub, addr, l, &l.turn)
 	s.meet(&l.stream, l, addr.Asks)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())

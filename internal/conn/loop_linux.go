@@ -514,7 +514,7 @@ func (l *loop) take(m task) {
 	if m.late {
 		c.stream.ComesLate()
 	}
-	m.addr.Asks = l.server.asks(m.transport, m.addr)
+	m.addr.Asks, m.addr.Transport = l.server.asks(m.transport, m.addr), m.transport.String()
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	l.server.meet(&c.stream, c, m.addr.Asks)
 	if m.transport == WebSocket {

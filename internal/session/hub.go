@@ -37,6 +37,9 @@ type Config struct {
 	Version         string
 	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
 
+	MaxConnections int                  // for those who look at the bounds
+	CPU            func() time.Duration // how much processor time the server has used; nil: nobody knows
+
 	MaxMemory int64             // bytes that clients can have the server keep; 0: no bound
 	ShareBy   ShareBy           // what counts as one client
 	Share     shard.ShareLimits // of one client; 0: as much as there is
@@ -59,6 +62,7 @@ type Hub struct {
 	counters  [counterStripes]counters
 	clock     clock
 	watch     watch
+	censuses  censuses
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have
@@ -91,6 +95,11 @@ type Network interface {
 func NewHub(cfg Config, n Network) *Hub {
 	cfg.Postpone = cmp.Or(cfg.Postpone, DefaultPostpone)
 	cfg.DeadPeer = cmp.Or(cfg.DeadPeer, DefaultDeadPeer)
+	cfg.Table.Locks = cmp.Or(cfg.Table.Locks, shard.DefaultMaxLocks)
+	cfg.Table.Waiters = cmp.Or(cfg.Table.Waiters, shard.DefaultMaxWaiters)
+	if cfg.CPU == nil {
+		cfg.CPU = func() time.Duration { return 0 }
+	}
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
@@ -105,6 +114,7 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.directory.memory = h.memory
 	h.directory.init()
 	h.watch.hub = h
+	h.censuses.hub = h
 	return h
 }
 
@@ -121,5 +131,6 @@ func (h *Hub) notify(owner uint32) {
 func (h *Hub) Close() {
 	h.clock.stop()
 	h.watch.stop()
+	h.censuses.stop()
 	h.shortages.running.Wait()
 }

@@ -36,7 +36,9 @@ type Stream struct {
 	late        bool                // the client has come while the server drained
 	turnedAway  bool                // the client was refused something for that
 	skipping    bool                // the rest of a line that was too long is passed over
-	kept        int32               // bytes that are kept for it and count
+	transport   string              // by which the client has come
+	since       shard.Moment        // when
+	kept        atomic.Int32        // bytes that are kept for it and count; who looks may read it
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
 
 	account *account // of the client; nil: the stream has ended
@@ -109,6 +111,7 @@ func (t *Turn) Forget() {
 // Begin makes a zero stream that of a client at an address.
 func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.hub, st.carrier, st.turn, st.local = h, c, t, addr.Local
+	st.transport, st.since = addr.Transport, shard.MomentOf(h.clock.milliseconds())
 	st.beginAccount(addr)
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)

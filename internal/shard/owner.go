@@ -71,8 +71,8 @@ const tickBits = 4
 // MomentOf returns the moment of a time in milliseconds.
 func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
 
-// age returns how long ago that was, in milliseconds, at a time in nanoseconds.
-func (m Moment) age(now uint64) uint64 {
+// Age returns how long ago that was, in milliseconds, at a time in nanoseconds.
+func (m Moment) Age(now uint64) uint64 {
 	ticks := MomentOf(now/msNanos) - m
 	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
 		return 0

@@ -101,6 +101,7 @@ func (t *Set) Take(h *Share, name []byte, r Rate, units uint32, now uint64) Verd
 		v = s.takeLocked(h, hash, name, r, units, now)
 	}
 	s.recordLocked(rates, v.Outcome.event())
+	s.sampleLocked(rates, hash, name)
 	s.mu.Unlock()
 	return v
 }

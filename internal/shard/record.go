@@ -17,8 +17,10 @@ const (
 
 func (out Outcome) event() event { return outcomes + event(out) }
 
-// rates is a further kind, of which there are only events.
-const rates = Kinds
+// Rates is a further kind, of which there are no locks.
+const Rates = Kinds
+
+const rates = Rates
 
 // recordLocked is where everything that happens in the table passes, once and
 // in its order. Counters hang on it; so would a ledger of locks that were lost,

@@ -109,7 +109,8 @@ func New(n int, cfg Config) *Set {
 	t.bound.init(cmp.Or(cfg.Locks, DefaultMaxLocks), n)
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.set, s.pos, s.issued = t, uint32(i), cfg.Start
+		s.set, s.pos, s.issued = t, uint16(i), cfg.Start
+		s.unsampled, s.sampling.random = 1, uint32(i)*2654435761|1
 		s.exclusive.memory, s.shared.memory, s.holds.memory = t.memory, t.memory, t.memory
 		s.waiters.memory, s.limiters.memory, s.names.blocks.memory = t.memory, t.memory, t.memory
 		s.byName.memory, s.bySharing.memory, s.byHolder.memory, s.byLimit.memory = t.memory, t.memory, t.memory, t.memory
@@ -147,6 +148,7 @@ func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome
 		grant, out = s.getLocked(o, hash, name, due)
 	}
 	s.recordRequestLocked(Exclusive, out, plain)
+	s.sampleLocked(Exclusive, hash, name)
 	s.mu.Unlock()
 	return grant, out
 }
@@ -206,6 +208,7 @@ func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant,
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
 	s.recordRequestLocked(Shared, out, limit == noLimit)
+	s.sampleLocked(Shared, hash, name)
 	s.mu.Unlock()
 	return grant, out
 }

@@ -11,7 +11,8 @@ import "sync"
 type Shard struct {
 	mu        sync.Mutex
 	set       *Set
-	pos       uint32 // of this shard in the set, and of its lists in owners
+	pos       uint16 // of this shard in the set, and of its lists in owners
+	unsampled uint16 // requests until the next one that is noted
 	permits   int32
 	issued    uint64 // the last fencing token
 	exclusive slab[exclusive]
@@ -37,7 +38,9 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [88]byte // to whole cache lines, and one between neighbours
+	sampling sampling
+
+	_ [96]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.

@@ -10,7 +10,7 @@ const (
 	Kinds
 )
 
-func (k Kind) String() string { return [...]string{"exclusive", "shared"}[k] }
+func (k Kind) String() string { return [...]string{"exclusive", "shared", "rate"}[k] }
 
 // An Outcome is what became of a request for a lock.
 type Outcome uint8

@@ -466,6 +466,8 @@ func TestModelOfWaiting(t *testing.T) {
 						t.Fatalf("%q is held by %d, want %d", n, got, holder)
 					}
 				}
+				checkLines(t, set, Exclusive, m.exclusive)
+				checkLines(t, set, Shared, m.shared)
 				w := &world{set: set}
 				for n, l := range m.shared {
 					if found := w.walk(t, set.WalkHolders([]byte(n))); !slices.Equal(found[n], l.holders) {
@@ -484,6 +486,22 @@ func TestModelOfWaiting(t *testing.T) {
 		}
 		checkUnused(t, set, cfg)
 	})
+}
+
+// checkLines finds with each hold how many wait for its lock.
+func checkLines(t fataler, set *Set, k Kind, locks map[string]*modelLock) {
+	t.Helper()
+	walk := set.Walk(k)
+	defer walk.Close()
+	var p Piece
+	for more := true; more; {
+		more = walk.Next(&p)
+		for _, item := range p.Items {
+			if name := string(p.Name(item)); int(item.Queue) != len(locks[name].queue) {
+				t.Fatalf("%d wait for %q, want %d", item.Queue, name, len(locks[name].queue))
+			}
+		}
+	}
 }
 
 // checkUnused finds nothing in use in a set that holds nothing, and all

@@ -27,6 +27,9 @@ const (
 	Who        = "who"
 	Look       = "look"
 	LookAll    = "look*"
+	Top        = "top"
+	Clients    = "clients"
+	Stats      = "stats"
 	Kick       = "kick"
 	Query      = "q"
 

@@ -188,6 +188,9 @@ var (
 	// servers have.
 	ErrNoLook = fmt.Errorf("%w: it does not tell who waits (no look)", ErrUnsupported)
 
+	// ErrNoOverview: the server tells neither which locks stand out nor how it is.
+	ErrNoOverview = fmt.Errorf("%w: it gives no overview (no top, clients, stats)", ErrUnsupported)
+
 	// ErrNoDropRate: the server drops no rates.
 	ErrNoDropRate = fmt.Errorf("%w: it drops no rates (no rd)", ErrUnsupported)
 

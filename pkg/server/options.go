@@ -13,6 +13,7 @@ import (
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/cputime"
 	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
@@ -331,6 +332,8 @@ func (o *Options) config(f *auth.File) conn.Config {
 			DeadPeer:        o.DeadPeerTimeout,
 			Version:         Version,
 			Authority:       authority,
+			MaxConnections:  o.MaxConnections,
+			CPU:             cputime.Used,
 		},
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,

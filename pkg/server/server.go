@@ -30,6 +30,7 @@ import (
 	"sync"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/api"
 	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/metrics"
@@ -49,6 +50,7 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
+	api       *api.API     // a part of admin
 	certs     *certs.Store // nil: none, or not from files
 	files     []reloader   // that are read again when they change
 
@@ -97,8 +99,10 @@ func New(opts Options) (*Server, error) {
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
-	s.admin.Handler = s.guarded(access, s.admin.Handler)
+	s.api = api.New(api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump})
+	s.admin = admin.New(admin.Config{
+		Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), API: s.api, Logger: opts.Logger,
+	})
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -226,6 +230,7 @@ func (s *Server) ServeWebSocket(l net.Listener) error {
 
 func (s *Server) serveAdmin(l net.Listener) error {
 	c := conn.NewListener(l, s.opts.Logger)
+	s.api.Start()
 	return s.serve(c, func(l net.Listener) error {
 		if s.opts.AdminTLS {
 			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
@@ -370,6 +375,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	s.admin.Close()
 	s.serving.Wait()
+	s.api.Close()
 	s.closeFiles()
 	close(s.closed)
 	return err
