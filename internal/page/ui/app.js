@@ -118,6 +118,7 @@ function signIn() {
       event.preventDefault();
       if (input.value.trim()) live.signIn(input.value.trim());
     } }, el("label", { for: "token" }, "Token"), input, el("button", { class: "primary" }, "Sign in"),
+    el("button", { type: "button", onclick: () => live.signOut() }, "Cancel"),
     el("p", { id: "token-said", class: "note bad", role: "alert", hidden: !live.wrongToken }, live.wrongToken ? "Wrong token." : "")),
     el("p", { class: "more" }, "It is kept for this tab until it is closed, or you sign out."));
   setTimeout(() => input.isConnected && input.focus());
@@ -145,6 +146,7 @@ function state() {
   const { name, role, kick } = live.may;
   setText($("you"), state === "live" || state === "lost" ? [name, role && `${role}${role === "admin" && !kick ? ", may not kick" : ""}`].filter(Boolean).join(", ") : "");
   $("signout").hidden = token.get() === "" || state === "signin";
+  $("signin").hidden = token.get() !== "" || state !== "live" || kick || !live.names;
   $("pause").hidden = !["live", "lost"].includes(state);
   setText($("pause"), live.paused ? "Resume" : "Pause");
   $("pause").setAttribute("aria-pressed", String(live.paused));
@@ -178,6 +180,7 @@ addEventListener("hashchange", () => open());
 addEventListener("popstate", () => open());
 setInterval(countdown, 500);
 $("retry").addEventListener("click", () => live.reconnect());
+$("signin").addEventListener("click", () => live.askForToken());
 $("signout").addEventListener("click", () => live.signOut());
 $("pause").addEventListener("click", () => live.pause(!live.paused));
 $("skip").addEventListener("click", (event) => {

@@ -56,8 +56,15 @@ class Live extends EventTarget {
     this.reconnect();
   }
 
+  // askForToken is for those who may look without one, and want to do more.
+  askForToken() {
+    this.#stop();
+    this.#set("signin");
+  }
+
   signOut() {
     token.set("");
+    this.wrongToken = false;
     this.#forget();
     this.reconnect();
   }
