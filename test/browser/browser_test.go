@@ -83,6 +83,7 @@ type tab struct {
 
 	mu         sync.Mutex
 	complaints []string // of the browser: errors, and what the policy forbids
+	expected   bool     // they are the test's doing
 }
 
 // A view is the size of a window, and what its user prefers.
@@ -113,7 +114,9 @@ func open(t *testing.T, v view, url string) *tab {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, c := range p.complaints {
-			t.Errorf("the browser complains: %s", c)
+			if !p.expected {
+				t.Errorf("the browser complains: %s", c)
+			}
 		}
 		if t.Failed() {
 			p.picture()
@@ -182,14 +185,6 @@ func (p *tab) forgive() []string {
 	defer p.mu.Unlock()
 	c := p.complaints
 	p.complaints = nil
-	return c
-}
-
-// forgiveAfter waits until there is something to forgive.
-func (p *tab) forgiveAfter() (c []string) {
-	for end := time.Now().Add(patience); len(c) == 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		c = p.forgive()
-	}
 	return c
 }
 

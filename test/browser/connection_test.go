@@ -104,6 +104,7 @@ func TestToken(t *testing.T) {
 	p.text("main", "app may not see this")
 	p.button("Sign out")
 	p.text("h1", "Sign in")
+	p.wait(`document.activeElement.id === "token"`)
 	p.keys(reader + kb.Enter)
 	p.live()
 	p.text("main tbody", "x") // where they wanted to go
@@ -119,6 +120,7 @@ func TestToken(t *testing.T) {
 	}
 	p.button("Sign out")
 	p.text("h1", "Sign in")
+	p.wait(`document.activeElement.id === "token"`)
 	p.keys(boss + kb.Enter)
 	p.text("#you", "boss, admin")
 	p.button("Kick…")
@@ -137,6 +139,7 @@ func TestToken(t *testing.T) {
 	local.text("section:has(#holds) tbody", "y")
 	local.noText("main button", "Kick…")
 	local.button("Sign in")
+	local.wait(`document.activeElement.id === "token"`)
 	local.keys(boss + kb.Enter)
 	local.button("Kick…")
 	local.text("dialog", "It loses 1 lock")

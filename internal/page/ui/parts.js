@@ -69,8 +69,8 @@ export class Facts {
 
 // Why a lock was lost, in words. What a newer server says, we say as it does.
 const reasons = {
-  disconnect: "client disconnected", dead_peer: "client's machine did not answer", kick: "client was kicked", shutdown: "server shut down",
-  timeout: "wait timed out", gave_up: "wait given up", bound: "refused at a bound",
+  disconnect: "client disconnected", dead_peer: "client vanished without a word", kick: "client was kicked", shutdown: "server shut down",
+  cut_off: "client was cut off", wait_timeout: "wait timed out", wait_given_up: "wait was given up", refused: "request was refused",
 };
 export const why = (loss) => reasons[loss.why] ?? String(loss.why ?? "").replaceAll(/[_-]/g, " ");
 export const whys = Object.entries(reasons);
@@ -83,7 +83,7 @@ export const lossColumns = {
   } },
   lock: { title: "Lock", class: "main", cell: (cell, loss) => lockLink(cell, loss) },
   kind: { title: "Kind", cell: (cell, loss) => setText(cell, loss.kind ?? "") },
-  why: { title: "Why", class: "wide", cell: (cell, loss) => setText(cell, why(loss) + (loss.bound ? `: ${loss.bound}` : "") + (loss.times > 1 ? `, ${count(loss.times)} times` : "")) },
+  why: { title: "Why", class: "wide", cell: (cell, loss) => setText(cell, why(loss) + (loss.bound ? `: ${String(loss.bound).replaceAll("_", " ")}` : "") + (loss.times > 1 ? `, ${count(loss.times)} times` : "")) },
   who: { title: "Client", class: "wide", cell: (cell, loss) => client(cell, loss.client, { link: false }) },
   brief: { title: "Client", class: "wide", cell: (cell, loss) => client(cell, loss.client, { link: false, brief: true }) },
   lasted: { title: "Lasted", numeric: true, about: "how long it was held, or waited for", cell: (cell, loss) => setText(cell, duration(loss.lasted_ms)) },
