@@ -26,7 +26,7 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	add(1, "inspect", "free", "-s", server)
 	add(1, "inspect", "free", "-s", server, "--json")
 	add(0, "inspect", "held", "-s", server)
-	for _, command := range []string{"dump", "who", "stats", "ping"} {
+	for _, command := range []string{"dump", "losses", "who", "stats", "ping"} {
 		add(0, command, "-s", server)
 		add(0, command, "-s", server, "--json")
 	}

@@ -60,6 +60,7 @@ type serveCmd struct {
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
 	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
+	LogLosses       bool          `group:"Running" help:"Log each lock that a client lost, each wait in vain and each refusal at a bound, with why: up to 100 lines a second. lockd losses shows the latest in any case."`
 	Verbose         bool          `short:"v" group:"Running" help:"Log connections, too."`
 }
 
@@ -110,6 +111,7 @@ func (c *serveCmd) options() server.Options {
 		MaxShare:              c.MaxShare,
 		ShareBy:               c.ShareBy,
 		DeadPeerTimeout:       c.DeadPeerTimeout,
+		LogLosses:             c.LogLosses,
 	}
 }
 

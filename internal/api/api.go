@@ -12,7 +12,9 @@
 package api
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/nylen/lockd/internal/session"
@@ -33,6 +35,7 @@ type Config struct {
 type API struct {
 	cfg      Config
 	started  time.Time
+	whys     []string // the words for why something was lost
 	sampler  sampler
 	viewers  viewers
 	searches places // who may search the table at a time
@@ -48,6 +51,7 @@ func New(cfg Config) *API {
 	if a.cfg.Every == 0 {
 		a.cfg.Every = time.Second
 	}
+	a.whys = slices.Sorted(maps.Keys(cfg.Hub.Stats().Losses))
 	a.viewers.init()
 	a.sampler.init(a)
 	return a

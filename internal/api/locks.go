@@ -283,7 +283,7 @@ func (a *API) lock(c *call) {
 		return
 	}
 	v := a.cfg.Hub.ViewLock([]byte(name), viewRows)
-	out := lockView{At: moment(time.Now()), named: nameOf(name), Losses: a.lossesOf(name, viewLosses)}
+	out := lockView{At: moment(time.Now()), named: nameOf(name), Losses: a.lossesUnder(name, viewLosses)}
 	x := &v.Exclusive
 	out.Exclusive.Queue, out.Exclusive.QueueLength = waits(x.Queue), x.Waiters
 	for _, i := range x.Holders {

@@ -24,6 +24,7 @@ type sampler struct {
 type sampled struct {
 	at     time.Time
 	values values
+	lost   map[string]uint64 // how many losses there were, by why
 	sample sample
 }
 
@@ -58,7 +59,10 @@ func (s *sampler) start() {
 
 // take takes a sample.
 func (s *sampler) take(now time.Time) {
-	got := sampled{at: now, values: s.measure()}
+	got := sampled{at: now, values: s.measure(), lost: s.api.cfg.Hub.Stats().Losses}
+	for _, n := range got.lost {
+		got.values["losses"] += n
+	}
 	got.sample.gauge(got.values)
 	s.mu.Lock()
 	if took := now.Sub(s.last.at); s.history.n > 0 && took > 0 {
@@ -88,9 +92,6 @@ func (s *sampler) measure() values {
 	v["heap"] = heap()
 	return v
 }
-
-// tellLosses tells of the losses since the last sample, or the latest of them.
-func (s *sampler) tellLosses() {}
 
 // now returns the last sample.
 func (s *sampler) now() sampled {

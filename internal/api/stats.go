@@ -58,7 +58,7 @@ func (a *API) statsFor(who Asker, s sampled) *stats {
 		Now: s.sample,
 		Totals: totals{
 			v["requests"], v["grants"], v["refusals"], v["rejected"], v["orphans"], v["waits"], v["timeouts"],
-			v["rates_allowed"], v["rates_limited"], map[string]uint64{},
+			v["rates_allowed"], v["rates_limited"], s.lost,
 		},
 		Bounds: []bound{
 			{"locks", "Locks, holders and rates", v["entries"], v["max_entries"], ""},

@@ -297,8 +297,11 @@ func (l *link) Wake() {
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
-	if vanished(err) {
+	switch {
+	case vanished(err):
 		l.server.logDead(&l.stream, 0)
+	case err == errKeepsTooMuch || err == errClosing:
+		l.stream.EndsFor(session.WhyCutOff)
 	}
 	if last := l.lastWord(err); last != nil {
 		l.out = outBuffers.Get().(*[]byte)

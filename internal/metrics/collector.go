@@ -28,6 +28,8 @@ var (
 	accepted = desc("connections_accepted_total", "Connections accepted.", "transport")
 	rejected = desc("rejected_total", "Connections and requests turned down at a bound or for what they were.", "reason")
 	dead     = desc("dead_clients_total", "Connections ended because their client had vanished without closing them.")
+	losses   = desc("losses_total", "Locks that clients have lost, waits in vain and requests refused at a bound, by why.", "why")
+	unlogged = desc("losses_unlogged_total", "Losses that --log-losses has left out, since there were too many.")
 	bytes    = desc("bytes_total", "Bytes read from clients (in) and written to them (out).", "direction")
 	waiters  = desc("waiters", "Sessions that wait for a lock now.")
 	waits    = desc("wait_total", "Waits for locks that are over, by what became of them.", "result")
@@ -60,7 +62,7 @@ func New(version, revision string, conns func() conn.Stats, sessions func() sess
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, bytes, build,
+		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, losses, unlogged, bytes, build,
 		waiters, waits, waitTime, rates, limiters, sessions, certEnds, memory, most,
 	} {
 		ch <- d
@@ -126,6 +128,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(memory, prometheus.GaugeValue, float64(st.Memory))
 	ch <- prometheus.MustNewConstMetric(most, prometheus.GaugeValue, float64(st.MaxMemory))
 	counter(dead, cs.Dead)
+	for why, n := range st.Losses {
+		counter(losses, n, why)
+	}
+	counter(unlogged, cs.Unlogged)
 	counter(bytes, cs.BytesIn, "in")
 	counter(bytes, cs.BytesOut, "out")
 	if c.CertificateExpiry != nil {

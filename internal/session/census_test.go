@@ -20,13 +20,14 @@ func census(h *Hub) *Census { return h.takeCensus(&h.censuses.busy, new(atomic.B
 func say(t *testing.T, st *Stream, requests ...string) {
 	t.Helper()
 	for _, r := range requests {
-		st.Advance([]byte(r+"\n"), nil)
+		turn(st, []byte(r+"\n"), nil)
 	}
 }
 
 // Each list has its locks in its order, with who holds them and how many wait.
 func TestCensus(t *testing.T) {
 	h := newHub(testConfig())
+	defer h.Close()
 	a, b := newStream(h, "a:1", new(bell)), newStream(h, "b:1", new(bell))
 	defer a.Close()
 	defer b.Close()
@@ -203,6 +204,7 @@ func TestCensusUnderChurn(t *testing.T) {
 // A name that is asked for often is among the busiest, held or not, and so is a rate.
 func TestBusiest(t *testing.T) {
 	h := newHub(testConfig())
+	defer h.Close()
 	st := newStream(h, "a:1", new(bell))
 	defer st.Close()
 	census(h) // from here on it counts

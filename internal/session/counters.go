@@ -30,6 +30,7 @@ type counters struct {
 	notAllowed       atomic.Uint64
 	authFailed       atomic.Uint64
 
+	losses     [whys]atomic.Uint64 // what clients have lost, by why
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket
 	waitMicros atomic.Uint64                       // their sum

@@ -15,13 +15,10 @@ func (h *Hub) Kick(ctx context.Context, addr string, by Kicker) (found, ended bo
 		return false, false
 	}
 	s := p.session.Load()
-	if s == nil {
+	if s == nil { // it has just ended
 		return false, false
 	}
-	h.network.Kick(s.stream.carrier, Kick{
-		Client: p.addr(), Name: p.name(), Access: p.accessNow(),
-		By: by.Address, ByName: by.Address, ByAccess: by.Access,
-	})
+	h.kick(s, p, Kick{By: by.Address, ByName: by.Address, ByAccess: by.Access})
 	// It is a matter of milliseconds, and done by hand: nobody has to know of those
 	// who wait for it.
 	tick := time.NewTicker(kickLook)

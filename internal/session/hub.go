@@ -44,6 +44,7 @@ type Config struct {
 	ShareBy   ShareBy           // what counts as one client
 	Share     shard.ShareLimits // of one client; 0: as much as there is
 	Short     func(Shortage)    // is told, now and then, that requests are refused at a bound; may be nil
+	Lost      func()            // is told that the ledger has something new; it does not block; may be nil
 }
 
 // Hub is what all sessions of a server share: the table of locks, the
@@ -59,6 +60,7 @@ type Hub struct {
 	accounts  accounts
 	shortages shortages
 	directory directory
+	ledger    ledger
 	counters  [counterStripes]counters
 	clock     clock
 	watch     watch
@@ -110,6 +112,7 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.frugal = min(cfg.MaxOutput, frugalOutput)
 	h.accounts.init(h.locks, cfg.ShareBy, cfg.Share)
 	h.shortages.tell = cfg.Short
+	h.ledger.init(h.memory, cfg.Lost)
 	h.clock.init(h.locks, now)
 	h.directory.memory = h.memory
 	h.directory.init()

@@ -25,6 +25,7 @@ var changing = []struct {
 	{regexp.MustCompile(`(?m)^((?:\d+ )?)\d+ (?:Rate Allowed|Rate Limited \d+ ms|Rate Open): `), "${1}RATE: "},
 	{regexp.MustCompile(`\t(?:limited|open)\t\d+\t\d+`), "\trate"},
 	{regexp.MustCompile(`\t(held|waits)\t\d+\t`), "\t$1\tSINCE\t"},
+	{regexp.MustCompile(`\t((?:held|waited|refused)\t[a-z_]+)\t\d+\t\d+\t`), "\t$1\tAGO\tLASTED\t"},
 }
 
 func unchanging(replies []byte) string {
@@ -134,6 +135,9 @@ func refusal(role Role, prefix string, line []byte) string {
 		return no
 	}
 	_, name, ok := c.parse(arg)
+	if c.verb == "losses" && len(name) == 0 {
+		return "" // it leaves out what it may not tell
+	}
 	if ok && !bytes.HasPrefix(name, []byte(prefix)) {
 		return no
 	}

@@ -53,6 +53,9 @@ type Stream struct {
 	woken atomic.Bool // there are ready ones; to be read without the mutex
 
 	rests atomic.Bool // the client has asked for the limits, see Rests
+
+	ends     atomic.Pointer[ending] // why it ends; nil: nobody has said that it does
+	refusals *refusals              // the latest ones of a client; nil: none
 }
 
 // A Carrier moves the bytes of a stream.
@@ -302,6 +305,7 @@ func (st *Stream) CloseSome() bool {
 	if !st.main.closeSome() {
 		return false
 	}
+	st.noteRest()
 	st.endAccount()
 	return true
 }

@@ -26,6 +26,7 @@ func init() {
 		{verb: wire.Top, args: []argument{count}, rest: "[ORDER]", flags: lists | needsDump | counted, roles: reader, do: (*Session).textTop, help: "list the locks that stand out: by queue, oldest or busiest"},
 		{verb: wire.Clients, args: []argument{count}, rest: "[ORDER]", flags: lists | needsDump | counted, roles: reader, do: (*Session).textClients, help: "list clients: by locks, waits, bytes or oldest"},
 		{verb: wire.Stats, flags: lists | counted, roles: reader, do: (*Session).textStats, help: "show how the server is, in numbers"},
+		{verb: wire.Losses, args: []argument{many}, rest: maybeName, flags: lists | needsDump | counted | ofName | leavesOut, roles: reader, do: (*Session).textLosses, help: "show what was lost, and why, the latest first"},
 		{verb: wire.Kick, rest: "ADDR", flags: counted, roles: adminOnly, do: (*Session).textKick, help: "end another client's connection"},
 		{verb: wire.GetWait, args: []argument{patience}, rest: aName, flags: counted | mayWait | ofName | takes, roles: locker, do: (*Session).textGetWait, help: "acquire an exclusive lock, waiting for it"},
 		{verb: wire.GetSharedLimit, args: []argument{limit}, rest: aName, flags: counted | ofName | takes, roles: locker, do: (*Session).textGetSharedLimit, help: "acquire a shared lock while fewer than a limit hold it"},

@@ -149,6 +149,9 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 	case shard.TimedOut:
 		result = waitTimedOut
 	}
+	if result != waitGranted {
+		s.noteWait(outcome)
+	}
 	s.stream.counters.waited(result, s.wait.since)
 	s.endWait()
 	return g, outcome

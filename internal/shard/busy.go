@@ -36,12 +36,12 @@ type sampling struct {
 // sampleLocked is called for each request. It costs one count.
 func (s *Shard) sampleLocked(k Kind, hash uint32, name []byte) {
 	if s.unsampled--; s.unsampled == 0 {
-		s.noteLocked(k, hash, name)
+		s.noteBusyLocked(k, hash, name)
 	}
 }
 
 //go:noinline
-func (s *Shard) noteLocked(k Kind, hash uint32, name []byte) {
+func (s *Shard) noteBusyLocked(k Kind, hash uint32, name []byte) {
 	b := &s.sampling
 	// The next one comes after sampleEvery requests on average, but at random, or
 	// a client that asks for names in turn would have one of them noted always.

@@ -32,7 +32,7 @@ func TestBusy(t *testing.T) {
 		got[key{b.Kind, string(b.Name)}] = b
 	}
 	for k, want := range map[key]uint64{
-		{Exclusive, "often"}: 3 * rounds, {Shared, "often"}: rounds, {rates, "rate"}: rounds,
+		{Exclusive, "often"}: 3 * rounds, {Shared, "often"}: rounds, {Rates, "rate"}: rounds,
 	} {
 		n := got[k]
 		if low, high := n.Requests-n.Over, n.Requests; high < want*8/10 || low > want*12/10 {

@@ -73,7 +73,12 @@ func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
 
 // Age returns how long ago that was, in milliseconds, at a time in nanoseconds.
 func (m Moment) Age(now uint64) uint64 {
-	ticks := MomentOf(now/msNanos) - m
+	return MomentOf(now / msNanos).Since(m)
+}
+
+// Since returns for how long something has been so since a moment, in milliseconds.
+func (m Moment) Since(then Moment) uint64 {
+	ticks := m - then
 	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
 		return 0
 	}

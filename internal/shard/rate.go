@@ -100,8 +100,8 @@ func (t *Set) Take(h *Share, name []byte, r Rate, units uint32, now uint64) Verd
 	for v.Outcome != Acquired && s.fetchLocked(h, v.Outcome, len(name)) {
 		v = s.takeLocked(h, hash, name, r, units, now)
 	}
-	s.recordLocked(rates, v.Outcome.event())
-	s.sampleLocked(rates, hash, name)
+	s.recordLocked(Rates, v.Outcome.event())
+	s.sampleLocked(Rates, hash, name)
 	s.mu.Unlock()
 	return v
 }

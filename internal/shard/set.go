@@ -275,19 +275,22 @@ func (t *Set) InspectShared(name []byte) int {
 const orphanBatch = 128
 
 // ReleaseSome releases up to about n locks of an owner that is gone, counts
-// them as orphans and tells whether it holds none any more.
-func (t *Set) ReleaseSome(o *Owner, n int) bool { return t.releaseSome(o, n, orphaned) }
+// them as orphans and tells whether it holds none any more. If lost is not nil,
+// they are noted there.
+func (t *Set) ReleaseSome(o *Owner, n int, lost *Lost) bool {
+	return t.releaseSome(o, n, orphaned, lost)
+}
 
 // LetGoSome does the same for an owner that asks for it: they are no orphans.
-func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo) }
+func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo, nil) }
 
-func (t *Set) releaseSome(o *Owner, n int, why event) bool {
+func (t *Set) releaseSome(o *Owner, n int, why event, lost *Lost) bool {
 	var v served
 	for i := range t.shards {
 		s := &t.shards[i]
 		for n > 0 && o.held > 0 && o.holdsIn(i) {
 			s.mu.Lock()
-			s.releaseBatchLocked(o, why, &v)
+			s.releaseBatchLocked(o, why, &v, lost)
 			s.mu.Unlock()
 			t.tell(s, o.Now, &v)
 			n -= orphanBatch
@@ -298,7 +301,7 @@ func (t *Set) releaseSome(o *Owner, n int, why event) bool {
 
 // ReleaseAll releases everything that an owner that is gone holds.
 func (t *Set) ReleaseAll(o *Owner) {
-	for !t.ReleaseSome(o, 1<<20) {
+	for !t.ReleaseSome(o, 1<<20, nil) {
 	}
 }
 

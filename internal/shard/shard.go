@@ -18,7 +18,7 @@ type Shard struct {
 	exclusive slab[exclusive]
 	byName    index  // of exclusive
 	cells     []cell // of shares
-	counts    [rates + 1][events]uint64
+	counts    [Rates + 1][events]uint64
 
 	names     names
 	shared    slab[shared]
@@ -371,17 +371,21 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	s.shared.release(lock)
 }
 
-// releaseBatchLocked releases some of what o holds here.
-func (s *Shard) releaseBatchLocked(o *Owner, why event, v *served) {
+// releaseBatchLocked releases some of what o holds here, and has it noted if lost is
+// not nil.
+func (s *Shard) releaseBatchLocked(o *Owner, why event, v *served, lost *Lost) {
 	work := orphanBatch
 	for ; work > 0 && o.exclusive != nil && o.exclusive[s.pos] != 0; work-- {
 		ref := o.exclusive[s.pos]
-		work -= s.exclusive.at(ref).extra()
+		e := s.exclusive.at(ref)
+		work -= e.extra() + s.noteLocked(lost, Exclusive, &e.name, e.token(), e.since, o.Now, e.queue)
 		s.dropLocked(o, ref, why, v)
 	}
 	for ; work > 0 && o.shared != nil && o.shared[s.pos] != 0; work-- {
 		ref := o.shared[s.pos]
-		work -= s.shared.at(s.holds.at(ref).lock).extra()
+		h := s.holds.at(ref)
+		l := s.shared.at(h.lock)
+		work -= l.extra() + s.noteLocked(lost, Shared, &l.name, uint64(l.count), h.since, o.Now, l.queue)
 		s.dropHoldLocked(o, ref, why, v)
 	}
 }

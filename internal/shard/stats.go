@@ -8,6 +8,7 @@ const (
 	Exclusive Kind = iota
 	Shared
 	Kinds
+	Rates = Kinds // a further one, of which there are no holds, and only events
 )
 
 func (k Kind) String() string { return [...]string{"exclusive", "shared", "rate"}[k] }
@@ -83,10 +84,10 @@ func (st *Stats) addLocked(s *Shard) {
 			st.Acquire[k][o] += n[o.event()]
 		}
 	}
-	st.Allowed += s.counts[rates][Acquired.event()]
-	st.Limited += s.counts[rates][Refused.event()]
+	st.Allowed += s.counts[Rates][Acquired.event()]
+	st.Limited += s.counts[Rates][Refused.event()]
 	for _, o := range [...]Outcome{Full, ShareFull, ShareRates, ShareBytes, MemoryFull} {
-		st.RatesFull[o] += s.counts[rates][o.event()]
+		st.RatesFull[o] += s.counts[Rates][o.event()]
 	}
 	st.Locks[Exclusive] += int(s.exclusive.live)
 	st.Locks[Shared] += int(s.shared.live)

@@ -30,6 +30,7 @@ const (
 	Top        = "top"
 	Clients    = "clients"
 	Stats      = "stats"
+	Losses     = "losses"
 	Kick       = "kick"
 	Query      = "q"
 

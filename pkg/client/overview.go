@@ -112,22 +112,13 @@ func countAnd(n int, order string) string {
 
 // overview asks for lines of fields.
 func (c *Client) overview(ctx context.Context, v *verb, arg string, each func(*fields)) error {
-	answer := v.missing // a server says nothing to what it does not know
-	_, err := c.askMany(ctx, v, arg, func(line []byte) error {
-		if !isEntry(line) {
-			answer = answerOf(line, v, "")
-			return nil
-		}
-		f := &fields{all: strings.Split(string(line), "\t")}
+	return c.tabbed(ctx, v, arg, func(line string) error {
+		f := &fields{all: strings.Split(line, "\t")}
 		if each(f); f.wrong {
-			return &ReplyError{Reply: string(line)}
+			return &ReplyError{Reply: line}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return answer
 }
 
 // fields are those of a line, one after another. A newer server may send more of

@@ -154,6 +154,11 @@ type Options struct {
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
 
+	// LogLosses has the Logger get a line for each lock that a client lost, each wait
+	// in vain and each refusal at a bound, up to 100 in a second: what the ledger
+	// keeps, see `losses` in docs/protocol.md, for those who keep logs.
+	LogLosses bool
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
 
@@ -342,5 +347,6 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Proxies:        o.proxies,
 		Hosts:          o.hosts,
 		Logger:         o.Logger,
+		LogLosses:      o.LogLosses,
 	}
 }
