@@ -105,6 +105,8 @@ func (r *running) latency() string {
 		c.ask("r latency", "1 ")
 	}
 	slices.Sort(times)
-	at := func(part float64) time.Duration { return times[int(float64(len(times)-1)*part)].Round(time.Microsecond) }
+	at := func(part float64) time.Duration {
+		return times[int(float64(len(times)-1)*part)].Round(time.Microsecond)
+	}
 	return fmt.Sprintf("%d requests, median %v, 99 %% within %v, longest %v", len(times), at(0.5), at(0.99), at(1))
 }

@@ -1,10 +1,10 @@
-// Asking again and again for what is on the screen, each second while somebody
+// Asking again and again for what is on the screen, twice a second while somebody
 // looks, and less often where an answer takes the server long.
 
 import { sleep, live } from "./live.js";
 
-const every = 1000;
-const share = 5; // of the time, at most one part in so many is spent by asking
+const every = 500;
+const share = 10; // of the time, at most one part in so many is spent by asking
 
 export class Poll {
   #run = null;
