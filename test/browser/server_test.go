@@ -25,6 +25,7 @@ type running struct {
 	*testing.T
 	*server.Server
 	opts server.Options
+	at   map[string]string // where it listens, if it is a process of its own
 }
 
 // start starts a server on ports that the kernel picks, until the end of the test.
@@ -66,6 +67,9 @@ func (r *running) stop() {
 // addr returns where it listens.
 func (r *running) addr(transport string) string {
 	r.Helper()
+	if r.at != nil {
+		return r.at[transport]
+	}
 	for _, a := range r.Addrs() {
 		if a.Transport == transport {
 			return a.Addr.String()

@@ -10,7 +10,7 @@ import { losses } from "./losses.js";
 import { overview } from "./overview.js";
 import { rates } from "./rates.js";
 import { say } from "./say.js";
-import { clock, duration } from "./text.js";
+import { briefly, clock } from "./text.js";
 
 const views = {
   "": { make: overview, tab: "overview" },
@@ -159,7 +159,7 @@ function state() {
 function stats() {
   const { stats } = live;
   if (!stats) return;
-  setText($("server"), `${stats.version ?? ""} up ${duration(stats.uptime_ms)}`.trim());
+  setText($("server"), `${stats.version ?? ""} · up ${briefly(stats.uptime_ms)}`);
   $("server").title = `started ${stats.started_at}${stats.revision ? `, revision ${stats.revision}` : ""}`;
 }
 

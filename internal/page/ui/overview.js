@@ -8,7 +8,7 @@ import { locksTable } from "./locks.js";
 import { failed, heading, lossColumns, lossKey, note, nothing } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
-import { bytes, count, duration, number, short } from "./text.js";
+import { briefly, bytes, count, number, short } from "./text.js";
 
 const groups = [
   ["Requests", [
@@ -23,7 +23,7 @@ const groups = [
     ["locks", "Exclusive locks", "", count, "held now"],
     ["shared_holds", "Shared holds", "", count, "held now"],
     ["waiters", "Waiting", "", count, "requests in line now"],
-    ["oldest_wait_ms", "Oldest wait", "", duration, "of those in line now"],
+    ["oldest_wait_ms", "Oldest wait", "", briefly, "of those in line now"],
     ["waits_begun", "Waits begun", "/s", number, "requests that got in line"],
     ["timeouts", "Timed out", "/s", number, "waits that ended without the lock"],
   ]],

@@ -154,6 +154,13 @@ export function duration(ms) {
   return `${Math.floor(s / 86_400)} d ${Math.floor(s / 3600) % 24} h`;
 }
 
+// The same in one unit, where there is little room.
+export function briefly(ms) {
+  if (ms === null || ms === undefined || ms < 60_000) return duration(ms);
+  const [n, unit] = ms < 3_600_000 ? [ms / 60_000, "min"] : ms < 86_400_000 ? [ms / 3_600_000, "h"] : [ms / 86_400_000, "d"];
+  return `${n < 10 ? n.toFixed(1) : Math.floor(n)} ${unit}`;
+}
+
 // A time of day, with the day where it isn't today.
 export function clock(at) {
   const time = new Date(at);
