@@ -22,9 +22,10 @@ import (
 var files embed.FS
 
 // Policy is what a browser may do for the page: run and show what comes from the
-// server itself, talk to it, and nothing else.
+// server itself, talk to it, and nothing else. No text may become markup or script,
+// whatever the page's scripts do.
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
 // types are those of the files that there are, which not every system knows.
 var types = map[string]string{

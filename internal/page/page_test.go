@@ -53,7 +53,7 @@ func TestHandler(t *testing.T) {
 
 // The policy allows what the page itself brings, and nothing that stands in its text.
 func TestPolicy(t *testing.T) {
-	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"} {
 		if !strings.Contains(Policy+";", want+";") {
 			t.Errorf("the policy lacks %q", want)
 		}

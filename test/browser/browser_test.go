@@ -162,7 +162,7 @@ func (p *tab) hear(event any) {
 	defer p.mu.Unlock()
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
-		p.complaints = append(p.complaints, fmt.Sprint("exception: ", e.ExceptionDetails.Text, " ", e.ExceptionDetails.Exception.Description))
+		p.complaints = append(p.complaints, "exception: "+e.ExceptionDetails.Text+" "+described(e.ExceptionDetails.Exception))
 	case *runtime.EventConsoleAPICalled:
 		var words []string
 		for _, a := range e.Args {
@@ -186,6 +186,14 @@ func (p *tab) forgive() []string {
 	c := p.complaints
 	p.complaints = nil
 	return c
+}
+
+// described is what an exception says, which may be anything.
+func described(exception *runtime.RemoteObject) string {
+	if exception == nil {
+		return ""
+	}
+	return exception.Description
 }
 
 func (p *tab) run(actions ...chromedp.Action[chromedp.Void]) {

@@ -110,13 +110,14 @@ func TestComplaints(t *testing.T) {
 	t.Parallel()
 	s := start(t, server.Options{})
 	for what, script := range map[string]string{
-		"policy: script-src-elem inline": `document.body.append(Object.assign(document.createElement("script"), { textContent: "window.ran = true" }))`,
-		"policy: style-src-attr inline":  `document.body.setAttribute("style", "color: red")`,
-		"policy: img-src":                `document.body.append(Object.assign(document.createElement("img"), { src: "http://127.0.0.1:1/x" }))`,
-		"policy: connect-src":            `fetch("http://127.0.0.1:1/").catch(() => {})`,
-		"exception":                      `setTimeout(() => { throw new Error("mistake"); })`,
+		"policy: require-trusted-types-for":                            `const s = document.createElement("script"); s.append("window.ran = true"); document.body.append(s)`,
+		"exception: Uncaught TypeError: Failed to set the 'innerHTML'": `setTimeout(() => document.body.innerHTML = "<img src=x onerror='window.ran = true'>")`,
+		"policy: style-src-attr inline":                                `document.body.setAttribute("style", "color: red")`,
+		"policy: img-src":                                              `document.body.append(Object.assign(document.createElement("img"), { src: "http://127.0.0.1:1/x" }))`,
+		"policy: connect-src":                                          `fetch("http://127.0.0.1:1/").catch(() => {})`,
+		"exception: Uncaught Error: mistake":                           `setTimeout(() => { throw new Error("mistake"); })`,
 	} {
-		t.Run(strings.Fields(what)[len(strings.Fields(what))-1], func(t *testing.T) {
+		t.Run(strings.Fields(what)[1], func(t *testing.T) {
 			p := open(t, desk, s.url(""))
 			p.live()
 			eval[any](p, "(() => { "+script+"; return 0; })()")

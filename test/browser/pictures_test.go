@@ -52,7 +52,9 @@ func TestPictures(t *testing.T) {
 func process(t *testing.T, flags ...string) *running {
 	needBrowser(t)
 	program := filepath.Join(t.TempDir(), "lockd")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/nylen/lockd/cmd/lockd").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "./cmd/lockd")
+	build.Dir = filepath.Join("..", "..") // the module around this one
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(program, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, flags...)...)

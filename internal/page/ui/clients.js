@@ -4,7 +4,7 @@ import { clientPath, get } from "./api.js";
 import { el, named, setAttribute, setText, show } from "./dom.js";
 import { kickButton } from "./kick.js";
 import { live } from "./live.js";
-import { clientHref, Facts, failed, heading, lockLink, note, nothing, Pager } from "./parts.js";
+import { clientHref, Facts, failed, heading, lockLink, nc, note, nothing, Pager } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { bytes, count, duration, many, nameIn } from "./text.js";
@@ -38,7 +38,7 @@ export function clients({ query, change }) {
   const table = new Table({ caption: "Clients", key: (item) => item.address, sort: (by) => {
     sort = by;
     changed();
-  }, empty: () => q ? nothing("No client matches.") : nothing("No client is connected. Be one:", `nc ${location.hostname || "127.0.0.1"} 9999`, "iam me"), columns: [
+  }, empty: () => q ? nothing("No client matches.") : nothing("No client is connected. Be one:", nc(), "iam me"), columns: [
     { title: "Address", sort: "none", ascending: true, class: "main", cell: (cell, item) => show(cell, item.address, () => el("a", { href: clientHref(item.address) }, item.address)) },
     { title: "Name", cell: own },
     { title: "Transport", cell: (cell, item) => {

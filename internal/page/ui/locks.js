@@ -7,7 +7,7 @@
 import { get } from "./api.js";
 import { el, setText } from "./dom.js";
 import { live } from "./live.js";
-import { client, failed, heading, lockLink, note, nothing, Pager } from "./parts.js";
+import { client, failed, heading, lockLink, nc, note, nothing, Pager } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { count, duration, many, nameFrom, nameOf, number } from "./text.js";
@@ -69,7 +69,7 @@ export function locks({ query, change }) {
     sort = by;
     changed();
   }, empty: () => prefix || holder ? nothing("No lock that is held or waited for matches.") :
-    nothing("No locks are held. Take one, as a client would, and see it here:", `nc ${location.hostname || "127.0.0.1"} 9999`, "g test") });
+    nothing("No locks are held. Take one, as a client would, and see it here:", nc(), "g test") });
   const pager = new Pager(() => poll.now());
 
   const field = (label, value, placeholder, set) => {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
-import { failed, heading, lossColumns, lossKey, note, nothing, Pager, whys } from "./parts.js";
+import { failed, heading, lossColumns, lossKey, nc, note, nothing, Pager, whys } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { nameFrom, nameOf } from "./text.js";
@@ -17,7 +17,7 @@ export function losses({ query, change }) {
   const table = new Table({
     caption: "Losses, the latest first", key: lossKey, columns: [at, lock, kind, lossColumns.why, who, lasted, waited],
     empty: () => name.id || why ? nothing("Nothing of the kind has been lost, as far as the ledger goes back.") :
-      nothing("Nothing has been lost since the server was started. A lock is lost when its holder goes without releasing it: take one, then end nc with Ctrl-C.", `nc ${location.hostname || "127.0.0.1"} 9999`, "g test"),
+      nothing("Nothing has been lost since the server was started. A lock is lost when its holder goes without releasing it: take one, then end nc with Ctrl-C.", nc(), "g test"),
   });
   const pager = new Pager(() => poll.now());
   let timer;

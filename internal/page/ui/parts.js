@@ -53,7 +53,11 @@ export function nothing(text, ...tries) {
   return [el("p", {}, text), tries.length > 0 && el("pre", {}, el("code", {}, tries.join("\n")))].filter(Boolean);
 }
 
-// facts is a list of what something is, whose values are written by set.
+// nc is the command with which a person speaks to the server, at the port that it has
+// unless it was told otherwise.
+export const nc = () => `nc ${location.hostname.replace(/^\[|\]$/g, "")} 9999`;
+
+// Facts is a list of what something is, whose values are written by set.
 export class Facts {
   constructor(...titles) {
     this.cells = new Map(titles.map((title) => [title, el("dd")]));

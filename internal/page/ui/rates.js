@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, setText } from "./dom.js";
-import { failed, heading, lockLink, note, nothing, Pager } from "./parts.js";
+import { failed, heading, lockLink, nc, note, nothing, Pager } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { count, duration, nameFrom, nameOf } from "./text.js";
@@ -15,7 +15,7 @@ export function rates({ query, change }) {
   const table = new Table({
     caption: "Rates", key: (rate) => `${rate.name_b64 ?? ""} ${rate.name}`,
     empty: () => prefix.id ? nothing("No rate whose units are out begins so.") :
-      nothing("No rate has units out. Take one of three that are given each minute:", `nc ${location.hostname || "127.0.0.1"} 9999`, "rl 3 60000 1 test"),
+      nothing("No rate has units out. Take one of three that are given each minute:", nc(), "rl 3 60000 1 test"),
     columns: [
       { title: "Name", class: "main", cell: (cell, rate) => lockLink(cell, rate) },
       { title: "State", cell: (cell, rate) => {
