@@ -3,6 +3,8 @@ package browser
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -143,4 +145,55 @@ func TestToken(t *testing.T) {
 	local.keys(boss + kb.Enter)
 	local.button("Kick…")
 	local.text("dialog", "It loses 1 lock")
+}
+
+// Where as many look as may follow the server's events, one more asks for the numbers.
+func TestManyLook(t *testing.T) {
+	t.Parallel()
+	s := start(t, server.Options{})
+	for range 20 {
+		reply, err := http.Get(s.url("api/v1/events"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { reply.Body.Close() })
+		if reply.StatusCode == http.StatusServiceUnavailable {
+			break
+		}
+		// Who does not read is no viewer for long.
+		go io.Copy(io.Discard, reply.Body)
+	}
+	p := open(t, desk, s.url("#/"))
+	p.text("#state", "Live, every 2 s")
+	s.client("").ask("g x", "1 ")
+	p.wait(`[...document.querySelectorAll(".chart svg")].find((svg) => /^Exclusive locks: 1;/.test(svg.getAttribute("aria-label")))`)
+	p.view("#/locks")
+	p.text("main tbody", "x")
+}
+
+// A page that nobody sees asks for nothing, and knows what is when it is seen again.
+func TestHidden(t *testing.T) {
+	t.Parallel()
+	s := start(t, server.Options{})
+	c := s.client("")
+	c.ask("g one", "1 ")
+	p := open(t, desk, s.url("#/locks"))
+	p.live()
+	p.text("main tbody", "one")
+	hide := func(hidden bool) {
+		eval[any](p, `(Object.defineProperty(document, "hidden", { configurable: true, get: () => %s }), document.dispatchEvent(new Event("visibilitychange")), 0)`, hidden)
+	}
+	hide(true)
+	eval[any](p, `(window.asked = 0, window.reallyFetch = fetch, window.fetch = (...a) => (asked++, reallyFetch(...a)), window.from = performance.now(), 0)`)
+	c.ask("g two", "1 ")
+	p.wait(`performance.now() > from + 4000`) // twice as long as anything waits otherwise
+	if n := eval[int](p, "asked"); n != 0 {
+		t.Errorf("a hidden page has asked %d times", n)
+	}
+	hide(false)
+	p.text("main tbody", "two")
+	p.live()
+	if n := eval[int](p, "asked"); n == 0 {
+		t.Error("the test sees nothing that is asked")
+	}
 }

@@ -32,7 +32,7 @@ var hostile = map[string]string{ // and how they are seen
 	"\u00A0":                              `\u00A0`,
 	"":                                    `(empty name)`,
 	"\ufffd":                              "\ufffd", // what others are shown as, elsewhere
-	"long/" + strings.Repeat("x", 3900) + "/end": "long/" + strings.Repeat("x", 27) + "…3861…" + strings.Repeat("x", 12) + "/end",
+	"long/" + strings.Repeat("x", 3900) + "/end": "long/" + strings.Repeat("x", 22) + "…3869…" + strings.Repeat("x", 9) + "/end",
 }
 
 // Whatever bytes a name has, it is text: seen as what it is, found, followed to its

@@ -34,7 +34,7 @@ export function setAttribute(element, name, value) {
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-const shownAtMost = 48; // characters of a name in a table
+const shownAtMost = 40; // characters of a name in a table
 
 // named makes an element that shows a name. Long ones lose their middle, and have
 // all of it in a title; whole shows them all.

@@ -76,8 +76,13 @@ export function overview() {
 
   function drawAll() {
     if (live.paused) return;
+    // A server that was just started has a short past: as much of it as there is, in
+    // whole minutes, and not a line at the edge.
+    const minute = 60_000 / live.interval;
+    const past = Math.max(1, ...Object.values(live.series).map((values) => values.length));
+    const shown = Math.min(span, Math.ceil(past / minute)) * minute;
     for (const [key, chart] of charts) {
-      chart.set(live.series[key] ?? [], { last: live.last, interval: live.interval, span: span * 60_000 / live.interval });
+      chart.set(live.series[key] ?? [], { last: live.last, interval: live.interval, span: shown });
     }
   }
 
