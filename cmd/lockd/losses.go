@@ -55,10 +55,10 @@ Exit codes:
 
 The JSON document: losses, a list of name, seq (larger with each), kind, lost
 (held, waited or refused), why, ago_ms, lasted_ms, token, count (how many held a
-shared lock), addr, client, identity, times (of refusals within a second), more (so
-many locks of the client that are not listed), bound, by (who kicked), holder (who
-was waited for), waiting and waiters (who waited for the lock). What there is not
-is empty or 0. With --follow it is one loss a line.`
+shared lock), addr, client, identity, process (pid, uid, program), times (of refusals within a
+second), more (so many locks of the client that are not listed), bound, by (who
+kicked), holder (who was waited for), waiting and waiters (who waited for the
+lock). What there is not is empty, 0 or null. With --follow it is one loss a line.`
 }
 
 // Validate is called by kong.
@@ -80,35 +80,40 @@ const mostLosses = 100_000
 
 // lossDocument is a loss in JSON. Its keys are always there.
 type lossDocument struct {
-	Name     string   `json:"name"`
-	RawName  string   `json:"name_base64,omitempty"`
-	Seq      uint64   `json:"seq"`
-	Kind     string   `json:"kind"`
-	Lost     string   `json:"lost"`
-	Why      string   `json:"why"`
-	Ago      int64    `json:"ago_ms"`
-	Lasted   int64    `json:"lasted_ms"`
-	Token    uint64   `json:"token"`
-	Count    int      `json:"count"`
-	Addr     string   `json:"addr"`
-	Client   string   `json:"client"`
-	Identity string   `json:"identity"`
-	Times    int      `json:"times"`
-	More     int      `json:"more"`
-	Bound    string   `json:"bound"`
-	By       string   `json:"by"`
-	Holder   string   `json:"holder"`
-	Waiting  int      `json:"waiting"`
-	Waiters  []string `json:"waiters"`
+	Name     string           `json:"name"`
+	RawName  string           `json:"name_base64,omitempty"`
+	Seq      uint64           `json:"seq"`
+	Kind     string           `json:"kind"`
+	Lost     string           `json:"lost"`
+	Why      string           `json:"why"`
+	Ago      int64            `json:"ago_ms"`
+	Lasted   int64            `json:"lasted_ms"`
+	Token    uint64           `json:"token"`
+	Count    int              `json:"count"`
+	Addr     string           `json:"addr"`
+	Client   string           `json:"client"`
+	Identity string           `json:"identity"`
+	Process  *processDocument `json:"process"`
+	Times    int              `json:"times"`
+	More     int              `json:"more"`
+	Bound    string           `json:"bound"`
+	By       string           `json:"by"`
+	Holder   string           `json:"holder"`
+	Waiting  int              `json:"waiting"`
+	Waiters  []string         `json:"waiters"`
 }
 
 func documentOfLoss(l client.Loss) lossDocument {
-	return lossDocument{
+	d := lossDocument{
 		Name: l.Name, RawName: raw(l.Name), Seq: l.Seq, Kind: string(l.Kind), Lost: string(l.What), Why: string(l.Why),
 		Ago: l.Ago.Milliseconds(), Lasted: l.Lasted.Milliseconds(), Token: l.Token, Count: l.Count,
 		Addr: l.Addr, Client: l.Registered, Identity: l.Identity, Times: l.Times, More: l.More,
 		Bound: l.Bound, By: l.By, Holder: l.Holder, Waiting: l.Waiting, Waiters: append([]string{}, l.Waiters...),
 	}
+	if p := l.Process; p != nil {
+		d.Process = &processDocument{p.PID, p.UID, p.Program}
+	}
+	return d
 }
 
 func (c *lossesCmd) Run() error {
@@ -290,6 +295,8 @@ func loserCell(l client.Loss) string {
 		return "(" + plain(l.Identity) + ")"
 	case name != "":
 		return plain(name)
+	case l.Process != nil:
+		return processText(*l.Process)
 	}
 	return unknown
 }

@@ -29,6 +29,8 @@ const index = `lockd
 /api/v1/  JSON: stats history events locks locks/NAME clients clients/ADDRESS
           rates losses, and POST clients/ADDRESS/kick
           /api/v1/openapi.json describes it
+/debug/pprof/
+          profiles, for role admin; without an auth file, for this machine
 `
 
 // Config is what the pages show, and to whom.
@@ -49,6 +51,7 @@ const (
 	writeTimeout = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
+	postFor      = 2 * time.Second        // to send what is not
 )
 
 // New returns an HTTP server for the admin address. Where the guard knows nobody, the
@@ -68,6 +71,7 @@ func New(cfg Config) *http.Server {
 	})
 	ui := page.Handler()
 	mux.Handle("GET /ui/", ui)
+	handleProfiles(mux, cfg.Guard)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept")
 		if strings.Contains(r.Header.Get("Accept"), "text/html") {
@@ -76,7 +80,7 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprint(w, index)
 	})
-	handler := known(cfg.Hosts, split(cfg.Guard.forAPI(cfg.API), bodiless(mux)))
+	handler := known(cfg.Hosts, split(cfg.Guard.forAPI(cfg.API), mux))
 	if cfg.Guard.Authority != nil {
 		guard := cfg.Guard
 		guard.Handler = handler
@@ -98,11 +102,15 @@ func New(cfg Config) *http.Server {
 // split gives the API what is for it. A mux would not let all names of locks through:
 // it takes a path apart that is not clean.
 func split(forAPI, others http.Handler) http.Handler {
+	others, asks, acts := closing(bodyFor, others), closing(bodyFor, forAPI), closing(postFor, forAPI)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isForAPI(r) {
-			forAPI.ServeHTTP(w, r)
-		} else {
+		switch {
+		case !isForAPI(r):
 			others.ServeHTTP(w, r)
+		case r.Method == http.MethodPost:
+			acts.ServeHTTP(w, r)
+		default:
+			asks.ServeHTTP(w, r)
 		}
 	})
 }
@@ -122,13 +130,14 @@ func known(names hosts.Allowed, h http.Handler) http.Handler {
 	})
 }
 
-// bodiless ends the connection of who sends a body, which no page has a use for, and
-// does not wait for it, as net/http would.
-func bodiless(h http.Handler) http.Handler {
+// closing ends the connection of who sends a body, which has some time to come. A page
+// has no use for one, and what has is done once in a while; net/http would wait for all
+// of it before it sends a reply.
+func closing(after time.Duration, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
-			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyFor))
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(after))
 		}
 		h.ServeHTTP(w, r)
 	})

@@ -19,6 +19,10 @@ const MaxConnections = 32
 // to send a request, behind a TLS handshake, and for its answer to be made.
 const keepFor = time.Second
 
+// followFor is the same for one whose client follows events, since it has taken one:
+// they come every second.
+const followFor = 3 * time.Second
+
 // places are the connections that there are. Where they are all taken, a new one
 // gets the place of the one that has hung for longest, whose client may connect
 // again: an operator must get in also where scrapers hang, or somebody keeps
@@ -50,24 +54,23 @@ func (p *places) follow(c net.Conn, to http.ConnState) {
 		}
 		p.taken[c] = time.Now().Add(keepFor)
 	case http.StateActive, http.StateIdle:
-		p.stayLocked(c)
+		p.stayLocked(c, keepFor)
 	case http.StateClosed, http.StateHijacked:
 		delete(p.taken, c)
 		p.freed.Signal()
 	}
 }
 
-// stay has a connection keep its place for keepFor more: its client follows events,
-// and has just taken one.
+// stay has a connection keep its place, whose client has just taken an event.
 func (p *places) stay(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stayLocked(c)
+	p.stayLocked(c, followFor)
 }
 
-func (p *places) stayLocked(c net.Conn) {
+func (p *places) stayLocked(c net.Conn, so time.Duration) {
 	if _, ok := p.taken[c]; ok { // else it had to give its place up
-		p.taken[c] = time.Now().Add(keepFor)
+		p.taken[c] = time.Now().Add(so)
 		p.freed.Signal()
 	}
 }
@@ -103,9 +106,12 @@ func (p *places) makeRoom() {
 
 // end closes what is below TLS, whose own Close may wait for a client that does not
 // read.
-func end(c net.Conn) {
+func end(c net.Conn) { below(c).Close() }
+
+// below returns what is below TLS, or the connection itself.
+func below(c net.Conn) net.Conn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
+		return t.NetConn()
 	}
-	c.Close()
+	return c
 }

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A call is a request that has found its route.
@@ -105,7 +104,6 @@ func busy(w http.ResponseWriter, text string) {
 type reply struct {
 	body []byte
 	tag  string
-	at   time.Time
 }
 
 func newReply(value any) *reply {
@@ -113,9 +111,12 @@ func newReply(value any) *reply {
 	if err != nil {
 		panic(err) // none of our types has anything that cannot be
 	}
-	body = append(body, '\n')
+	return taggedReply(append(body, '\n'))
+}
+
+func taggedReply(body []byte) *reply {
 	sum := sha256.Sum256(body)
-	return &reply{body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`, time.Now()}
+	return &reply{body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
 }
 
 // answer sends a value.

@@ -3,9 +3,9 @@ package api
 import _ "embed"
 
 //go:embed openapi.json
-var openAPI []byte
+var document []byte
 
-func (a *API) openAPI(c *call) {
-	c.w.Header().Set("Content-Type", "application/json")
-	c.w.Write(openAPI)
-}
+// described is the reply with the document. It does not change.
+var described = taggedReply(document)
+
+func (a *API) openAPI(c *call) { c.send(described) }

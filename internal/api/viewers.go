@@ -107,6 +107,9 @@ func (e sampleEvent) MarshalJSON() ([]byte, error) {
 	return append(out, rest[1:]...), nil
 }
 
+// Follows tells whether a request is one that follows events.
+func Follows(r *http.Request) bool { return r.URL.Path == Path+"events" }
+
 func (a *API) events(c *call) {
 	v := &a.viewers
 	if !v.places.take() {

@@ -182,6 +182,7 @@ func (s *Server) logLoss(l *session.Loss) {
 		{"client", l.Address, true},
 		{"name", l.Client, l.Client != ""},
 		{"as", l.Identity, l.Identity != ""},
+		{"process", l.Process, l.Process != ""},
 		{"by", l.By, l.By != ""},
 		{"holder", l.Holder, l.Holder != ""},
 		{"waiting", l.Waiting, l.Waiting > 0},

@@ -65,6 +65,7 @@ type Hub struct {
 	clock     clock
 	watch     watch
 	censuses  censuses
+	callers   atomic.Uint32 // that there were
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have

@@ -49,7 +49,7 @@ type entry struct {
 
 func (e *entry) size() int {
 	n := int(unsafe.Sizeof(entry{})) + 3*int(unsafe.Sizeof(e))
-	n += len(e.Name) + len(e.Address) + len(e.Client) + len(e.Identity) + len(e.By) + len(e.Holder)
+	n += len(e.Name) + len(e.Address) + len(e.Client) + len(e.Identity) + len(e.Process) + len(e.By) + len(e.Holder)
 	for _, w := range e.Waiters {
 		n += int(unsafe.Sizeof(w)) + len(w)
 	}

@@ -130,6 +130,9 @@ func (s *Session) who() Loss {
 	if a := s.stream.Access(); a != nil {
 		l.Identity = a.Name
 	}
+	if p := s.peer.process(); p != nil {
+		l.Process = string(AppendProcess(nil, p))
+	}
 	return l
 }
 
@@ -198,16 +201,28 @@ func (s *Session) noteRefusal(kind shard.Kind, outcome shard.Outcome, name []byt
 	if st.refusals == nil {
 		st.refusals = new(refusals)
 	}
-	last := &st.refusals[outcome]
-	if last.entry != nil && now.Since(last.since) < uint64(refusalsFor/time.Millisecond) {
-		last.entry.times.Add(1)
-		return
+	if !st.refusals.again(outcome, now) {
+		st.refusals.note(&s.hub.ledger, s.who(), kind, outcome, name, now)
 	}
-	l := s.who()
+}
+
+// again tells whether the client was refused for the same just before, and counts that.
+func (r *refusals) again(outcome shard.Outcome, now shard.Moment) bool {
+	last := &r[outcome]
+	if last.entry == nil || now.Since(last.since) >= uint64(refusalsFor/time.Millisecond) {
+		return false
+	}
+	last.entry.times.Add(1)
+	return true
+}
+
+// note writes it, of a client.
+func (r *refusals) note(to *ledger, l Loss, kind shard.Kind, outcome shard.Outcome, name []byte, now shard.Moment) {
 	l.Why, l.Kind, l.Name, l.Bound = WhyRefused, kind, string(name), bounds[outcome]
+	last := &r[outcome]
 	last.entry, last.since = &entry{Loss: l}, now
 	last.entry.times.Store(1)
-	s.hub.ledger.add(Refusal, last.entry)
+	to.add(Refusal, last.entry)
 }
 
 // noteNotAllowed writes that the session has waited for what it may not have any more.

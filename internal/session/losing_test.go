@@ -17,7 +17,7 @@ func lossText(l Loss) string {
 	text := fmt.Sprintf("%v %v %v %q of %s", l.Why, l.What, l.Kind, l.Name, l.Address)
 	for _, a := range []struct {
 		key, value string
-	}{{"client", l.Client}, {"identity", l.Identity}, {"by", l.By}, {"holder", l.Holder}, {"bound", l.Bound}, {"waiters", strings.Join(l.Waiters, ",")}} {
+	}{{"client", l.Client}, {"identity", l.Identity}, {"by", l.By}, {"holder", l.Holder}, {"process", l.Process}, {"bound", l.Bound}, {"waiters", strings.Join(l.Waiters, ",")}} {
 		if a.value != "" {
 			text += fmt.Sprintf(" %s=%s", a.key, a.value)
 		}
@@ -350,13 +350,13 @@ func TestTextLosses(t *testing.T) {
 		text := regexp.MustCompile(`\t\d+\t\d+\t(?:\d{15,16}|([012]))\t`).ReplaceAllString(string(feedAll(t, s, []byte(in))), "\tAGO\tLASTED\tTOKEN$1\t")
 		return text
 	}
-	shared := "x y\t3\tshared\theld\tdisconnect\tAGO\tLASTED\tTOKEN1\ta:1\tdeploy, 17\t-\t0\t0\t-\t-\t-\t0\t-\n"
-	exclusive := "x y\tN\texclusive\theld\tdisconnect\tAGO\tLASTED\tTOKEN\ta:1\tdeploy, 17\t-\t0\t0\t-\t-\t-\t2\t\"\\\"b\\\"\",c:1\n"
+	shared := "x y\t3\tshared\theld\tdisconnect\tAGO\tLASTED\tTOKEN1\ta:1\tdeploy, 17\t-\t0\t0\t-\t-\t-\t0\t-\t-\n"
+	exclusive := "x y\tN\texclusive\theld\tdisconnect\tAGO\tLASTED\tTOKEN\ta:1\tdeploy, 17\t-\t0\t0\t-\t-\t-\t2\t\"\\\"b\\\"\",c:1\t-\n"
 	number := regexp.MustCompile(`\t[12]\texclusive`)
 	for in, want := range map[string]string{
 		"losses 1\n":           shared + "1 End\n",
 		"losses 100000 x y\n":  shared + exclusive + "1 End\n",
-		"losses 2 z\n":         "z\tN\texclusive\theld\tdisconnect\tAGO\tLASTED\tTOKEN\ta:1\tdeploy, 17\t-\t0\t0\t-\t-\t-\t0\t-\n1 End\n",
+		"losses 2 z\n":         "z\tN\texclusive\theld\tdisconnect\tAGO\tLASTED\tTOKEN\ta:1\tdeploy, 17\t-\t0\t0\t-\t-\t-\t0\t-\t-\n1 End\n",
 		"losses 100 nothing\n": "1 End\n",
 		"losses 0\n":           "0 Invalid Argument: losses\n",
 		"losses 100001\n":      "0 Invalid Argument: losses\n",

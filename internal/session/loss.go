@@ -28,6 +28,8 @@ type Loss struct {
 	Client   string // under which that has registered; "" if it has not
 	Identity string // whose token, certificate or user it has shown; "" if none
 
+	Process string // at the other end of a unix socket, see AppendProcess; "": not known
+
 	By      string   // of a kick: who it was that kicked
 	Holder  string   // of a wait: who held the lock at its end, by name or address; "": nobody
 	Waiting int      // of a hold: how many waited for the lock

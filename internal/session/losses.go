@@ -95,6 +95,7 @@ func appendLoss(out []byte, l *Loss, now time.Time) []byte {
 		}
 		out = appendListed(append(out, sep), w)
 	}
+	text(l.Process)
 	return append(out, '\n')
 }
 

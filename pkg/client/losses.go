@@ -57,6 +57,10 @@ type Loss struct {
 	Waiting int
 	Waiters []string
 
+	// Process is which process the client was, if it came over a unix socket and the
+	// system told; else it is nil.
+	Process *Process
+
 	// Rest are further fields, as the server sent them.
 	Rest []string
 }
@@ -149,7 +153,7 @@ func lossesOf(n int) (int, error) {
 
 // parseLoss reads a line. The error is a ReplyError if it cannot.
 func parseLoss(line string) (Loss, error) {
-	const least = 18
+	const least = 19
 	fields := strings.Split(line, "\t")
 	if len(fields) < least {
 		return Loss{}, &ReplyError{Reply: line}
@@ -185,6 +189,9 @@ func parseLoss(line string) (Loss, error) {
 	l.Bound, l.By, l.Holder = text(), text(), text()
 	l.Waiting = count()
 	l.Waiters = parseListed(next())
+	if p, ok := parseProcess(next()); ok {
+		l.Process = &p
+	}
 	if len(fields) > 0 {
 		l.Rest = fields
 	}

@@ -68,6 +68,11 @@ type Options struct {
 	// TLSConfig is for programs that have certificates from elsewhere. It takes
 	// the place of TLSCert, TLSKey, TLSClientCA and TLSMinVersion.
 	TLSConfig *tls.Config
+	// HTTP are addresses for requests for units of rates over HTTP, in the form of
+	// TCP; see docs/rate-limiting.md. Whoever reaches them can use up rates, so they
+	// are for proxies and programs, and never for the internet. PROXY headers are
+	// not for them, nor TLS.
+	HTTP []string
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
@@ -82,7 +87,7 @@ type Options struct {
 	AuthFile string
 	// AuthOn are the transports whose clients have to show who they are, once
 	// there is an AuthFile, before they may do anything: some of "tcp",
-	// "websocket", "tls", "wss" and "unix", or "none". Nil means all of them but
+	// "websocket", "tls", "wss", "http" and "unix", or "none". Nil means all of them but
 	// unix. What clients show of themselves counts everywhere.
 	AuthOn []string
 
@@ -123,7 +128,7 @@ type Options struct {
 	MaxSessions int
 
 	// Inherited are listeners that somebody else has opened, by name; systemd's
-	// sockets, for one. TCP, Unix, WebSocket, TLS, WSS and Admin take those of a name, and of
+	// sockets, for one. TCP, Unix, WebSocket, TLS, WSS, HTTP and Admin take those of a name, and of
 	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
 	// once. They are the server's, and for nobody else to close.
 	Inherited map[string][]net.Listener
@@ -154,6 +159,12 @@ type Options struct {
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
 
+	// WatchNames are names of locks and rates that have metrics of their own, by the
+	// label name: who watches the server sees how many hold and wait, and since when.
+	// At most MaxWatchNames, in UTF-8, without line breaks, and in the spelling of
+	// requests: no blank at an end, nor two in a row. Other names are in no metric.
+	WatchNames []string
+
 	// LogLosses has the Logger get a line for each lock that a client lost, each wait
 	// in vain and each refusal at a bound, up to 100 in a second: what the ledger
 	// keeps, see `losses` in docs/protocol.md, for those who keep logs.
@@ -163,6 +174,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	inherited map[string]net.Listener // by the address that stands for it
+	samples   time.Duration           // between two that the admin address takes; 0: a second
 
 	// As they are written above.
 	hosts   hosts.Allowed
@@ -272,7 +284,7 @@ func (o *Options) complete() error {
 	if err := o.inherit(); err != nil {
 		return err
 	}
-	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS, "http": o.HTTP} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
 				return &OptionError{option, err}
@@ -288,6 +300,9 @@ func (o *Options) complete() error {
 		return err
 	}
 	var err error
+	if err := o.checkWatchNames(); err != nil {
+		return err
+	}
 	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
 		return &OptionError{"allowed-host", err}
 	}
