@@ -15,11 +15,13 @@ import (
 
 	"github.com/nylen/lockd/internal/api"
 	"github.com/nylen/lockd/internal/hosts"
+	"github.com/nylen/lockd/internal/page"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const index = `lockd
 
+/         a page for browsers, which shows what /api/v1/ tells
 /metrics  counters for Prometheus
 /healthz  200 while the process runs
 /readyz   200 while it takes new connections, 503 once it is shutting down
@@ -67,8 +69,15 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	ui := page.Handler()
+	mux.Handle("GET /ui/", ui)
 	handleProfiles(mux, cfg.Guard)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			ui.ServeHTTP(w, r)
+			return
+		}
 		fmt.Fprint(w, index)
 	})
 	handler := known(cfg.Hosts, split(cfg.Guard.forAPI(cfg.API), mux))

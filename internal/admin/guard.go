@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/api"
+	"github.com/nylen/lockd/internal/page"
 	"github.com/nylen/lockd/internal/session"
 )
 
 // A Guard is a handler that asks who it is that wants to see what is behind
 // another one: the counters of all clients. Requests from this machine are not
-// asked, nor are those of probes, which cannot say and are told next to nothing.
+// asked, nor are those of probes, which cannot say and are told next to nothing, nor
+// those for the page, which holds nothing and asks for a token itself.
 type Guard struct {
 	http.Handler
 	Authority session.Authority
@@ -27,7 +29,7 @@ const deniedAfter = 100 * time.Millisecond
 
 // ServeHTTP implements http.Handler.
 func (g Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || isLocal(r) {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || page.Has(r.URL.Path) || isLocal(r) {
 		g.Handler.ServeHTTP(w, r)
 		return
 	}
