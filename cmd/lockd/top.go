@@ -100,7 +100,8 @@ func (c *topCmd) Run() error {
 		if err != nil {
 			return nil, nil, err
 		}
-		return topServer{cl, versionOf(context.Background(), opts)}, func() { cl.Close() }, nil
+		version := func(ctx context.Context) string { return versionOf(ctx, opts) }
+		return topServer{cl, version}, func() { cl.Close() }, nil
 	}}
 	m := newTopModel(string(c.Server), c.Every)
 	m.view = c.view()

@@ -22,8 +22,8 @@ type topSource interface {
 	Losses(ctx context.Context, count int, name *string) ([]client.Loss, error)
 	Look(ctx context.Context, name string) ([]client.Entry, error)
 	Kick(ctx context.Context, addr string) error
-	// Version is the server's; empty if it is not known.
-	Version() string
+	// Version is the server's; empty if it is not known. It is asked for once a connection.
+	Version(ctx context.Context) string
 }
 
 // topView is what the table shows.

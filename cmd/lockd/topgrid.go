@@ -1,10 +1,6 @@
 package main
 
-import (
-	"strings"
-
-	"github.com/clipperhouse/displaywidth"
-)
+import "strings"
 
 // A grid is a picture of a terminal: what is in it reaches the terminal a cell at
 // a time, so no text can move the cursor or change anything but its own cells.
@@ -49,7 +45,7 @@ func (g *grid) put(x, y int, text string, style gridStyle) int {
 	if y < 0 || y >= g.height || x < 0 {
 		return x
 	}
-	for c := displaywidth.StringGraphemes(text); c.Next(); {
+	for c := characters(text); c.Next(); {
 		width, part := c.Width(), c.Value()
 		if part < " " || strings.ContainsFunc(part, unshowable) {
 			width, part = 1, "?"

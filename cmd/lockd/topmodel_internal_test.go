@@ -56,7 +56,7 @@ func (f *fakeTop) Kick(_ context.Context, addr string) error {
 	return f.ask("kick", addr)
 }
 
-func (f *fakeTop) Version() string { return "0.1.0" }
+func (f *fakeTop) Version(context.Context) string { f.ask("version"); return "0.1.0" }
 
 func pollerOf(f *fakeTop) *topPoller {
 	return &topPoller{connect: func() (topSource, func(), error) {
@@ -234,6 +234,9 @@ func TestTopConnectsAgain(t *testing.T) {
 		return pic
 	}
 	poll()
+	if want := []string{"connect", "numbers", "version", "locks 100 queue", "locks 100 oldest"}; !slices.Equal(f.asked, want) {
+		t.Errorf("it asks %q, want %q", f.asked, want)
+	}
 	f.wrong["locks"] = client.ErrDisabled
 	if pic := poll(); pic.lost != nil || pic.listErr != client.ErrDisabled || !strings.Contains(m.frame().String(), "--disable-dump") {
 		t.Errorf("%+v", pic)
@@ -253,7 +256,7 @@ func TestTopConnectsAgain(t *testing.T) {
 	}
 	clear(f.wrong)
 	f.asked = nil
-	if pic := poll(); pic.lost != nil || m.lost != nil || f.asked[0] != "connect" {
+	if pic := poll(); pic.lost != nil || m.lost != nil || f.asked[0] != "connect" || !slices.Contains(f.asked, "version") {
 		t.Errorf("%+v, %q", pic, f.asked)
 	}
 	if strings.Contains(m.frame().String(), "away") {

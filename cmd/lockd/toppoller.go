@@ -17,6 +17,7 @@ type topPoller struct {
 	connect func() (topSource, func(), error)
 	source  topSource // nil: there is no connection
 	close   func()
+	version *string // nil: not asked for yet
 }
 
 // poll asks for a picture.
@@ -35,7 +36,7 @@ func (p *topPoller) poll(ctx context.Context, want topWant) *topPicture {
 func (p *topPoller) end() {
 	if p.source != nil {
 		p.close()
-		p.source = nil
+		p.source, p.version = nil, nil
 	}
 }
 
@@ -49,7 +50,6 @@ func (p *topPoller) ask(ctx context.Context, pic *topPicture) (err error) {
 		}
 	}
 	s, want := p.source, pic.want
-	pic.version = s.Version()
 	if want.kick != "" {
 		if pic.kickErr = s.Kick(ctx, want.kick); pic.kickErr == nil {
 			pic.kicked = want.kick
@@ -62,6 +62,11 @@ func (p *topPoller) ask(ctx context.Context, pic *topPicture) (err error) {
 	if fatal(pic.numbersErr) {
 		return pic.numbersErr
 	}
+	if p.version == nil {
+		version := s.Version(ctx)
+		p.version = &version
+	}
+	pic.version = *p.version
 	if want.mine {
 		pic.locks, pic.mineErr = s.Locks(ctx, topMost, topAll)
 		if pic.mineErr == nil {

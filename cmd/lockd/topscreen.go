@@ -23,6 +23,7 @@ type topScreen struct {
 	out   *topOutput
 	saved *term.State
 	shown *grid
+	anew  bool      // all is to be sent, not only what has changed
 	left  sync.Once // the terminal is as it was
 }
 
@@ -75,13 +76,10 @@ func (s *topScreen) leave() {
 	})
 }
 
-// draw shows a grid, if it is another one and the terminal has taken the last.
-func (s *topScreen) draw(g *grid) (drawn bool) {
-	if s.out.busy() {
-		return false
-	}
-	if g.equal(s.shown) {
-		return true
+// draw shows a grid, if it is another one.
+func (s *topScreen) draw(g *grid) {
+	if g.equal(s.shown) && !s.anew {
+		return
 	}
 	for y := range g.height {
 		for x := 0; x < g.width; x++ {
@@ -94,9 +92,12 @@ func (s *topScreen) draw(g *grid) (drawn bool) {
 	if g.cursor {
 		s.ShowCursor(g.x, g.y)
 	}
-	s.Show()
-	s.shown = g
-	return true
+	if s.anew {
+		s.Sync()
+	} else {
+		s.Show()
+	}
+	s.shown, s.anew = g, false
 }
 
 func (s gridStyle) tcell() tcell.Style {
@@ -197,7 +198,7 @@ func (w *topWatch) answer(ctx context.Context, poller *topPoller) {
 func (w *topWatch) loop() error {
 	m := w.m
 	m.width, m.height = w.screen.Size()
-	m.ascii = !strings.HasPrefix(strings.ToLower(w.screen.CharacterSet()), "utf")
+	m.ascii = wideLetters || !strings.HasPrefix(strings.ToLower(w.screen.CharacterSet()), "utf")
 	continued, forget := whenContinued()
 	defer forget()
 	w.continued = continued
@@ -256,7 +257,7 @@ func (w *topWatch) loop() error {
 						return err
 					}
 				case wishRedraw:
-					w.screen.Sync()
+					w.screen.anew = true
 				case wishInterval:
 					tick.Reset(m.interval)
 				case wishAsk:
@@ -270,7 +271,7 @@ func (w *topWatch) loop() error {
 
 func (w *topWatch) draw() {
 	if w.screen.out.busy() {
-		return // it is drawn when that is over
+		return // when that is over there is a picture of then
 	}
 	w.screen.draw(w.m.frame())
 }

@@ -11,10 +11,10 @@ import (
 // A topServer is a topSource over the wire.
 type topServer struct {
 	*client.Client
-	version string
+	version func(context.Context) string
 }
 
-func (s topServer) Version() string { return s.version }
+func (s topServer) Version(ctx context.Context) string { return s.version(ctx) }
 
 func (s topServer) Numbers(ctx context.Context) (map[string]int64, error) { return s.Figures(ctx) }
 

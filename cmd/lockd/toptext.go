@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,8 +50,19 @@ func fewMarks(name string) string {
 	return b.String()
 }
 
+// wideLetters is whether what may have one column or two, such as a block of a bar,
+// has two: as the environment says it to tcell.
+var wideLetters = slices.Contains([]string{"1", "true", "yes"}, strings.ToLower(os.Getenv("RUNEWIDTH_EASTASIAN")))
+
+// characters goes over a text, a letter with its marks at a time.
+func characters(text string) displaywidth.Graphemes[string] {
+	return displaywidth.Options{EastAsianWidth: wideLetters}.StringGraphemes(text)
+}
+
 // widthOf is how many columns a text takes.
-func widthOf(text string) int { return displaywidth.String(text) }
+func widthOf(text string) int {
+	return displaywidth.Options{EastAsianWidth: wideLetters}.String(text)
+}
 
 // shorten cuts a text in the middle: names often differ at their ends only.
 func shorten(text string, width int, ellipsis string) string {
@@ -69,7 +82,7 @@ func ends(text string, width int, last bool) string {
 	if len(text) > 1<<14 { // longer than any line of a server by default
 		text = text[:1<<14]
 	}
-	for g := displaywidth.StringGraphemes(text); g.Next(); {
+	for g := characters(text); g.Next(); {
 		parts = append(parts, g.Value())
 	}
 	var b strings.Builder
