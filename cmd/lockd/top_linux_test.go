@@ -413,6 +413,37 @@ func TestTopIsStopped(t *testing.T) {
 	}
 }
 
+// TestTopGoesOn: whoever stops it, and whatever has become of the terminal meanwhile,
+// when it goes on it has the terminal as it needs it, and gives it back as it was.
+func TestTopGoesOn(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	w := watchTop(t, binary, "top", "-s", d.addr("tcp"), "--every", "0.1")
+	before := w.modes()
+	w.sees(`\A.*connected`)
+	raw := w.modes()
+	for range 3 {
+		w.cmd.Process.Signal(syscall.SIGSTOP)
+		await(t, func() bool { return state(w.cmd.Process.Pid) == 'T' })
+		if err := ioctl(w.tty, syscall.TCSETS, unsafe.Pointer(&before)); err != nil { // as a shell does
+			t.Fatal(err)
+		}
+		w.mu.Lock()
+		w.mock.Write([]byte("\x1b[H\x1b[2J")) // others have had the screen
+		w.mu.Unlock()
+		w.cmd.Process.Signal(syscall.SIGCONT)
+		w.sees(`\A.*connected`)
+		await(t, func() bool { return w.modes() == raw })
+		w.types("2")
+		w.sees(`^ADDRESS`)
+		w.types("1")
+		w.sees(`^NAME`)
+	}
+	w.types("q")
+	w.exits(0)
+	w.isClean(before)
+}
+
 // TestTopTerminalIsClosed: it ends with it.
 func TestTopTerminalIsClosed(t *testing.T) {
 	t.Parallel()
@@ -461,32 +492,57 @@ func TestTopHostileNames(t *testing.T) {
 	}
 }
 
-// TestTopOverASlowLine: what is not read is not followed by ever more, keys are heard,
-// and a signal ends it.
+// TestTopOverASlowLine: of a terminal that takes nothing more, nothing is waited for:
+// keys are heard, and a signal ends it. What it has not taken is the last picture, not
+// all that there would have been since.
 func TestTopOverASlowLine(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "off")
-	term := openTerminalWith(t, []string{"TERM=xterm-256color", "LC_ALL=C.UTF-8"}, "sh", "-c",
-		`stty cols 200 rows 60; exec "$@"`, "-", binary, "top", "-s", d.addr("tcp"), "--every", "0.01")
-	before := term.modes()
-	term.shows("connected")
-	time.Sleep(3 * time.Second) // in which nobody reads
-	c := dial(t, "tcp", d.addr("tcp"))
-	c.ask("ping", "1 pong")
-	var n int32
-	const fionread = 0x541b
-	if err := ioctl(term.File, fionread, unsafe.Pointer(&n)); err != nil {
-		t.Fatal(err)
+	begin := func(t *testing.T) (*terminal, syscall.Termios) {
+		term := openTerminalWith(t, []string{"TERM=xterm-256color", "LC_ALL=C.UTF-8"}, "sh", "-c",
+			`stty cols 250 rows 80; exec "$@"`, "-", binary, "top", "-s", d.addr("tcp"), "--every", "0.01")
+		before := term.modes()
+		term.shows("connected")
+		for range 50 { // drawn anew, as long as the terminal takes it: far more than fits
+			io.WriteString(term, "\x0c")
+			time.Sleep(10 * time.Millisecond)
+		}
+		return term, before
 	}
-	t.Logf("%d bytes wait to be read", n)
-	term.cmd.Process.Signal(syscall.SIGTERM)
-	term.cmd.Wait()
-	if status := term.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
-		t.Errorf("it ended: %v", term.cmd.ProcessState)
-	}
-	if after := term.modes(); after != before {
-		t.Errorf("the terminal's modes are %+v, were %+v", after, before)
-	}
+	t.Run("a signal", func(t *testing.T) {
+		t.Parallel()
+		term, before := begin(t)
+		term.cmd.Process.Signal(syscall.SIGTERM)
+		term.cmd.Wait()
+		if status := term.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+			t.Errorf("it ended: %v", term.cmd.ProcessState)
+		}
+		if after := term.modes(); after != before {
+			t.Errorf("the terminal's modes are %+v, were %+v", after, before)
+		}
+	})
+	t.Run("a key", func(t *testing.T) {
+		t.Parallel()
+		term, before := begin(t)
+		io.WriteString(term, "q")
+		term.cmd.Wait()
+		if term.cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("it ended: %v", term.cmd.ProcessState)
+		}
+		if after := term.modes(); after != before {
+			t.Errorf("the terminal's modes are %+v, were %+v", after, before)
+		}
+	})
+	t.Run("read again", func(t *testing.T) {
+		t.Parallel()
+		term, _ := begin(t)
+		io.WriteString(term, "3") // it is drawn when there is room
+		if shown := term.until("nothing"); len(shown) > 1<<20 {
+			t.Errorf("%d bytes came before it", len(shown))
+		}
+		io.WriteString(term, "q")
+		term.until("\x1b[?1049l")
+	})
 }
 
 // TestTopPlain: where there is no terminal, or one that cannot move its cursor, it

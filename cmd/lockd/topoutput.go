@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type topOutput struct {
 	changed sync.Cond
 	pending []byte
 	sending bool
+	stuck   bool  // it has taken nothing for too long
 	err     error // of the terminal, which gets nothing more
 }
 
@@ -60,8 +62,11 @@ func (o *topOutput) run() {
 func (o *topOutput) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err != nil {
+	switch {
+	case o.err != nil:
 		return 0, o.err
+	case o.stuck:
+		return 0, os.ErrDeadlineExceeded
 	}
 	o.pending = append(o.pending, p...)
 	o.changed.Broadcast()
@@ -78,26 +83,33 @@ func (o *topOutput) busy() bool {
 // flushFor is how long the last bytes may take.
 const flushFor = time.Second
 
-// flush waits until all is sent, if that comes to an end.
-func (o *topOutput) flush() {
+// flush waits until all is sent, and tells whether it is. Once that was in vain, the
+// terminal is not waited for again.
+func (o *topOutput) flush() bool {
 	late := time.AfterFunc(flushFor, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.pending = nil
-		o.changed.Broadcast()
+		if o.sending || len(o.pending) > 0 {
+			o.stuck, o.pending = true, nil
+			o.changed.Broadcast()
+		}
 	})
 	defer late.Stop()
-	end := time.Now().Add(flushFor)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.err == nil && (o.sending || len(o.pending) > 0) && time.Now().Before(end) {
+	for o.err == nil && !o.stuck && (o.sending || len(o.pending) > 0) {
 		o.changed.Wait()
 	}
+	return o.err == nil && !o.stuck
 }
 
-// Drain comes before the last that is written.
+// Drain comes before the last that is written. tcell's own waits for the terminal to
+// take what was sent, for ever, and changes its modes when it has: so late that it
+// would be the last to do so, when others have set them right.
 func (o *topOutput) Drain() error {
-	o.flush()
+	if !o.flush() {
+		return nil
+	}
 	return o.Tty.Drain()
 }
 
@@ -105,4 +117,12 @@ func (o *topOutput) Drain() error {
 func (o *topOutput) Stop() error {
 	o.flush()
 	return o.Tty.Stop()
+}
+
+// Start takes the terminal, perhaps anew.
+func (o *topOutput) Start() error {
+	o.mu.Lock()
+	o.stuck = false
+	o.mu.Unlock()
+	return o.Tty.Start()
 }
