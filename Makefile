@@ -6,6 +6,7 @@ INSTALL  ?= 0
 FUZZTIME ?= 200000x
 TESTFLAGS ?=
 TIMEOUT  ?= 5m
+RELEASE  ?= 1
 
 # How each package's tests run, and where connections have a goroutine each
 # (build tag noloop), as they have on other systems than Linux.
@@ -13,7 +14,7 @@ TEST   = $(GO) test -timeout $(TIMEOUT) $(TESTFLAGS)
 CONNS  = ./internal/conn ./pkg/server ./internal/load
 
 # Modules of their own, for what lockd's users shall not have to download.
-NESTED = $(patsubst %/go.mod,%,$(wildcard test/*/go.mod bench/*/go.mod))
+NESTED = $(patsubst %/go.mod,%,$(wildcard test/*/go.mod bench/*/go.mod tools/*/go.mod))
 
 # What staticcheck looks for: all of its bugs (SA), simplifications (S) and
 # unused code (U), and of its style checks those that are not about taste.
@@ -25,7 +26,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race noloop nested soak fuzz lint bench cover compare pgo
+.PHONY: help run build test race noloop nested soak fuzz lint bench cover compare pgo deb rpm release
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -36,7 +37,7 @@ run: build ## build lockd and serve on 127.0.0.1:9999 (ARGS='-t 9999 -v' passes 
 build: ## build bin/lockd
 	@$(GO) build -o bin/lockd ./cmd/lockd
 
-test: ## go vet and all tests (INSTALL=1 first gets promtool and Chromium, which some of them use)
+test: ## go vet and all tests (INSTALL=1 first gets promtool, Chromium and others, which some of them use)
 	@tools/testdeps.sh $(INSTALL)
 	@$(GO) vet ./...
 	@$(MAKE) --no-print-directory noloop nested
@@ -49,7 +50,7 @@ race: ## all tests under the race detector
 noloop: ## the tests of connections once more, with a goroutine for each instead of event loops
 	@$(TEST) -tags noloop $(CONNS)
 
-nested: ## go vet and the tests of the modules in test and bench
+nested: ## go vet and the tests of the modules in test, bench and tools
 	@set -e; for dir in $(NESTED); do echo "in $$dir"; (cd $$dir && $(GO) vet ./... && $(TEST) ./...); done
 
 soak: ## clients of all kinds that come and go in every way, watched from outside (ARGS='-duration 30m'; 20s)
@@ -59,7 +60,7 @@ fuzz: ## every fuzz target with FUZZTIME (200000x) inputs
 	@tools/fuzz.sh $(FUZZTIME)
 
 lint: ## gofmt, go vet, staticcheck, builds for macOS, Windows and 32 bits
-	@unformatted=$$(gofmt -l $(wildcard bench cmd contrib docs examples internal pkg test)) || exit; \
+	@unformatted=$$(gofmt -l $(wildcard bench cmd contrib docs examples internal pkg test tools)) || exit; \
 		test -z "$$unformatted" || { echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; }
 	@$(GO) vet ./...
 	@$(GO) vet -tags noloop $(CONNS)
@@ -86,3 +87,12 @@ compare: ## lockd beside Redis, memcached and a bare echo, some minutes (COMPARE
 
 pgo: ## profile a server under load, a minute: cmd/lockd/default.pgo, which go build optimizes for
 	@$(GO) run ./bench/pgo
+
+deb: ## a package for Debian and Ubuntu, in bin/release (RELEASE=2: its second edition)
+	@cd tools/release && $(GO) run . -formats deb -targets linux/$$($(GO) env GOARCH) -release $(RELEASE)
+
+rpm: ## a package for Fedora, Red Hat and SUSE, in bin/release
+	@cd tools/release && $(GO) run . -formats rpm -targets linux/$$($(GO) env GOARCH) -release $(RELEASE)
+
+release: ## all that is published, the same bytes anywhere: archives, packages, checksums, SBOMs
+	@cd tools/release && $(GO) run . -targets all -release $(RELEASE)

@@ -58,7 +58,7 @@ func read(t *testing.T, file string) string {
 func documents(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "bench/*/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "contrib/*.md", "bench/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +275,18 @@ func TestVersion(t *testing.T) {
 // TestMetrics compares the tables with what the collector gives out.
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newServer(t).Collector())
+	s := newServerWith(t, server.Options{WatchNames: []string{"watched"}})
+	registry.MustRegister(s.Collector())
+	c, err := s.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "rl 10 86400000 1 watched\n") // or there would be nothing to tell of the rate
+	if reply, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", reply, err)
+	}
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +304,7 @@ func TestMetrics(t *testing.T) {
 				switch l.GetName() {
 				case "command":
 					verbs = append(verbs, l.GetValue())
-				case "version", "revision", "goversion":
+				case "version", "revision", "goversion", "name":
 				default:
 					values[l.GetName()+"="+l.GetValue()] = true
 				}
@@ -408,6 +419,7 @@ var mayImport = map[string][]string{
 	"internal/lockfile":    {},
 	"internal/reload":      {},
 	"internal/size":        {},
+	"internal/clidoc":      {},
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
 	"internal/stress":      {},
@@ -419,7 +431,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -627,8 +639,9 @@ func TestInstallsNothing(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lacking := []string{"promtool", "Chromium", "haproxy", "nginx", "caddy"}
 		if runtime.GOOS == "linux" {
-			lacking = append(lacking, "nft")
+			lacking = append(lacking, "nft", "zsh", "fish", "mandoc", "lintian", "rpm", "debian.tar.gz")
 		}
+		lacking = append(lacking, "php", "python", "ruby", "node")
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}

@@ -16,7 +16,7 @@ import (
 
 // certCmd makes certificates to try TLS with.
 type certCmd struct {
-	Dir    filled   `arg:"" optional:"" placeholder:"DIR" default:"lockd-certs" help:"Where they go; it is made if it is not there (${default})."`
+	Dir    filled   `arg:"" optional:"" complete:"dirs" placeholder:"DIR" default:"lockd-certs" help:"Where they go; it is made if it is not there (${default})."`
 	Host   list     `env:"-" placeholder:"NAME" help:"A name or an address by which clients reach the server. For several, repeat the flag or put commas between them (localhost, 127.0.0.1, ::1 and this machine's name)."`
 	Client certName `env:"-" placeholder:"NAME" default:"client" help:"The client's name, which is its identity (${default})."`
 }

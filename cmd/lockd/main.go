@@ -19,22 +19,24 @@ import (
 // cli is the command line. Every flag of serve can also be set by the
 // environment variable that its help names.
 type cli struct {
-	Serve   serveCmd   `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
-	Bench   benchCmd   `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
-	Run     runCmd     `cmd:"" help:"Run a command while holding a lock."`
-	Shell   shellCmd   `cmd:"" help:"Type requests at a prompt, or send those of a script."`
-	Inspect inspectCmd `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
-	Dump    dumpCmd    `cmd:"" help:"List the locks that are held, and by whom."`
-	Losses  lossesCmd  `cmd:"" help:"Show what clients have lost, and why."`
-	Kick    kickCmd    `cmd:"" help:"End a client, so that what it holds is free."`
-	Drop    dropCmd    `cmd:"" help:"Drop a rate, so that all its units are open."`
-	Who     whoCmd     `cmd:"" help:"List the clients that registered a name."`
-	Stats   statsCmd   `cmd:"" help:"Print the server's counters."`
-	Ping    pingCmd    `cmd:"" help:"Ask whether the server is there."`
-	Token   tokenCmd   `cmd:"" help:"Make tokens, and list and remove who is let in."`
-	Cert    certCmd    `cmd:"" help:"Make certificates to try TLS with."`
-	Help    helpCmd    `cmd:"" help:"Print this, or the help of a command."`
-	Version versionCmd `cmd:"" help:"Print the version and exit."`
+	Serve      serveCmd      `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
+	Bench      benchCmd      `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
+	Run        runCmd        `cmd:"" help:"Run a command while holding a lock."`
+	Shell      shellCmd      `cmd:"" help:"Type requests at a prompt, or send those of a script."`
+	Inspect    inspectCmd    `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
+	Dump       dumpCmd       `cmd:"" help:"List the locks that are held, and by whom."`
+	Losses     lossesCmd     `cmd:"" help:"Show what clients have lost, and why."`
+	Kick       kickCmd       `cmd:"" help:"End a client, so that what it holds is free."`
+	Drop       dropCmd       `cmd:"" help:"Drop a rate, so that all its units are open."`
+	Who        whoCmd        `cmd:"" help:"List the clients that registered a name."`
+	Stats      statsCmd      `cmd:"" help:"Print the server's counters."`
+	Ping       pingCmd       `cmd:"" help:"Ask whether the server is there."`
+	Token      tokenCmd      `cmd:"" help:"Make tokens, and list and remove who is let in."`
+	Cert       certCmd       `cmd:"" help:"Make certificates to try TLS with."`
+	Completion completionCmd `cmd:"" help:"Print completions for bash, zsh or fish."`
+	Man        manCmd        `cmd:"" hidden:"" help:"Write the manual pages."`
+	Help       helpCmd       `cmd:"" help:"Print this, or the help of a command."`
+	Version    versionCmd    `cmd:"" help:"Print the version and exit."`
 }
 
 const description = `A lock server for a fleet of machines.
@@ -54,7 +56,7 @@ Try it, with lockd running in another terminal:
 
 // helpCmd is another spelling of --help, see spelled.
 type helpCmd struct {
-	Command string `arg:"" optional:"" help:"The command."`
+	Command string `arg:"" optional:"" complete:"commands" help:"The command."`
 }
 
 type versionCmd struct{}

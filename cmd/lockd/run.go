@@ -38,7 +38,7 @@ type runCmd struct {
 
 	emptyName
 	Lock    lockName   `arg:"" name:"name" help:"The lock."`
-	Command []verbatim `arg:"" passthrough:"partial" help:"The command and its arguments. No shell is between."`
+	Command []verbatim `arg:"" passthrough:"partial" complete:"program" help:"The command and its arguments. No shell is between."`
 
 	name    string
 	command []string

@@ -22,6 +22,8 @@ const index = `lockd
 /healthz  200 while the process runs
 /readyz   200 while it takes new connections, 503 once it is shutting down
           or one of its listeners has failed
+/debug/pprof/
+          profiles, for role admin; without an auth file, for this machine
 `
 
 // Config is what the pages show, and to whom.
@@ -29,6 +31,7 @@ type Config struct {
 	Metrics prometheus.Collector
 	Ready   func() error  // tells why the server does not take all new connections
 	Hosts   hosts.Allowed // under which one may ask for the pages
+	Guard   Guard         // of what not everybody may; its Handler is set here
 	Logger  *slog.Logger
 }
 
@@ -42,7 +45,8 @@ const (
 	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
 )
 
-// New returns an HTTP server for the admin address.
+// New returns an HTTP server for the admin address. Where the guard knows nobody, the
+// pages are open to all who reach it.
 func New(cfg Config) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", newMetrics(cfg.Metrics))
@@ -56,11 +60,18 @@ func New(cfg Config) *http.Server {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	handleProfiles(mux, cfg.Guard)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, index)
 	})
+	handler := known(cfg.Hosts, bodiless(mux))
+	if cfg.Guard.Authority != nil {
+		guard := cfg.Guard
+		guard.Handler = handler
+		handler = guard
+	}
 	return &http.Server{
-		Handler:                      known(cfg.Hosts, bodiless(mux)),
+		Handler:                      handler,
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,

@@ -39,8 +39,9 @@ type Shard struct {
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
 	sampling sampling
+	ages     [Kinds]ages // of holds that are over
 
-	_ [96]byte // to whole cache lines, and one between neighbours
+	_ [80]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -222,6 +223,9 @@ func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte, v *served) boo
 func (s *Shard) dropLocked(o *Owner, ref uint32, why event, v *served) {
 	s.recordLocked(Exclusive, why)
 	e := s.exclusive.at(ref)
+	if age := o.Now - e.since; age != 0 {
+		s.recordAgeLocked(Exclusive, age)
+	}
 	if e.prev != 0 {
 		s.exclusive.at(e.prev).next = e.next
 	} else {
@@ -332,6 +336,9 @@ func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte, v *serve
 func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	s.recordLocked(Shared, why)
 	h := s.holds.at(ref)
+	if age := o.Now - h.since; age != 0 {
+		s.recordAgeLocked(Shared, age)
+	}
 	lock, l := h.lock, s.shared.at(h.lock)
 	if len(s.walks) > 0 {
 		s.stepPastLocked(lock, ref, h.prev, h.next)

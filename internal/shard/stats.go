@@ -57,6 +57,8 @@ type Stats struct {
 	LetGo         [Kinds]uint64 // released with all else that their owners hold
 	Orphans       [Kinds]uint64 // holds released because the owner is gone
 
+	Ages [Kinds]Ages // of holds that are over, but for the shortest
+
 	Holders int // holds of shared locks now
 	Waiters int // owners that wait now
 
@@ -80,6 +82,7 @@ func (st *Stats) addLocked(s *Shard) {
 		st.Again[k] += n[again]
 		st.LetGo[k] += n[letGo]
 		st.Orphans[k] += n[orphaned]
+		st.Ages[k].addLocked(&s.ages[k])
 		for o := range Outcomes {
 			st.Acquire[k][o] += n[o.event()]
 		}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/tls"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -114,15 +113,10 @@ func (o *Options) vain(f *auth.File) (warnings []string) {
 	return warnings
 }
 
-// guarded has the admin address ask who it is that comes from another machine.
-func (s *Server) guarded(f *auth.File, h http.Handler) http.Handler {
+// guard knows who may do what on the admin address.
+func (s *Server) guard(f *auth.File) admin.Guard {
 	if f == nil {
-		return h
+		return admin.Guard{}
 	}
-	return admin.Guard{
-		Handler:   h,
-		Authority: f,
-		Cert:      conn.CertName,
-		Denied:    s.conns.Denied,
-	}
+	return admin.Guard{Authority: f, Cert: conn.CertName, Denied: s.conns.Denied}
 }

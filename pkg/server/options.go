@@ -159,6 +159,12 @@ type Options struct {
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
 
+	// WatchNames are names of locks and rates that have metrics of their own, by the
+	// label name: who watches the server sees how many hold and wait, and since when.
+	// At most MaxWatchNames, in UTF-8, without line breaks, and in the spelling of
+	// requests: no blank at an end, nor two in a row. Other names are in no metric.
+	WatchNames []string
+
 	// LogLosses has the Logger get a line for each lock that a client lost, each wait
 	// in vain and each refusal at a bound, up to 100 in a second: what the ledger
 	// keeps, see `losses` in docs/protocol.md, for those who keep logs.
@@ -293,6 +299,9 @@ func (o *Options) complete() error {
 		return err
 	}
 	var err error
+	if err := o.checkWatchNames(); err != nil {
+		return err
+	}
 	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
 		return &OptionError{"allowed-host", err}
 	}

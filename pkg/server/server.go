@@ -104,8 +104,7 @@ func New(opts Options) (*Server, error) {
 	s.rates = httprate.New(httprate.Config{Bounds: s.conns.Hub().RateBounds(), Hosts: opts.hosts, WrongToken: s.conns.Denied})
 	s.http = s.rates.Server()
 	s.http.ErrorLog = errorLog
-	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
-	s.admin.Handler = s.guarded(access, s.admin.Handler)
+	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), Logger: opts.Logger})
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -341,8 +340,8 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
-	c.CertificateExpiry = s.certificateExpiry
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns)
+	c.CertificateExpiry, c.Ready, c.Watched = s.certificateExpiry, s.ready, s.opts.WatchNames
 	c.HTTPRequests = s.rates.Requests
 	return c
 }

@@ -1,0 +1,307 @@
+// Package deploy checks what other programs read: contrib/kubernetes, each file
+// against the API's own types, in which nothing may be that they do not know,
+// what the files say of each other, and the container's command line with the
+// real program; and the Dockerfile, with BuildKit's own parser.
+package deploy
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+)
+
+const folder = "../../contrib/kubernetes"
+
+// load reads a file into the type that it is of.
+func load[T any](t *testing.T, file, version, kind string) *T {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(folder, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := new(T)
+	if err := yaml.UnmarshalStrict(text, object); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	var of meta.TypeMeta
+	if err := yaml.Unmarshal(text, &of); err != nil || of.APIVersion != version || of.Kind != kind {
+		t.Fatalf("%s is %v, %v", file, of, err)
+	}
+	return object
+}
+
+func deployment(t *testing.T) *apps.Deployment {
+	t.Helper()
+	return load[apps.Deployment](t, "deployment.yaml", "apps/v1", "Deployment")
+}
+
+// Every file is read by some test.
+func TestAllFiles(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{
+		"deployment.yaml": true, "service.yaml": true, "poddisruptionbudget.yaml": true, "networkpolicy.yaml": true,
+		"prometheus-operator/servicemonitor.yaml": true,
+	}
+	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if name, _ := filepath.Rel(folder, path); err == nil && !d.IsDir() && !known[name] {
+			t.Errorf("nothing tests %s", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A field that the API does not have is found.
+func TestStrict(t *testing.T) {
+	t.Parallel()
+	if err := yaml.UnmarshalStrict([]byte("spec: {replica: 1}"), new(apps.Deployment)); err == nil {
+		t.Error("what is no field is taken")
+	}
+}
+
+func TestOneServer(t *testing.T) {
+	t.Parallel()
+	d := deployment(t)
+	if *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != apps.RecreateDeploymentStrategyType {
+		t.Errorf("%d replicas, %s", *d.Spec.Replicas, d.Spec.Strategy.Type)
+	}
+}
+
+// What Kubernetes' own standard for pods calls restricted.
+func TestRestricted(t *testing.T) {
+	t.Parallel()
+	spec := deployment(t).Spec.Template.Spec
+	if c := spec.SecurityContext; !*c.RunAsNonRoot || *c.RunAsUser == 0 || c.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("%+v", c)
+	}
+	if *spec.AutomountServiceAccountToken || *spec.EnableServiceLinks || spec.HostNetwork || spec.HostPID {
+		t.Error("it has what it does not need")
+	}
+	for _, c := range spec.Containers {
+		s := c.SecurityContext
+		if *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || len(s.Capabilities.Drop) != 1 || s.Capabilities.Drop[0] != "ALL" || s.Capabilities.Add != nil {
+			t.Errorf("%+v", s)
+		}
+		if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() {
+			t.Errorf("%+v", c.Resources)
+		}
+	}
+	recipe, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^USER 65532:65532$`).Match(recipe) || *spec.SecurityContext.RunAsUser != 65532 {
+		t.Error("the user is not the image's")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../pkg/server/version.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`const Version = "(.*)"`).FindSubmatch(text)
+	if image := deployment(t).Spec.Template.Spec.Containers[0].Image; image != "lockd:"+string(version[1]) {
+		t.Errorf("the image is %s, the version %s", image, version[1])
+	}
+}
+
+// Each file means the same pod and the same ports.
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	d := deployment(t)
+	pod := labels.Set(d.Spec.Template.Labels)
+	ports := map[string]int32{}
+	for _, p := range d.Spec.Template.Spec.Containers[0].Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+	selects := func(what string, s *meta.LabelSelector, set labels.Set) {
+		t.Helper()
+		selector, err := meta.LabelSelectorAsSelector(s)
+		if err != nil || selector.Empty() || !selector.Matches(set) {
+			t.Errorf("%s does not select %v, %v", what, set, err)
+		}
+	}
+	named := func(what string, port intstr.IntOrString) {
+		t.Helper()
+		if ports[port.StrVal] == 0 {
+			t.Errorf("%s: the container has no port %q", what, port.StrVal)
+		}
+	}
+	selects("the Deployment", d.Spec.Selector, pod)
+
+	service := load[core.Service](t, "service.yaml", "v1", "Service")
+	selects("the Service", &meta.LabelSelector{MatchLabels: service.Spec.Selector}, pod)
+	offered := map[string]bool{}
+	for _, p := range service.Spec.Ports {
+		named("the Service", p.TargetPort)
+		offered[p.Name] = true
+		if p.Port != ports[p.Name] {
+			t.Errorf("the Service's port %s is %d", p.Name, p.Port)
+		}
+	}
+	budget := load[policy.PodDisruptionBudget](t, "poddisruptionbudget.yaml", "policy/v1", "PodDisruptionBudget")
+	selects("the PodDisruptionBudget", budget.Spec.Selector, pod)
+	if budget.Spec.MinAvailable.IntValue() != 1 {
+		t.Errorf("%v may be missing", budget.Spec)
+	}
+	network := load[networking.NetworkPolicy](t, "networkpolicy.yaml", "networking.k8s.io/v1", "NetworkPolicy")
+	selects("the NetworkPolicy", &network.Spec.PodSelector, pod)
+	if len(network.Spec.Ingress) != 2 || len(network.Spec.PolicyTypes) != 2 || len(network.Spec.Egress) != 0 {
+		t.Errorf("%+v", network.Spec)
+	}
+	for _, rule := range network.Spec.Ingress {
+		if len(rule.From) == 0 || len(rule.Ports) != 1 {
+			t.Errorf("everybody may: %+v", rule)
+		}
+		named("the NetworkPolicy", *rule.Ports[0].Port)
+	}
+	monitor := load[monitoring.ServiceMonitor](t, "prometheus-operator/servicemonitor.yaml", "monitoring.coreos.com/v1", "ServiceMonitor")
+	selects("the ServiceMonitor", &monitor.Spec.Selector, labels.Set(service.Labels))
+	for _, e := range monitor.Spec.Endpoints {
+		if !offered[e.Port] || e.Path != "/metrics" {
+			t.Errorf("%+v", e)
+		}
+	}
+	c := d.Spec.Template.Spec.Containers[0]
+	for _, probe := range []*core.Probe{c.ReadinessProbe, c.LivenessProbe} {
+		named("a probe", probe.HTTPGet.Port)
+	}
+	for _, m := range c.VolumeMounts {
+		found := false
+		for _, v := range d.Spec.Template.Spec.Volumes {
+			found = found || v.Name == m.Name
+		}
+		if !found || !m.ReadOnly {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// The container's arguments, with the real program: it serves on the ports that
+// the container names, its probes are answered without a token and its metrics
+// with one, and it ends within the time that it is given.
+func TestServes(t *testing.T) {
+	t.Parallel()
+	spec := deployment(t).Spec.Template.Spec
+	c := spec.Containers[0]
+	dir := t.TempDir()
+	lockd := filepath.Join(dir, "lockd")
+	build := exec.Command("go", "build", "-o", lockd, "./cmd/lockd")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	auth := filepath.Join(dir, "auth")
+	token, err := exec.Command(lockd, "token", "add", "prometheus", "--role", "read", "--auth-file", auth).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	drain := time.Duration(0)
+	for _, arg := range c.Args {
+		name, value, ok := strings.Cut(arg, "=")
+		switch name {
+		case "--tcp", "--admin":
+			port := map[string]string{"--tcp": "lockd", "--admin": "admin"}[name]
+			found := false
+			for _, p := range c.Ports {
+				found = found || p.Name == port && value == strconv.Itoa(int(p.ContainerPort))
+			}
+			if !found {
+				t.Errorf("%s is no port of the container", arg)
+			}
+			value = "127.0.0.1:0" // not the very one, which may be in use
+		case "--auth-file":
+			if filepath.Dir(value) != c.VolumeMounts[0].MountPath {
+				t.Errorf("%s is not where the Secret is", arg)
+			}
+			value = auth
+		case "--drain-delay", "--drain-timeout":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				t.Error(err)
+			}
+			drain += d
+			value = "0s"
+			if name == "--drain-timeout" {
+				value = "1s"
+			}
+		}
+		if !ok {
+			t.Errorf("%s has no value", arg)
+		}
+		args = append(args, name+"="+value)
+	}
+	if grace := time.Duration(*spec.TerminationGracePeriodSeconds) * time.Second; drain == 0 || grace < drain+10*time.Second {
+		t.Errorf("it is killed after %v, and needs %v and a little more", grace, drain)
+	}
+	cmd := exec.Command(lockd, args...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	in := bufio.NewReader(stderr)
+	line, err := in.ReadString('\n')
+	var first struct{ Msg, TCP, Admin string }
+	if err := json.Unmarshal([]byte(line), &first); err != nil || first.Msg != "listening" || first.Admin == "" {
+		t.Fatalf("it says %q, %v", line, err)
+	}
+	ask := func(path, host, token string, want int) {
+		t.Helper()
+		r, err := http.NewRequest("GET", "http://"+first.Admin+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		if host != "" {
+			r.Host = host
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s: %s", path, response.Status)
+		}
+	}
+	ask(c.ReadinessProbe.HTTPGet.Path, "10.0.0.7:9997", "", 200) // as kubelet asks: by the pod's address
+	ask(c.LivenessProbe.HTTPGet.Path, "10.0.0.7:9997", "", 200)
+	ask("/metrics", "10.0.0.7:9997", strings.TrimSpace(string(token)), 200)
+	cmd.Process.Signal(syscall.SIGTERM)
+	io.Copy(io.Discard, in)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
