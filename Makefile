@@ -37,7 +37,7 @@ run: build ## build lockd and serve on 127.0.0.1:9999 (ARGS='-t 9999 -v' passes 
 build: ## build bin/lockd
 	@$(GO) build -o bin/lockd ./cmd/lockd
 
-test: ## go vet and all tests (INSTALL=1 first gets promtool, Chromium and others that some of them use)
+test: ## go vet and all tests (INSTALL=1 first gets promtool, Chromium and others, which some of them use)
 	@tools/testdeps.sh $(INSTALL)
 	@$(GO) vet ./...
 	@$(MAKE) --no-print-directory noloop nested

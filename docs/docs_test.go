@@ -58,7 +58,7 @@ func read(t *testing.T, file string) string {
 func documents(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "bench/*/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "contrib/*.md", "bench/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -275,7 +275,18 @@ func TestVersion(t *testing.T) {
 // TestMetrics compares the tables with what the collector gives out.
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newServer(t).Collector())
+	s := newServerWith(t, server.Options{WatchNames: []string{"watched"}})
+	registry.MustRegister(s.Collector())
+	c, err := s.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "rl 10 86400000 1 watched\n") // or there would be nothing to tell of the rate
+	if reply, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", reply, err)
+	}
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +304,7 @@ func TestMetrics(t *testing.T) {
 				switch l.GetName() {
 				case "command":
 					verbs = append(verbs, l.GetValue())
-				case "version", "revision", "goversion":
+				case "version", "revision", "goversion", "name":
 				default:
 					values[l.GetName()+"="+l.GetValue()] = true
 				}
@@ -400,8 +411,10 @@ var mayImport = map[string][]string{
 	"internal/wire":        {},
 	"internal/shard":       {},
 	"internal/hosts":       {},
+	"internal/page":        {},
 	"internal/proxyheader": {},
-	"internal/admin":       {"internal/hosts", "internal/session"},
+	"internal/cputime":     {},
+	"internal/admin":       {"internal/hosts", "internal/page", "internal/session"},
 	"internal/auth":        {"internal/lockfile", "internal/session"},
 	"internal/load":        {"internal/wire"},
 	"internal/lockfile":    {},
@@ -414,9 +427,10 @@ var mayImport = map[string][]string{
 	"internal/netlab":      {},
 	"internal/tlstest":     {"internal/certs"},
 	"internal/session":     {"internal/wire", "internal/shard"},
+	"internal/httprate":    {"internal/conn", "internal/hosts", "internal/session", "internal/shard", "internal/wire"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/hosts", "internal/lockfile", "internal/reload", "internal/size"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
 	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }
@@ -624,10 +638,11 @@ func TestInstallsNothing(t *testing.T) {
 		cmd.Env = []string{"PATH=" + folder}
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		lacking := []string{"promtool", "Chromium", "haproxy"}
+		lacking := []string{"promtool", "Chromium", "haproxy", "nginx", "caddy"}
 		if runtime.GOOS == "linux" {
 			lacking = append(lacking, "nft", "zsh", "fish", "mandoc", "lintian", "rpm", "debian.tar.gz")
 		}
+		lacking = append(lacking, "php", "python", "ruby", "node")
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {
 			t.Errorf("INSTALL=%s: %v\n%s", install, err, out)
 		}
@@ -656,6 +671,7 @@ func TestExamples(t *testing.T) {
 var (
 	fencingToken = regexp.MustCompile(`\b1\d{15}\b`)
 	retryTime    = regexp.MustCompile(`Rate Limited \d+ ms`)
+	losses       = regexp.MustCompile(`\t(held|waited|refused)\t([a-z_]+)\t\d+\t\d+\t`)
 	since        = regexp.MustCompile(`\t(held|open)\t\d+\t`)
 )
 
@@ -677,6 +693,7 @@ func alike(got, want string, tokens map[string]string) bool {
 	}
 	same := func(s string) string {
 		s = retryTime.ReplaceAllString(fencingToken.ReplaceAllString(s, "TOKEN"), "Rate Limited RETRY ms")
+		s = losses.ReplaceAllString(s, "\t$1\t$2\tAGO\tLASTED\t")
 		return since.ReplaceAllString(s, "\t$1\tSINCE\t")
 	}
 	return same(got) == same(want)
@@ -711,7 +728,11 @@ func play(t *testing.T, script string) {
 		ended    bool
 	}
 	clients := make(map[string]*client)
-	for name, addr := range map[string]string{"A": "10.0.0.7:51234", "B": "10.0.0.8:40112"} {
+	addrs := map[string]string{"A": "10.0.0.7:51234", "B": "10.0.0.8:40112"}
+	if strings.Contains(script, "\nC> ") {
+		addrs["C"] = "10.0.0.9:33580"
+	}
+	for name, addr := range addrs {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)

@@ -4,9 +4,10 @@
 # without asking anybody. It never fails: the tests skip what they have no
 # program for.
 #
-# promtool is taken out of Debian's package prometheus and put into bin/tools,
-# without installing it, which would start a service. Chromium and HAProxy are
-# installed, which only root can, and so are ip and nft, other shells, and what
+# promtool and prometheus are taken out of Debian's package prometheus and put into
+# bin/tools, without installing it, which would start a service. Chromium and the proxies are
+# installed, which only root can, and so are ip and nft, other shells, the
+# interpreters of the languages that there are clients for, and what
 # checks packages. A small Debian for packages to be installed in is an archive
 # in bin/tools.
 cd "$(dirname "$0")/.." || exit 0
@@ -29,27 +30,17 @@ updated() {
 	[ -n "$lists" ] || { apt update; lists=1; }
 }
 
-get_promtool() {
+get_prometheus() {
 	have apt-get && have dpkg-deb || return 1
 	updated
 	root=$PWD
 	(cd "$work" && apt -o APT::Sandbox::User="$(id -un)" download prometheus) || return 1
 	quiet dpkg-deb -x "$work"/prometheus_*.deb "$work/x" || return 1
-	mkdir -p "$root/$tools" && mv "$work/x/usr/bin/promtool" "$root/$tools/" || return 1
-	quiet "$root/$tools/promtool" --version || { rm -f "$root/$tools/promtool"; return 1; }
-}
-
-get_chromium() {
-	[ "$(id -u)" = 0 ] && have apt-get || return 1
-	updated
-	apt install -y --no-install-recommends chromium && have chromium
-}
-
-# HAProxy's package starts no service where there is none to start (RUNLEVEL=1).
-get_haproxy() {
-	[ "$(id -u)" = 0 ] && have apt-get || return 1
-	updated
-	apt install -y --no-install-recommends haproxy && have haproxy
+	mkdir -p "$root/$tools" || return 1
+	for program in promtool prometheus; do
+		mv "$work/x/usr/bin/$program" "$root/$tools/" || return 1
+		quiet "$root/$tools/$program" --version || { rm -f "$root/$tools/$program"; return 1; }
+	done
 }
 
 get_netlab() {
@@ -58,11 +49,12 @@ get_netlab() {
 	apt install -y --no-install-recommends iproute2 nftables && have ip && have nft
 }
 
-# get_package installs a package that has a program of the same name.
+# get_package installs a package with a program, of the same name unless it is given.
+# None starts a service where there is none to start (RUNLEVEL=1).
 get_package() {
 	[ "$(id -u)" = 0 ] && have apt-get || return 1
 	updated
-	apt install -y --no-install-recommends "$1" && have "$1"
+	apt install -y --no-install-recommends "$1" && have "${2:-$1}"
 }
 
 # A Debian of some 100 MB, as an archive, for packages to be installed in.
@@ -81,19 +73,21 @@ if [ "$1" = 1 ]; then
 	why="could not be got"
 else
 	why="is not installed (make test INSTALL=1 gets it where it can)"
-	get_promtool() { return 1; }
-	get_chromium() { return 1; }
-	get_haproxy() { return 1; }
+	get_prometheus() { return 1; }
 	get_netlab() { return 1; }
 	get_package() { return 1; }
 	get_debian() { return 1; }
 fi
-have promtool || get_promtool ||
-	echo "skipping the check of the metrics' text: promtool, of Debian's package prometheus, $why"
-have chromium || have chromium-browser || have google-chrome || get_chromium ||
+{ have promtool && have prometheus; } || get_prometheus ||
+	echo "skipping the checks of metrics, alerts and the dashboard: promtool or prometheus, of Debian's package prometheus, $why"
+have chromium || have chromium-browser || have google-chrome || get_package chromium ||
 	echo "skipping the test in a browser: Chromium $why"
-have haproxy || get_haproxy ||
-	echo "skipping the test behind a proxy: haproxy $why"
+have haproxy || get_package haproxy ||
+	echo "skipping the tests behind a proxy, and with one that asks for rates: haproxy $why"
+have nginx || get_package nginx-light nginx ||
+	echo "skipping the tests with a proxy that asks for rates: nginx, of Debian's package nginx-light, $why"
+have caddy || get_package caddy ||
+	echo "skipping the tests with a proxy that asks for rates: caddy $why"
 if [ "$(uname)" = Linux ]; then
 	{ have ip && have nft; } || get_netlab ||
 		echo "skipping the tests that cut networks: ip or nft, of Debian's packages iproute2 and nftables, $why"
@@ -110,4 +104,8 @@ if [ "$(uname)" = Linux ]; then
 	[ -e "$tools/debian.tar.gz" ] || get_debian ||
 		echo "skipping the tests that install packages: $tools/debian.tar.gz, which mmdebstrap makes of Debian's packages, $why"
 fi
+for language in php-cli:php python3:python3 ruby:ruby nodejs:node; do
+	have "${language#*:}" || get_package "${language%:*}" "${language#*:}" ||
+		echo "skipping the client for ${language#*:}: ${language%:*} $why"
+done
 exit 0

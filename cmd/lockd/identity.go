@@ -89,6 +89,10 @@ func processOf(e client.Entry) string {
 	if !ok {
 		return ""
 	}
+	return processText(p)
+}
+
+func processText(p client.Process) string {
 	text := fmt.Sprintf("uid %d", p.UID)
 	if p.PID > 0 {
 		text = fmt.Sprintf("pid %d %s", p.PID, text)

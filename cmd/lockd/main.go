@@ -25,10 +25,12 @@ type cli struct {
 	Shell      shellCmd      `cmd:"" help:"Type requests at a prompt, or send those of a script."`
 	Inspect    inspectCmd    `cmd:"" help:"Ask whether a lock is held, by whom, and who waits for it."`
 	Dump       dumpCmd       `cmd:"" help:"List the locks that are held, and by whom."`
+	Losses     lossesCmd     `cmd:"" help:"Show what clients have lost, and why."`
 	Kick       kickCmd       `cmd:"" help:"End a client, so that what it holds is free."`
 	Drop       dropCmd       `cmd:"" help:"Drop a rate, so that all its units are open."`
 	Who        whoCmd        `cmd:"" help:"List the clients that registered a name."`
 	Stats      statsCmd      `cmd:"" help:"Print the server's counters."`
+	Top        topCmd        `cmd:"" help:"Watch a server in a terminal: locks, clients, losses, numbers."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is there."`
 	Token      tokenCmd      `cmd:"" help:"Make tokens, and list and remove who is let in."`
 	Cert       certCmd       `cmd:"" help:"Make certificates to try TLS with."`

@@ -26,10 +26,11 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	add(1, "inspect", "free", "-s", server)
 	add(1, "inspect", "free", "-s", server, "--json")
 	add(0, "inspect", "held", "-s", server)
-	for _, command := range []string{"dump", "who", "stats", "ping"} {
+	for _, command := range []string{"dump", "losses", "who", "stats", "ping"} {
 		add(0, command, "-s", server)
 		add(0, command, "-s", server, "--json")
 	}
+	add(0, "top", "-s", server)
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--json")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--short")

@@ -28,7 +28,8 @@ type serveCmd struct {
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
-	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin port, under this host name, besides localhost and addresses (* for all)."`
+	HTTP            list          `name:"http" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve POST and GET /api/v1/rates/NAME/take over HTTP, for proxies (nginx, HAProxy, Caddy, Traefik) and programs that limit what they serve. Never open it to the internet."`
+	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin and the HTTP ports, under this host name, besides localhost and addresses (* for all)."`
 	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
 	TLS             list          `name:"tls" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve lines within TLS."`
 	WSS             list          `name:"wss" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve WebSocket connections within TLS, on any path."`
@@ -38,9 +39,10 @@ type serveCmd struct {
 	TLSMinVersion   string        `name:"tls-min-version" enum:"1.2,1.3" placeholder:"1.2|1.3" default:"1.3" group:"TLS" help:"The oldest version of TLS that is spoken (${default})."`
 	AdminTLS        bool          `name:"admin-tls" group:"TLS" help:"Have the admin address speak HTTPS. Nobody needs a client's certificate there."`
 	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
+	WatchNames      lockNames     `placeholder:"NAME" sep:"none" group:"Listening" help:"Give the lock and the rate of this name metrics of their own: who holds, who waits, since when. For several, repeat the flag, up to 100 times. Other names are in no metric."`
 	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
-	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, unix, or none (all but unix)."`
-	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
+	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, http, unix, or none (all but unix)."`
+	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump, who, look and losses with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
 	MaxConnections  int           `placeholder:"N" group:"Bounds" help:"Connections (the limit on open files, less a reserve)."`
@@ -60,6 +62,7 @@ type serveCmd struct {
 	PidFile         filled        `short:"p" placeholder:"PATH" group:"Running" help:"Tell the process's number in a file, which others may read. Refuses to start when another live server has it."`
 	PidFileFormat   string        `enum:"glockd,pid" placeholder:"glockd|pid" default:"glockd" group:"Running" help:"What is in the pid file: the process's number and the port, a line each, as glockd has it; or pid, the number alone, for kill $$(cat FILE) (${default})."`
 	LogFormat       string        `enum:"text,json" placeholder:"text|json" default:"text" group:"Running" help:"Format of the log, which goes to stderr (${default})."`
+	LogLosses       bool          `group:"Running" help:"Log each lock that a client lost, each wait in vain and each refusal at a bound, with why: up to 100 lines a second. lockd losses shows the latest in any case."`
 	Verbose         bool          `short:"v" group:"Running" help:"Log connections, too."`
 }
 
@@ -85,6 +88,7 @@ func (c *serveCmd) options() server.Options {
 		WebSocketOrigins:      c.WebSocketOrigin,
 		TLS:                   c.TLS,
 		WSS:                   c.WSS,
+		HTTP:                  c.HTTP,
 		TLSCert:               string(c.TLSCert),
 		TLSKey:                string(c.TLSKey),
 		TLSClientCA:           string(c.TLSClientCA),
@@ -93,6 +97,7 @@ func (c *serveCmd) options() server.Options {
 		ProxyProtocol:         c.ProxyProtocol,
 		Admin:                 string(c.Admin),
 		AdminTLS:              c.AdminTLS,
+		WatchNames:            c.WatchNames,
 		AuthFile:              string(c.AuthFile),
 		AuthOn:                c.AuthOn,
 		DisableDump:           c.DisableDump,
@@ -110,6 +115,7 @@ func (c *serveCmd) options() server.Options {
 		MaxShare:              c.MaxShare,
 		ShareBy:               c.ShareBy,
 		DeadPeerTimeout:       c.DeadPeerTimeout,
+		LogLosses:             c.LogLosses,
 	}
 }
 
@@ -243,7 +249,7 @@ func flagError(err error) error {
 // machine can reach it and need not show who they are.
 func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 	attrs := []any{"version", server.Version, "pid", os.Getpid()}
-	var open, clear, admin []string
+	var open, rates, clear, admin []string
 	for _, a := range addrs {
 		if n := len(attrs); attrs[n-2] == a.Transport { // JSON has each key once
 			attrs[n-1] = attrs[n-1].(string) + "," + a.String()
@@ -257,9 +263,11 @@ func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 			admin = append(admin, a.String())
 		case a.Transport == "admin" && !adminTLS:
 			clear = append(clear, a.String())
+		case a.Transport == "http" && !a.Asks:
+			rates = append(rates, a.String())
 		case !a.Asks:
 			open = append(open, a.String())
-		case a.Transport == "tcp" || a.Transport == "websocket":
+		case a.Transport == "tcp" || a.Transport == "websocket" || a.Transport == "http":
 			clear = append(clear, a.String())
 		}
 	}
@@ -268,6 +276,11 @@ func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 		log.Warn("anybody who reaches these addresses can take and release locks: "+
 			"have clients show who they are (--auth-file, or --tls with --tls-client-ca), or keep strangers out by a firewall",
 			"addrs", strings.Join(open, " "))
+	}
+	if len(rates) > 0 {
+		log.Warn("anybody who reaches these addresses can use up rates, so that others are refused: "+
+			"have those who ask show who they are (--auth-file), or keep strangers out by a firewall",
+			"addrs", strings.Join(rates, " "))
 	}
 	if len(clear) > 0 {
 		log.Warn("tokens for these addresses cross the network unencrypted: whoever sees them there can use them",
@@ -283,7 +296,7 @@ func announce(log *slog.Logger, addrs []server.Addr, adminTLS bool) {
 // port returns the number for the pid file: the first TCP port for clients.
 func port(addrs []server.Addr) int {
 	for _, a := range addrs {
-		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" {
+		if tcp, ok := a.Addr.(*net.TCPAddr); ok && a.Transport != "admin" && a.Transport != "http" {
 			return tcp.Port
 		}
 	}

@@ -118,3 +118,18 @@ func (l *list) Decode(ctx *kong.DecodeContext) error {
 	}
 	return nil
 }
+
+// lockNames are names, one a flag: there may be commas in them, too.
+type lockNames []string
+
+func (l *lockNames) Decode(ctx *kong.DecodeContext) error {
+	var n lockName
+	if err := n.Decode(ctx); err != nil {
+		return err
+	}
+	if n == "" {
+		return errEmpty
+	}
+	*l = append(*l, string(n))
+	return nil
+}

@@ -18,16 +18,16 @@ func (a authority) Token(token []byte) *session.Access { return a["token "+strin
 func (a authority) Cert(name string) *session.Access   { return a["cert "+name] }
 func (a authority) UID(uint32) *session.Access         { return nil }
 
-// Who comes from another machine shows a token, or a certificate, of who may look
-// at all. Probes and this machine need not.
-func TestGuard(t *testing.T) {
-	var denied []string
-	g := Guard{
+// newGuard guards a secret, and notes who has shown a wrong token.
+func newGuard(denied *[]string) Guard {
+	return Guard{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "secret") }),
 		Authority: authority{
 			"token r": {Name: "r", Role: session.RoleRead}, "token a": {Name: "a", Role: session.RoleAdmin},
 			"token l": {Name: "l", Role: session.RoleLock}, "token rx": {Name: "rx", Role: session.RoleRead, Prefix: "x"},
+			"token ax":  {Name: "ax", Role: session.RoleAdmin, Prefix: "x"},
 			"cert prom": {Name: "prom", Role: session.RoleRead}, "cert ci": {Name: "ci", Role: session.RoleLock},
+			"cert root": {Name: "root", Role: session.RoleAdmin},
 		},
 		Cert: func(state *tls.ConnectionState) string {
 			if state == nil {
@@ -35,8 +35,15 @@ func TestGuard(t *testing.T) {
 			}
 			return state.ServerName // stands for the client's
 		},
-		Denied: func(client string) { denied = append(denied, client) },
+		Denied: func(client string) { *denied = append(*denied, client) },
 	}
+}
+
+// Who comes from another machine shows a token, or a certificate, of who may look
+// at all. Probes and this machine need not.
+func TestGuard(t *testing.T) {
+	var denied []string
+	g := newGuard(&denied)
 	for _, c := range []struct {
 		addr, path, auth, cert string
 		code                   int
@@ -59,6 +66,12 @@ func TestGuard(t *testing.T) {
 		{"192.0.2.1:1", "/metrics", "Bearer r", "ci", 200, ""},
 		{"192.0.2.1:1", "/healthz", "", "", 200, ""},
 		{"192.0.2.1:1", "/readyz", "", "", 200, ""},
+		{"192.0.2.1:1", "/", "", "", 200, ""},
+		{"192.0.2.1:1", "/ui/app.js", "", "", 200, ""},
+		{"192.0.2.1:1", "/ui/app.js", "Bearer wrong", "", 200, ""},
+		{"192.0.2.1:1", "/ui/../metrics", "", "", 401, ""},
+		{"192.0.2.1:1", "/ui/", "", "", 401, ""},
+		{"192.0.2.1:1", "//", "", "", 401, ""},
 		{"192.0.2.1:1", "//healthz", "", "", 401, ""},
 		{"192.0.2.1:1", "/healthz/../metrics", "", "", 401, ""},
 		{"127.0.0.1:1", "/metrics", "", "", 200, ""},
@@ -107,5 +120,79 @@ func TestGuard(t *testing.T) {
 	}
 	if len(denied) != 3 {
 		t.Errorf("told of %q", denied)
+	}
+}
+
+// What changes something or looks deep takes role admin, from wherever one comes,
+// or, where nobody says who may what, it is for this machine.
+func TestGuardAdmin(t *testing.T) {
+	var denied []string
+	g := newGuard(&denied)
+	for _, c := range []struct {
+		authority              bool
+		addr, auth, cert, site string
+		code                   int
+		text                   string
+	}{
+		{true, "192.0.2.1:1", "", "", "", 401, "takes a token of role admin"},
+		{true, "192.0.2.1:1", "Bearer a", "", "", 200, ""},
+		{true, "192.0.2.1:1", "Bearer r", "", "", 403, "r may not do this"},
+		{true, "192.0.2.1:1", "Bearer l", "", "", 403, "l may not do this"},
+		{true, "192.0.2.1:1", "Bearer ax", "", "", 403, "ax may not do this"},
+		{true, "192.0.2.1:1", "Bearer wrong", "", "", 401, "wrong token"},
+		{true, "192.0.2.1:1", "Bearer wrong", "root", "", 401, "wrong token"},
+		{true, "192.0.2.1:1", "", "root", "", 200, ""},
+		{true, "192.0.2.1:1", "", "prom", "", 403, "prom may not do this"},
+		{true, "192.0.2.1:1", "", "nobody", "", 401, "takes a token of role admin"},
+		{true, "127.0.0.1:1", "", "", "", 401, "takes a token of role admin"},
+		{true, "127.0.0.1:1", "Bearer r", "", "", 403, "r may not do this"},
+		{true, "127.0.0.1:1", "Bearer a", "", "", 200, ""},
+		{true, "127.0.0.1:1", "Bearer a", "", "same-origin", 200, ""},
+		{true, "127.0.0.1:1", "Bearer a", "", "cross-site", 403, "another site"},
+		{false, "127.0.0.1:1", "", "", "", 200, ""},
+		{false, "[::1]:1", "", "", "none", 200, ""},
+		{false, "127.0.0.1:1", "", "", "cross-site", 403, "another site"},
+		{false, "127.0.0.1:1", "", "", "same-site", 403, "another site"},
+		{false, "192.0.2.1:1", "", "", "", 403, "--auth-file"},
+		{false, "192.0.2.1:1", "Bearer a", "", "", 403, "--auth-file"},
+		{false, "", "", "", "", 403, "--auth-file"},
+	} {
+		g := g
+		if !c.authority {
+			g.Authority = nil
+		}
+		r := httptest.NewRequest("GET", "http://lockd/debug/pprof/", nil)
+		r.RemoteAddr = c.addr
+		for name, value := range map[string]string{"Authorization": c.auth, "Sec-Fetch-Site": c.site} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		if c.cert != "" {
+			r.TLS = &tls.ConnectionState{ServerName: c.cert}
+		}
+		w := httptest.NewRecorder()
+		began := time.Now()
+		g.Admin(g.Handler).ServeHTTP(w, r)
+		body := w.Body.String()
+		if w.Code != c.code || strings.Contains(body, "secret") != (c.code == 200) || !strings.Contains(body, c.text) {
+			t.Errorf("%+v: %d %q", c, w.Code, body)
+		}
+		if challenge := w.Header().Get("WWW-Authenticate"); (challenge != "") != (c.authority && c.code != 200 && c.site == "") {
+			t.Errorf("%+v: %q", c, challenge)
+		}
+		if c.text == "wrong token" && time.Since(began) < deniedAfter {
+			t.Errorf("%+v: after %v", c, time.Since(began))
+		}
+	}
+	if len(denied) != 2 {
+		t.Errorf("told of %q", denied)
+	}
+	r := httptest.NewRequest("GET", "http://lockd/debug/pprof/", nil)
+	r.RemoteAddr = "127.0.0.1:1"
+	r.Header.Set("X-Forwarded-For", "192.0.2.1")
+	w := httptest.NewRecorder()
+	if (Guard{}).Admin(g.Handler).ServeHTTP(w, r); w.Code != 403 {
+		t.Errorf("what a proxy passes on: %d", w.Code)
 	}
 }

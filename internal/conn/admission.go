@@ -16,11 +16,12 @@ const (
 	TLS    // lines within TLS
 	WSS    // WebSocket within TLS
 	Memory // from within the server's own process
+	HTTP   // requests that stand alone, see callers.go
 	Transports
 )
 
 func (t Transport) String() string {
-	return [...]string{"tcp", "unix", "websocket", "tls", "wss", "memory"}[t]
+	return [...]string{"tcp", "unix", "websocket", "tls", "wss", "memory", "http"}[t]
 }
 
 // MarshalText implements encoding.TextMarshaler, for logs in JSON.

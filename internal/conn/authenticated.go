@@ -17,8 +17,8 @@ func (s *Server) Authenticated(st *session.Stream, a *session.Access) {
 	}
 }
 
-// DeniedAdmin does the same for who has shown a wrong token to the admin address.
-func (s *Server) DeniedAdmin(client string) {
+// Denied does the same for who has shown a wrong token over HTTP.
+func (s *Server) Denied(client string) {
 	if n := s.denials.now(); n > 0 {
 		s.warnDenied(client, n)
 	}

@@ -195,7 +195,7 @@ func (c *client) read() {
 func (c *client) advance(in []byte, own bool) {
 	c.exchange(in, own)
 	if !c.ended && !c.stream.Keeps(c.keeps()) {
-		c.end(false)
+		c.cutOff(false)
 	}
 }
 
@@ -243,7 +243,7 @@ func (c *client) exchange(in []byte, own bool) {
 	c.keepIn(in, own)
 	switch c.next {
 	case session.Closing:
-		c.end(!c.hungUp) // nothing is unread, and nobody there to wait for
+		c.cutOff(!c.hungUp) // nothing is unread, and nobody there to wait for
 	case session.Full:
 		l.queue(c)
 	case session.Idle, session.Last:
@@ -310,7 +310,7 @@ func (c *client) unwatched(err error) {
 	if n := l.unwatched.now(); n > 0 {
 		l.server.cfg.Logger.Error("cannot watch a connection", "client", c.stream.Address(), "err", err, "failures", n)
 	}
-	c.end(false)
+	c.cutOff(false)
 }
 
 // listening is what epoll watches for unless something is in the way.
@@ -374,6 +374,12 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 		return 0, true
 	}
 	return 0, false
+}
+
+// cutOff ends the connection since the server does not go on with it.
+func (c *client) cutOff(politely bool) {
+	c.stream.EndsFor(session.WhyCutOff)
+	c.end(politely)
 }
 
 // end ends the connection, politely if it is the server that ends it. The

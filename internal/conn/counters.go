@@ -22,6 +22,8 @@ type Stats struct {
 	BytesOut  uint64            // to clients
 	Rejected  map[string]uint64 // by reason
 	Dead      uint64            // connections whose clients had vanished
+	Limit     int               // how many connections there may be
+	Unlogged  uint64            // losses that the log was to have, and has not
 	Transport [Transports]TransportStats
 }
 
@@ -33,7 +35,7 @@ type TransportStats struct {
 
 // Stats sums what the connections have counted.
 func (s *Server) Stats() Stats {
-	st := Stats{Rejected: make(map[string]uint64), Dead: s.dead.Load()}
+	st := Stats{Rejected: make(map[string]uint64), Dead: s.dead.Load(), Limit: s.cfg.MaxConnections, Unlogged: s.losses.omitted.Load()}
 	for i := range s.traffic {
 		st.BytesIn += s.traffic[i].in.Load()
 		st.BytesOut += s.traffic[i].out.Load()

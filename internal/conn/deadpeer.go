@@ -126,10 +126,11 @@ func vanished(err error) bool {
 	return errors.As(err, &errno) && (errno == syscall.ETIMEDOUT || errno == syscall.EHOSTUNREACH || errno == syscall.ENETUNREACH)
 }
 
-// logDead logs that a client is dead, and counts it. For how long it was silent is 0
+// logDead logs that a client is dead, and counts it, before its connection is ended. For how long it was silent is 0
 // where the kernel has found out.
 func (s *Server) logDead(st *session.Stream, silent time.Duration) {
 	s.dead.Add(1)
+	st.EndsFor(session.WhyDeadPeer)
 	attrs := []any{"client", st.Address()}
 	if silent > 0 {
 		attrs = append(attrs, "silent", silent.Round(time.Millisecond))

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/session"
 )
 
 // roster is the connections that a hub serves, for shutting down.
@@ -118,9 +120,9 @@ func (s *Server) logLeft(level slog.Level, all, one, more string, attrs ...any) 
 	locks, waiters := s.hub.Held()
 	log(all, append([]any{"connections", n, "locks", locks, "waiters", waiters}, attrs...)...)
 	for _, c := range clients {
-		attrs := appendName([]any{"client", c.Address}, "name", c.Name, c.Address)
-		attrs = appendAccess(attrs, "as", c.Access)
-		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process)...)
+		attrs := appendName([]any{"client", c.Address()}, "name", c.Name(), c.Address())
+		attrs = appendAccess(attrs, "as", c.Access())
+		log(one, appendProcess(append(attrs, "locks", c.Locks), c.Process())...)
 	}
 	if others > 0 {
 		log(more, "clients", others)
@@ -222,6 +224,7 @@ func (s *Server) end(ctx context.Context) error {
 	s.ended.Do(func() {
 		s.endLoops()
 		s.watched.stop()
+		s.losses.stop()
 		s.hub.Close()
 	})
 	if ctx.Err() == nil {
@@ -248,6 +251,7 @@ func (s *Server) wait(ctx context.Context, countLocked func() int, tell func()) 
 		cut.Store(countLocked() > 0)
 		s.closed = true // or there would be more to cut off
 		for l := range s.links {
+			l.stream.EndsFor(session.WhyShutdown)
 			go l.kill() // a caller's own kind of connection may take its time
 		}
 		s.mu.Unlock()

@@ -316,6 +316,7 @@ func (f *frames) endControl(out []byte) []byte {
 		f.pulse.answered()
 	case ws.OpClose:
 		if len(f.ping) == 0 {
+			f.stream.EndsFor(session.WhyDisconnect)
 			return f.close(out, ws.StatusNormalClosure, "")
 		}
 		code, text := ws.ParseCloseFrameData(f.ping)
@@ -323,6 +324,7 @@ func (f *frames) endControl(out []byte) []byte {
 			f.server.refuse(badFrame)
 			return f.close(out, ws.StatusProtocolError, "malformed close frame")
 		}
+		f.stream.EndsFor(session.WhyDisconnect)
 		return f.close(out, code, "")
 	}
 	return out

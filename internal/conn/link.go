@@ -102,7 +102,7 @@ func (s *Server) newLink(c net.Conn, t Transport) *link {
 		l.stream.ComesLate()
 	}
 	addr := address(c, t)
-	addr.Asks = s.asks(t, addr)
+	addr.Asks, addr.Transport = s.asks(t, addr), t.String()
 	l.stream.Begin(s.hub, addr, l, &l.turn)
 	s.meet(&l.stream, l, addr.Asks)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
@@ -297,8 +297,11 @@ func (l *link) Wake() {
 // server that ends it. The locks and the place go before the connection: who
 // sees it end finds them free.
 func (l *link) end(err error) {
-	if vanished(err) {
+	switch {
+	case vanished(err):
 		l.server.logDead(&l.stream, 0)
+	case err == errKeepsTooMuch || err == errClosing:
+		l.stream.EndsFor(session.WhyCutOff)
 	}
 	if last := l.lastWord(err); last != nil {
 		l.out = outBuffers.Get().(*[]byte)

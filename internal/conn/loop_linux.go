@@ -484,6 +484,7 @@ func (l *loop) readTasks() {
 				if c != nil && c.parting != nil {
 					c.endParting()
 				} else if c != nil {
+					c.stream.EndsFor(session.WhyShutdown)
 					c.end(false)
 				}
 			}
@@ -514,7 +515,7 @@ func (l *loop) take(m task) {
 	if m.late {
 		c.stream.ComesLate()
 	}
-	m.addr.Asks = l.server.asks(m.transport, m.addr)
+	m.addr.Asks, m.addr.Transport = l.server.asks(m.transport, m.addr), m.transport.String()
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
 	l.server.meet(&c.stream, c, m.addr.Asks)
 	if m.transport == WebSocket {
@@ -527,7 +528,7 @@ func (l *loop) take(m task) {
 		return
 	}
 	switch {
-	case l.cut: // it comes after the order to cut it off
+	case l.cut: // it comes after the order to cut it off, and holds nothing
 		c.end(false)
 	case len(m.early) > 0:
 		c.advance(m.early, true)

@@ -32,6 +32,7 @@ type Config struct {
 	Proxies        Proxies          // who begin with a PROXY header
 	Hosts          hosts.Allowed    // under which pages may ask for the server
 	Logger         *slog.Logger     // connections, at level debug
+	LogLosses      bool             // it gets what clients lose, too
 }
 
 // Server is what all connections of a server share.
@@ -56,6 +57,7 @@ type Server struct {
 	began     time.Time
 	dead      atomic.Uint64 // connections whose clients were found dead
 	watched   watched
+	losses    lossLog
 }
 
 // NewServer makes the common part of a server's connections.
@@ -64,6 +66,10 @@ func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg, headerFor: handshakeTimeout, deadPeer: h, keepAlive: keepAliveFor(h), pace: paceOf(h), began: time.Now()}
 	if cfg.Session.Short == nil {
 		cfg.Session.Short = s.logShortage
+	}
+	s.losses.init(s)
+	if cfg.LogLosses {
+		cfg.Session.Lost = s.losses.wake
 	}
 	s.hub = session.NewHub(cfg.Session, s)
 	s.watched.init(s)

@@ -68,8 +68,12 @@ func (a *Access) may(c *command) bool {
 }
 
 // reaches tells whether a name is within the prefix. To be about all names that
-// begin somehow, or about all without a word, is to be about that beginning.
+// begin somehow, or about all without a word, is to be about that beginning, unless
+// the command leaves out what is not within it.
 func (a *Access) reaches(c *command, name []byte) bool {
+	if c.flags&leavesOut != 0 && len(name) == 0 {
+		return true
+	}
 	return c.flags&ofName == 0 || len(name) >= len(a.Prefix) && string(name[:len(a.Prefix)]) == a.Prefix
 }
 

@@ -8,13 +8,14 @@ import (
 // An Address stands for a client in replies: IP:PORT, or a name where there is
 // no such thing.
 type Address struct {
-	IP      netip.AddrPort
-	Name    string
-	Process Process // at the other end of a unix socket; nil: nobody knows
-	Cert    string  // the name in the certificate that the client has shown within TLS; "": it has shown none
-	Asks    bool    // it has come to where clients are asked who they are
-	Within  bool    // it is a part of the server's own process
-	Local   bool    // the client is on this machine: it came over a unix socket, or from a loopback address
+	IP        netip.AddrPort
+	Name      string
+	Transport string  // by which the client has come, for those who look
+	Process   Process // at the other end of a unix socket; nil: nobody knows
+	Cert      string  // the name in the certificate that the client has shown within TLS; "": it has shown none
+	Asks      bool    // it has come to where clients are asked who they are
+	Within    bool    // it is a part of the server's own process
+	Local     bool    // the client is on this machine: it came over a unix socket, or from a loopback address
 }
 
 // A Process is one that has connected to a unix socket, as the system knows it.

@@ -36,6 +36,7 @@ const (
 	maybeNothing                    // and in protocol 1 it may have none at all
 	takes                           // a hold, a place in line or units: not while the server shuts down
 	ofName                          // what follows is the name of a lock or a rate, or how some begin: an access with a prefix is for those
+	leavesOut                       // without a name it is about all that are within the prefix
 	ofSelf                          // it is about nobody but the client, whatever its access is for
 )
 
@@ -63,6 +64,7 @@ var (
 	patience = argument{word: "MS", least: 0, most: wire.MaxWait} // milliseconds
 	limit    = argument{word: "LIMIT", least: 1, most: wire.MaxLimit}
 	window   = argument{word: "MS", least: 1, most: wire.MaxWait} // milliseconds
+	many     = argument{word: "COUNT", least: 1, most: MostLosses}
 	units    = argument{word: "COST", least: 0, most: wire.MaxLimit, within: 1}
 	protocol = argument{word: "2", least: 2, most: 2}
 )
@@ -82,7 +84,7 @@ func (c *command) parse(arg []byte) (n numbers, name []byte, ok bool) {
 }
 
 // maxCommands is the room in counters.
-const maxCommands = 32
+const maxCommands = 40
 
 // commands is the table of verbs, the most used ones first.
 var commands []command // filled in table.go

@@ -30,9 +30,11 @@ type counters struct {
 	notAllowed       atomic.Uint64
 	authFailed       atomic.Uint64
 
+	losses     [whys]atomic.Uint64 // what clients have lost, by why
 	waits      [waitResults]atomic.Uint64
 	waitTimes  [len(WaitBuckets) + 1]atomic.Uint64 // how many waits ended within each bucket
 	waitMicros atomic.Uint64                       // their sum
+	waitSizes  [WaitSizes]atomic.Uint64            // the same waits in finer buckets
 
 	_ [64]byte
 }
@@ -61,4 +63,5 @@ func (c *counters) waited(r waitResult, since time.Time) {
 	c.waits[r].Add(1)
 	c.waitMicros.Add(uint64(took.Microseconds()))
 	c.waitTimes[sort.SearchFloat64s(WaitBuckets[:], took.Seconds())].Add(1)
+	c.waitSizes[waitSize(took.Seconds())].Add(1)
 }

@@ -135,6 +135,7 @@ func (s *Session) refusesGrant(w *wait, out []byte) (_ []byte, refused bool) {
 		out = s.notAllowed(c, out)
 	}
 	release(w.name)
+	s.noteNotAllowed(w)
 	return out, true
 }
 

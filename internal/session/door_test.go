@@ -45,7 +45,7 @@ func askedStream(h *Hub, addr Address, c Carrier) *Stream {
 // roleVerbs is who may what, as docs/protocol.md says.
 var roleVerbs = map[Role]string{
 	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye limits",
-	RoleRead: "i si ri d sd dump who q look look* me auth hello ping bye limits",
+	RoleRead: "i si ri d sd dump who q look look* losses top clients stats me auth hello ping bye limits",
 	0:        "auth hello ping bye limits", // before any
 }
 
@@ -123,7 +123,7 @@ func TestPrefix(t *testing.T) {
 		{"ra", "i b", false}, {"ra", "i a/x", true}, {"ra", "look* a/", true}, {"ra", "look* a/x", true},
 		{"ra", "look*", false}, {"ra", "look* a", false}, {"ra", "look* b", false},
 		{"ra", "d", false}, {"ra", "sd", false}, {"ra", "d b", false}, {"ra", "sd b", false}, {"ra", "sd a/x", true}, {"ra", "d a/taken", true},
-		{"ra", "dump", false}, {"ra", "dump shared", false}, {"ra", "dump a/", false}, {"ra", "who", false}, {"ra", "who a/", false}, {"ra", "q", false},
+		{"ra", "dump", false}, {"ra", "dump shared", false}, {"ra", "dump a/", false}, {"ra", "who", false}, {"ra", "who a/", false}, {"ra", "q", false}, {"ra", "top 9", false}, {"ra", "top 9 queue", false}, {"ra", "clients 9", false}, {"ra", "stats", false},
 		{"ra", "me", true}, {"ra", "g a/x", false},
 	} {
 		verb, _, _ := strings.Cut(strings.TrimSpace(c.line), " ")

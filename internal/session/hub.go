@@ -37,10 +37,14 @@ type Config struct {
 	Version         string
 	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
 
+	MaxConnections int                  // for those who look at the bounds
+	CPU            func() time.Duration // how much processor time the server has used; nil: nobody knows
+
 	MaxMemory int64             // bytes that clients can have the server keep; 0: no bound
 	ShareBy   ShareBy           // what counts as one client
 	Share     shard.ShareLimits // of one client; 0: as much as there is
 	Short     func(Shortage)    // is told, now and then, that requests are refused at a bound; may be nil
+	Lost      func()            // is told that the ledger has something new; it does not block; may be nil
 }
 
 // Hub is what all sessions of a server share: the table of locks, the
@@ -56,9 +60,12 @@ type Hub struct {
 	accounts  accounts
 	shortages shortages
 	directory directory
+	ledger    ledger
 	counters  [counterStripes]counters
 	clock     clock
 	watch     watch
+	censuses  censuses
+	callers   atomic.Uint32 // that there were
 
 	sorting turns        // which sorted list collects
 	rounds  atomic.Int64 // that sorted lists have
@@ -91,6 +98,11 @@ type Network interface {
 func NewHub(cfg Config, n Network) *Hub {
 	cfg.Postpone = cmp.Or(cfg.Postpone, DefaultPostpone)
 	cfg.DeadPeer = cmp.Or(cfg.DeadPeer, DefaultDeadPeer)
+	cfg.Table.Locks = cmp.Or(cfg.Table.Locks, shard.DefaultMaxLocks)
+	cfg.Table.Waiters = cmp.Or(cfg.Table.Waiters, shard.DefaultMaxWaiters)
+	if cfg.CPU == nil {
+		cfg.CPU = func() time.Duration { return 0 }
+	}
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
@@ -101,10 +113,12 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.frugal = min(cfg.MaxOutput, frugalOutput)
 	h.accounts.init(h.locks, cfg.ShareBy, cfg.Share)
 	h.shortages.tell = cfg.Short
+	h.ledger.init(h.memory, cfg.Lost)
 	h.clock.init(h.locks, now)
 	h.directory.memory = h.memory
 	h.directory.init()
 	h.watch.hub = h
+	h.censuses.hub = h
 	return h
 }
 
@@ -121,5 +135,6 @@ func (h *Hub) notify(owner uint32) {
 func (h *Hub) Close() {
 	h.clock.stop()
 	h.watch.stop()
+	h.censuses.stop()
 	h.shortages.running.Wait()
 }

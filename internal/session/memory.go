@@ -57,14 +57,14 @@ func (st *Stream) Keeps(n int) bool {
 	if n <= freeBytes {
 		n = 0
 	}
-	return n == int(st.kept) || st.keeps(n)
+	return n == int(st.kept.Load()) || st.keeps(n)
 }
 
 //go:noinline
 func (st *Stream) keeps(n int) bool {
 	n = min(n, math.MaxInt32)
-	more := n - int(st.kept)
-	st.kept = int32(n)
+	more := n - int(st.kept.Load())
+	st.kept.Store(int32(n))
 	there := st.hub.memory.Keep(more)
 	fair := st.account.share.KeepBytes(more)
 	if !there {
@@ -158,10 +158,10 @@ func (st *Stream) countAs(name string) {
 		return
 	}
 	h.locks.Forget(&st.main.owner)
-	st.account.share.KeepBytes(-int(st.kept))
+	st.account.share.KeepBytes(-int(st.kept.Load()))
 	h.accounts.leave(st.account)
 	st.account = h.accounts.join(key)
-	st.account.share.KeepBytes(int(st.kept)) // which ends nobody now
+	st.account.share.KeepBytes(int(st.kept.Load())) // which ends nobody now
 	st.main.owner.Share = st.account.share
 	st.main.peer.share.Store(st.account.share)
 }
@@ -171,8 +171,8 @@ func (st *Stream) endAccount() {
 	if st.account == nil {
 		return
 	}
-	st.giveMemory(int(st.kept))
-	st.kept = 0
+	st.giveMemory(int(st.kept.Load()))
+	st.kept.Store(0)
 	st.hub.memory.Add(-streamBytes)
 	st.hub.accounts.leave(st.account)
 	st.account = nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
@@ -24,6 +25,7 @@ var changing = []struct {
 	{regexp.MustCompile(`(?m)^((?:\d+ )?)\d+ (?:Rate Allowed|Rate Limited \d+ ms|Rate Open): `), "${1}RATE: "},
 	{regexp.MustCompile(`\t(?:limited|open)\t\d+\t\d+`), "\trate"},
 	{regexp.MustCompile(`\t(held|waits)\t\d+\t`), "\t$1\tSINCE\t"},
+	{regexp.MustCompile(`\t((?:held|waited|refused)\t[a-z_]+)\t\d+\t\d+\t`), "\t$1\tAGO\tLASTED\t"},
 }
 
 func unchanging(replies []byte) string {
@@ -87,6 +89,12 @@ func (w *world) say(s *Stream, in string) (replies []byte) {
 		if s.door&denying != 0 {
 			s.main.wait.over()
 		}
+		if l, ok := s.long.(*censusReply); ok {
+			for !l.inquiry.answered.Load() {
+				time.Sleep(10 * time.Microsecond)
+			}
+			continue
+		}
 		if next == Waiting && s.main.wait != nil && !s.multiplexed {
 			replies = append(replies, s.main.cancelWait(nil)...)
 			continue
@@ -123,10 +131,13 @@ func refusal(role Role, prefix string, line []byte) string {
 	if prefix == "" || slices.Contains(strings.Fields(roleVerbs[0]), c.verb) || c.verb == "me" || c.verb == "iam" {
 		return ""
 	}
-	if c.verb == "dump" || c.verb == "who" || c.verb == "q" {
+	if slices.Contains(strings.Fields("dump who q top clients stats"), c.verb) {
 		return no
 	}
 	_, name, ok := c.parse(arg)
+	if c.verb == "losses" && len(name) == 0 {
+		return "" // it leaves out what it may not tell
+	}
 	if ok && !bytes.HasPrefix(name, []byte(prefix)) {
 		return no
 	}

@@ -87,7 +87,7 @@ const (
 // it held is released and its registration is gone.
 func (s *Session) closeSome() bool {
 	s.forgetWait()
-	if !s.hub.locks.ReleaseSome(s.asks(), closeStep) {
+	if !s.orphanSome() {
 		return false
 	}
 	s.hub.directory.remove(s.peer)
@@ -103,7 +103,9 @@ func (s *Session) forgetWait() {
 		s.wait = nil
 	}
 	if s.wait != nil {
-		s.hub.locks.Cancel(s.asks())
+		if _, outcome := s.hub.locks.Cancel(s.asks()); outcome != shard.Acquired {
+			s.noteWait(outcome)
+		}
 		s.stream.counters.waited(waitGone, s.wait.since)
 		s.endWait()
 	}

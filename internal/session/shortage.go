@@ -42,8 +42,11 @@ const (
 )
 
 // short notes that a stream's request was refused at a bound.
-func (st *Stream) short(why shard.Outcome) {
-	s := &st.hub.shortages
+func (st *Stream) short(why shard.Outcome) { st.hub.short(why, st.account) }
+
+// short notes that a request of an account's client was refused at a bound.
+func (h *Hub) short(why shard.Outcome, a *account) {
+	s := &h.shortages
 	if s.tell == nil {
 		return
 	}
@@ -52,7 +55,6 @@ func (st *Stream) short(why shard.Outcome) {
 	if last != 0 && now-last < int64(tellShortage) || !s.told[why].CompareAndSwap(last, now) {
 		return
 	}
-	h, a := st.hub, st.account
 	s.running.Go(func() { s.tell(h.shortage(why, a)) })
 }
 

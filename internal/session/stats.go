@@ -27,7 +27,8 @@ type Stats struct {
 	MaxMemory   int64             // the bound on them; 0: none
 	Waits       map[string]uint64 // waits that are over, by what became of them
 	WaitTimes   [len(WaitBuckets) + 1]uint64
-	WaitSeconds float64 // the sum of their times
+	WaitSeconds float64           // the sum of their times
+	Losses      map[string]uint64 // what clients have lost, by why
 	Locks       shard.Stats
 }
 
@@ -71,14 +72,16 @@ func (h *Hub) Stats() Stats {
 		"not_allowed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.notAllowed }),
 		"auth_failed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.authFailed }),
 	}
-	for kind := range shard.Kinds {
-		st.Rejected["share_of_locks"] += st.Locks.Acquire[kind][shard.ShareFull]
-		st.Rejected["share_of_waiters"] += st.Locks.Acquire[kind][shard.ShareWaiters]
-		st.Rejected["share_of_bytes"] += st.Locks.Acquire[kind][shard.ShareBytes]
-		st.Rejected["server_full"] += st.Locks.Acquire[kind][shard.MemoryFull]
-		st.Rejected["too_many_locks"] += st.Locks.Acquire[kind][shard.Full]
-		st.Rejected["too_many_waiters"] += st.Locks.Acquire[kind][shard.TooManyWait]
-		st.Rejected["too_many_locks_of_owner"] += st.Locks.Acquire[kind][shard.OwnerFull]
+	for outcome, bound := range bounds {
+		for kind := range shard.Kinds {
+			if bound != "" {
+				st.Rejected[bound] += st.Locks.Acquire[kind][outcome]
+			}
+		}
+	}
+	st.Losses = make(map[string]uint64)
+	for why := range whys {
+		st.Losses[why.String()] = h.sum(func(c *counters) *atomic.Uint64 { return &c.losses[why] })
 	}
 	st.Waits = make(map[string]uint64)
 	for r := range waitResults {

@@ -36,7 +36,9 @@ type Stream struct {
 	late        bool                // the client has come while the server drained
 	turnedAway  bool                // the client was refused something for that
 	skipping    bool                // the rest of a line that was too long is passed over
-	kept        int32               // bytes that are kept for it and count
+	transport   string              // by which the client has come
+	since       shard.Moment        // when
+	kept        atomic.Int32        // bytes that are kept for it and count; who looks may read it
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
 
 	account *account // of the client; nil: the stream has ended
@@ -51,6 +53,9 @@ type Stream struct {
 	woken atomic.Bool // there are ready ones; to be read without the mutex
 
 	rests atomic.Bool // the client has asked for the limits, see Rests
+
+	ends     atomic.Pointer[ending] // why it ends; nil: nobody has said that it does
+	refusals *refusals              // the latest ones of a client; nil: none
 }
 
 // A Carrier moves the bytes of a stream.
@@ -109,6 +114,7 @@ func (t *Turn) Forget() {
 // Begin makes a zero stream that of a client at an address.
 func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.hub, st.carrier, st.turn, st.local = h, c, t, addr.Local
+	st.transport, st.since = addr.Transport, shard.MomentOf(h.clock.milliseconds())
 	st.beginAccount(addr)
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
@@ -299,6 +305,7 @@ func (st *Stream) CloseSome() bool {
 	if !st.main.closeSome() {
 		return false
 	}
+	st.noteRest()
 	st.endAccount()
 	return true
 }

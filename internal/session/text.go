@@ -28,7 +28,7 @@ func (s *Session) boolean(out []byte, ok bool, yes, no string, name []byte) []by
 // none yet.
 func (s *Session) outcome(out []byte, g shard.Grant, outcome shard.Outcome, refused string, name []byte) []byte {
 	if outcome != shard.Acquired {
-		return s.failed(out, outcome, refused, name)
+		return s.failed(out, shard.Exclusive, outcome, refused, name)
 	}
 	number := uint64(1)
 	if s.stream.multiplexed {
@@ -40,12 +40,12 @@ func (s *Session) outcome(out []byte, g shard.Grant, outcome shard.Outcome, refu
 // sharedOutcome is the same for a shared lock. The number is its count.
 func (s *Session) sharedOutcome(out []byte, g shard.Grant, outcome shard.Outcome, refused string, name []byte) []byte {
 	if outcome != shard.Acquired {
-		return s.failed(out, outcome, refused, name)
+		return s.failed(out, shard.Shared, outcome, refused, name)
 	}
 	return s.reply(out, uint64(g.Count), wire.SharedGetSuccess, name)
 }
 
-func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name []byte) []byte {
+func (s *Session) failed(out []byte, kind shard.Kind, outcome shard.Outcome, refused string, name []byte) []byte {
 	switch outcome {
 	case shard.Waiting:
 		return out
@@ -58,6 +58,7 @@ func (s *Session) failed(out []byte, outcome shard.Outcome, refused string, name
 		}
 		return s.reply(out, 0, wire.GetCanceled, name)
 	}
+	s.noteRefusal(kind, outcome, name)
 	return s.refusedAt(out, outcome, name)
 }
 
@@ -151,6 +152,7 @@ func (s *Session) textTakeRate(name, out []byte) []byte {
 		const ms = uint64(time.Millisecond)
 		return wire.AppendRateLimited(s.prefix(out), (v.Retry+ms-1)/ms, name)
 	}
+	s.noteRefusal(shard.Rates, v.Outcome, name)
 	return s.refusedAt(out, v.Outcome, name)
 }
 

@@ -96,8 +96,11 @@ func (s *Session) token(name []byte) (uint64, bool) { return s.hub.locks.Token(&
 
 // takeRate takes units of a rate. It is nobody's, but counts for who has made it.
 func (s *Session) takeRate(name []byte, r shard.Rate, units uint32) shard.Verdict {
-	h := s.hub
-	v := h.locks.Take(s.owner.Share, name, r, units, h.clock.nanoseconds())
+	return s.hub.takeRate(s.owner.Share, name, r, units)
+}
+
+func (h *Hub) takeRate(share *shard.Share, name []byte, r shard.Rate, units uint32) shard.Verdict {
+	v := h.locks.Take(share, name, r, units, h.clock.nanoseconds())
 	if v.Outcome == shard.Acquired {
 		h.clock.expect(h.clock.milliseconds() + sweepMilliseconds)
 	}
@@ -148,6 +151,9 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 		result = waitGranted
 	case shard.TimedOut:
 		result = waitTimedOut
+	}
+	if result != waitGranted {
+		s.noteWait(outcome)
 	}
 	s.stream.counters.waited(result, s.wait.since)
 	s.endWait()

@@ -68,7 +68,7 @@ func TestOrphansWithLongNames(t *testing.T) {
 		for o.held > 0 {
 			before := o.held
 			s.mu.Lock()
-			s.releaseBatchLocked(o, orphaned, new(served))
+			s.releaseBatchLocked(o, orphaned, new(served), nil)
 			s.mu.Unlock()
 			if gone := before - o.held; gone == 0 || gone > most {
 				t.Fatalf("%d with names of %d bytes at a time, want at most %d", gone, size, most)

@@ -10,6 +10,7 @@ import (
 // them back in batches.
 type bound struct {
 	left  atomic.Int64
+	limit int64
 	batch int64
 
 	// While somebody reclaims what idles in the shards, they keep nothing:
@@ -19,7 +20,8 @@ type bound struct {
 }
 
 func (b *bound) init(limit, shards int) {
-	b.left.Store(int64(limit))
+	b.limit = int64(limit)
+	b.left.Store(b.limit)
 	// Small enough that what idles in the shards is a small part of the whole.
 	b.batch = min(1024, max(1, int64(limit/(shards*32))))
 }

@@ -96,5 +96,8 @@ const chunkBytes = 8<<10 + 256
 // name.
 const itemCost = 96
 
+// ItemBytes is what a lock, a hold or a wait counts with a name of a size.
+func ItemBytes(size int) int { return itemCost + nameCost(size) }
+
 // nameCost is what they count besides, for a name that does not fit into its head.
 func nameCost(size int) int { return 33 * blocksOf(size) }

@@ -217,7 +217,7 @@ func (w *world) getShared(t fataler, o *Owner, name string) {
 // whichever it took.
 func (w *world) orphan(t fataler, o *Owner, n int) (done bool) {
 	before := o.Held()
-	done = w.set.ReleaseSome(o, n)
+	done = w.set.ReleaseSome(o, n, nil)
 	var gone [Kinds]int
 	for name, holder := range w.exclusive {
 		if holder == o.ID && w.set.Holder([]byte(name)) == 0 {

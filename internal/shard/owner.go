@@ -71,10 +71,18 @@ const tickBits = 4
 // MomentOf returns the moment of a time in milliseconds.
 func MomentOf(ms uint64) Moment { return Moment(ms >> tickBits) }
 
-// age returns how long ago that was, in milliseconds, at a time in nanoseconds.
-func (m Moment) age(now uint64) uint64 {
-	ticks := MomentOf(now/msNanos) - m
-	if ticks >= 1<<32-1<<16 { // somebody was ahead of the one who looks
+// ahead is from where on a difference is none: somebody was ahead of the one who looks.
+const ahead = 1<<32 - 1<<16
+
+// Age returns how long ago that was, in milliseconds, at a time in nanoseconds.
+func (m Moment) Age(now uint64) uint64 {
+	return MomentOf(now / msNanos).Since(m)
+}
+
+// Since returns for how long something has been so since a moment, in milliseconds.
+func (m Moment) Since(then Moment) uint64 {
+	ticks := m - then
+	if ticks >= ahead {
 		return 0
 	}
 	return uint64(ticks) << tickBits

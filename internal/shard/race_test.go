@@ -170,7 +170,7 @@ func TestOrphansWhileOthersGet(t *testing.T) {
 				if o.Held() < names {
 					t.Errorf("%d held, at least %d shared", o.Held(), names)
 				}
-				for !set.ReleaseSome(o, 200) {
+				for !set.ReleaseSome(o, 200, nil) {
 				}
 			}
 		})

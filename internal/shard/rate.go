@@ -84,6 +84,21 @@ type Verdict struct {
 	Outcome Outcome // Acquired, Refused or Full
 	Open    uint32  // units that were open before
 	Retry   uint64  // Refused: nanoseconds until the units asked for will be open
+	Full    uint64  // Acquired, Refused: nanoseconds until all units will be open
+}
+
+// Next returns in how many nanoseconds one unit more than now will be open, by a
+// verdict on some units of the rate; at most one nanosecond too many. 0: all are. After
+// a question, what somebody has taken in a longer window may make it later.
+func (r Rate) Next(v Verdict, units uint32) uint64 {
+	if v.Full == 0 {
+		return 0
+	}
+	open := v.Open
+	if v.Outcome == Acquired {
+		open -= units
+	}
+	return v.Full + r.cost(open+1).nanos() - r.Window
 }
 
 // Take takes units, at most the rate's limit, of the rate called name, if as
@@ -100,7 +115,8 @@ func (t *Set) Take(h *Share, name []byte, r Rate, units uint32, now uint64) Verd
 	for v.Outcome != Acquired && s.fetchLocked(h, v.Outcome, len(name)) {
 		v = s.takeLocked(h, hash, name, r, units, now)
 	}
-	s.recordLocked(rates, v.Outcome.event())
+	s.recordLocked(Rates, v.Outcome.event())
+	s.sampleLocked(Rates, hash, name)
 	s.mu.Unlock()
 	return v
 }
@@ -154,7 +170,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 	owed := s.debtLocked(ref, r, now)
 	open := r.open(owed)
 	if units == 0 { // a question
-		return Verdict{Outcome: Acquired, Open: open}
+		return Verdict{Outcome: Acquired, Open: open, Full: owed.nanos()}
 	}
 	if owed.ns == r.Window {
 		// The window was longer: what it was is forgotten, or it would still be
@@ -163,7 +179,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 	}
 	after := r.add(owed, r.cost(units))
 	if open < units {
-		return Verdict{Outcome: Refused, Open: open, Retry: after.nanos() - r.Window}
+		return Verdict{Outcome: Refused, Open: open, Retry: after.nanos() - r.Window, Full: owed.nanos()}
 	}
 	if ref == 0 {
 		s.sweepLocked(now, 2)
@@ -178,7 +194,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 	}
 	s.limiters.at(ref).setFull(now, after)
 	s.limiters.at(ref).setRate(r)
-	return Verdict{Outcome: Acquired, Open: open}
+	return Verdict{Outcome: Acquired, Open: open, Full: after.nanos()}
 }
 
 // roomForRateLocked tells whether there may be one rate more, and takes the

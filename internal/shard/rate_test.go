@@ -83,14 +83,14 @@ func (m *rateModel) take(r Rate, units uint32, now uint64) Verdict {
 	if open < units {
 		// debt + cost - window
 		retry := new(big.Rat).Add(debt, cost)
-		return Verdict{Outcome: Refused, Open: open, Retry: ceil(retry.Sub(retry, rat(r.Window)))}
+		return Verdict{Outcome: Refused, Open: open, Retry: ceil(retry.Sub(retry, rat(r.Window))), Full: ceil(m.debt(r, now))}
 	}
 	if units > 0 {
 		m.full = new(big.Rat).Add(rat(now), debt)
 		m.full.Add(m.full, cost)
 		m.limit = r.Limit
 	}
-	return Verdict{Outcome: Acquired, Open: open}
+	return Verdict{Outcome: Acquired, Open: open, Full: ceil(m.debt(r, now))}
 }
 
 var anyRate = rapid.Custom(func(t *rapid.T) Rate {
@@ -121,6 +121,18 @@ func TestModelOfRates(t *testing.T) {
 			got, want := set.Take(nil, []byte(n), r, units, now), m.take(r, units, now)
 			if got != want {
 				t.Fatalf("take %d of %+v: %+v, want %+v", units, r, got, want)
+			}
+			// There is one unit more when Next says so, or a nanosecond before; but a question with a
+			// shorter window than the others' leaves theirs, and cannot know.
+			open := set.Open([]byte(n), r, now)
+			switch next := r.Next(got, units); {
+			case units == 0 && got.Full == r.Window:
+			case next == 0 && open != r.Limit:
+				t.Fatalf("take %d of %+v: all units are open, and %d are", units, r, open)
+			case next > 0 && set.Open([]byte(n), r, now+next) <= open:
+				t.Fatalf("take %d of %+v: no more than %d open at the time of the next", units, r, open)
+			case next > 1 && set.Open([]byte(n), r, now+next-2) > open:
+				t.Fatalf("take %d of %+v: more than %d open before the time of the next", units, r, open)
 			}
 			if got.Outcome != Refused {
 				return
@@ -193,10 +205,10 @@ func TestShorterWindow(t *testing.T) {
 	if v := set.Take(nil, nil, long, 1, 1); v.Outcome != Acquired {
 		t.Fatalf("%+v", v)
 	}
-	if v := set.Take(nil, nil, short, 1, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
+	if v := set.Take(nil, nil, short, 1, 1); v != (Verdict{Outcome: Refused, Retry: 1000, Full: 1000}) {
 		t.Fatalf("with a shorter window: %+v", v)
 	}
-	if v := set.Take(nil, nil, short, 1, 1001); v != (Verdict{Outcome: Acquired, Open: 1}) {
+	if v := set.Take(nil, nil, short, 1, 1001); v != (Verdict{Outcome: Acquired, Open: 1, Full: 1000}) {
 		t.Fatalf("at the time to try again: %+v", v)
 	}
 }
@@ -215,14 +227,14 @@ func TestQuestionsChangeNothing(t *testing.T) {
 			t.Errorf("none of %+v: %+v", r, v)
 		}
 	}
-	if v := set.Take(nil, nil, long, 3, 1); v != (Verdict{Outcome: Refused, Retry: 1_000_000}) {
+	if v := set.Take(nil, nil, long, 3, 1); v != (Verdict{Outcome: Refused, Retry: 1_000_000, Full: 1_000_000}) {
 		t.Errorf("after questions: %+v", v)
 	}
 	// A request is no question, also if it is refused: its rate applies at once.
-	if v := set.Take(nil, nil, short, 7, 1); v != (Verdict{Outcome: Refused, Retry: 1000}) {
+	if v := set.Take(nil, nil, short, 7, 1); v != (Verdict{Outcome: Refused, Retry: 1000, Full: 1000}) {
 		t.Errorf("with a shorter window: %+v", v)
 	}
-	if v := set.Take(nil, nil, short, 7, 1001); v != (Verdict{Outcome: Acquired, Open: 7}) {
+	if v := set.Take(nil, nil, short, 7, 1001); v != (Verdict{Outcome: Acquired, Open: 7, Full: 1000}) {
 		t.Errorf("at the time to try again: %+v", v)
 	}
 }
@@ -332,7 +344,7 @@ func TestRateOvertaken(t *testing.T) {
 	r := Rate{Limit: 10, Window: 1_000_000}
 	const now = 5_000_000
 	set.Take(nil, nil, r, 10, now)
-	if v := set.Take(nil, nil, r, 1, now-r.Window); v != (Verdict{Outcome: Refused, Retry: r.Window / 10}) {
+	if v := set.Take(nil, nil, r, 1, now-r.Window); v != (Verdict{Outcome: Refused, Retry: r.Window / 10, Full: r.Window}) {
 		t.Errorf("with an older time: %+v", v)
 	}
 	if n := set.Open(nil, r, now-r.Window); n != 0 {

@@ -17,14 +17,11 @@ const (
 
 func (out Outcome) event() event { return outcomes + event(out) }
 
-// rates is a further kind, of which there are only events.
-const rates = Kinds
-
 // recordLocked is where everything that happens in the table passes, once and
-// in its order. Counters hang on it; so would a ledger of locks that were lost,
-// or somebody who watches: it is called where the owner and the lock are at
-// hand, and before a hold that ends is taken apart. How much there is now is no
-// event, since the slabs know.
+// in its order. Counters hang on it; so would somebody who watches: it is called
+// where the owner and the lock are at hand, and before a hold that ends is taken
+// apart. How much there is now is no event, since the slabs know. What is lost is
+// noted by noteLocked, so that what is released costs nothing for it.
 //
 // The time of what happens is that of the owner whose request it was, see Owner.
 func (s *Shard) recordLocked(k Kind, e event) { s.counts[k][e]++ }

@@ -109,7 +109,8 @@ func New(n int, cfg Config) *Set {
 	t.bound.init(cmp.Or(cfg.Locks, DefaultMaxLocks), n)
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.set, s.pos, s.issued = t, uint32(i), cfg.Start
+		s.set, s.pos, s.issued = t, uint16(i), cfg.Start
+		s.unsampled, s.sampling.random = 1, uint32(i)*2654435761|1
 		s.exclusive.memory, s.shared.memory, s.holds.memory = t.memory, t.memory, t.memory
 		s.waiters.memory, s.limiters.memory, s.names.blocks.memory = t.memory, t.memory, t.memory
 		s.byName.memory, s.bySharing.memory, s.byHolder.memory, s.byLimit.memory = t.memory, t.memory, t.memory, t.memory
@@ -147,6 +148,7 @@ func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome
 		grant, out = s.getLocked(o, hash, name, due)
 	}
 	s.recordRequestLocked(Exclusive, out, plain)
+	s.sampleLocked(Exclusive, hash, name)
 	s.mu.Unlock()
 	return grant, out
 }
@@ -206,6 +208,7 @@ func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant,
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
 	s.recordRequestLocked(Shared, out, limit == noLimit)
+	s.sampleLocked(Shared, hash, name)
 	s.mu.Unlock()
 	return grant, out
 }
@@ -272,19 +275,22 @@ func (t *Set) InspectShared(name []byte) int {
 const orphanBatch = 128
 
 // ReleaseSome releases up to about n locks of an owner that is gone, counts
-// them as orphans and tells whether it holds none any more.
-func (t *Set) ReleaseSome(o *Owner, n int) bool { return t.releaseSome(o, n, orphaned) }
+// them as orphans and tells whether it holds none any more. If lost is not nil,
+// they are noted there.
+func (t *Set) ReleaseSome(o *Owner, n int, lost *Lost) bool {
+	return t.releaseSome(o, n, orphaned, lost)
+}
 
 // LetGoSome does the same for an owner that asks for it: they are no orphans.
-func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo) }
+func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo, nil) }
 
-func (t *Set) releaseSome(o *Owner, n int, why event) bool {
+func (t *Set) releaseSome(o *Owner, n int, why event, lost *Lost) bool {
 	var v served
 	for i := range t.shards {
 		s := &t.shards[i]
 		for n > 0 && o.held > 0 && o.holdsIn(i) {
 			s.mu.Lock()
-			s.releaseBatchLocked(o, why, &v)
+			s.releaseBatchLocked(o, why, &v, lost)
 			s.mu.Unlock()
 			t.tell(s, o.Now, &v)
 			n -= orphanBatch
@@ -295,7 +301,7 @@ func (t *Set) releaseSome(o *Owner, n int, why event) bool {
 
 // ReleaseAll releases everything that an owner that is gone holds.
 func (t *Set) ReleaseAll(o *Owner) {
-	for !t.ReleaseSome(o, 1<<20) {
+	for !t.ReleaseSome(o, 1<<20, nil) {
 	}
 }
 

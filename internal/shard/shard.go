@@ -11,13 +11,14 @@ import "sync"
 type Shard struct {
 	mu        sync.Mutex
 	set       *Set
-	pos       uint32 // of this shard in the set, and of its lists in owners
+	pos       uint16 // of this shard in the set, and of its lists in owners
+	unsampled uint16 // requests until the next one that is noted
 	permits   int32
 	issued    uint64 // the last fencing token
 	exclusive slab[exclusive]
 	byName    index  // of exclusive
 	cells     []cell // of shares
-	counts    [rates + 1][events]uint64
+	counts    [Rates + 1][events]uint64
 
 	names     names
 	shared    slab[shared]
@@ -37,7 +38,10 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
-	_ [88]byte // to whole cache lines, and one between neighbours
+	sampling sampling
+	ages     [Kinds]ages // of holds that are over
+
+	_ [80]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -219,6 +223,9 @@ func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte, v *served) boo
 func (s *Shard) dropLocked(o *Owner, ref uint32, why event, v *served) {
 	s.recordLocked(Exclusive, why)
 	e := s.exclusive.at(ref)
+	if age := o.Now - e.since; age != 0 {
+		s.recordAgeLocked(Exclusive, age)
+	}
 	if e.prev != 0 {
 		s.exclusive.at(e.prev).next = e.next
 	} else {
@@ -329,6 +336,9 @@ func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte, v *serve
 func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	s.recordLocked(Shared, why)
 	h := s.holds.at(ref)
+	if age := o.Now - h.since; age != 0 {
+		s.recordAgeLocked(Shared, age)
+	}
 	lock, l := h.lock, s.shared.at(h.lock)
 	if len(s.walks) > 0 {
 		s.stepPastLocked(lock, ref, h.prev, h.next)
@@ -368,17 +378,21 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	s.shared.release(lock)
 }
 
-// releaseBatchLocked releases some of what o holds here.
-func (s *Shard) releaseBatchLocked(o *Owner, why event, v *served) {
+// releaseBatchLocked releases some of what o holds here, and has it noted if lost is
+// not nil.
+func (s *Shard) releaseBatchLocked(o *Owner, why event, v *served, lost *Lost) {
 	work := orphanBatch
 	for ; work > 0 && o.exclusive != nil && o.exclusive[s.pos] != 0; work-- {
 		ref := o.exclusive[s.pos]
-		work -= s.exclusive.at(ref).extra()
+		e := s.exclusive.at(ref)
+		work -= e.extra() + s.noteLocked(lost, Exclusive, &e.name, e.token(), e.since, o.Now, e.queue)
 		s.dropLocked(o, ref, why, v)
 	}
 	for ; work > 0 && o.shared != nil && o.shared[s.pos] != 0; work-- {
 		ref := o.shared[s.pos]
-		work -= s.shared.at(s.holds.at(ref).lock).extra()
+		h := s.holds.at(ref)
+		l := s.shared.at(h.lock)
+		work -= l.extra() + s.noteLocked(lost, Shared, &l.name, uint64(l.count), h.since, o.Now, l.queue)
 		s.dropHoldLocked(o, ref, why, v)
 	}
 }

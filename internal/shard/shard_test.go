@@ -15,7 +15,7 @@ func TestShardsShareNoCacheLine(t *testing.T) {
 	if size := unsafe.Sizeof(s); size%line != 0 {
 		t.Errorf("a shard is %d bytes", size)
 	}
-	if used := unsafe.Offsetof(s.walks) + unsafe.Sizeof(s.walks); unsafe.Sizeof(s)-used < line {
+	if used := unsafe.Offsetof(s.sampling) + unsafe.Sizeof(s.sampling); unsafe.Sizeof(s)-used < line {
 		t.Errorf("%d bytes between neighbours", unsafe.Sizeof(s)-used)
 	}
 	// Down to the counters of what is acquired, released and held.

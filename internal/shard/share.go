@@ -422,3 +422,24 @@ func (h *Share) Roughly() Holdings {
 		Bytes:    orMost(h.limits.Bytes) - h.bytes.Load(),
 	}
 }
+
+// Part returns how much of each of its limits a client has, from 0 to 1, roughly, and
+// of what has no limit, 0.
+func (h *Share) Part() (p SharePart) {
+	has := h.Roughly()
+	part := func(has, limit int64) float64 {
+		if limit <= 0 {
+			return 0
+		}
+		return min(1, max(0, float64(has)/float64(limit)))
+	}
+	p.Locks = part(int64(has.Locks), int64(h.limits.Locks))
+	p.Waiters = part(int64(has.Waiters), int64(h.limits.Waiters))
+	p.Rates = part(int64(has.Rates), int64(h.limits.Rates))
+	p.Sessions = part(int64(has.Sessions), int64(h.limits.Sessions))
+	p.Bytes = part(has.Bytes, h.limits.Bytes)
+	return p
+}
+
+// A SharePart is a part of each limit of a share.
+type SharePart struct{ Locks, Waiters, Rates, Sessions, Bytes float64 }

@@ -8,9 +8,10 @@ const (
 	Exclusive Kind = iota
 	Shared
 	Kinds
+	Rates = Kinds // a further one, of which there are no holds, and only events
 )
 
-func (k Kind) String() string { return [...]string{"exclusive", "shared"}[k] }
+func (k Kind) String() string { return [...]string{"exclusive", "shared", "rate"}[k] }
 
 // An Outcome is what became of a request for a lock.
 type Outcome uint8
@@ -56,6 +57,8 @@ type Stats struct {
 	LetGo         [Kinds]uint64 // released with all else that their owners hold
 	Orphans       [Kinds]uint64 // holds released because the owner is gone
 
+	Ages [Kinds]Ages // of holds that are over, but for the shortest
+
 	Holders int // holds of shared locks now
 	Waiters int // owners that wait now
 
@@ -79,14 +82,15 @@ func (st *Stats) addLocked(s *Shard) {
 		st.Again[k] += n[again]
 		st.LetGo[k] += n[letGo]
 		st.Orphans[k] += n[orphaned]
+		st.Ages[k].addLocked(&s.ages[k])
 		for o := range Outcomes {
 			st.Acquire[k][o] += n[o.event()]
 		}
 	}
-	st.Allowed += s.counts[rates][Acquired.event()]
-	st.Limited += s.counts[rates][Refused.event()]
+	st.Allowed += s.counts[Rates][Acquired.event()]
+	st.Limited += s.counts[Rates][Refused.event()]
 	for _, o := range [...]Outcome{Full, ShareFull, ShareRates, ShareBytes, MemoryFull} {
-		st.RatesFull[o] += s.counts[rates][o.event()]
+		st.RatesFull[o] += s.counts[Rates][o.event()]
 	}
 	st.Locks[Exclusive] += int(s.exclusive.live)
 	st.Locks[Shared] += int(s.shared.live)

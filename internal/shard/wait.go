@@ -19,14 +19,20 @@ type waiter struct {
 	limit      uint32 // of a shared lock: how many may hold it; granted: how many do
 	kind       Kind
 	state      waiterState
+	lineLow    uint16 // of the head of a queue: how many are in it, the lower half
 	share      uint32 // the slot of its owner's, +1; 0: none
 
 	due                  uint64 // milliseconds
 	came                 uint64 // how many came to the shard's queues until it did
 	since                Moment
 	slot                 uint16 // of the wheel
+	lineHigh             uint16 // the other half
 	timerPrev, timerNext uint32
 }
+
+// line is how long the queue is that begins with w.
+func (w *waiter) line() uint32     { return uint32(w.lineHigh)<<16 | uint32(w.lineLow) }
+func (w *waiter) setLine(n uint32) { w.lineLow, w.lineHigh = uint16(n), uint16(n>>16) }
 
 type waiterState uint8
 
@@ -57,8 +63,10 @@ func (s *Shard) enqueueLocked(o *Owner, kind Kind, lock uint32, head *uint32, li
 	w.share = slotOf(o.Share)
 	if *head == 0 {
 		*head, w.prev, w.next = ref, ref, ref
+		w.setLine(1)
 	} else {
 		first := s.waiters.at(*head)
+		first.setLine(first.line() + 1)
 		w.prev, w.next = first.prev, *head
 		s.waiters.at(first.prev).next = ref
 		first.prev = ref
@@ -73,11 +81,13 @@ func (s *Shard) dequeueLocked(ref uint32, head *uint32) {
 	if w.next == ref {
 		*head = 0
 	} else {
+		line := s.waiters.at(*head).line()
 		s.waiters.at(w.prev).next = w.next
 		s.waiters.at(w.next).prev = w.prev
 		if *head == ref {
 			*head = w.next
 		}
+		s.waiters.at(*head).setLine(line - 1)
 	}
 	s.set.waiting.Add(-1)
 	if h := s.shareLocked(w.share); h != nil {

@@ -226,6 +226,28 @@ func (m *queueModel) counted() Stats {
 	return st
 }
 
+// checkQueues compares what is told of queues with the model's.
+func (m *queueModel) checkQueues(t fataler, set *Set) {
+	t.Helper()
+	var want Queues
+	for k, locks := range [...]map[string]*modelLock{m.exclusive, m.shared} {
+		for name, l := range locks {
+			if n := len(l.queue); n > 0 {
+				want.Lengths[queueSize(uint32(n))]++
+				want.Longest = max(want.Longest, n)
+			}
+			v := set.See([]byte(name), m.now*msNanos)
+			if v.Holders[k] != len(l.holders) || v.Waiters[k] != len(l.queue) {
+				t.Fatalf("%q, %v: sees %+v, want %d holders, %d who wait", name, Kind(k), v, len(l.holders), len(l.queue))
+			}
+		}
+	}
+	got := set.Queues(m.now * msNanos)
+	if got.Oldest = 0; got != want {
+		t.Fatalf("queues are %+v, want %+v", got, want)
+	}
+}
+
 func TestModelOfWaiting(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var told []uint32
@@ -247,7 +269,7 @@ func TestModelOfWaiting(t *testing.T) {
 		newOwner := func() pair {
 			id++
 			m.owners[id] = &modelOwner{id: id}
-			return pair{&Owner{ID: id}, m.owners[id]}
+			return pair{&Owner{ID: id, Now: MomentOf(m.now)}, m.owners[id]}
 		}
 		for range rapid.IntRange(3, 12).Draw(t, "owners") {
 			owners = append(owners, newOwner())
@@ -427,6 +449,9 @@ func TestModelOfWaiting(t *testing.T) {
 				next := set.Expire(now)
 				m.expire(now)
 				tell(t, false)
+				for _, p := range owners {
+					p.o.Now = MomentOf(now)
+				}
 				if all := m.due(); len(all) == 0 && next != 0 || len(all) > 0 && (next <= now || next > all[0].wait.due) {
 					t.Fatalf("expired at %d, next %d, %d wait", now, next, len(all))
 				}
@@ -448,9 +473,15 @@ func TestModelOfWaiting(t *testing.T) {
 				owners[i] = newOwner()
 			},
 			"": func(t *rapid.T) {
-				if got, want := set.Stats(), m.counted(); got != want {
+				got := set.Stats()
+				got.Ages = [Kinds]Ages{} // which have a test of their own
+				if want := m.counted(); got != want {
 					t.Fatalf("stats are\n%+v, want\n%+v", got, want)
 				}
+				if taken, bound := set.Permits(); taken != m.total() || bound != cfg.Locks {
+					t.Fatalf("%d of %d permits are taken, want %d of %d", taken, bound, m.total(), cfg.Locks)
+				}
+				m.checkQueues(t, set)
 				checkSum(t, set.Stats())
 				for _, p := range owners {
 					if p.o.Held() != p.m.held || p.o.Waits() != (p.m.wait != nil) {
@@ -466,6 +497,8 @@ func TestModelOfWaiting(t *testing.T) {
 						t.Fatalf("%q is held by %d, want %d", n, got, holder)
 					}
 				}
+				checkLines(t, set, Exclusive, m.exclusive)
+				checkLines(t, set, Shared, m.shared)
 				w := &world{set: set}
 				for n, l := range m.shared {
 					if found := w.walk(t, set.WalkHolders([]byte(n))); !slices.Equal(found[n], l.holders) {
@@ -484,6 +517,22 @@ func TestModelOfWaiting(t *testing.T) {
 		}
 		checkUnused(t, set, cfg)
 	})
+}
+
+// checkLines finds with each hold how many wait for its lock.
+func checkLines(t fataler, set *Set, k Kind, locks map[string]*modelLock) {
+	t.Helper()
+	walk := set.Walk(k)
+	defer walk.Close()
+	var p Piece
+	for more := true; more; {
+		more = walk.Next(&p)
+		for _, item := range p.Items {
+			if name := string(p.Name(item)); int(item.Queue) != len(locks[name].queue) {
+				t.Fatalf("%d wait for %q, want %d", item.Queue, name, len(locks[name].queue))
+			}
+		}
+	}
 }
 
 // checkUnused finds nothing in use in a set that holds nothing, and all

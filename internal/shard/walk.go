@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"slices"
 	"unsafe"
 )
 
@@ -47,6 +48,7 @@ type part func(s *Shard, w *Walk, p *Piece) (done bool)
 // it may be used again and again.
 type Piece struct {
 	Items []Item
+	Most  int // items, if not 0: fewer than else
 	names []byte
 }
 
@@ -57,6 +59,8 @@ type Item struct {
 	State    State
 	Age      uint64 // milliseconds; of a rate, until all units are open
 	Number   uint64 // a fencing token; a shared lock's count, or the limit of who waits for it; of a rate, units that are open
+	Oldest   uint64 // of a hold: for how many milliseconds the first in the lock's queue has waited
+	Queue    uint32 // and how many wait in it
 	from, to uint32
 }
 
@@ -87,7 +91,9 @@ const (
 	pieceBytes = 16 << 10
 )
 
-func (p *Piece) full() bool { return len(p.Items) >= pieceItems || len(p.names) >= pieceBytes }
+func (p *Piece) full() bool {
+	return len(p.Items) >= pieceItems || len(p.names) >= pieceBytes || p.Most > 0 && len(p.Items) >= p.Most
+}
 
 // add adds an item with a name.
 func (s *Shard) addItemLocked(p *Piece, n *name, i Item) {
@@ -117,6 +123,11 @@ func (t *Set) LookAll(prefix []byte) *Walk {
 	return &Walk{set: t, ref: 1, behind: len(t.shards), parts: lookAllParts, name: bytes.Clone(prefix)}
 }
 
+// WalkAll begins a walk over all holds and all who wait.
+func (t *Set) WalkAll() *Walk {
+	return &Walk{set: t, ref: 1, behind: len(t.shards), parts: allParts}
+}
+
 func (t *Set) walkOne(name []byte, parts []part) *Walk {
 	s, hash := t.lock(name)
 	s.mu.Unlock()
@@ -126,10 +137,9 @@ func (t *Set) walkOne(name []byte, parts []part) *Walk {
 var (
 	walkParts    = [Kinds][]part{{(*Shard).walkExclusiveLocked}, {(*Shard).walkSharedLocked}}
 	holderParts  = []part{(*Shard).walkHoldersLocked}
-	lookAllParts = []part{
-		(*Shard).walkExclusiveLocked, (*Shard).walkSharedLocked, (*Shard).walkWaitersLocked, (*Shard).walkRatesLocked,
-	}
-	lookParts = []part{
+	allParts     = []part{(*Shard).walkExclusiveLocked, (*Shard).walkSharedLocked, (*Shard).walkWaitersLocked}
+	lookAllParts = append(slices.Clip(allParts), (*Shard).walkRatesLocked)
+	lookParts    = []part{
 		(*Shard).walkHolderLocked, (*Shard).walkQueueLocked,
 		(*Shard).walkHoldersLocked, (*Shard).walkSharedQueueLocked,
 		(*Shard).walkRateLocked,
@@ -196,21 +206,32 @@ func walkSlab[T any](w *Walk, p *Piece, items *slab[T], f func(ref uint32, item 
 func (s *Shard) walkExclusiveLocked(w *Walk, p *Piece) (done bool) {
 	return walkSlab(w, p, &s.exclusive, func(_ uint32, e *exclusive) bool {
 		if e.owner != 0 && s.names.hasPrefix(&e.name, w.name) {
-			s.addItemLocked(p, &e.name, e.item(w))
+			s.addItemLocked(p, &e.name, s.itemLocked(w, e))
 		}
 		return false
 	})
 }
 
-func (e *exclusive) item(w *Walk) Item {
-	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.age(w.Now), Number: e.token()}
+func (s *Shard) itemLocked(w *Walk, e *exclusive) Item {
+	queue, oldest := s.lineLocked(w, e.queue)
+	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.Age(w.Now), Number: e.token(), Queue: queue, Oldest: oldest}
+}
+
+// lineLocked tells how long the queue is that begins with head, and for how long
+// that one has waited.
+func (s *Shard) lineLocked(w *Walk, head uint32) (n uint32, oldest uint64) {
+	if head == 0 {
+		return 0, 0
+	}
+	first := s.waiters.at(head)
+	return first.line(), first.since.Age(w.Now)
 }
 
 // walkHolderLocked lists who holds one exclusive lock.
 func (s *Shard) walkHolderLocked(w *Walk, p *Piece) (done bool) {
 	if ref := s.findLocked(w.hash, w.name); ref != 0 {
 		e := s.exclusive.at(ref)
-		s.addItemLocked(p, &e.name, e.item(w))
+		s.addItemLocked(p, &e.name, s.itemLocked(w, e))
 	}
 	return true
 }
@@ -250,12 +271,13 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
 		from := uint32(len(p.names))
 		p.names = s.names.append(p.names, &l.name)
 		to := uint32(len(p.names))
+		queue, oldest := s.lineLocked(w, l.queue)
 		for w.hold != 0 {
 			if len(p.Items) >= pieceItems {
 				return false
 			}
 			h := s.holds.at(w.hold)
-			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.age(w.Now), uint64(l.count), from, to})
+			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.Age(w.Now), uint64(l.count), oldest, queue, from, to})
 			w.pass(w.hold, h.next)
 		}
 	}
@@ -284,7 +306,7 @@ func (s *Shard) wantedLocked(wt *waiter) *name {
 }
 
 func (wt *waiter) item(w *Walk) Item {
-	return Item{Owner: wt.owner, Kind: wt.kind, State: Waits, Age: wt.since.age(w.Now), Number: uint64(wt.limit)}
+	return Item{Owner: wt.owner, Kind: wt.kind, State: Waits, Age: wt.since.Age(w.Now), Number: uint64(wt.limit)}
 }
 
 // A place is where a walk stands in a queue. Nobody keeps it right when the

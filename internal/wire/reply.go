@@ -119,3 +119,13 @@ const (
 func AppendKey[K ~[]byte | ~string](dst []byte, key K) []byte {
 	return append(append(dst, key...), ": "...)
 }
+
+// The orders of Top and Clients.
+const (
+	ByQueue    = "queue"
+	ByAge      = "oldest"
+	ByRequests = "busiest"
+	ByLocks    = "locks"
+	ByWaits    = "waits"
+	ByBytes    = "bytes"
+)

@@ -27,6 +27,10 @@ const (
 	Who        = "who"
 	Look       = "look"
 	LookAll    = "look*"
+	Top        = "top"
+	Clients    = "clients"
+	Stats      = "stats"
+	Losses     = "losses"
 	Kick       = "kick"
 	Query      = "q"
 

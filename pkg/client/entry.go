@@ -111,9 +111,9 @@ func parseProcess(field string) (p Process, ok bool) {
 	return p, true
 }
 
-// isEntry tells whether a line of protocol 1 is one of a look. The lines that end
+// isTabbed tells whether a line of protocol 1 is one of a look, or of losses. The lines that end
 // or refuse it have no tab: those of the server have none, and names cannot.
-func isEntry(line []byte) bool { return bytes.IndexByte(line, '\t') >= 0 }
+func isTabbed(line []byte) bool { return bytes.IndexByte(line, '\t') >= 0 }
 
 // parseEntry reads a line. The error is a ReplyError if it cannot.
 func parseEntry(line string) (Entry, error) {

@@ -188,6 +188,11 @@ var (
 	// servers have.
 	ErrNoLook = fmt.Errorf("%w: it does not tell who waits (no look)", ErrUnsupported)
 
+	// ErrNoOverview: the server tells neither which locks stand out nor how it is.
+	ErrNoOverview = fmt.Errorf("%w: it gives no overview (no top, clients, stats)", ErrUnsupported)
+	// ErrNoLosses: the server does not tell what was lost.
+	ErrNoLosses = fmt.Errorf("%w: it does not tell what was lost (no losses)", ErrUnsupported)
+
 	// ErrNoDropRate: the server drops no rates.
 	ErrNoDropRate = fmt.Errorf("%w: it drops no rates (no rd)", ErrUnsupported)
 

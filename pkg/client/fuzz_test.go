@@ -7,11 +7,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -308,5 +311,26 @@ func FuzzLocker(f *testing.F) {
 				t.Errorf("%q: %+v", in, d)
 			}
 		})
+	})
+}
+
+// FuzzLosses: whatever a line is, it is read or refused, and a list of names is read as
+// the server writes it.
+func FuzzLosses(f *testing.F) {
+	f.Add("a\t9\texclusive\theld\tkick\t1\t2\t3\tx\t-\t-\t0\t0\t-\t-\t-\t12\tx,\"y, z\",\"-\"\t-")
+	f.Add("\t18446744073709551615\t\t\t\t18446744073709551615\t18446744073709551615\t18446744073709551615\t\t\t\t18446744073709551615\t9\t\t\t\t9\t\"\tuid=1")
+	f.Fuzz(func(t *testing.T, line string) {
+		l, err := parseLoss(line)
+		if err == nil && (l.Ago < 0 || l.Lasted < 0 || l.Count < 0 || l.More < 0 || l.Times < 0 || l.Waiting < 0) {
+			t.Errorf("%q: %+v", line, l)
+		}
+		names := strings.Split(line, "\t")
+		var listed []string
+		for _, n := range names {
+			listed = append(listed, strconv.Quote(n))
+		}
+		if got := parseListed(strings.Join(listed, ",")); !slices.Equal(got, names) && utf8.ValidString(line) {
+			t.Errorf("%q is read as %q", names, got)
+		}
 	})
 }

@@ -245,14 +245,15 @@ func (l *Locker) Ready(ctx context.Context) error {
 
 // Missing waits for a connection and tells which features its server is too
 // old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook,
-// ErrNoKick, ErrNoDropRate. It is empty if the server speaks protocol 2, which may
-// be too old for the last three all the same. The methods that need one of them return that error.
+// ErrNoKick, ErrNoDropRate, ErrNoLosses. It is empty if the server speaks protocol
+// 2, which may be too old for the last four all the same. The methods that need one of
+// them return that error.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 	m, err := l.connection(ctx)
 	if err != nil || !m.old {
 		return nil, err
 	}
-	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick, ErrNoDropRate}, nil
+	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick, ErrNoDropRate, ErrNoLosses}, nil
 }
 
 // run keeps one connection up.

@@ -415,7 +415,7 @@ func TestLockerOldServer(t *testing.T) {
 				l := locker(t, opts)
 				missing, err := l.Missing(ctx)
 				must(t, err)
-				for _, err := range []error{client.ErrNoWaiting, client.ErrNoSharedLimits, client.ErrNoRates, client.ErrNoTokens, client.ErrNoLook, client.ErrNoKick, client.ErrNoDropRate} {
+				for _, err := range []error{client.ErrNoWaiting, client.ErrNoSharedLimits, client.ErrNoRates, client.ErrNoTokens, client.ErrNoLook, client.ErrNoKick, client.ErrNoDropRate, client.ErrNoLosses} {
 					mustBe(t, errors.Join(missing...), err)
 					mustBe(t, err, client.ErrUnsupported)
 				}

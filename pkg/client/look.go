@@ -76,14 +76,21 @@ func (c *Client) Kick(ctx context.Context, addr string) error {
 
 // look asks, and passes on what there is.
 func (c *Client) look(ctx context.Context, v *verb, name string, each func(Entry) error) error {
-	answer := ErrNoLook // a server says nothing to what it does not know
+	return c.tabbed(ctx, v, name, func(line string) error {
+		e, err := parseEntry(line)
+		if err != nil {
+			return err
+		}
+		return each(e)
+	})
+}
+
+// tabbed asks for lines with fields, and passes them on.
+func (c *Client) tabbed(ctx context.Context, v *verb, name string, each func(line string) error) error {
+	answer := v.missing // a server says nothing to what it does not know
 	_, err := c.askMany(ctx, v, name, func(line []byte) error {
-		if isEntry(line) {
-			e, err := parseEntry(string(line))
-			if err != nil {
-				return err
-			}
-			return each(e)
+		if isTabbed(line) {
+			return each(string(line))
 		}
 		answer = answerOf(line, v, "")
 		return nil
@@ -114,26 +121,9 @@ func answerOf(line []byte, v *verb, name string) error {
 // returns ErrNoLook if the server is too old, ErrNotAllowed if it does not tell
 // this client, and ErrDisabled if it tells nobody.
 func (l *Locker) Look(ctx context.Context, name string) ([]Entry, error) {
-	name, err := l.check(name)
-	if err != nil {
-		return nil, err
-	}
-	lines := newLines(l.opts.MaxReply, nil)
-	m, s, err := l.call(ctx, look, arguments{lines: lines}, name, true)
-	switch {
-	case err != nil:
-		return nil, err
-	case s == nil:
-		return nil, ErrNoLook
-	}
-	err = s.err
-	m.put(s)
-	if err != nil {
-		return nil, err
-	}
 	var all []Entry
-	err = lines.passOn(func(line []byte) error {
-		e, err := parseEntry(string(line))
+	err := l.tabbed(ctx, look, arguments{}, name, func(line string) error {
+		e, err := parseEntry(line)
 		all = append(all, e)
 		return err
 	})
@@ -141,6 +131,28 @@ func (l *Locker) Look(ctx context.Context, name string) ([]Entry, error) {
 		return nil, err
 	}
 	return all, nil
+}
+
+// tabbed asks for lines with fields, and passes them on when all are there.
+func (l *Locker) tabbed(ctx context.Context, v *verb, a arguments, name string, each func(line string) error) error {
+	name, err := l.check(name)
+	if err != nil {
+		return err
+	}
+	a.lines = newLines(l.opts.MaxReply, nil)
+	m, s, err := l.call(ctx, v, a, name, true)
+	switch {
+	case err != nil:
+		return err
+	case s == nil:
+		return v.missing
+	}
+	err = s.err
+	m.put(s)
+	if err != nil {
+		return err
+	}
+	return a.lines.passOn(func(line []byte) error { return each(string(line)) })
 }
 
 // List is Look for all names that begin with prefix, in no order; with an

@@ -85,6 +85,10 @@ var (
 var (
 	look     = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
 	lookAll  = &verb{word: wire.LookAll, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	top      = &verb{word: wire.Top, most: 1, yes: endText, missing: ErrNoOverview}
+	clients  = &verb{word: wire.Clients, most: 1, yes: endText, missing: ErrNoOverview}
+	figures  = &verb{word: wire.Stats, most: 1, yes: endText, missing: ErrNoOverview}
+	losses   = &verb{word: wire.Losses, most: 1, yes: endText, missing: ErrNoLosses}
 	dropRate = &verb{word: wire.DropRate, deed: "drop", most: 1, yes: wire.RateDropped, no: wire.NoSuchRate, fail: ErrNoSuchRate, missing: ErrNoDropRate}
 	kick     = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
 )

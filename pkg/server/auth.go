@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/tls"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -14,10 +13,10 @@ import (
 
 // askable are the transports whose clients can be asked who they are. Within the
 // server's own process nobody is.
-var askable = []conn.Transport{conn.TCP, conn.WebSocket, conn.TLS, conn.WSS, conn.Unix}
+var askable = []conn.Transport{conn.TCP, conn.WebSocket, conn.TLS, conn.WSS, conn.HTTP, conn.Unix}
 
 // askedByDefault is all of them but unix sockets, whose modes say who may.
-const askedByDefault = "tcp,websocket,tls,wss"
+const askedByDefault = "tcp,websocket,tls,wss,http"
 
 // askNobody is the word for none of them: what clients show counts, and nobody
 // has to show anything.
@@ -38,7 +37,7 @@ func (o *Options) checkAuth() error {
 	}
 	for _, word := range o.AuthOn {
 		if !slices.ContainsFunc(askable, func(t conn.Transport) bool { return t.String() == word }) {
-			return optionError("auth-on", "must be some of tcp, websocket, tls, wss and unix, or none, not %q", word)
+			return optionError("auth-on", "must be some of tcp, websocket, tls, wss, http and unix, or none, not %q", word)
 		}
 	}
 	return nil
@@ -114,15 +113,10 @@ func (o *Options) vain(f *auth.File) (warnings []string) {
 	return warnings
 }
 
-// guarded has the admin address ask who it is that comes from another machine.
-func (s *Server) guarded(f *auth.File, h http.Handler) http.Handler {
+// guard knows who may do what on the admin address.
+func (s *Server) guard(f *auth.File) admin.Guard {
 	if f == nil {
-		return h
+		return admin.Guard{}
 	}
-	return admin.Guard{
-		Handler:   h,
-		Authority: f,
-		Cert:      conn.CertName,
-		Denied:    s.conns.DeniedAdmin,
-	}
+	return admin.Guard{Authority: f, Cert: conn.CertName, Denied: s.conns.Denied}
 }

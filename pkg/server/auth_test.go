@@ -349,7 +349,7 @@ func TestAuthOptions(t *testing.T) {
 		want string
 	}{
 		{"", []string{"tcp"}, "auth-on: needs an auth file"},
-		{path, []string{"udp"}, `auth-on: must be some of tcp, websocket, tls, wss and unix, or none, not "udp"`},
+		{path, []string{"udp"}, `auth-on: must be some of tcp, websocket, tls, wss, http and unix, or none, not "udp"`},
 		{path, []string{"tcp", "memory"}, `not "memory"`},
 		{path, []string{"tcp", "none"}, "auth-on: none goes with nothing else"},
 		{path + ".no", nil, "auth-file: cannot read the auth file " + path + ".no: no such file or directory"},

@@ -214,6 +214,24 @@ func (p *cutPeer) free(name string) {
 	}
 }
 
+// lost waits until the ledger has why a lock was lost.
+func (p *cutPeer) lost(name, why string) {
+	p.t.Helper()
+	got := ""
+	for end := time.Now().Add(giveUp); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if got = p.ask("losses 1 " + name); got == "1 End" {
+			continue
+		}
+		if end := <-p.lines; end != "1 End" {
+			p.t.Errorf("behind a loss comes %q", end)
+		}
+		break
+	}
+	if !strings.Contains(got, "\texclusive\theld\t"+why+"\t") {
+		p.t.Errorf("the ledger has %q of %s, not %s", got, name, why)
+	}
+}
+
 // TestVanished: a client whose machine vanishes is gone soon, whatever was under
 // way, and however it vanished.
 func TestVanished(t *testing.T) {
@@ -252,6 +270,9 @@ func TestVanished(t *testing.T) {
 			}
 			for _, name := range names {
 				near.free(name)
+			}
+			for _, name := range names {
+				near.lost(name, "dead_peer")
 			}
 			// The kernel would end them by itself, after 14 s at the earliest.
 			if took := time.Since(cut); took > 10*time.Second {

@@ -60,6 +60,7 @@ func (o *Options) inherit() error {
 		{"websocket", "tcp", &o.WebSocket},
 		{"tls", "tcp", &o.TLS},
 		{"wss", "tcp", &o.WSS},
+		{"http", "tcp", &o.HTTP},
 		{"admin", "tcp", &admin},
 	} {
 		var err error

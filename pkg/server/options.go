@@ -13,6 +13,7 @@ import (
 
 	"github.com/nylen/lockd/internal/auth"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/cputime"
 	"github.com/nylen/lockd/internal/hosts"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
@@ -67,6 +68,11 @@ type Options struct {
 	// TLSConfig is for programs that have certificates from elsewhere. It takes
 	// the place of TLSCert, TLSKey, TLSClientCA and TLSMinVersion.
 	TLSConfig *tls.Config
+	// HTTP are addresses for requests for units of rates over HTTP, in the form of
+	// TCP; see docs/rate-limiting.md. Whoever reaches them can use up rates, so they
+	// are for proxies and programs, and never for the internet. PROXY headers are
+	// not for them, nor TLS.
+	HTTP []string
 	// Admin is the address of the HTTP server for /metrics, /healthz and
 	// /readyz, in the form of TCP. Empty means none.
 	Admin string
@@ -81,11 +87,11 @@ type Options struct {
 	AuthFile string
 	// AuthOn are the transports whose clients have to show who they are, once
 	// there is an AuthFile, before they may do anything: some of "tcp",
-	// "websocket", "tls", "wss" and "unix", or "none". Nil means all of them but
+	// "websocket", "tls", "wss", "http" and "unix", or "none". Nil means all of them but
 	// unix. What clients show of themselves counts everywhere.
 	AuthOn []string
 
-	// DisableDump answers d, sd, dump and who with `0 disabled`.
+	// DisableDump answers d, sd, dump, who, look and losses with `0 disabled`.
 	DisableDump bool
 	// DisableRegistry answers iam and who with `0 disabled`.
 	DisableRegistry bool
@@ -122,7 +128,7 @@ type Options struct {
 	MaxSessions int
 
 	// Inherited are listeners that somebody else has opened, by name; systemd's
-	// sockets, for one. TCP, Unix, WebSocket, TLS, WSS and Admin take those of a name, and of
+	// sockets, for one. TCP, Unix, WebSocket, TLS, WSS, HTTP and Admin take those of a name, and of
 	// their kind, by `systemd:NAME` in the place of an address. Each has to be taken
 	// once. They are the server's, and for nobody else to close.
 	Inherited map[string][]net.Listener
@@ -153,10 +159,22 @@ type Options struct {
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
 
+	// WatchNames are names of locks and rates that have metrics of their own, by the
+	// label name: who watches the server sees how many hold and wait, and since when.
+	// At most MaxWatchNames, in UTF-8, without line breaks, and in the spelling of
+	// requests: no blank at an end, nor two in a row. Other names are in no metric.
+	WatchNames []string
+
+	// LogLosses has the Logger get a line for each lock that a client lost, each wait
+	// in vain and each refusal at a bound, up to 100 in a second: what the ledger
+	// keeps, see `losses` in docs/protocol.md, for those who keep logs.
+	LogLosses bool
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
 
 	inherited map[string]net.Listener // by the address that stands for it
+	samples   time.Duration           // between two that the admin address takes; 0: a second
 
 	// As they are written above.
 	hosts   hosts.Allowed
@@ -266,7 +284,7 @@ func (o *Options) complete() error {
 	if err := o.inherit(); err != nil {
 		return err
 	}
-	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS} {
+	for option, addrs := range map[string][]string{"tcp": o.TCP, "websocket": o.WebSocket, "tls": o.TLS, "wss": o.WSS, "http": o.HTTP} {
 		for _, addr := range addrs {
 			if err := checkAddr(addr); err != nil {
 				return &OptionError{option, err}
@@ -282,6 +300,9 @@ func (o *Options) complete() error {
 		return err
 	}
 	var err error
+	if err := o.checkWatchNames(); err != nil {
+		return err
+	}
 	if o.hosts, err = hosts.Parse(o.AllowedHosts); err != nil {
 		return &OptionError{"allowed-host", err}
 	}
@@ -331,6 +352,8 @@ func (o *Options) config(f *auth.File) conn.Config {
 			DeadPeer:        o.DeadPeerTimeout,
 			Version:         Version,
 			Authority:       authority,
+			MaxConnections:  o.MaxConnections,
+			CPU:             cputime.Used,
 		},
 		Asks:           o.asks(),
 		MaxMessage:     o.MaxMessage,
@@ -339,5 +362,6 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Proxies:        o.proxies,
 		Hosts:          o.hosts,
 		Logger:         o.Logger,
+		LogLosses:      o.LogLosses,
 	}
 }

@@ -28,10 +28,13 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/api"
 	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
+	"github.com/nylen/lockd/internal/httprate"
 	"github.com/nylen/lockd/internal/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -49,6 +52,9 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
+	api       *api.API // a part of admin
+	rates     *httprate.Handler
+	http      *http.Server // for the same
 	certs     *certs.Store // nil: none, or not from files
 	files     []reloader   // that are read again when they change
 
@@ -71,7 +77,7 @@ type reloader interface {
 
 // Addr is an address that a server listens on.
 type Addr struct {
-	Transport string // "tcp", "unix", "websocket", "tls", "wss" or "admin"
+	Transport string // "tcp", "unix", "websocket", "tls", "wss", "http" or "admin"
 	net.Addr
 	Asks bool // its clients have to show who they are
 }
@@ -97,8 +103,13 @@ func New(opts Options) (*Server, error) {
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
-	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Logger: opts.Logger})
-	s.admin.Handler = s.guarded(access, s.admin.Handler)
+	s.rates = httprate.New(httprate.Config{Bounds: s.conns.Hub().RateBounds(), Hosts: opts.hosts, WrongToken: s.conns.Denied})
+	s.http = s.rates.Server()
+	s.http.ErrorLog = errorLog
+	s.api = api.New(api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump, Every: opts.samples})
+	s.admin = admin.New(admin.Config{
+		Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), API: s.api, Logger: opts.Logger,
+	})
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -151,6 +162,7 @@ func (s *Server) Listen() error {
 	plan("websocket", s.opts.WebSocket, s.openTCP, s.ServeWebSocket)
 	plan("tls", s.opts.TLS, s.openTCP, s.ServeTLS)
 	plan("wss", s.opts.WSS, s.openTCP, s.ServeWSS)
+	plan("http", s.opts.HTTP, s.openTCP, s.serveHTTP)
 	if s.opts.Admin != "" {
 		plan("admin", []string{s.opts.Admin}, s.openTCP, s.serveAdmin)
 	}
@@ -224,8 +236,17 @@ func (s *Server) ServeWebSocket(l net.Listener) error {
 	})
 }
 
+// serveHTTP serves requests for units of rates. Those who ask are proxies themselves, and
+// cannot send PROXY headers with what they ask.
+func (s *Server) serveHTTP(l net.Listener) error {
+	return s.serveClients(conn.NewListener(l, s.opts.Logger), func(l net.Listener) error {
+		return s.http.Serve(s.conns.Callers(l))
+	})
+}
+
 func (s *Server) serveAdmin(l net.Listener) error {
 	c := conn.NewListener(l, s.opts.Logger)
+	s.api.Start()
 	return s.serve(c, func(l net.Listener) error {
 		if s.opts.AdminTLS {
 			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
@@ -325,8 +346,9 @@ func (s *Server) WebSocketHandler() http.Handler {
 // Collector returns a prometheus.Collector of the server's metrics, those that
 // the admin address serves, except the ones of the process.
 func (s *Server) Collector() prometheus.Collector {
-	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns.Stats, s.conns.Hub().Stats)
-	c.CertificateExpiry = s.certificateExpiry
+	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns)
+	c.CertificateExpiry, c.Ready, c.Watched = s.certificateExpiry, s.ready, s.opts.WatchNames
+	c.HTTPRequests = s.rates.Requests
 	return c
 }
 
@@ -338,6 +360,19 @@ func (s *Server) Retire() {
 	s.retired = true
 	s.mu.Unlock()
 }
+
+// endHTTP ends the connections over HTTP when the answers that are under way are given.
+// None takes long: nobody waits for anything there, but with a wrong token.
+func (s *Server) endHTTP() {
+	ctx, stop := context.WithTimeout(context.Background(), httpGrace)
+	defer stop()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+}
+
+// httpGrace is how long an answer may take to be given, at the end.
+const httpGrace = 200 * time.Millisecond
 
 // Shutdown ends the connections: those that hold no lock at once, after the
 // requests that were under way, the others as soon as they hold none. Nobody gets
@@ -367,9 +402,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		s.mu.Unlock()
 		s.webSocket.Close()
+		s.endHTTP()
 	})
 	s.admin.Close()
 	s.serving.Wait()
+	s.api.Close()
 	s.closeFiles()
 	close(s.closed)
 	return err

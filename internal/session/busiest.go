@@ -1,0 +1,96 @@
+package session
+
+import (
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// busiest knows how often names were asked for lately, as far as the table's
+// samples tell. One goroutine at a time uses it.
+type busiest struct {
+	taken time.Time // when samples were last taken
+	rates map[busyKey]float64
+}
+
+type busyKey struct {
+	kind shard.Kind
+	name string
+}
+
+// What came within busyMemory counts about as much as all that came before:
+// samples of a few hundred requests say little. What is below leastBusy is
+// forgotten.
+const (
+	busyMemory = 3 * time.Second
+	leastBusy  = 0.5 // a second
+)
+
+// take adds the samples since the last time.
+func (b *busiest) take(samples []shard.BusyName, now time.Time) {
+	took := now.Sub(b.taken)
+	first := b.taken.IsZero()
+	b.taken = now
+	if b.rates == nil {
+		b.rates = make(map[busyKey]float64)
+	}
+	if first || took <= 0 { // since nobody knows when
+		return
+	}
+	part := min(1, took.Seconds()/busyMemory.Seconds())
+	for key, rate := range b.rates {
+		if rate *= 1 - part; rate < leastBusy {
+			delete(b.rates, key)
+		} else {
+			b.rates[key] = rate
+		}
+	}
+	for _, s := range samples {
+		// Half of what may have been another's.
+		requests := float64(s.Requests) - float64(s.Over)/2
+		b.rates[busyKey{s.Kind, string(s.Name)}] += part * requests / took.Seconds()
+	}
+}
+
+// rate returns how many requests a second a name has.
+func (b *busiest) rate(kind shard.Kind, name string) float64 { return b.rates[busyKey{kind, name}] }
+
+// rows takes samples, and returns the busiest names with what they are now.
+func (b *busiest) rows(h *Hub, there clientsThere) []LockRow {
+	b.take(h.locks.TakeBusy(), time.Now())
+	best := ranking{better: func(a, b *LockRow) bool { return a.Busy > b.Busy }}
+	for key, rate := range b.rates {
+		best.offer(LockRow{Kind: key.kind, Busy: rate}, []byte(key.name))
+	}
+	rows := best.rows()
+	for i := range rows {
+		rows[i].lookUp(h, there)
+	}
+	return rows
+}
+
+// lookUp fills a row with what is known of its lock now.
+func (r *LockRow) lookUp(h *Hub, there clientsThere) {
+	if r.Kind == shard.Rates {
+		return
+	}
+	walk := h.locks.Look([]byte(r.Name))
+	defer walk.Close()
+	walk.Now = h.clock.nanoseconds()
+	var p shard.Piece
+	walk.Next(&p)
+	for _, item := range p.Items {
+		if item.Kind != r.Kind || item.State != shard.Held {
+			continue
+		}
+		r.Holders, r.Holder, r.Held = 1, there.of(item.Owner), milliseconds(item.Age)
+		r.Queue, r.OldestWait = int(item.Queue), milliseconds(item.Oldest)
+		if r.Kind == shard.Shared {
+			r.Holders = int(item.Number)
+		} else {
+			r.Token = item.Number
+		}
+		r.name()
+		return
+	}
+}
