@@ -204,7 +204,7 @@ func TestArchive(t *testing.T) {
 	base := strings.TrimSuffix(filepath.Base(file), ".tar.gz")
 	all := unpack(t, file)
 	for _, name := range []string{"README.md", "LICENSE", "CHANGELOG.md", "THIRD-PARTY-LICENSES", "man/lockd.1", "man/lockd-run.1", "man/lockd-serve.8",
-		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket"} {
+		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket", "grafana/lockd.json", "prometheus/lockd.rules.yaml"} {
 		if b := all[base+"/"+name]; b == nil || b.Len() == 0 {
 			t.Errorf("no %s", name)
 		}
