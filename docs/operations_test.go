@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -246,6 +247,9 @@ func TestMetricsAreExplained(t *testing.T) {
 // has logged since.
 func serveIncident(t *testing.T, lockd string, flags ...string) (s *incident, stop func() string) {
 	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no SIGTERM")
+	}
 	cmd := exec.Command(lockd, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "1s"}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
