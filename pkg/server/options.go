@@ -174,6 +174,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	inherited map[string]net.Listener // by the address that stands for it
+	samples   time.Duration           // between two that the admin address takes; 0: a second
 
 	// As they are written above.
 	hosts   hosts.Allowed
