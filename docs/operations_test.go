@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,7 +112,10 @@ func shape(text string) string {
 	for _, r := range []struct{ what, shape string }{
 		{`\b127\.0\.0\.1:\d+(#\d+)?|\b(10|192)(\.\d+){3}:\d+(#\d+)?`, "ADDR"},
 		{`\b1\d{15}\b`, "TOKEN"},
-		{`\b(\d+(d|h|m|s|ms|us))+\b|\b\d+\.\d+ ?(ms|us|s)\b`, "TIME"},
+		{`\b\d{4}-\d\d-\d\dT[\d:]+Z`, "AT"},
+		{`\b\d+\.\d+ ?(ms|us|s)\b|\b(\d+(d|h|m|s|ms|us))+\b`, "TIME"},
+		{`\S+/\S+ [#.]{20}`, "BAR"},
+		{`\b\d+(\.\d+)?[KMG]\b|\b\d+B\b`, "SIZE"},
 		{`time=\S+`, "time=AT"},
 		{`pid=\d+`, "pid=PID"},
 		{` +`, " "},
@@ -246,6 +250,9 @@ func TestMetricsAreExplained(t *testing.T) {
 // has logged since.
 func serveIncident(t *testing.T, lockd string, flags ...string) (s *incident, stop func() string) {
 	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no SIGTERM")
+	}
 	cmd := exec.Command(lockd, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "1s"}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
