@@ -414,7 +414,8 @@ var mayImport = map[string][]string{
 	"internal/page":        {},
 	"internal/proxyheader": {},
 	"internal/cputime":     {},
-	"internal/admin":       {"internal/hosts", "internal/page", "internal/session"},
+	"internal/admin":       {"internal/api", "internal/hosts", "internal/page", "internal/session"},
+	"internal/api":         {"internal/session", "internal/shard"},
 	"internal/auth":        {"internal/lockfile", "internal/session"},
 	"internal/load":        {"internal/wire"},
 	"internal/lockfile":    {},
@@ -430,7 +431,7 @@ var mayImport = map[string][]string{
 	"internal/httprate":    {"internal/conn", "internal/hosts", "internal/session", "internal/shard", "internal/wire"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/api", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
 	"pkg/client":           {"internal/wire"},
 	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
 }

@@ -56,6 +56,8 @@ var hangers = map[string]string{
 	"a GET's withheld body":     "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n",
 	"a withheld chunk":          "GET /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
 	"a body that is waited for": "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n",
+	"a kick's body":             "POST /api/v1/clients/x/kick HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
+	"events unread":             "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	"pipelined pages unread":    strings.Repeat("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 500),
 }
 
