@@ -56,6 +56,7 @@ var tools = []struct {
 	{0, "", []string{"who"}},
 	{0, "", []string{"dump", "-l"}},
 	{0, "", []string{"losses", "x"}},
+	{0, "", []string{"top"}},
 	{1, "", []string{"inspect", "x"}},
 	{1, "", []string{"kick", "--yes", "127.0.0.1:1"}},
 	{7, "", []string{"run", "x", "--", "sh", "-c", "exit 7"}},
@@ -197,7 +198,7 @@ func TestToolsToken(t *testing.T) {
 		is(2, "--token-file: stat /nonexistent: no such file or directory"+usage, nil, "--token-file", "/nonexistent")
 		is(2, "--token-file: "+filepath.Dir(good)+" is a directory"+usage, nil, "--token-file", filepath.Dir(good))
 	}
-	for _, args := range [][]string{{"run", "x", "true"}, {"inspect", "x"}, {"dump"}, {"losses"}, {"kick", "--yes", "x"}, {"stats"}, {"who"}} {
+	for _, args := range [][]string{{"run", "x", "true"}, {"inspect", "x"}, {"dump"}, {"losses"}, {"top"}, {"kick", "--yes", "x"}, {"stats"}, {"who"}} {
 		args = append([]string{args[0], "-s", target}, args[1:]...)
 		code, out, errs := tool(t, nil, "", args...)
 		want := "lockd: " + target + ": the server asks for a token (--token-file), or for a certificate that it knows (--tls-cert)\n"

@@ -19,7 +19,7 @@ Try it, with lockd running in another terminal:
     lockd shell
 `,
 		"serve": "--drain-timeout", "run": "--kill-after", "completion": "source <(lockd completion bash)", "inspect": "neither is", "dump": "NAME*", "kick": "--yes", "losses": "wait_given_up", "drop": "lockd dump -l", "who": "clients",
-		"stats": "--json", "ping": "rtt_ms", "bench": "redis://", "shell": "was no request", "help": "[<command>]", "version": "version", "cert": "ca-key.pem",
+		"stats": "--json", "top": "Enter  ", "ping": "rtt_ms", "bench": "redis://", "shell": "was no request", "help": "[<command>]", "version": "version", "cert": "ca-key.pem",
 	}
 	_, overview, _ := run("help")
 	commands := []string{""}

@@ -30,6 +30,7 @@ type cli struct {
 	Drop       dropCmd       `cmd:"" help:"Drop a rate, so that all its units are open."`
 	Who        whoCmd        `cmd:"" help:"List the clients that registered a name."`
 	Stats      statsCmd      `cmd:"" help:"Print the server's counters."`
+	Top        topCmd        `cmd:"" help:"Watch a server in a terminal: locks, clients, losses, numbers."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is there."`
 	Token      tokenCmd      `cmd:"" help:"Make tokens, and list and remove who is let in."`
 	Cert       certCmd       `cmd:"" help:"Make certificates to try TLS with."`

@@ -45,6 +45,7 @@ func (h *Hub) viewLine(name []byte, holders, queue shard.LookPart, most int) (v 
 	v.Count, v.Waiters = len(v.Holders), len(v.Queue)
 	if len(v.Holders) > 0 {
 		first := v.Holders[0]
+		v.Waiters = max(v.Waiters, int(first.Queue))
 		if first.Kind == shard.Shared {
 			v.Count = max(v.Count, int(first.Number))
 		}
