@@ -639,7 +639,7 @@ func TestInstallsNothing(t *testing.T) {
 		cmd.Env = []string{"PATH=" + folder}
 		out, err := cmd.CombinedOutput()
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		lacking := []string{"promtool", "Chromium", "haproxy", "nginx", "caddy"}
+		lacking := []string{"promtool", "Chromium", "axe", "haproxy", "nginx", "caddy"}
 		if runtime.GOOS == "linux" {
 			lacking = append(lacking, "nft", "zsh", "fish", "mandoc", "lintian", "rpm", "debian.tar.gz")
 		}

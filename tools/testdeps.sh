@@ -57,6 +57,14 @@ get_package() {
 	apt install -y --no-install-recommends "$1" && have "${2:-$1}"
 }
 
+# axe-core is one script, which the npm package has; nothing of it is run here.
+get_axe() {
+	have npm || return 1 # which would bring hundreds of packages
+	root=$PWD
+	(cd "$work" && quiet npm pack axe-core@4.14.1 && tar -xzf axe-core-4.14.1.tgz package/axe.min.js) || return 1
+	mkdir -p "$root/$tools" && mv "$work/package/axe.min.js" "$root/$tools/"
+}
+
 # A Debian of some 100 MB, as an archive, for packages to be installed in.
 get_debian() {
 	have mmdebstrap || get_package mmdebstrap || return 1
@@ -77,11 +85,14 @@ else
 	get_netlab() { return 1; }
 	get_package() { return 1; }
 	get_debian() { return 1; }
+	get_axe() { return 1; }
 fi
 { have promtool && have prometheus; } || get_prometheus ||
 	echo "skipping the checks of metrics, alerts and the dashboard: promtool or prometheus, of Debian's package prometheus, $why"
 have chromium || have chromium-browser || have google-chrome || get_package chromium ||
-	echo "skipping the test in a browser: Chromium $why"
+	echo "skipping the tests in a browser: Chromium $why"
+[ -e "$tools/axe.min.js" ] || get_axe ||
+	echo "skipping the check of what shuts people out of the page: axe.min.js, of the npm package axe-core, $why"
 have haproxy || get_package haproxy ||
 	echo "skipping the tests behind a proxy, and with one that asks for rates: haproxy $why"
 have nginx || get_package nginx-light nginx ||

@@ -233,17 +233,20 @@ func expression(format string, args []any) string {
 }
 
 // wait waits until an expression is true, and returns for how long it has not been.
+// As long as it throws, what it is about is not there yet.
 func (p *tab) wait(format string, args ...any) time.Duration {
 	p.Helper()
 	began := time.Now()
 	e := expression(format, args)
+	lacks := ""
 	for time.Since(began) < patience {
-		if eval[bool](p, "Boolean("+e+")") {
+		lacks = eval[string](p, "(() => { try { return ("+e+") ? '' : 'false' } catch (e) { return String(e) } })()")
+		if lacks == "" {
 			return time.Since(began)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	p.Fatalf("never true: %s\nthe page:\n%s", e, eval[string](p, "document.body.innerText"))
+	p.Fatalf("%s: %s\nthe page:\n%s", lacks, e, eval[string](p, "document.body.innerText"))
 	return 0
 }
 
