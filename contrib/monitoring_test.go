@@ -26,7 +26,6 @@ const (
 	rulesFile     = "prometheus/lockd.rules.yaml"
 	rulesTestFile = "prometheus/lockd.test.yaml"
 	dashboardFile = "grafana/lockd.json"
-	runbooks      = "operations.md"
 )
 
 // program returns where a program is, or skips the test.
@@ -85,24 +84,21 @@ func TestAlertsAreDocumented(t *testing.T) {
 		documented[row[1]] = row[2]
 	}
 	runbook := make(map[string]bool)
-	operations, err := os.ReadFile(filepath.Join("..", "docs", runbooks))
-	if err == nil {
-		for _, heading := range regexp.MustCompile(`(?m)^#+ Alert:? (\w+)$`).FindAllSubmatch(operations, -1) {
-			runbook[string(heading[1])] = true
-		}
+	for _, heading := range regexp.MustCompile(`(?m)^#+ Alert: (\w+)$`).FindAllStringSubmatch(read(t, "../docs/operations.md"), -1) {
+		runbook[heading[1]] = true
 	}
 	for name, rule := range alerts(t) {
 		severity := regexp.MustCompile(`labels: \{severity: (critical|warning|info)\}`).FindStringSubmatch(rule)
 		if severity == nil || documented[name] != severity[1] {
 			t.Errorf("%s has the severity %v, docs/metrics.md says %q", name, severity, documented[name])
 		}
-		for _, want := range []string{" summary: ", " description: ", " runbook_url: https://github.com/nylen/lockd/blob/main/docs/" + runbooks + "#alert-" + strings.ToLower(name) + "\n"} {
+		for _, want := range []string{" summary: ", " description: ", " runbook_url: https://github.com/nylen/lockd/blob/main/docs/operations.md#alert-" + strings.ToLower(name) + "\n"} {
 			if !strings.Contains(rule+"\n", want) {
 				t.Errorf("%s lacks %q", name, want)
 			}
 		}
-		if operations != nil && !runbook[name] {
-			t.Errorf("%s has no section Alert: %s", runbooks, name)
+		if !runbook[name] {
+			t.Errorf("docs/operations.md has no section Alert: %s", name)
 		}
 		delete(documented, name)
 		delete(runbook, name)

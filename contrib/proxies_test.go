@@ -34,6 +34,7 @@ type proxy struct {
 	inherits  bool     // it takes a socket that is open
 	all       []string // what the rate for all is in the configuration, and its form, by limit and window
 	login     []string // the same of that for logins
+	byKey     []string // what is to be replaced so that logins are by a key in the header
 	ratelimit bool     // the client of a request that was passed on gets the fields, too
 	closed    int      // the status of what is closed
 }
@@ -60,6 +61,7 @@ var proxies = []*proxy{
 		},
 		all:       []string{"limit=100&window=1m", "limit=%d&window=%s"},
 		login:     []string{"limit=5&window=1m", "limit=%d&window=%s"},
+		byKey:     []string{"name=login:$remote_addr", "name=login:&by=X-Api-Key", "proxy_set_header Host localhost;", "proxy_set_header Host localhost; proxy_set_header X-Api-Key $http_x_api_key;"},
 		ratelimit: true,
 		closed:    http.StatusServiceUnavailable,
 	},
@@ -77,6 +79,7 @@ var proxies = []*proxy{
 		inherits:  true,
 		all:       []string{"lockd_take all 100 1m", "lockd_take all %d %s"},
 		login:     []string{"lockd_take login 5 1m", "lockd_take login %d %s"},
+		byKey:     []string{"set-var(txn.lockd_key) src", "set-var(txn.lockd_key) req.fhdr(X-Api-Key)"},
 		ratelimit: true,
 		closed:    http.StatusServiceUnavailable,
 	},
@@ -93,6 +96,7 @@ var proxies = []*proxy{
 		},
 		all:    []string{"limit=100&window=1m", "limit=%d&window=%s"},
 		login:  []string{"limit=5&window=1m", "limit=%d&window=%s"},
+		byKey:  []string{"name=login:{remote_host}", "name=login:{header.X-Api-Key}"},
 		closed: http.StatusBadGateway,
 	},
 }
@@ -125,16 +129,17 @@ type rate struct {
 }
 
 // start runs the proxy before a backend until the test ends, and returns where it listens.
-// It asks lockd at an address, for rates instead of those in its configuration.
-func (p *proxy) start(t *testing.T, lockd string, b *backend, all, login rate) (url string) {
+// It asks lockd at an address, for rates instead of those in its configuration; more is what
+// else is replaced in that.
+func (p *proxy) start(t *testing.T, lockd string, b *backend, all, login rate, more ...string) (url string) {
 	t.Helper()
 	if _, err := exec.LookPath(p.name); err != nil {
 		t.Skipf("no %s is installed (Debian's package)", p.name)
 	}
 	change := func(dir string) func(string, ...string) string {
-		return func(file string, more ...string) string {
+		return func(file string, its ...string) string {
 			text := read(t, file)
-			pairs := append(more, "127.0.0.1:9994", lockd, "127.0.0.1:8000", b.addr,
+			pairs := append(append(its, more...), "127.0.0.1:9994", lockd, "127.0.0.1:8000", b.addr,
 				p.all[0], fmt.Sprintf(p.all[1], all.limit, all.window), p.login[0], fmt.Sprintf(p.login[1], login.limit, login.window))
 			for i := 0; i < len(pairs); i += 2 {
 				if !strings.Contains(text, pairs[i]) {
@@ -277,11 +282,15 @@ func (b *backend) client(t *testing.T) *client {
 	return &client{t: t, b: b, to: http.Client{Transport: transport, Timeout: patience}}
 }
 
-// ask posts something and returns the answer's status and header.
-func (c *client) ask(url string) (int, http.Header) {
+// ask posts something and returns the answer's status and header. Its own header may have
+// a key.
+func (c *client) ask(url string, key ...string) (int, http.Header) {
 	r, _ := http.NewRequest(http.MethodPost, url, strings.NewReader("hello"))
 	r.Header.Set("Sent", strconv.FormatInt(int64(time.Since(c.b.began)), 10))
 	r.Header.Set("Authorization", "Bearer the-backend's")
+	for _, k := range key {
+		r.Header.Set("X-Api-Key", k)
+	}
 	answer, err := c.to.Do(r)
 	if err != nil {
 		c.t.Error(err)
@@ -325,6 +334,16 @@ func startRates(t *testing.T) *rateServer {
 	}
 	s.http = string(m[1])
 	return s
+}
+
+// hang stops it, and returns when it has stopped.
+func (s *rateServer) hang(t *testing.T) {
+	t.Helper()
+	s.cmd.Process.Signal(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("it does not stop: %v, %v", status, err)
+	}
 }
 
 func (s *rateServer) kill() {
@@ -444,7 +463,7 @@ func TestProxies(t *testing.T) {
 					t.Errorf("lockd %s, open: %d came to the backend", how, n)
 				}
 			}
-			lockd.cmd.Process.Signal(syscall.SIGSTOP)
+			lockd.hang(t)
 			down("hangs")
 			lockd.kill()
 			down("is gone")
@@ -486,5 +505,26 @@ func TestProxiesShareARate(t *testing.T) {
 	back := int(time.Since(b.began)) / int(24*time.Hour/time.Duration(login.limit))
 	if came := len(b.taken()); came != through || through < login.limit || through > login.limit+back {
 		t.Errorf("%d came through, %d to the backend, of %d", through, came, login.limit)
+	}
+}
+
+// A rate by what clients send is by that, whatever it is: nobody asks for more with it, and
+// none has another one's.
+func TestProxiesByKey(t *testing.T) {
+	t.Parallel()
+	for _, p := range proxies {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			lockd, b := startRates(t), newBackend(t)
+			url := p.start(t, lockd.http, b, rate{1000, "1m"}, rate{2, "24h"}, p.byKey...)
+			c := b.client(t)
+			for _, key := range []string{"a", "b", "a&limit=9", "a&cost=0", "a#", "a?x=/take", "a%26cost=0", "a+b", "a b", "%", "\xff\xfe", "{remote_host}", "$remote_addr", ""} {
+				for i, want := range []int{200, 200, 429, 429} {
+					if status, _ := c.ask(url+"/login", key); status != want {
+						t.Errorf("key %q, time %d: %d", key, i, status)
+					}
+				}
+			}
+		})
 	}
 }

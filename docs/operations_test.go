@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,7 +112,10 @@ func shape(text string) string {
 	for _, r := range []struct{ what, shape string }{
 		{`\b127\.0\.0\.1:\d+(#\d+)?|\b(10|192)(\.\d+){3}:\d+(#\d+)?`, "ADDR"},
 		{`\b1\d{15}\b`, "TOKEN"},
-		{`\b(\d+(d|h|m|s|ms|us))+\b|\b\d+\.\d+ ?(ms|us|s)\b`, "TIME"},
+		{`\b\d{4}-\d\d-\d\dT[\d:]+Z`, "AT"},
+		{`\b\d+\.\d+ ?(ms|us|s)\b|\b(\d+(d|h|m|s|ms|us))+\b`, "TIME"},
+		{`\S+/\S+ [#.]{20}`, "BAR"},
+		{`\b\d+(\.\d+)?[KMG]\b|\b\d+B\b`, "SIZE"},
 		{`time=\S+`, "time=AT"},
 		{`pid=\d+`, "pid=PID"},
 		{` +`, " "},
@@ -126,6 +130,37 @@ func shape(text string) string {
 }
 
 var address = regexp.MustCompile(`\b\d+(?:\.\d+){3}:\d+(?:#\d+)?`)
+
+// run runs the commands of lockd in a block, and compares what they print with
+// what stands there. addrs are the addresses here by those in the document, and
+// those of what is printed come to them.
+func (s *incident) run(t *testing.T, block string, addrs map[string]string) {
+	t.Helper()
+	for _, part := range strings.Split("\n"+block, "\n$ ")[1:] {
+		command, want, _ := strings.Cut(part, "\n")
+		if !strings.HasPrefix(command, "lockd ") {
+			continue // another program's
+		}
+		here := address.ReplaceAllStringFunc(command, func(a string) string {
+			if addrs[a] == "" {
+				t.Errorf("%s is in no output before `%s`", a, command)
+			}
+			return addrs[a]
+		})
+		cmd := exec.CommandContext(t.Context(), s.lockd, strings.Fields(here)[1:]...)
+		cmd.Env = append(os.Environ(), "LOCKD_SERVER=tcp://"+s.addr, "COLUMNS=120")
+		out, _ := cmd.CombinedOutput()
+		if shape(string(out)) != shape(want) {
+			t.Errorf("%s prints\n%s\nand in the document\n%s", command, out, want)
+		}
+		printed := address.FindAllString(string(out), -1)
+		for i, a := range address.FindAllString(want, -1) {
+			if i < len(printed) && addrs[a] == "" {
+				addrs[a] = printed[i]
+			}
+		}
+	}
+}
 
 func TestRunbook(t *testing.T) {
 	lockd := program(t, "./cmd/lockd")
@@ -144,31 +179,7 @@ func TestRunbook(t *testing.T) {
 			s, stop := serveIncident(t, lockd, incident.flags...)
 			defer stop()
 			incident.play(t, s)
-			addrs := map[string]string{"127.0.0.1:9997": s.admin} // those of the document, as they are here
-			for _, part := range strings.Split("\n"+m[2], "\n$ ")[1:] {
-				command, want, _ := strings.Cut(part, "\n")
-				if !strings.HasPrefix(command, "lockd ") {
-					continue // another program's
-				}
-				command = address.ReplaceAllStringFunc(command, func(a string) string {
-					if addrs[a] == "" {
-						t.Errorf("%s is in no output before `%s`", a, command)
-					}
-					return addrs[a]
-				})
-				cmd := exec.CommandContext(t.Context(), lockd, strings.Fields(command)[1:]...)
-				cmd.Env = append(os.Environ(), "LOCKD_SERVER=tcp://"+s.addr, "COLUMNS=120")
-				out, _ := cmd.CombinedOutput()
-				if shape(string(out)) != shape(want) {
-					t.Errorf("%s prints\n%s\nand in the document\n%s", command, out, want)
-				}
-				here := address.FindAllString(string(out), -1)
-				for i, a := range address.FindAllString(want, -1) {
-					if i < len(here) && addrs[a] == "" {
-						addrs[a] = here[i]
-					}
-				}
-			}
+			s.run(t, m[2], make(map[string]string))
 		})
 	}
 	for name := range incidents {
@@ -184,11 +195,40 @@ func TestRunbookStop(t *testing.T) {
 	if m == nil {
 		t.Fatal("docs/operations.md shows no log")
 	}
-	s, stop := serveIncident(t, program(t, "./cmd/lockd"))
+	s, stop := serveIncident(t, program(t, "./cmd/lockd"), "--log-losses")
 	s.client(t, "www-data@web3 31164 make", "g deploy")
 	if log := stop(); shape(log) != shape(m[1]) {
 		t.Errorf("the log says\n%s\nand in the document\n%s", log, m[1])
 	}
+}
+
+// The README's first look: a lock that nc takes is there, and when nc ends it is
+// among the losses.
+func TestLook(t *testing.T) {
+	blocks := regexp.MustCompile("(?ms)^<!-- look -->\n```\n(.*?)^```$").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(blocks) != 3 {
+		t.Fatalf("the README has %d blocks for a first look, not 3", len(blocks))
+	}
+	s, stop := serveIncident(t, program(t, "./cmd/lockd"))
+	defer stop()
+	lines := strings.Split(blocks[0][1], "\n")
+	if len(lines) != 4 || lines[0] != "$ nc 127.0.0.1 9999" {
+		t.Fatalf("the first block is %q", lines)
+	}
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintln(c, lines[1])
+	if reply, err := bufio.NewReader(c).ReadString('\n'); reply != lines[2]+"\n" {
+		t.Errorf("nc prints %q, %v", reply, err)
+	}
+	addrs := make(map[string]string)
+	s.run(t, blocks[1][1], addrs)
+	c.Close()
+	s.run(t, blocks[2][1], addrs)
 }
 
 // Of each metric it says what to do about it, and of nothing else.
@@ -210,7 +250,10 @@ func TestMetricsAreExplained(t *testing.T) {
 // has logged since.
 func serveIncident(t *testing.T, lockd string, flags ...string) (s *incident, stop func() string) {
 	t.Helper()
-	cmd := exec.Command(lockd, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "0.1s"}, flags...)...)
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no SIGTERM")
+	}
+	cmd := exec.Command(lockd, append([]string{"serve", "--tcp", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "1s"}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,8 @@ their turn; and how the rate of that name is:
 
 	lockd inspect deploy
 
-To end who holds it: lockd kick ADDR.
+To end who holds it: lockd kick ADDR. What became of one that is free: lockd
+losses NAME.
 
 Exit codes:
 

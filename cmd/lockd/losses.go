@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ type lossesCmd struct {
 	oneshot
 	Count  int  `short:"n" env:"-" placeholder:"N" default:"100" help:"How many to show (${default}), the latest."`
 	Follow bool `short:"f" env:"-" help:"Go on with those that come, the latest last, until Ctrl-C."`
+	Long   bool `short:"l" env:"-" help:"Also the fencing token of an exclusive lock that was held, and how many held a shared one."`
 	emptyName
 	Names []lockName `arg:"" optional:"" name:"name" help:"Those of these only; NAME* means all names that begin so."`
 }
@@ -134,9 +136,9 @@ func (c *lossesCmd) Run() error {
 	for _, l := range found {
 		answer.Losses = append(answer.Losses, documentOfLoss(l))
 	}
-	rows := [][]string{append([]string{"AGO"}, lossHeader...)}
+	rows := [][]string{c.header("AGO")}
 	for _, l := range found {
-		rows = append(rows, append([]string{ago(l.Ago)}, lossCells(l)...))
+		rows = append(rows, c.cells(ago(l.Ago), l))
 	}
 	if len(found) == 0 {
 		rows = [][]string{{"The server knows of no losses" + c.of() + "."}}
@@ -201,7 +203,7 @@ func (c *lossesCmd) follow() error {
 		defer stop()
 		var table columns
 		if !c.JSON {
-			table.print(append([]string{"TIME"}, lossHeader...))
+			table.print(c.header("TIME"))
 		}
 		last := uint64(0)
 		for first := true; stdout.err == nil; first = false {
@@ -221,7 +223,7 @@ func (c *lossesCmd) follow() error {
 					text, _ := encode(documentOfLoss(l)) // it has nothing that cannot be encoded
 					fmt.Fprintln(stdout, text)
 				} else {
-					table.print(append([]string{time.Now().Add(-l.Ago).Format(time.TimeOnly)}, lossCells(l)...))
+					table.print(c.cells(time.Now().Add(-l.Ago).Format(time.TimeOnly), l))
 				}
 			}
 			select {
@@ -250,15 +252,28 @@ func (c *lossesCmd) since(ctx context.Context, cl *client.Client, last uint64, f
 	return found, nil
 }
 
-// lossHeader are the columns behind the time.
-var lossHeader = []string{"NAME", "KIND", "LOST", "WHY", "ADDR", "CLIENT", "DETAILS"}
+func (c *lossesCmd) header(when string) []string {
+	cells := []string{when, "NAME", "KIND", "LOST", "WHY", "ADDR", "CLIENT", "DETAILS"}
+	if c.Long {
+		cells = slices.Insert(cells, 4, "TOKEN/COUNT")
+	}
+	return cells
+}
 
-func lossCells(l client.Loss) []string {
+func (c *lossesCmd) cells(when string, l client.Loss) []string {
 	name := plain(l.Name)
 	if l.More > 0 {
 		name = fmt.Sprintf("(%d more)", l.More)
 	}
-	return []string{name, plain(string(l.Kind)), lostCell(l), plain(string(l.Why)), plain(l.Addr), loserCell(l), lossDetails(l)}
+	cells := []string{when, name, plain(string(l.Kind)), lostCell(l), plain(string(l.Why)), plain(l.Addr), loserCell(l), lossDetails(l)}
+	if c.Long {
+		number := unknown
+		if n := max(l.Token, uint64(l.Count)); n > 0 {
+			number = strconv.FormatUint(n, 10)
+		}
+		cells = slices.Insert(cells, 4, number)
+	}
+	return cells
 }
 
 // lostCell is what was lost, and for how long it was there.
@@ -320,9 +335,6 @@ func lossDetails(l client.Loss) string {
 			who = append(who, plain(w))
 		}
 		text := fmt.Sprintf("%d waited", l.Waiting)
-		if l.Waiting >= 100 {
-			text = "100 or more waited"
-		}
 		if len(who) > 0 {
 			text += ": " + strings.Join(who, ", ")
 		}
@@ -330,9 +342,6 @@ func lossDetails(l client.Loss) string {
 			text += " ..."
 		}
 		all = append(all, text)
-	}
-	if l.Token > 0 {
-		add("token %d", l.Token)
 	}
 	if len(all) == 0 {
 		return unknown

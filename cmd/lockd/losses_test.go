@@ -57,7 +57,7 @@ func TestLosses(t *testing.T) {
 	}
 	header := "AGO NAME KIND LOST WHY ADDR CLIENT DETAILS\n"
 	b := `0s "b <\x1b>" shared held LASTED kick ` + h + ` "h \x1b[2J" by KICKER` + "\n"
-	a := `0s a exclusive held LASTED kick ` + h + ` "h \x1b[2J" by KICKER, 1 waited: ` + w + ", token TOKEN\n"
+	a := `0s a exclusive held LASTED kick ` + h + ` "h \x1b[2J" by KICKER, 1 waited: ` + w + "\n"
 	c := "0s c exclusive 3 requests refused " + h + ` "h \x1b[2J" too_many_locks_of_owner` + "\n"
 	timeout := "0s a exclusive waited LASTED wait_timeout " + w + ` - held by "h \x1b[2J"` + "\n"
 	for _, test := range []struct {
@@ -66,6 +66,9 @@ func TestLosses(t *testing.T) {
 	}{
 		{nil, header + b + a + c + timeout},
 		{[]string{"-n", "2"}, header + b + a},
+		{[]string{"-l", "b*", "c"}, strings.Replace(header, "WHY", "TOKEN/COUNT WHY", 1) +
+			strings.Replace(b, "kick", "1 kick", 1) + strings.Replace(c, "requests ", "requests - ", 1)},
+		{[]string{"-l", "-n1", "a"}, strings.Replace(header, "WHY", "TOKEN/COUNT WHY", 1) + strings.Replace(a, "kick", "TOKEN kick", 1)},
 		{[]string{"a"}, header + a + timeout},
 		{[]string{"a", "-n1"}, header + a},
 		{[]string{"c", "a", "a"}, header + a + c + timeout},

@@ -42,7 +42,7 @@ type serveCmd struct {
 	WatchNames      lockNames     `placeholder:"NAME" sep:"none" group:"Listening" help:"Give the lock and the rate of this name metrics of their own: who holds, who waits, since when. For several, repeat the flag, up to 100 times. Other names are in no metric."`
 	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
 	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, http, unix, or none (all but unix)."`
-	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump and who with '0 disabled'."`
+	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump, who, look and losses with '0 disabled'."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
 	MaxConnections  int           `placeholder:"N" group:"Bounds" help:"Connections (the limit on open files, less a reserve)."`

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -43,7 +44,7 @@ func TestPages(t *testing.T) {
 	t.Parallel()
 	c := new(counting)
 	m := newMetrics(c)
-	page := func(asked time.Time, format int) *page {
+	page := func(asked time.Time, format int) *bytes.Buffer {
 		t.Helper()
 		p, err := m.page(asked, format)
 		if err != nil {
@@ -153,6 +154,33 @@ func TestWithheldBody(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 ") || !strings.Contains(string(got), "\r\nConnection: close\r\n") {
 				t.Errorf("%s, %q: got %q, %v", method, rest, got, err)
 			}
+		}
+	}
+}
+
+// A browser gets the page, others what there is in words.
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	h := New(Config{Metrics: new(counting), Ready: func() error { return nil }, Logger: slog.New(slog.DiscardHandler)})
+	for accept, want := range map[string]string{
+		"": "/metrics ", "*/*": "/metrics ", "application/json": "/metrics ",
+		"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8": "<!doctype html>",
+	} {
+		r := httptest.NewRequest("GET", "http://localhost/", nil)
+		if accept != "" {
+			r.Header.Set("Accept", accept)
+		}
+		w := httptest.NewRecorder()
+		h.Handler.ServeHTTP(w, r)
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) || w.Header().Get("Vary") != "Accept" {
+			t.Errorf("%q: %d, %v, %q", accept, w.Code, w.Header(), w.Body.String())
+		}
+	}
+	for target, code := range map[string]int{"/ui/app.js": 200, "/ui/app.css": 200, "/ui/nothing": 404} {
+		w := httptest.NewRecorder()
+		h.Handler.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+target, nil))
+		if w.Code != code {
+			t.Errorf("%s: %d", target, w.Code)
 		}
 	}
 }

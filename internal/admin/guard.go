@@ -8,12 +8,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nylen/lockd/internal/api"
+	"github.com/nylen/lockd/internal/page"
 	"github.com/nylen/lockd/internal/session"
 )
 
 // A Guard is a handler that asks who it is that wants to see what is behind
 // another one: the counters of all clients. Requests from this machine are not
-// asked, nor are those of probes, which cannot say and are told next to nothing.
+// asked, nor are those of probes, which cannot say and are told next to nothing, nor
+// those for the page, which holds nothing and asks for a token itself.
 type Guard struct {
 	http.Handler
 	Authority session.Authority
@@ -26,7 +29,7 @@ const deniedAfter = 100 * time.Millisecond
 
 // ServeHTTP implements http.Handler.
 func (g Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || isLocal(r) {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || page.Has(r.URL.Path) || isLocal(r) {
 		g.Handler.ServeHTTP(w, r)
 		return
 	}
@@ -34,9 +37,9 @@ func (g Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 	case a == nil:
-		refuse(w, http.StatusUnauthorized, "", "from other machines this takes a token of role read or admin: Authorization: Bearer TOKEN")
+		refuse(w, r, http.StatusUnauthorized, "", "from other machines this takes a token of role read or admin: Authorization: Bearer TOKEN")
 	case a.Role == session.RoleLock || a.Prefix != "":
-		refuse(w, http.StatusForbidden, insufficient,
+		refuse(w, r, http.StatusForbidden, insufficient,
 			fmt.Sprintf("%s may not see this: it takes role read or admin, without a prefix", a.Name))
 	default:
 		g.Handler.ServeHTTP(w, r)
@@ -50,12 +53,12 @@ func (g Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g Guard) Admin(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-			http.Error(w, "lockd: a page of another site may not have this done", http.StatusForbidden)
+			fail(w, r, http.StatusForbidden, "lockd: a page of another site may not have this done")
 			return
 		}
 		if g.Authority == nil {
 			if !isLocal(r) {
-				http.Error(w, "lockd: without an auth file (--auth-file) this is for the server's own machine", http.StatusForbidden)
+				fail(w, r, http.StatusForbidden, "lockd: without an auth file (--auth-file) this is for the server's own machine")
 				return
 			}
 			h.ServeHTTP(w, r)
@@ -65,9 +68,9 @@ func (g Guard) Admin(h http.Handler) http.Handler {
 		switch {
 		case !ok:
 		case a == nil:
-			refuse(w, http.StatusUnauthorized, "", "this takes a token of role admin: Authorization: Bearer TOKEN")
+			refuse(w, r, http.StatusUnauthorized, "", "this takes a token of role admin: Authorization: Bearer TOKEN")
 		case a.Role != session.RoleAdmin || a.Prefix != "":
-			refuse(w, http.StatusForbidden, insufficient,
+			refuse(w, r, http.StatusForbidden, insufficient,
 				fmt.Sprintf("%s may not do this: it takes role admin, without a prefix", a.Name))
 		default:
 			h.ServeHTTP(w, r)
@@ -88,7 +91,7 @@ func (g Guard) access(w http.ResponseWriter, r *http.Request) (a *session.Access
 		case <-time.After(deniedAfter):
 		case <-r.Context().Done():
 		}
-		refuse(w, http.StatusUnauthorized, `, error="invalid_token"`, "wrong token")
+		refuse(w, r, http.StatusUnauthorized, `, error="invalid_token"`, "wrong token")
 		return nil, false
 	}
 	if name := g.Cert(r.TLS); name != "" {
@@ -100,9 +103,19 @@ func (g Guard) access(w http.ResponseWriter, r *http.Request) (a *session.Access
 // insufficient is what a challenge says of somebody who is known and may not.
 const insufficient = `, error="insufficient_scope"`
 
-func refuse(w http.ResponseWriter, code int, challenge, text string) {
+func refuse(w http.ResponseWriter, r *http.Request, code int, challenge, text string) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="lockd"`+challenge)
-	http.Error(w, "lockd: "+text, code)
+	fail(w, r, code, "lockd: "+text)
+}
+
+// fail answers that something is not to be had, in the form that the path's replies
+// have.
+func fail(w http.ResponseWriter, r *http.Request, code int, text string) {
+	if isForAPI(r) {
+		api.Fail(w, code, text)
+	} else {
+		http.Error(w, text, code)
+	}
 }
 
 // bearer returns the token of a request, if it shows one.

@@ -27,7 +27,7 @@ type metrics struct {
 	begun    time.Time  // when its families were gathered
 	families []*dto.MetricFamily
 	err      error
-	pages    [len(formats)]*page
+	pages    [len(formats)]*bytes.Buffer
 }
 
 // formats are those that there are; who asks for none of them gets the first one.
@@ -61,23 +61,20 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(p.Bytes())
 }
 
-// A page is the metrics in one format.
-type page = bytes.Buffer
-
 // page returns a page whose metrics were gathered after somebody has asked for it.
-func (m *metrics) page(asked time.Time, format int) (*page, error) {
+func (m *metrics) page(asked time.Time, format int) (*bytes.Buffer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.begun.After(asked) {
 		m.begun = time.Now()
 		m.families, m.err = m.gatherer.Gather()
-		m.pages = [len(formats)]*page{}
+		m.pages = [len(formats)]*bytes.Buffer{}
 	}
 	if m.err != nil {
 		return nil, fmt.Errorf("lockd: some metrics could not be gathered: %w", m.err)
 	}
 	if m.pages[format] == nil {
-		p := new(page)
+		p := new(bytes.Buffer)
 		to := expfmt.NewEncoder(p, formats[format])
 		for _, family := range m.families {
 			if err := to.Encode(family); err != nil {

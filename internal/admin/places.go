@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +18,10 @@ const MaxConnections = 32
 // or since its last request has begun or ended: enough for a scraper that is far away
 // to send a request, behind a TLS handshake, and for its answer to be made.
 const keepFor = time.Second
+
+// followFor is the same for one whose client follows events, since it has taken one:
+// they come every second.
+const followFor = 3 * time.Second
 
 // places are the connections that there are. Where they are all taken, a new one
 // gets the place of the one that has hung for longest, whose client may connect
@@ -49,14 +54,30 @@ func (p *places) follow(c net.Conn, to http.ConnState) {
 		}
 		p.taken[c] = time.Now().Add(keepFor)
 	case http.StateActive, http.StateIdle:
-		if _, ok := p.taken[c]; ok { // else it had to give its place up
-			p.taken[c] = time.Now().Add(keepFor)
-			p.freed.Signal()
-		}
+		p.stayLocked(c, keepFor)
 	case http.StateClosed, http.StateHijacked:
 		delete(p.taken, c)
 		p.freed.Signal()
 	}
+}
+
+// stay has a connection keep its place, whose client has just taken an event.
+func (p *places) stay(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stayLocked(c, followFor)
+}
+
+func (p *places) stayLocked(c net.Conn, so time.Duration) {
+	if _, ok := p.taken[c]; ok { // else it had to give its place up
+		p.taken[c] = time.Now().Add(so)
+		p.freed.Signal()
+	}
+}
+
+// name tells requests of a connection whose place it is. It is called by net/http.
+func (p *places) name(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, placeOf{}, ownPlace{p, c})
 }
 
 // makeRoom ends the connection that has hung for longest, or waits until there is
@@ -85,9 +106,12 @@ func (p *places) makeRoom() {
 
 // end closes what is below TLS, whose own Close may wait for a client that does not
 // read.
-func end(c net.Conn) {
+func end(c net.Conn) { below(c).Close() }
+
+// below returns what is below TLS, or the connection itself.
+func below(c net.Conn) net.Conn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
+		return t.NetConn()
 	}
-	c.Close()
+	return c
 }

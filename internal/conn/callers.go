@@ -29,13 +29,18 @@ type CallerConn struct {
 	Caller  *session.Caller
 	Asks    bool // the client is asked who it is
 	met     bool
+	asking  bool
 	server  *Server
 	traffic *traffic
 }
 
-// callerBytes is about what net/http keeps for a connection: two buffers, a goroutine,
-// and the last request's header.
-const callerBytes = 24 << 10
+// callerBytes is about what net/http keeps for a connection: two buffers and a goroutine.
+// CallerHeader bounds a request's header, which is what proxies let through of their
+// clients', and pass on with the question; so much more there is while one is under way.
+const (
+	callerBytes  = 16 << 10
+	CallerHeader = 40 << 10
+)
 
 // Accept implements net.Listener.
 func (l callers) Accept() (net.Conn, error) {
@@ -56,7 +61,28 @@ func (l callers) Accept() (net.Conn, error) {
 			server: s, traffic: s.trafficOf(s.admission.accepted[HTTP].Load()),
 		}
 		s.note(one, &newcomer{http: c})
+		if s.logs() {
+			s.cfg.Logger.Debug("connected", "client", c.RemoteAddr().String(), "transport", HTTP)
+		}
 		return one, nil
+	}
+}
+
+// Asking notes that a request has begun, or that the client has its answer. Without memory
+// for what it may send, the connection ends.
+func (c *CallerConn) Asking(now bool) {
+	if now == c.asking {
+		return
+	}
+	c.asking = now
+	if !now {
+		c.server.hub.Occupy(-CallerHeader)
+		return
+	}
+	c.server.hub.Occupy(CallerHeader)
+	if !c.server.hub.Room() {
+		c.server.refuse(noMemory)
+		c.Close()
 	}
 }
 
@@ -71,10 +97,14 @@ func (c *CallerConn) Met() {
 
 // End gives its place back.
 func (c *CallerConn) End() {
+	c.Asking(false)
 	c.server.newcomers.forget(c)
 	c.Caller.End()
 	c.server.hub.Occupy(-callerBytes)
 	c.server.leave(HTTP)
+	if c.server.logs() {
+		c.server.cfg.Logger.Debug("disconnected", "client", c.RemoteAddr().String(), "transport", HTTP)
+	}
 }
 
 // Read implements net.Conn.
@@ -91,8 +121,15 @@ func (c *CallerConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// turnCallerAway tells a client that there is no place for it, and ends its connection.
+// turnCallerAway tells a client that there is no place for it, and ends its connection. An
+// answer that comes before the question is none to a client, so it waits for that, if
+// there are not too many who wait.
 func (s *Server) turnCallerAway(c net.Conn) {
+	if s.mayPart() {
+		c.SetReadDeadline(time.Now().Add(partingWait))
+		c.Read(make([]byte, 4<<10))
+		s.parted()
+	}
 	const text = `{"error":"too many connections"}` + "\n"
 	c.SetWriteDeadline(time.Now().Add(partingWait))
 	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"+

@@ -39,10 +39,6 @@ const (
 	bodyFor      = 100 * time.Millisecond // to send what is passed over, since the request has come
 )
 
-// maxHeader bounds a request's header: what proxies let through of their clients', and
-// pass on with the question.
-const maxHeader = 40 << 10
-
 // Config is what requests are held to.
 type Config struct {
 	Bounds     session.RateBounds
@@ -73,13 +69,16 @@ func (h *Handler) Server() *http.Server {
 		ReadTimeout:    readTimeout,
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
+		MaxHeaderBytes: conn.CallerHeader - 4<<10, // net/http lets 4 KB more through
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
-			if state == http.StateClosed {
-				c.(*conn.CallerConn).End()
+			switch caller := c.(*conn.CallerConn); state {
+			case http.StateActive, http.StateIdle:
+				caller.Asking(state == http.StateActive)
+			case http.StateClosed:
+				caller.End()
 			}
 		},
 		DisableGeneralOptionsHandler: true, // or it would answer `OPTIONS *`, for whatever host

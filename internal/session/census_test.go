@@ -33,11 +33,9 @@ func TestCensus(t *testing.T) {
 	defer b.Close()
 	say(t, a, "iam holder", "g x", "g y", "sg s", "g z")
 	say(t, b, "hello 2", "0 sg s", "7 sgl 5 s")
-	var waiting []*Stream
 	for i := range 5 {
 		st := newStream(h, fmt.Sprint("w:", i), new(bell))
 		defer st.Close()
-		waiting = append(waiting, st)
 		say(t, st, fmt.Sprintf("gw 60000 %c", "xxxyy"[i]))
 	}
 	c := census(h)

@@ -62,6 +62,14 @@ func (p *peer) addr() string {
 	return l.text
 }
 
+// appendAddr appends it, and keeps nothing.
+func (p *peer) appendAddr(out []byte) []byte {
+	if l := p.label.Load(); l != nil {
+		return append(out, l.text...)
+	}
+	return p.ip.AppendTo(out)
+}
+
 // process returns who has connected to a unix socket, or nil.
 func (p *peer) process() Process {
 	if l := p.label.Load(); l != nil {

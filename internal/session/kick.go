@@ -63,12 +63,7 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 		return out, true
 	}
 	main := other.client(p) // all sessions of a connection end with it, that one last
-	who := Kick{
-		Client: p.addr(), Name: p.name(), Access: main.accessNow(),
-		By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access(),
-	}
-	other.stream.endsFor(WhyKick, who.by())
-	s.hub.network.Kick(other.stream.carrier, who)
+	s.hub.kick(other, p, Kick{By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access()})
 	if d.watch(main.id, s) == nil {
 		return k.kicked(out), false
 	}
@@ -76,6 +71,13 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	s.stream.postponed.watch(main)
 	s.stream.postponed.request(&awaitKick, []byte(k.addr), numbers{})
 	return out, false
+}
+
+// kick has a session's client end, which is known by the address of p.
+func (h *Hub) kick(s *Session, p *peer, who Kick) {
+	who.Client, who.Name, who.Access = p.addr(), p.name(), s.client(p).accessNow()
+	s.stream.endsFor(WhyKick, who.by())
+	h.network.Kick(s.stream.carrier, who)
 }
 
 func (*kickReply) rest()      {}

@@ -150,6 +150,12 @@ func TestPagesOfLosses(t *testing.T) {
 			t.Errorf("in steps of %d there are %d", size, len(got))
 		}
 	}
+	// Under one hold of the mutex a bounded number is looked at, whatever matches.
+	looked := 0
+	none := func(*Loss) bool { looked++; return false }
+	if _, next, done := h.ledger.before(0, nil, n, none); looked != ledgerStep || next != n-ledgerStep+1 || done {
+		t.Errorf("%d are looked at in a step, and it goes on from %d, %v", looked, next, done)
+	}
 	if h.LastLoss() != n {
 		t.Errorf("the last one is %d", h.LastLoss())
 	}

@@ -48,6 +48,7 @@ type part func(s *Shard, w *Walk, p *Piece) (done bool)
 // it may be used again and again.
 type Piece struct {
 	Items []Item
+	Most  int // items, if not 0: fewer than else
 	names []byte
 }
 
@@ -90,7 +91,9 @@ const (
 	pieceBytes = 16 << 10
 )
 
-func (p *Piece) full() bool { return len(p.Items) >= pieceItems || len(p.names) >= pieceBytes }
+func (p *Piece) full() bool {
+	return len(p.Items) >= pieceItems || len(p.names) >= pieceBytes || p.Most > 0 && len(p.Items) >= p.Most
+}
 
 // add adds an item with a name.
 func (s *Shard) addItemLocked(p *Piece, n *name, i Item) {

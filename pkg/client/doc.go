@@ -86,7 +86,8 @@
 // [Client.Look] and [Locker.Look] return everybody who holds a lock or waits for
 // it, and since when, List everybody there is; servers that are too old for
 // it ([ErrNoLook]) have Client.Dump and its kind. Kick ends one that holds a lock
-// and should not.
+// and should not. [Client.Losses] and [Locker.Losses] say what became of locks that
+// clients have lost, and why.
 //
 // Clients are shown by the name that they have registered, or else by their
 // address. A Locker registers [ProcessName], HOST:PROGRAM:PID, unless its options

@@ -1,6 +1,9 @@
 package server
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // Listener returns one of those that Listen opened for clients.
 func (s *Server) Listener(network string) net.Listener {
@@ -16,3 +19,6 @@ func (s *Server) Listener(network string) net.Listener {
 
 // OpenFiles is how many connections there may be here.
 func OpenFiles() int { return openFiles(false) }
+
+// SampleEvery has the admin address take samples more often than once a second.
+func (o *Options) SampleEvery(d time.Duration) { o.samples = d }

@@ -355,9 +355,18 @@ func TestHTTPRateShares(t *testing.T) {
 	line.ask("rl 1 1000 1 more", "0 Too Many Locks: more")
 }
 
+// A server is full when its memory is.
 func TestHTTPRateMemory(t *testing.T) {
 	t.Parallel()
-	_, c := startRates(t, server.Options{MaxMemory: 32 << 20, MaxLine: 20 << 10, MaxShare: []string{"off"}})
+	_, c := startRates(t, smallMemory)
+	fillMemory(t, c)
+}
+
+var smallMemory = server.Options{MaxMemory: 32 << 20, MaxLine: 20 << 10, MaxShare: []string{"off"}}
+
+// fillMemory makes rates with long names until there is no memory for one more.
+func fillMemory(t *testing.T, c *rateCaller) {
+	t.Helper()
 	name := strings.Repeat("x", 16<<10)
 	for i := range 10_000 {
 		if a := c.get(fmt.Sprintf("/%d%s/take", i, name)); a.status != 200 {
@@ -365,7 +374,7 @@ func TestHTTPRateMemory(t *testing.T) {
 			return
 		}
 	}
-	t.Error("there is no end of memory")
+	t.Fatal("there is no end of memory")
 }
 
 // Who has to show a token is told so, and nobody is told by a status that means no to a
@@ -527,6 +536,7 @@ func TestHTTPRateConnections(t *testing.T) {
 	must(t, err)
 	defer third.Close()
 	third.SetDeadline(time.Now().Add(giveUp))
+	io.WriteString(third, "GET /api/v1/rates/n/take?limit=1&window=1m HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	answer, err := io.ReadAll(third)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "Retry-After: 1\r\n") ||
 		!strings.HasSuffix(string(answer), "\r\n\r\n"+`{"error":"too many connections"}`+"\n") {
@@ -557,10 +567,11 @@ func TestHTTPRateStrangers(t *testing.T) {
 	}
 	eventually(t, "a place", func() bool {
 		r, err := c.to.Get(c.url + "/n/take?limit=100&window=24h")
-		if err != nil { // turned away with a reset, since it has sent something
-			return false
+		if err != nil {
+			t.Fatal(err) // however full it is, it answers
 		}
 		defer r.Body.Close()
+		io.Copy(io.Discard, r.Body)
 		return r.StatusCode == 200
 	})
 	if n := metric(t, s.Server, "lockd_connections_accepted_total", "transport=http"); n < 3 {
@@ -605,6 +616,41 @@ func TestHTTPRateSlowAndLarge(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Requests that never end take no more memory than there is, and no lock from anybody.
+func TestHTTPRateHeaderMemory(t *testing.T) {
+	t.Parallel()
+	s, c := startRates(t, smallMemory)
+	if a := c.get("/n/take"); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	fillMemory(t, c) // what is left is for some connections
+	c.to.CloseIdleConnections()
+	eventually(t, "the end of the connection", func() bool { return metric(t, s.Server, "lockd_connections", "transport=http") == 0 })
+	before := metric(t, s.Server, "lockd_memory_bytes")
+	header := "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 30<<10)
+	eventually(t, "the end of memory", func() bool {
+		conn, err := net.Dial("tcp", c.addr)
+		must(t, err)
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(giveUp))
+		io.WriteString(conn, header)
+		return metric(t, s.Server, "lockd_rejected_total", "reason=connection_memory") > 0
+	})
+	limit := metric(t, s.Server, "lockd_memory_limit_bytes")
+	if used := metric(t, s.Server, "lockd_memory_bytes"); used > limit+limit/8+1<<20 {
+		t.Errorf("%d bytes of %d", used, limit)
+	}
+	eventually(t, "what it was before", func() bool { return metric(t, s.Server, "lockd_connections", "transport=http") == 0 })
+	if a := c.get("/n/take"); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	c.to.CloseIdleConnections()
+	eventually(t, "the end of the connection", func() bool { return metric(t, s.Server, "lockd_connections", "transport=http") == 0 })
+	if after := metric(t, s.Server, "lockd_memory_bytes"); after != before {
+		t.Errorf("%d bytes, and %d before", after, before)
+	}
 }
 
 // The header that proxies pass on of their clients' has room.

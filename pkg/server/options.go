@@ -91,7 +91,7 @@ type Options struct {
 	// unix. What clients show of themselves counts everywhere.
 	AuthOn []string
 
-	// DisableDump answers d, sd, dump and who with `0 disabled`.
+	// DisableDump answers d, sd, dump, who, look and losses with `0 disabled`.
 	DisableDump bool
 	// DisableRegistry answers iam and who with `0 disabled`.
 	DisableRegistry bool
@@ -174,6 +174,7 @@ type Options struct {
 	Logger *slog.Logger
 
 	inherited map[string]net.Listener // by the address that stands for it
+	samples   time.Duration           // between two that the admin address takes; 0: a second
 
 	// As they are written above.
 	hosts   hosts.Allowed

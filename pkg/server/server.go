@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/admin"
+	"github.com/nylen/lockd/internal/api"
 	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/httprate"
@@ -51,6 +52,7 @@ type Server struct {
 	conns     *conn.Server
 	webSocket *http.Server
 	admin     *http.Server
+	api       *api.API // a part of admin
 	rates     *httprate.Handler
 	http      *http.Server // for the same
 	certs     *certs.Store // nil: none, or not from files
@@ -104,7 +106,10 @@ func New(opts Options) (*Server, error) {
 	s.rates = httprate.New(httprate.Config{Bounds: s.conns.Hub().RateBounds(), Hosts: opts.hosts, WrongToken: s.conns.Denied})
 	s.http = s.rates.Server()
 	s.http.ErrorLog = errorLog
-	s.admin = admin.New(admin.Config{Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), Logger: opts.Logger})
+	s.api = api.New(api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump, Every: opts.samples})
+	s.admin = admin.New(admin.Config{
+		Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), API: s.api, Logger: opts.Logger,
+	})
 	s.admin.ErrorLog = errorLog
 	return s, nil
 }
@@ -241,6 +246,7 @@ func (s *Server) serveHTTP(l net.Listener) error {
 
 func (s *Server) serveAdmin(l net.Listener) error {
 	c := conn.NewListener(l, s.opts.Logger)
+	s.api.Start()
 	return s.serve(c, func(l net.Listener) error {
 		if s.opts.AdminTLS {
 			l = tls.NewListener(l, s.tlsConfig(certs.Admin))
@@ -400,6 +406,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 	s.admin.Close()
 	s.serving.Wait()
+	s.api.Close()
 	s.closeFiles()
 	close(s.closed)
 	return err

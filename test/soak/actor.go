@@ -276,7 +276,7 @@ func (a *actor) readSlowly(ctx context.Context) error {
 	defer l.reset()
 	l.SetDeadline(time.Now().Add(200 * time.Millisecond))
 	for range 300 {
-		if _, err := io.WriteString(l, "dump\nd\nlook* \ndump shared\nwho\nq\n"); err != nil || ctx.Err() != nil {
+		if _, err := io.WriteString(l, "dump\nd\nlook* \ndump shared\nwho\nq\nlosses 100000\n"); err != nil || ctx.Err() != nil {
 			break // it reads from nobody who does not read
 		}
 	}

@@ -37,7 +37,7 @@ func (a *actor) pry(ctx context.Context) error {
 	for _, verb := range append(taking, looking...) {
 		requests = append(requests, verb+" "+secretName)
 	}
-	lists := []string{"d", "d " + secretName, "sd", "sd " + secretName, "dump", "dump shared", "who", "who " + guardian, "q", "look*", "look* secret/", "look* " + prefix}
+	lists := []string{"d", "d " + secretName, "sd", "sd " + secretName, "dump", "dump shared", "who", "who " + guardian, "q", "look*", "look* secret/", "look* " + prefix, "losses 9", "losses 9 " + secretName}
 	ruling := []string{"kick 127.0.0.1:1", "rd " + secretName, "rd " + prefix + "rate"}
 	want := "Not Allowed: "
 	switch {

@@ -65,7 +65,11 @@ func (j *job) entries(binary, docs string, parts []module) ([]entry, error) {
 			return nil, err
 		}
 	}
-	for _, pattern := range []string{docs + "/man/*", docs + "/completions/*", j.root + "/contrib/systemd/lockd.*"} {
+	patterns := []string{docs + "/man/*", docs + "/completions/*"}
+	for _, name := range []string{"systemd", "grafana", "prometheus", "nginx", "haproxy", "caddy"} {
+		patterns = append(patterns, filepath.Join(j.root, "contrib", name, "*"))
+	}
+	for _, pattern := range patterns {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, err

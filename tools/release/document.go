@@ -39,7 +39,7 @@ func (j *job) document(dir string) error {
 // ask runs the program, in no environment that would change what it prints.
 func (j *job) ask(args ...string) ([]byte, error) {
 	cmd := exec.Command(j.host, args...)
-	cmd.Env = []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", j.source.date.Unix())}
+	cmd.Env = []string{"SOURCE_DATE_EPOCH=" + os.Getenv("SOURCE_DATE_EPOCH")}
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -34,12 +34,10 @@ func (j *job) pack(format string, t target, binary, docs string, parts []module)
 	if err != nil {
 		return err
 	}
-	config.MTime = j.source.date
 	info, err := config.Get(format)
 	if err != nil {
 		return err
 	}
-	info.MTime = j.source.date
 	if err := j.stage(format, stage, binary, docs, info.Maintainer, parts); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func TestArchive(t *testing.T) {
 	base := strings.TrimSuffix(filepath.Base(file), ".tar.gz")
 	all := unpack(t, file)
 	for _, name := range []string{"README.md", "LICENSE", "CHANGELOG.md", "THIRD-PARTY-LICENSES", "man/lockd.1", "man/lockd-run.1", "man/lockd-serve.8",
-		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket"} {
+		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket", "grafana/lockd.json", "prometheus/lockd.rules.yaml"} {
 		if b := all[base+"/"+name]; b == nil || b.Len() == 0 {
 			t.Errorf("no %s", name)
 		}
@@ -376,6 +376,27 @@ func TestDefaults(t *testing.T) {
 		if !strings.Contains(page, ".B "+name+"\n") {
 			t.Errorf("lockd serve has no %s", name)
 		}
+	}
+}
+
+// Where nobody says when, it is when the commit was made, for all that is made.
+func TestDate(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "")
+	dir := t.TempDir()
+	for _, args := range []string{"init -q", "-c user.name=a -c user.email=a@example.org commit -q --allow-empty -m first"} {
+		cmd := exec.Command("git", append([]string{"-C", dir}, strings.Fields(args)...)...)
+		cmd.Env = append(os.Environ(), "GIT_COMMITTER_DATE=1234567890 +0900", "GIT_CONFIG_GLOBAL="+os.DevNull)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Skipf("git: %v, %s", err, out)
+		}
+	}
+	j := job{root: dir}
+	if err := j.date(); err != nil || j.source.date.Unix() != 1234567890 || os.Getenv("SOURCE_DATE_EPOCH") != "1234567890" || len(j.source.revision) != 40 {
+		t.Errorf("%+v, %v, %s", j.source, err, os.Getenv("SOURCE_DATE_EPOCH"))
+	}
+	t.Setenv("SOURCE_DATE_EPOCH", "soon")
+	if err := j.date(); err == nil || err.Error() != `SOURCE_DATE_EPOCH is no number of seconds: "soon"` {
+		t.Error(err)
 	}
 }
 

@@ -75,7 +75,7 @@ func (j *job) date() error {
 		return fmt.Errorf("SOURCE_DATE_EPOCH is no number of seconds: %q", seconds)
 	}
 	j.source.date = time.Unix(n, 0).UTC()
-	return nil
+	return os.Setenv("SOURCE_DATE_EPOCH", seconds) // nfpm's time, and that of lockd man
 }
 
 func git(root string, args ...string) (string, error) {
