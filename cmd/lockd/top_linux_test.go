@@ -21,6 +21,8 @@ import (
 // does it, so that tests see what a person sees.
 type watcher struct {
 	*terminal
+	before syscall.Termios // the terminal's modes when it began
+
 	mu   sync.Mutex // guards what follows
 	mock vt.MockTerm
 	raw  strings.Builder
@@ -40,8 +42,9 @@ func (term *terminal) modes() (modes syscall.Termios) {
 func watchTop(t *testing.T, args ...string) *watcher {
 	t.Helper()
 	term := openTerminalWith(t, []string{"TERM=xterm-256color", "LC_ALL=C.UTF-8", "PS1=prompt> ", "INPUTRC=/dev/null", "COLORTERM="},
-		append([]string{"sh", "-c", `stty cols 80 rows 24; exec "$@"`, "-"}, args...)...)
-	w := &watcher{terminal: term, size: vt.Coord{X: 80, Y: 24}}
+		append([]string{"sh", "-c", `stty cols 80 rows 24; read begin; exec "$@"`, "-"}, args...)...)
+	w := &watcher{terminal: term, before: term.modes(), size: vt.Coord{X: 80, Y: 24}}
+	io.WriteString(term.File, "\n") // so late that the modes were still those of before
 	w.mock = vt.NewMockTerm(vt.MockOptSize(w.size))
 	if err := w.mock.Start(); err != nil {
 		t.Fatal(err)
@@ -137,10 +140,10 @@ func (w *watcher) resize(columns, rows int) {
 }
 
 // isClean checks that the terminal is as if lockd top had never been there.
-func (w *watcher) isClean(before syscall.Termios) {
+func (w *watcher) isClean() {
 	w.t.Helper()
-	if after := w.modes(); after != before {
-		w.t.Errorf("the terminal's modes are %+v, were %+v", after, before)
+	if after := w.modes(); after != w.before {
+		w.t.Errorf("the terminal's modes are %+v, were %+v", after, w.before)
 	}
 	const mark = "(the end)"
 	io.WriteString(w.tty, mark)
@@ -181,7 +184,6 @@ func TestTopOnATerminal(t *testing.T) {
 			t.Parallel()
 			lock := func(name string) string { return name + "-" + regexp.MustCompile(`\W`).ReplaceAllString(server, "") }
 			w := watchTop(t, binary, "top", "-s", server, "--every", "0.1")
-			before := w.modes()
 			w.sees(`\A.*connected`)
 			w.sees(`^locks \S+/`)
 			c := dial(t, "tcp", d.addr("tcp"))
@@ -196,7 +198,7 @@ func TestTopOnATerminal(t *testing.T) {
 			w.misses(`^` + lock("one")[:12])
 			w.types("q")
 			w.exits(0)
-			w.isClean(before)
+			w.isClean()
 		})
 	}
 }
@@ -371,7 +373,6 @@ func TestTopEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := watchTop(t, binary, "top", "-s", d.addr("tcp"), "--every", "0.1")
-			before := w.modes()
 			w.sees(`\A.*connected`)
 			end(w)
 			w.cmd.Wait()
@@ -380,7 +381,7 @@ func TestTopEnds(t *testing.T) {
 			case s == 0 && status != 0, s != 0 && status.Signal() != s:
 				t.Errorf("it ended: %v", w.cmd.ProcessState)
 			}
-			w.isClean(before)
+			w.isClean()
 		})
 	}
 }
@@ -419,13 +420,12 @@ func TestTopGoesOn(t *testing.T) {
 	t.Parallel()
 	d := start(t, nil, "-t", anyPort, "--admin", "off")
 	w := watchTop(t, binary, "top", "-s", d.addr("tcp"), "--every", "0.1")
-	before := w.modes()
 	w.sees(`\A.*connected`)
 	raw := w.modes()
 	for range 3 {
 		w.cmd.Process.Signal(syscall.SIGSTOP)
 		await(t, func() bool { return state(w.cmd.Process.Pid) == 'T' })
-		if err := ioctl(w.tty, syscall.TCSETS, unsafe.Pointer(&before)); err != nil { // as a shell does
+		if err := ioctl(w.tty, syscall.TCSETS, unsafe.Pointer(&w.before)); err != nil { // as a shell does
 			t.Fatal(err)
 		}
 		w.mu.Lock()
@@ -441,7 +441,7 @@ func TestTopGoesOn(t *testing.T) {
 	}
 	w.types("q")
 	w.exits(0)
-	w.isClean(before)
+	w.isClean()
 }
 
 // TestTopTerminalIsClosed: it ends with it.
@@ -500,8 +500,9 @@ func TestTopOverASlowLine(t *testing.T) {
 	d := start(t, nil, "-t", anyPort, "--admin", "off")
 	begin := func(t *testing.T) (*terminal, syscall.Termios) {
 		term := openTerminalWith(t, []string{"TERM=xterm-256color", "LC_ALL=C.UTF-8"}, "sh", "-c",
-			`stty cols 250 rows 80; exec "$@"`, "-", binary, "top", "-s", d.addr("tcp"), "--every", "0.01")
+			`stty cols 250 rows 80; read begin; exec "$@"`, "-", binary, "top", "-s", d.addr("tcp"), "--every", "0.01")
 		before := term.modes()
+		io.WriteString(term, "\n")
 		term.shows("connected")
 		for range 50 { // drawn anew, as long as the terminal takes it: far more than fits
 			io.WriteString(term, "\x0c")
@@ -537,7 +538,7 @@ func TestTopOverASlowLine(t *testing.T) {
 		t.Parallel()
 		term, _ := begin(t)
 		io.WriteString(term, "3") // it is drawn when there is room
-		if shown := term.until("nothing"); len(shown) > 1<<20 {
+		if shown := term.until("AGO"); len(shown) > 1<<20 {
 			t.Errorf("%d bytes came before it", len(shown))
 		}
 		io.WriteString(term, "q")

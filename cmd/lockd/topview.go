@@ -150,6 +150,10 @@ func (m *topModel) drawHead(g *grid) {
 	}
 }
 
+// leastRequests is from how many a second on it is told what one costs: of fewer, most
+// is what the server does anyway.
+const leastRequests = 100
+
 // drawRequests draws how much there is to do, and what it costs.
 func (m *topModel) drawRequests(g *grid, y int) {
 	requests, known := m.rate("requests")
@@ -157,7 +161,7 @@ func (m *topModel) drawRequests(g *grid, y int) {
 	x := g.put(0, y, pad(text, 16, false, m.ellipsis()), styleBold)
 	cost := ""
 	if cpu, told := m.rate("cpu_us"); told {
-		if requests > 0 {
+		if requests >= leastRequests {
 			cost = fmt.Sprintf("cpu %.1fus/request  ", cpu/requests)
 		}
 		cost += fmt.Sprintf("%.2f cores", cpu/1e6)
