@@ -55,9 +55,11 @@ type LockRow struct {
 
 // A census is not made again before some time is over: the longer it took, the longer,
 // so that it takes no more than a part of a processor however many ask.
+// On a machine that is busy with something else it may take much longer than it works.
 const (
 	censusEvery = 100 * time.Millisecond
 	censusPart  = 10
+	censusMost  = 10 * time.Second
 )
 
 // censuses makes them, one at a time.
@@ -119,7 +121,7 @@ func (all *censuses) run() {
 	c := all.hub.takeCensus(&all.busy, &all.ended)
 	all.mu.Lock()
 	if c != nil {
-		all.last, all.fresh = c, began.Add(max(censusEvery, censusPart*c.Took))
+		all.last, all.fresh = c, began.Add(min(max(censusEvery, censusPart*c.Took), censusMost))
 	}
 	askers := all.inquires
 	all.inquires, all.running = nil, false
