@@ -190,31 +190,3 @@ func list(w *Walk) (lines []string) {
 	}
 	return lines
 }
-
-// The oldest wait is that of who has waited for longest, in whatever shard and queue;
-// who waits no more does not count.
-func TestOldestWait(t *testing.T) {
-	set := New(4, Config{})
-	if n := set.OldestWait(1e12); n != 0 {
-		t.Errorf("%d with nobody", n)
-	}
-	holder := &Owner{ID: 1}
-	var owners []*Owner
-	for i := range 20000 {
-		name := fmt.Appendf(nil, "%d", i%100)
-		set.Get(holder, name)
-		o := &Owner{ID: uint32(i + 2), Now: MomentOf(uint64(1000 + i))}
-		set.GetWait(o, name, 1<<40)
-		owners = append(owners, o)
-	}
-	for i, o := range owners[:15000] {
-		const now = 100_000
-		want := uint64(now-1000-i) >> tickBits << tickBits
-		if i%1000 == 0 {
-			if got := set.OldestWait(now * msNanos); got+1<<tickBits < want || got > want+1<<tickBits {
-				t.Fatalf("without the first %d: %d ms, want %d", i, got, want)
-			}
-		}
-		set.Cancel(o)
-	}
-}
