@@ -15,9 +15,8 @@ export class Chart {
     this.line = draw("path", { class: "line", "vector-effect": "non-scaling-stroke" });
     this.cursor = draw("path", { class: "cursor", "vector-effect": "non-scaling-stroke" });
     this.label = draw("title");
-    const unknown = `${title}: not known yet`;
     this.svg = draw("svg", {
-      viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": unknown,
+      viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: not known yet`,
       onpointermove: (event) => this.point(event), onpointerleave: () => this.point(null),
     }, this.label, this.area, this.line, this.cursor);
     this.element = el("figure", { class: "chart" },
