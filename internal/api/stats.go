@@ -7,7 +7,7 @@ type stats struct {
 	At       moment  `json:"at"`
 	Version  string  `json:"version"`
 	Revision string  `json:"revision"`
-	Started  moment  `json:"started_at"`
+	Started  moment  `json:"started_at"` // the same in each reply: a viewer knows by it that it has another server
 	UptimeMS int64   `json:"uptime_ms"`
 	Draining bool    `json:"draining"`
 	Names    bool    `json:"names"`
@@ -52,7 +52,7 @@ func (a *API) statsFor(who Asker, s sampled) *stats {
 	v := s.values
 	st := &stats{
 		At: moment(s.at), Version: a.cfg.Version, Revision: a.cfg.Revision,
-		UptimeMS: int64(v["uptime_ms"]), Started: moment(s.at.Add(-time.Duration(v["uptime_ms"]) * time.Millisecond)),
+		UptimeMS: int64(v["uptime_ms"]), Started: moment(a.started),
 		Draining: v["draining"] != 0, Names: !a.cfg.NoNames,
 		You: you{Role: who.role(), Kick: who.Admin && !a.cfg.NoNames},
 		Now: s.sample,

@@ -401,7 +401,7 @@ func TestAdminAsks(t *testing.T) {
 		path, token string
 		want        int
 	}{
-		{"/metrics", "", 401}, {"/metrics", "x", 401}, {"/metrics", "c", 403}, {"/metrics", "p", 200}, {"/", "", 401}, {"/", "p", 200},
+		{"/metrics", "", 401}, {"/metrics", "x", 401}, {"/metrics", "c", 403}, {"/metrics", "p", 200}, {"/", "", 200}, {"/", "p", 200}, {"/ui/app.js", "", 200},
 		{"/healthz", "", 200}, {"/readyz", "", 200}, {"/readyz", "x", 200}, {"/nothing", "", 401}, {"/healthz/", "", 401},
 	} {
 		if got := get(elsewhere, c.path, c.token); got != c.want {

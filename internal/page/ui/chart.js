@@ -16,7 +16,7 @@ export class Chart {
     this.cursor = draw("path", { class: "cursor", "vector-effect": "non-scaling-stroke" });
     this.label = draw("title");
     this.svg = draw("svg", {
-      viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img",
+      viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: not known yet`,
       onpointermove: (event) => this.point(event), onpointerleave: () => this.point(null),
     }, this.label, this.area, this.line, this.cursor);
     this.element = el("figure", { class: "chart" },

@@ -152,7 +152,7 @@ class Live extends EventTarget {
     const before = this.stats;
     this.stats = stats;
     this.wrongToken = false;
-    if (before && (stats.uptime_ms < before.uptime_ms || Math.abs(Date.parse(before.started_at) - Date.parse(stats.started_at)) > 2000)) {
+    if (before && before.started_at !== stats.started_at) {
       if (before.version !== stats.version || before.revision !== stats.revision) {
         location.reload(); // it may have another page
         return;
