@@ -31,6 +31,7 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 		add(0, command, "-s", server, "--json")
 	}
 	add(0, "top", "-s", server)
+	add(0, "completion", "bash")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--json")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--short")
