@@ -41,10 +41,11 @@ type ring struct {
 	limit   int
 }
 
-// An entry is a loss. It does not change but for its times.
+// An entry is a loss. It does not change but for its times, which are of their own:
+// who counts them may keep them longer than the ledger keeps the entry.
 type entry struct {
 	Loss
-	times atomic.Uint32
+	times *atomic.Uint32 // nil: it has none
 }
 
 func (e *entry) size() int {
@@ -88,6 +89,14 @@ func (g *ledger) add(what What, losses ...*entry) {
 	}
 }
 
+// addRefusal adds one, and returns its times, 1.
+func (g *ledger) addRefusal(l Loss) *atomic.Uint32 {
+	times := new(atomic.Uint32)
+	times.Store(1)
+	g.add(Refusal, &entry{Loss: l, times: times})
+	return times
+}
+
 // largestPart of a ring is how large an entry may be: names may be as long as
 // requests, and one that pushes all others out is not kept.
 const largestPart = 8
@@ -114,7 +123,9 @@ func (r *ring) find(seq uint64) int {
 // copy returns a loss as it is now.
 func (e *entry) copy() Loss {
 	l := e.Loss
-	l.Times = int(e.times.Load())
+	if e.times != nil {
+		l.Times = int(e.times.Load())
+	}
 	return l
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nylen/lockd/internal/shard"
@@ -187,7 +188,7 @@ func (h *Hub) firstHolder(kind shard.Kind, name []byte) string {
 // refusals are the latest ones of a client, by what it was refused for, so that a
 // flood of them is an entry in a second.
 type refusals [shard.Outcomes]struct {
-	entry *entry
+	times *atomic.Uint32 // nil: it was not refused yet
 	since shard.Moment
 }
 
@@ -209,10 +210,10 @@ func (s *Session) noteRefusal(kind shard.Kind, outcome shard.Outcome, name []byt
 // again tells whether the client was refused for the same just before, and counts that.
 func (r *refusals) again(outcome shard.Outcome, now shard.Moment) bool {
 	last := &r[outcome]
-	if last.entry == nil || now.Since(last.since) >= uint64(refusalsFor/time.Millisecond) {
+	if last.times == nil || now.Since(last.since) >= uint64(refusalsFor/time.Millisecond) {
 		return false
 	}
-	last.entry.times.Add(1)
+	last.times.Add(1)
 	return true
 }
 
@@ -220,19 +221,15 @@ func (r *refusals) again(outcome shard.Outcome, now shard.Moment) bool {
 func (r *refusals) note(to *ledger, l Loss, kind shard.Kind, outcome shard.Outcome, name []byte, now shard.Moment) {
 	l.Why, l.Kind, l.Name, l.Bound = WhyRefused, kind, string(name), bounds[outcome]
 	last := &r[outcome]
-	last.entry, last.since = &entry{Loss: l}, now
-	last.entry.times.Store(1)
-	to.add(Refusal, last.entry)
+	last.times, last.since = to.addRefusal(l), now
 }
 
 // noteNotAllowed writes that the session has waited for what it may not have any more.
 func (s *Session) noteNotAllowed(w *wait) {
 	l := s.who()
 	l.Why, l.Kind, l.Name, l.Bound, l.Lasted = WhyRefused, w.kind, string(w.name), boundNotAllowed, time.Since(w.since)
-	e := &entry{Loss: l}
-	e.times.Store(1)
 	s.stream.counters.losses[WhyRefused].Add(1)
-	s.hub.ledger.add(Refusal, e)
+	s.hub.ledger.addRefusal(l)
 }
 
 // by is how the ledger calls who has kicked somebody.

@@ -182,7 +182,7 @@ func (h *Hub) Figures() []Counter {
 		requests += n
 	}
 	for k := range shard.Kinds {
-		grants += l.Acquire[k][shard.Acquired]
+		grants += l.Acquire[k][shard.Acquired] - l.Again[k] // who has it already gets nothing
 		refusals += l.Acquire[k][shard.Refused]
 	}
 	for _, n := range st.Rejected {
