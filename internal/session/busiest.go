@@ -1,6 +1,9 @@
 package session
 
 import (
+	"maps"
+	"slices"
+	"sort"
 	"time"
 
 	"github.com/nylen/lockd/internal/shard"
@@ -29,12 +32,11 @@ const (
 // take adds the samples since the last time.
 func (b *busiest) take(samples []shard.BusyName, now time.Time) {
 	took := now.Sub(b.taken)
-	first := b.taken.IsZero()
 	b.taken = now
 	if b.rates == nil {
 		b.rates = make(map[busyKey]float64)
 	}
-	if first || took <= 0 { // since nobody knows when
+	if took <= 0 {
 		return
 	}
 	part := min(1, took.Seconds()/busyMemory.Seconds())
@@ -50,6 +52,31 @@ func (b *busiest) take(samples []shard.BusyName, now time.Time) {
 		requests := float64(s.Requests) - float64(s.Over)/2
 		b.rates[busyKey{s.Kind, string(s.Name)}] += part * requests / took.Seconds()
 	}
+	b.bound()
+}
+
+// mostBusy is how many names are known at most: of names that are asked for once and
+// never again there may be thousands new in each second, which take seconds to be
+// forgotten.
+const mostBusy = 4 * CensusRows
+
+// bound forgets the names with the fewest requests if there are too many.
+func (b *busiest) bound() {
+	over := len(b.rates) - mostBusy
+	if over <= 0 {
+		return
+	}
+	sorted := slices.Sorted(maps.Values(b.rates))
+	most := sorted[over-1] // that one has which is forgotten
+	alike := over - sort.SearchFloat64s(sorted, most)
+	for key, rate := range b.rates {
+		if rate == most && alike > 0 {
+			alike--
+		} else if rate >= most {
+			continue
+		}
+		delete(b.rates, key)
+	}
 }
 
 // rate returns how many requests a second a name has.
@@ -57,6 +84,9 @@ func (b *busiest) rate(kind shard.Kind, name string) float64 { return b.rates[bu
 
 // rows takes samples, and returns the busiest names with what they are now.
 func (b *busiest) rows(h *Hub, there clientsThere) []LockRow {
+	if b.taken.IsZero() {
+		b.taken = h.clock.start
+	}
 	b.take(h.locks.TakeBusy(), time.Now())
 	best := ranking{better: func(a, b *LockRow) bool { return a.Busy > b.Busy }}
 	for key, rate := range b.rates {

@@ -72,7 +72,7 @@ type censuses struct {
 	last     *Census
 	fresh    time.Time // until when the last one is
 	running  bool
-	inquires []*inquiry
+	inquires map[*inquiry]struct{}
 	busy     busiest // used by who makes one
 }
 
@@ -101,7 +101,10 @@ func (all *censuses) ask(wake func()) *inquiry {
 		i.answer(all.last)
 		return i
 	}
-	all.inquires = append(all.inquires, i)
+	if all.inquires == nil {
+		all.inquires = make(map[*inquiry]struct{})
+	}
+	all.inquires[i] = struct{}{}
 	if !all.running {
 		all.running = true
 		all.done.Go(all.run)
@@ -113,7 +116,7 @@ func (all *censuses) ask(wake func()) *inquiry {
 func (all *censuses) withdraw(i *inquiry) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	all.inquires = slices.DeleteFunc(all.inquires, func(other *inquiry) bool { return other == i })
+	delete(all.inquires, i)
 }
 
 func (all *censuses) run() {
@@ -126,7 +129,7 @@ func (all *censuses) run() {
 	askers := all.inquires
 	all.inquires, all.running = nil, false
 	all.mu.Unlock()
-	for _, i := range askers {
+	for i := range askers {
 		i.answer(c)
 		i.wake()
 	}

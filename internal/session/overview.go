@@ -48,15 +48,20 @@ func (s *Session) census(line func(c *Census, n int, out []byte) ([]byte, bool),
 }
 
 // queued implements queued: it waits until the census is there. To hurry helps
-// nothing, but to listen to the client no more.
+// nothing, but to listen to the client no more: it is looked at again after
+// censusLook, and others have the time until then.
 func (l *censusReply) queued() bool { return !l.hurried && !l.inquiry.answered.Load() }
 func (l *censusReply) hurry()       { l.hurried = true }
 
+const censusLook = time.Millisecond
+
 func (l *censusReply) next(out []byte) (_ []byte, more bool) {
+	s := l.session
 	if !l.inquiry.answered.Load() {
+		s.stream.pause(censusLook)
 		return out, true
 	}
-	s, c := l.session, l.inquiry.census
+	c := l.inquiry.census
 	for limit := len(out) + s.hub.pieceBytes(); c != nil && len(out) < limit; l.done++ {
 		before := len(out)
 		if out, more = l.line(c, l.done, s.item(out)); !more {

@@ -546,6 +546,12 @@ func (st *Stream) early() time.Duration {
 	return early
 }
 
+// pause has Answer say Early for some time: what the stream is to go on with is not
+// there yet, and its carrier is not told when it is.
+func (st *Stream) pause(d time.Duration) {
+	st.ahead = max(st.ahead, st.hub.clock.microseconds()+uint64(d.Microseconds()))
+}
+
 // HangUp is called when the client has closed its side: it waits for no lock any
 // more, and gets the replies to what it has sent. Those that are postponed or wait
 // for their turn still come when their time has.
