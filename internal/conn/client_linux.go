@@ -168,6 +168,7 @@ func (c *client) read() {
 			c.endDrained()
 		}
 	case errno != 0:
+		c.noteFailed(errno)
 		c.end(false)
 	case n == 0:
 		c.hungUp = true
@@ -373,6 +374,7 @@ func (c *client) send(out []byte) (sent int, ok bool) {
 	case syscall.EAGAIN, syscall.EINTR:
 		return 0, true
 	}
+	c.noteFailed(errno)
 	return 0, false
 }
 

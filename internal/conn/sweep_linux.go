@@ -121,7 +121,15 @@ func (c *client) endDead(silent time.Duration) {
 // noteDead logs that a client is dead if that is why the kernel has ended its
 // connection.
 func (c *client) noteDead() {
-	if errno, err := syscall.GetsockoptInt(int(c.fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && vanished(syscall.Errno(errno)) {
+	if errno, err := syscall.GetsockoptInt(int(c.fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil {
+		c.noteFailed(syscall.Errno(errno))
+	}
+}
+
+// noteFailed does the same with the error of a read or a write: the kernel tells once,
+// and it may be one of those that comes first.
+func (c *client) noteFailed(errno syscall.Errno) {
+	if vanished(errno) {
 		c.loop.server.logDead(&c.stream, 0)
 	}
 }
