@@ -113,13 +113,9 @@ func (r *LockRow) lookUp(h *Hub, there clientsThere) {
 		if item.Kind != r.Kind || item.State != shard.Held {
 			continue
 		}
-		r.Holders, r.Holder, r.Held = 1, there.of(item.Owner), milliseconds(item.Age)
-		r.Queue, r.OldestWait = int(item.Queue), milliseconds(item.Oldest)
-		if r.Kind == shard.Shared {
-			r.Holders = int(item.Number)
-		} else {
-			r.Token = item.Number
-		}
+		row := rowOf(item, there.of(item.Owner))
+		row.Name, row.Busy = r.Name, r.Busy
+		*r = row
 		r.name()
 		return
 	}

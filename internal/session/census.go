@@ -195,16 +195,7 @@ func (h *Hub) takeCensus(b *busiest, ended *atomic.Bool) *Census {
 			case item.Kind == shard.Shared && shared && bytes.Equal(name, last): // another holder
 			default:
 				last, shared = append(last[:0], name...), item.Kind == shard.Shared
-				row := LockRow{
-					Kind: item.Kind, Holders: 1, Holder: owner,
-					Held:  milliseconds(item.Age),
-					Queue: int(item.Queue), OldestWait: milliseconds(item.Oldest),
-				}
-				if item.Kind == shard.Shared {
-					row.Holders = int(item.Number)
-				} else {
-					row.Token = item.Number
-				}
+				row := rowOf(item, owner)
 				if row.Queue > 0 {
 					queues.offer(row, name)
 				}
@@ -225,6 +216,20 @@ func (h *Hub) takeCensus(b *busiest, ended *atomic.Bool) *Census {
 	}
 	c.Took = time.Since(began)
 	return c
+}
+
+// rowOf makes the row of a lock that an item says is held. It has no name yet.
+func rowOf(item shard.Item, owner *Client) LockRow {
+	r := LockRow{
+		Kind: item.Kind, Holders: 1, Holder: owner, Held: milliseconds(item.Age),
+		Queue: int(item.Queue), OldestWait: milliseconds(item.Oldest),
+	}
+	if item.Kind == shard.Shared {
+		r.Holders = int(item.Number)
+	} else {
+		r.Token = item.Number
+	}
+	return r
 }
 
 // name notes the holder's name, which is made for those who are listed alone.
