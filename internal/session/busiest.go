@@ -13,10 +13,11 @@ import (
 // samples tell. One goroutine at a time uses it.
 type busiest struct {
 	taken time.Time // when samples were last taken
-	rates map[busyKey]float64
+	rates map[lockKey]float64
 }
 
-type busyKey struct {
+// A lockKey tells a lock, or a rate, from all others.
+type lockKey struct {
 	kind shard.Kind
 	name string
 }
@@ -34,7 +35,7 @@ func (b *busiest) take(samples []shard.BusyName, now time.Time) {
 	took := now.Sub(b.taken)
 	b.taken = now
 	if b.rates == nil {
-		b.rates = make(map[busyKey]float64)
+		b.rates = make(map[lockKey]float64)
 	}
 	if took <= 0 {
 		return
@@ -50,7 +51,7 @@ func (b *busiest) take(samples []shard.BusyName, now time.Time) {
 	for _, s := range samples {
 		// Half of what may have been another's.
 		requests := float64(s.Requests) - float64(s.Over)/2
-		b.rates[busyKey{s.Kind, string(s.Name)}] += part * requests / took.Seconds()
+		b.rates[lockKey{s.Kind, string(s.Name)}] += part * requests / took.Seconds()
 	}
 	b.bound()
 }
@@ -80,7 +81,7 @@ func (b *busiest) bound() {
 }
 
 // rate returns how many requests a second a name has.
-func (b *busiest) rate(kind shard.Kind, name string) float64 { return b.rates[busyKey{kind, name}] }
+func (b *busiest) rate(kind shard.Kind, name string) float64 { return b.rates[lockKey{kind, name}] }
 
 // rows takes samples, and returns the busiest names with what they are now.
 func (b *busiest) rows(h *Hub, there clientsThere) []LockRow {

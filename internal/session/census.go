@@ -275,7 +275,8 @@ func (r *ranking) offer(row LockRow, name []byte) {
 }
 
 // rows returns them, the best first. Of those that are alike the order is that of
-// their names, so that they stand still.
+// their names, so that they stand still. A lock that was let go and taken again while
+// the walk went on may have been offered twice: it is one row, the better one.
 func (r *ranking) rows() []LockRow {
 	slices.SortFunc(r.all, func(a, b LockRow) int {
 		switch {
@@ -286,5 +287,11 @@ func (r *ranking) rows() []LockRow {
 		}
 		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
 	})
-	return r.all
+	seen := make(map[lockKey]bool, len(r.all))
+	return slices.DeleteFunc(r.all, func(row LockRow) bool {
+		one := lockKey{row.Kind, row.Name}
+		twice := seen[one]
+		seen[one] = true
+		return twice
+	})
 }
