@@ -25,7 +25,8 @@ func (*topCmd) Help() string {
 	b.WriteString(`Shows a server at work: its numbers and how near it is to its bounds, which
 locks have the longest queues, are oldest or busiest, its clients, what was lost
 and why. It asks for the first of a list only, over one connection, so it costs
-the server little, whatever it holds.
+the server little, whatever it holds. These few requests are among those that it
+shows.
 
 	lockd top -s tls://locks.example:9990 --token-file ops.token
 
