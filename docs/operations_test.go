@@ -114,7 +114,7 @@ func shape(text string) string {
 		{`\b1\d{15}\b`, "TOKEN"},
 		{`\b\d{4}-\d\d-\d\dT[\d:]+Z`, "AT"},
 		{`\b\d+\.\d+ ?(ms|us|s)\b|\b(\d+(d|h|m|s|ms|us))+\b`, "TIME"},
-		{`\S+/\S+ [#.]{20}`, "BAR"},
+		{`\S+/\S+ [-=#.]{20}`, "BAR"},
 		{`\b\d+(\.\d+)?[KMG]\b|\b\d+B\b`, "SIZE"},
 		{`time=\S+`, "time=AT"},
 		{`pid=\d+`, "pid=PID"},

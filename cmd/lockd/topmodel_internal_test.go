@@ -234,7 +234,7 @@ func TestTopConnectsAgain(t *testing.T) {
 		return pic
 	}
 	poll()
-	if want := []string{"connect", "numbers", "version", "locks 100 queue", "locks 100 oldest"}; !slices.Equal(f.asked, want) {
+	if want := []string{"connect", "numbers", "locks 100 queue", "locks 100 oldest", "version"}; !slices.Equal(f.asked, want) {
 		t.Errorf("it asks %q, want %q", f.asked, want)
 	}
 	f.wrong["locks"] = client.ErrDisabled
