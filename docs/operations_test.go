@@ -124,11 +124,7 @@ func shape(text string) string {
 	}
 	var lines []string
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "ADDR - - tcp TIME 1 - - SIZE" {
-			continue // the command itself, which may be there by an earlier connection, too
-		}
-		lines = append(lines, line)
+		lines = append(lines, strings.TrimSpace(line))
 	}
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }
