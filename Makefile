@@ -22,8 +22,9 @@ NESTED = $(patsubst %/go.mod,%,$(wildcard test/*/go.mod bench/*/go.mod tools/*/g
 # which is deprecated for what strangers may send.
 CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 
-# tools/testdeps.sh puts programs that tests use here.
-export PATH := $(CURDIR)/bin/tools:$(PATH)
+# tools/testdeps.sh puts programs that tests use in bin/tools; others are where only
+# root's PATH leads.
+export PATH := $(CURDIR)/bin/tools:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test race noloop nested soak fuzz lint bench cover compare pgo deb rpm release
