@@ -22,8 +22,9 @@ NESTED = $(patsubst %/go.mod,%,$(wildcard test/*/go.mod bench/*/go.mod tools/*/g
 # which is deprecated for what strangers may send.
 CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 
-# tools/testdeps.sh puts programs that tests use here.
-export PATH := $(CURDIR)/bin/tools:$(PATH)
+# tools/testdeps.sh puts programs that tests use in bin/tools; others are where only
+# root's PATH leads.
+export PATH := $(CURDIR)/bin/tools:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test race noloop nested soak fuzz lint bench cover compare pgo deb rpm release
@@ -88,11 +89,11 @@ compare: ## lockd beside Redis, memcached and a bare echo, some minutes (COMPARE
 pgo: ## profile a server under load, a minute: cmd/lockd/default.pgo, which go build optimizes for
 	@$(GO) run ./bench/pgo
 
-deb: ## a package for Debian and Ubuntu, in bin/release (RELEASE=2: its second edition)
-	@cd tools/release && $(GO) run . -formats deb -targets linux/$$($(GO) env GOARCH) -release $(RELEASE)
+deb: ## a package for Debian and Ubuntu, in bin/deb (RELEASE=2: its second edition)
+	@cd tools/release && $(GO) run . -out ../../bin/deb -formats deb -targets linux/$$($(GO) env GOARCH) -release $(RELEASE)
 
-rpm: ## a package for Fedora, Red Hat and SUSE, in bin/release
-	@cd tools/release && $(GO) run . -formats rpm -targets linux/$$($(GO) env GOARCH) -release $(RELEASE)
+rpm: ## a package for Fedora, Red Hat and SUSE, in bin/rpm
+	@cd tools/release && $(GO) run . -out ../../bin/rpm -formats rpm -targets linux/$$($(GO) env GOARCH) -release $(RELEASE)
 
-release: ## all that is published, the same bytes anywhere: archives, packages, checksums, SBOMs
+release: ## all that is published, in bin/release, the same bytes anywhere: archives, packages, checksums, SBOMs
 	@cd tools/release && $(GO) run . -targets all -release $(RELEASE)

@@ -114,7 +114,7 @@ func shape(text string) string {
 		{`\b1\d{15}\b`, "TOKEN"},
 		{`\b\d{4}-\d\d-\d\dT[\d:]+Z`, "AT"},
 		{`\b\d+\.\d+ ?(ms|us|s)\b|\b(\d+(d|h|m|s|ms|us))+\b`, "TIME"},
-		{`\S+/\S+ [#.]{20}`, "BAR"},
+		{`\S+/\S+ [-=#.]{20}`, "BAR"},
 		{`\b\d+(\.\d+)?[KMG]\b|\b\d+B\b`, "SIZE"},
 		{`time=\S+`, "time=AT"},
 		{`pid=\d+`, "pid=PID"},
@@ -124,11 +124,7 @@ func shape(text string) string {
 	}
 	var lines []string
 	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "ADDR - - tcp TIME 1 - - SIZE" {
-			continue // the command itself, which may be there by an earlier connection, too
-		}
-		lines = append(lines, line)
+		lines = append(lines, strings.TrimSpace(line))
 	}
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }

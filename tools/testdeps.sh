@@ -12,7 +12,7 @@
 # in bin/tools.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
-PATH=$PWD/$tools:$PATH
+PATH=$PWD/$tools:$PATH:/usr/sbin:/sbin # as the Makefile has it
 log=$(mktemp) || exit 0
 work=$(mktemp -d) || exit 0
 trap 'rm -rf "$log" "$work"' EXIT
@@ -20,7 +20,15 @@ export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-quiet() { timeout 300 "$@" </dev/null >>"$log" 2>&1; }
+# quiet runs what may take long, where a network takes what is sent and answers
+# nothing: after one that was given up there are no more.
+quiet() {
+	[ ! -e "$work/stuck" ] || return 1
+	timeout 300 "$@" </dev/null >>"$log" 2>&1
+	set -- $?
+	[ "$1" != 124 ] || : >"$work/stuck"
+	return "$1"
+}
 
 apt() { quiet apt-get -qq -o DPkg::Lock::Timeout=60 -o Acquire::Retries=2 "$@"; }
 

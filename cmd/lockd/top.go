@@ -14,7 +14,7 @@ type topCmd struct {
 	remote
 	Every time.Duration `short:"d" env:"-" placeholder:"TIME" default:"1s" help:"How often to ask (${default})."`
 	View  string        `env:"-" enum:"locks,clients,losses" default:"locks" help:"What to begin with: locks, clients or losses (${default})."`
-	Sort  string        `env:"-" placeholder:"ORDER" help:"How to sort: queue, oldest, busiest or name; clients by locks, waits, bytes, oldest or name; losses by newest, held or name."`
+	Sort  string        `env:"-" placeholder:"ORDER" help:"How to sort: queue, oldest, busiest or name; clients by locks, waits, bytes, oldest or name; losses by newest, longest or name."`
 	Batch bool          `short:"b" env:"-" help:"Print lists as text, as where the output is no terminal."`
 	Times int           `short:"n" env:"-" placeholder:"N" help:"Print so many lists as text; --batch alone prints one."`
 	Rows  int           `env:"-" placeholder:"N" default:"20" max:"1000" help:"With --batch: how many rows (${default})."`
@@ -25,7 +25,8 @@ func (*topCmd) Help() string {
 	b.WriteString(`Shows a server at work: its numbers and how near it is to its bounds, which
 locks have the longest queues, are oldest or busiest, its clients, what was lost
 and why. It asks for the first of a list only, over one connection, so it costs
-the server little, whatever it holds.
+the server little, whatever it holds. These few requests are among those that it
+shows.
 
 	lockd top -s tls://locks.example:9990 --token-file ops.token
 
@@ -56,7 +57,7 @@ Exit codes:
 var topSorts = [views][]string{
 	viewLocks:   {"queue", "oldest", "busiest", "name"},
 	viewClients: {"locks", "waits", "bytes", "oldest", "name"},
-	viewLosses:  {"newest", "held", "name"},
+	viewLosses:  {"newest", "longest", "name"},
 }
 
 var errNoOrder = errors.New("no such order")

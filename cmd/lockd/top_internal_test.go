@@ -48,7 +48,8 @@ func topPictureOf(view topView) *topPicture {
 		{Addr: "unix:7", Transport: "unix", Age: 50 * time.Hour, Sessions: 1, Locks: 1, Waits: 12, Bytes: 5 << 20, More: []string{"pid=77 uid=0 program=cron"}},
 	}
 	p.losses = []client.Loss{
-		{Name: "deploy/web", Kind: x, What: client.LostHeld, Why: client.WhyDisconnect, Seq: 9, Ago: 12 * time.Second, Lasted: 45 * time.Second, Token: 1795709138013000, Addr: "10.0.0.4:999", Registered: "www-data@web1 311 make", Waiting: 3},
+		{Name: "deploy/web", Kind: x, What: client.LostHeld, Why: client.WhyDisconnect, Seq: 10, Ago: 12 * time.Second, Lasted: 45 * time.Second, Token: 1795709138013000, Addr: "10.0.0.4:999", Registered: "www-data@web1 311 make", Waiting: 3},
+		{Name: "deploy/web", Kind: x, What: client.LostWaited, Why: client.WhyKick, Seq: 9, Ago: 70 * time.Second, Lasted: 33 * time.Second, Addr: "10.0.0.3:70", Registered: "impatient"},
 		{Name: "report nightly", Kind: x, What: client.LostHeld, Why: client.WhyDeadPeer, Seq: 8, Ago: 10 * time.Minute, Lasted: 3 * time.Hour, Token: 1795709138012000, Addr: "10.0.0.5:1000"},
 		{Name: "api", Kind: sh, What: client.LostRefused, Why: client.WhyRefused, Bound: "too_many_locks", Seq: 7, Ago: 26 * time.Hour, Addr: "10.0.0.6:1", Registered: "web-2:shop:11", Times: 17},
 		{Kind: x, What: client.LostHeld, Why: client.WhyKick, Seq: 6, Ago: 27 * time.Hour, Addr: "10.0.0.6:1", Registered: "web-2:shop:11", More: 998000},
@@ -118,7 +119,7 @@ func TestTopFrames(t *testing.T) {
 		p := topPictureOf(viewLocks)
 		p.want = lock.want()
 		p.entries = topEntries()
-		p.lossesOf = p.losses[:1]
+		p.lossesOf = p.losses[:2]
 		lock.got(p)
 		goldenFrame(t, "lock"+at, lock)
 

@@ -303,9 +303,9 @@ func TestTopShowsLosses(t *testing.T) {
 	w.types("3")
 	w.sees(`^nothing was lost$`)
 	c.Close()
-	w.sees(`^ .* lost +disconnect .* the loser$`)
+	w.sees(`^ .* lost +held [^ ]+ +disconnect .* the loser$`)
 	w.types("\r")
-	w.sees(`(?s)^lock lost  held by 0, 0 wait.*^nobody holds it.*^Last losses$.* disconnect .* the loser$`)
+	w.sees(`(?s)^lock lost  held by 0, 0 wait.*^nobody holds it.*^Last losses$\n *AGO LOST .*\n.* held [^ ]+ +disconnect .* the loser$`)
 	w.types("q")
 	w.exits(0)
 }

@@ -29,8 +29,8 @@ var (
 		{title: "WAITS", width: 6, right: true}, {title: "BYTES", width: 6, right: true, from: 60},
 	}
 	lossColumns = []topColumn{
-		{title: "AGO", width: 6, right: true}, {title: "NAME", width: 10, share: 3}, {title: "KIND", width: 9, from: 100}, {title: "WHY", width: 13, share: 1},
-		{title: "HELD", width: 6, right: true, from: 60}, {title: "WAITED", width: 6, right: true, from: 90}, {title: "CLIENT", width: 10, from: 60, share: 2},
+		{title: "AGO", width: 6, right: true}, {title: "NAME", width: 10, share: 3}, {title: "KIND", width: 9, from: 100}, {title: "LOST", width: 12, from: 60}, {title: "WHY", width: 14, share: 1},
+		{title: "QUEUE", width: 6, right: true, from: 90}, {title: "CLIENT", width: 10, from: 60, share: 2},
 		{title: "ADDRESS", width: 21, from: 120}, {title: "TOKEN", width: 16, from: 150, right: true},
 	}
 	entryColumns = []topColumn{
@@ -137,17 +137,12 @@ func lossName(l client.Loss) string {
 	return legible(l.Name)
 }
 
-// lossWhy says why something was lost, in the words of lockd losses, at which bound,
-// and how often.
+// lossWhy says why something was lost, in the words of lockd losses, or at which bound.
 func lossWhy(l client.Loss) string {
-	text := legible(string(l.Why))
 	if l.Bound != "" {
-		text = legible(l.Bound)
+		return legible(l.Bound)
 	}
-	if l.Times > 1 {
-		text += " x" + short(float64(l.Times))
-	}
-	return text
+	return legible(string(l.Why))
 }
 
 // overCell is a transport, in as many letters as the flags that open one.

@@ -77,7 +77,7 @@ type topOrder struct {
 var topOrders = [views][]topOrder{
 	viewLocks:   {{"longest queue first", "queue", "QUEUE"}, {"oldest first", "oldest", "HELD"}, {"busiest first", "busiest", "REQ/S"}, {"by name", "queue", "NAME"}},
 	viewClients: {{"most locks first", "locks", "LOCKS"}, {"most waits first", "waits", "WAITS"}, {"most bytes first", "bytes", "BYTES"}, {"oldest first", "oldest", "AGE"}, {"by name", "locks", "NAME"}},
-	viewLosses:  {{"newest first", "", "AGO"}, {"longest held first", "", "HELD"}, {"by name", "", "NAME"}},
+	viewLosses:  {{"newest first", "", "AGO"}, {"longest first", "", "LOST"}, {"by name", "", "NAME"}},
 }
 
 const (
@@ -380,7 +380,7 @@ func lossRows(losses []client.Loss, since time.Duration) []topRow {
 	for _, l := range losses {
 		rows = append(rows, topRow{
 			key: strconv.FormatUint(l.Seq, 10), name: l.Name, lock: l.More == 0, addr: l.Addr, who: l.Registered + "\t" + l.Identity, lasted: l.Lasted,
-			cells: []string{lasting(l.Ago + since), lossName(l), nameOrNone(string(l.Kind)), lossWhy(l), lasting(l.Lasted), numberCell(int64(l.Waiting)),
+			cells: []string{lasting(l.Ago + since), lossName(l), nameOrNone(string(l.Kind)), fewMarks(lostCell(l)), lossWhy(l), numberCell(int64(l.Waiting)),
 				holderCell(l.Addr, l.Registered, 1), nameOrNone(l.Addr), tokenCell(client.TopLock{Token: l.Token})},
 		})
 	}

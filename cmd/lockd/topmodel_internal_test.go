@@ -234,7 +234,7 @@ func TestTopConnectsAgain(t *testing.T) {
 		return pic
 	}
 	poll()
-	if want := []string{"connect", "numbers", "version", "locks 100 queue", "locks 100 oldest"}; !slices.Equal(f.asked, want) {
+	if want := []string{"connect", "numbers", "locks 100 queue", "locks 100 oldest", "version"}; !slices.Equal(f.asked, want) {
 		t.Errorf("it asks %q, want %q", f.asked, want)
 	}
 	f.wrong["locks"] = client.ErrDisabled
@@ -355,11 +355,19 @@ func TestTopText(t *testing.T) {
 	}
 	for _, test := range []struct {
 		used, limit int64
+		levels      string
 		want        string
-	}{{0, 10, "...."}, {1, 1000, "#..."}, {5, 10, "##.."}, {99, 100, "###."}, {100, 100, "####"}, {200, 100, "####"}, {3, 0, "...."}} {
-		if got := bar(test.used, test.limit, 4, "#", "."); got != test.want {
+	}{
+		{0, 10, ".-#", "...."}, {1, 1000, ".-#", "-..."}, {30, 100, ".-#", "#..."}, {40, 100, ".-#", "#-.."}, {5, 10, ".-#", "##.."}, {999, 1000, ".-#", "###-"},
+		{100, 100, ".-#", "####"}, {200, 100, ".-#", "####"}, {3, 0, ".-#", "...."}, {-1, 10, ".-#", "...."}, {1, 1 << 24, barLevels, "▏░░░"}, {50, 100, barLevels, "██░░"},
+		{1, 1 << 24, barASCII, "-..."}, {1<<24 - 1, 1 << 24, barLevels, "███▉"},
+	} {
+		if got := bar(test.used, test.limit, 4, test.levels); got != test.want {
 			t.Errorf("%d of %d is %q, want %q", test.used, test.limit, got, test.want)
 		}
+	}
+	if got := bar(1, 2, 0, barLevels); got != "" {
+		t.Errorf("in no columns it is %q", got)
 	}
 	if got := sparkline([]float64{9, 0, 1, 4, 8}, 6, " .oO"); got != " O ..O" {
 		t.Errorf("%q", got)

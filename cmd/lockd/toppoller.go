@@ -62,11 +62,6 @@ func (p *topPoller) ask(ctx context.Context, pic *topPicture) (err error) {
 	if fatal(pic.numbersErr) {
 		return pic.numbersErr
 	}
-	if p.version == nil {
-		version := s.Version(ctx)
-		p.version = &version
-	}
-	pic.version = *p.version
 	if want.mine {
 		pic.locks, pic.mineErr = s.Locks(ctx, topMost, topAll)
 		if pic.mineErr == nil {
@@ -101,6 +96,12 @@ func (p *topPoller) ask(ctx context.Context, pic *topPicture) (err error) {
 			return pic.lossesErr
 		}
 	}
+	// Last, since it takes a connection of its own, which would be among the clients.
+	if p.version == nil {
+		version := s.Version(ctx)
+		p.version = &version
+	}
+	pic.version = *p.version
 	return nil
 }
 

@@ -198,7 +198,8 @@ func (w *topWatch) answer(ctx context.Context, poller *topPoller) {
 func (w *topWatch) loop() error {
 	m := w.m
 	m.width, m.height = w.screen.Size()
-	m.ascii = wideLetters || !strings.HasPrefix(strings.ToLower(w.screen.CharacterSet()), "utf")
+	// The console of a Linux machine speaks UTF-8, but its fonts lack most blocks.
+	m.ascii = wideLetters || os.Getenv("TERM") == "linux" || !strings.HasPrefix(strings.ToLower(w.screen.CharacterSet()), "utf")
 	continued, forget := whenContinued()
 	defer forget()
 	w.continued = continued

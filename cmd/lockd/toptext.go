@@ -145,19 +145,26 @@ func lasting(d time.Duration) string {
 	return ago(d)
 }
 
-// bar draws how much of a width is used; what is used shows at least a little.
-func bar(used, limit int64, width int, full, empty string) string {
-	if width <= 0 {
-		return ""
-	}
+// bar draws how much of a width is used. levels are a cell from empty to full, so
+// that a little looks like little; what is used at all shows, and full is only what
+// is full.
+func bar(used, limit int64, width int, levels string) string {
+	steps := []rune(levels)
+	per := len(steps) - 1 // steps a cell
 	n := 0
-	if limit > 0 && used > 0 {
-		n = min(max(int(float64(used)/float64(limit)*float64(width)+0.5), 1), width)
-		if n == width && used < limit && width > 1 {
-			n-- // full is only what is full
-		}
+	switch all := max(width, 0) * per; {
+	case limit <= 0 || used <= 0:
+	case used >= limit:
+		n = all
+	default:
+		n = min(max(int(float64(used)/float64(limit)*float64(all)+0.5), 1), all-1)
 	}
-	return strings.Repeat(full, n) + strings.Repeat(empty, width-n)
+	var b strings.Builder
+	for range width {
+		b.WriteRune(steps[min(max(n, 0), per)])
+		n -= per
+	}
+	return b.String()
 }
 
 // sparkline draws the last values, the highest of them in full height.

@@ -16,8 +16,7 @@ import (
 
 const (
 	sparkLevels, sparkASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
-	fullBar, emptyBar       = "█", "░"
-	fullASCII, emptyASCII   = "#", "."
+	barLevels, barASCII     = "░▏▎▍▌▋▊▉█", ".-=#"
 )
 
 func (m *topModel) ellipsis() string {
@@ -53,7 +52,7 @@ func (m *topModel) room() int {
 func (m *topModel) detailLines() int {
 	n := 1
 	if m.page().kind == pageLock && m.height >= 16 {
-		n += 1 + m.lossLines()
+		n += 2 + m.lossLines()
 	}
 	return n
 }
@@ -218,9 +217,9 @@ func (m *topModel) drawRates(g *grid, y int) {
 // drawBounds draws how near the server is to its bounds.
 func (m *topModel) drawBounds(g *grid, y int) {
 	n := m.pic.numbers
-	full, empty := fullBar, emptyBar
+	levels := barLevels
 	if m.ascii {
-		full, empty = fullASCII, emptyASCII
+		levels = barASCII
 	}
 	type bound struct {
 		label       string
@@ -259,7 +258,7 @@ func (m *topModel) drawBounds(g *grid, y int) {
 		if b.used*10 >= b.limit*9 {
 			style = styleRed | styleBold
 		}
-		g.put(x+1, y, bar(b.used, b.limit, min(room, 20), full, empty), style)
+		g.put(x+1, y, bar(b.used, b.limit, min(room, 20), levels), style)
 	}
 }
 
@@ -456,6 +455,8 @@ func (m *topModel) drawLosses(g *grid, y int) {
 	columns := slices.Clone(lossColumns)
 	columns[1] = topColumn{title: "NAME", from: 1 << 30} // it is the lock's
 	widths := fitted(columns, m.width)
+	y++
+	m.drawTitles(g, y, columns, widths)
 	for i, row := range lossRows(m.pic.lossesOf[:min(len(m.pic.lossesOf), m.lossLines())], m.now.Sub(m.pic.at)) {
 		x := 0
 		for c, width := range widths {

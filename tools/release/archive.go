@@ -65,18 +65,31 @@ func (j *job) entries(binary, docs string, parts []module) ([]entry, error) {
 			return nil, err
 		}
 	}
-	patterns := []string{docs + "/man/*", docs + "/completions/*"}
-	for _, name := range []string{"systemd", "grafana", "prometheus", "nginx", "haproxy", "caddy"} {
-		patterns = append(patterns, filepath.Join(j.root, "contrib", name, "*"))
-	}
-	for _, pattern := range patterns {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, err
-		}
-		for _, file := range files {
-			if err := add(path.Join(filepath.Base(filepath.Dir(file)), filepath.Base(file)), file, 0o644); err != nil {
+	for _, from := range []struct {
+		folder string
+		files  []string
+	}{
+		{docs, []string{"man/*", "completions/*"}},
+		{filepath.Join(j.root, "contrib"), []string{
+			"systemd/*", "grafana/*", "prometheus/*", "nginx/*", "haproxy/*", "caddy/*", "traefik/*", "kubernetes/*.yaml", "kubernetes/*/*.yaml", "clients/*/*.*", // but no __pycache__
+		}},
+	} {
+		for _, pattern := range from.files {
+			files, err := filepath.Glob(filepath.Join(from.folder, pattern))
+			if err != nil {
 				return nil, err
+			}
+			if len(files) == 0 {
+				return nil, fmt.Errorf("there is no %s in %s", pattern, from.folder)
+			}
+			for _, file := range files {
+				name, err := filepath.Rel(from.folder, file)
+				if err != nil {
+					return nil, err
+				}
+				if err := add(filepath.ToSlash(name), file, 0o644); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}

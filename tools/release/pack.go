@@ -75,7 +75,7 @@ func (j *job) contents(format string, listed files.Contents) (all files.Contents
 		if format == "rpm" && (strings.HasPrefix(c.Destination, "/usr/share/doc/") || strings.HasPrefix(c.Destination, "/usr/share/man/")) {
 			c.Type = files.TypeRPMDoc
 		}
-		if !strings.HasSuffix(c.Source, "*") && !strings.HasSuffix(c.Source, "*.gz") {
+		if !strings.Contains(c.Source, "*") {
 			all = append(all, c)
 			continue
 		}

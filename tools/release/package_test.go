@@ -372,6 +372,11 @@ func TestRPM(t *testing.T) {
 			t.Errorf("no %s in\n%s", name, list)
 		}
 	}
+	for _, name := range examples(t) { // as in Debian's: one list makes both
+		if name = "/usr/share/doc/lockd/examples/" + name; !strings.Contains(list, name+"\n") {
+			t.Errorf("no %s", name)
+		}
+	}
 	if got := query("-qpc"); got != "/etc/sysconfig/lockd\n" {
 		t.Errorf("its settings: %q", got)
 	}

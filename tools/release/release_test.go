@@ -198,6 +198,29 @@ func unpack(t *testing.T, file string) map[string]*bytes.Buffer {
 	}
 }
 
+// examples are the files in contrib that are of use to those who have no clone.
+func examples(t *testing.T) (names []string) {
+	t.Helper()
+	const contrib = "../../contrib"
+	err := filepath.WalkDir(contrib, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == "package" || d.Name() == "systemd" || d.Name() == "__pycache__":
+			return fs.SkipDir
+		}
+		name, err := filepath.Rel(contrib, path)
+		if !d.IsDir() && name != "README.md" && !strings.HasSuffix(name, "_test.go") {
+			names = append(names, filepath.ToSlash(name))
+		}
+		return err
+	})
+	if err != nil || len(names) < 20 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	return names
+}
+
 func TestArchive(t *testing.T) {
 	t.Parallel()
 	file := one(t, made.first, ".tar.gz")
@@ -206,6 +229,11 @@ func TestArchive(t *testing.T) {
 	for _, name := range []string{"README.md", "LICENSE", "CHANGELOG.md", "THIRD-PARTY-LICENSES", "man/lockd.1", "man/lockd-run.1", "man/lockd-serve.8",
 		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket", "grafana/lockd.json", "prometheus/lockd.rules.yaml"} {
 		if b := all[base+"/"+name]; b == nil || b.Len() == 0 {
+			t.Errorf("no %s", name)
+		}
+	}
+	for _, name := range examples(t) {
+		if all[base+"/"+name] == nil {
 			t.Errorf("no %s", name)
 		}
 	}
