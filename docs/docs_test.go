@@ -396,6 +396,56 @@ func TestRoles(t *testing.T) {
 	same(t, "roles", document, code)
 }
 
+// TestDisabled: which verbs --disable-dump and --disable-registry turn off stands in the
+// README and in --help.
+func TestDisabled(t *testing.T) {
+	help, err := exec.Command(program(t, "./cmd/lockd"), "serve", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, opts := range map[string]server.Options{
+		"disable-dump":     {DisableDump: true},
+		"disable-registry": {DisableRegistry: true},
+	} {
+		s := newServerWith(t, opts)
+		code, readme, helped := make(map[string]bool), make(map[string]bool), make(map[string]bool)
+		for _, v := range session.Verbs() {
+			request := v.Word
+			for range v.Args {
+				request += " 1"
+			}
+			if strings.Contains(v.Rest, "NAME") || v.Rest == "PREFIX" {
+				request += " name"
+			}
+			c, err := s.Dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(patience))
+			fmt.Fprintf(c, "%s\nping\n", request)
+			if reply, _ := bufio.NewReader(c).ReadString('\n'); reply == "0 disabled\n" {
+				code[v.Word] = true
+			}
+			c.Close()
+		}
+		for _, row := range table(t, part(t, "README.md", "flags")) {
+			if row[0] == "`--"+flag+"`" {
+				verbs, _, _ := strings.Cut(row[2], " reply")
+				for _, verb := range quoted(verbs) {
+					readme[verb] = true
+				}
+			}
+		}
+		_, text, _ := strings.Cut(strings.Join(strings.Fields(string(help)), " "), "--"+flag+" Answer ")
+		text, _, _ = strings.Cut(text, " with '0 disabled'")
+		for verb := range strings.FieldsSeq(strings.ReplaceAll(strings.ReplaceAll(text, ",", ""), " and ", " ")) {
+			helped[verb] = true
+		}
+		same(t, "verbs that --"+flag+" turns off, in the README", readme, code)
+		same(t, "verbs that --"+flag+" turns off, in --help", helped, code)
+	}
+}
+
 // TestSections: comments in the code name these.
 func TestSections(t *testing.T) {
 	for _, section := range []string{"Reading a request", "Writing a reply"} {

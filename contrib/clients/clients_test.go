@@ -95,7 +95,7 @@ func kinds(t *testing.T, each func(t *testing.T, k kind)) {
 				t.Skip(program.missing, " is not installed")
 			}
 			each(t, kind{name: program.kind, unix: program.unix, start: func(t *testing.T, s *service, way, name, n, seconds string) *example {
-				return startProgram(t, s, interpreter, program.file, way, name, n, seconds)
+				return startProgram(t, s, filepath.Dir(program.file), interpreter, filepath.Base(program.file), way, name, n, seconds)
 			}})
 		})
 	}
@@ -105,10 +105,12 @@ func kinds(t *testing.T, each func(t *testing.T, k kind)) {
 	})
 }
 
-// startProgram starts an example that is a process.
-func startProgram(t *testing.T, s *service, args ...string) *example {
+// startProgram starts an example that is a process, in its folder and by its
+// bare name, as who has just copied it does.
+func startProgram(t *testing.T, s *service, folder string, args ...string) *example {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "LOCKD_SERVER="+s.target, "LOCKD_TOKEN_FILE="+s.tokenFile)
 	out, in, err := os.Pipe()
 	if err != nil {
