@@ -460,3 +460,67 @@ func TestDocument(t *testing.T) {
 		t.Errorf("docs/clients.md shows %s, which is not there", file)
 	}
 }
+
+// An error in the work, or before there is any, leaves no connection in a program that
+// goes on: what it held is free, and the server is alone again.
+func TestErrorsLeaveNothing(t *testing.T) {
+	for _, program := range []struct{ kind, interpreter, flag, text string }{
+		{"python", "python3", "-c", `
+import os, sys, time
+from lockd import Lockd
+try:
+    with Lockd() as one:
+        one.get("foo")
+        raise KeyError
+except KeyError:
+    pass
+os.environ["LOCKD_TOKEN_FILE"] = "/there/is/none"
+try:
+    Lockd()
+except FileNotFoundError:
+    print("done", flush=True)
+time.sleep(600)`},
+		{"ruby", "ruby", "-e", `
+require "./lockd"
+$stdout.sync = true
+ENV["LOCKD_TOKEN_FILE"] = "/there/is/none"
+begin
+  Lockd.new
+rescue Errno::ENOENT
+  puts "done"
+end
+sleep 600`},
+		{"node", "node", "-e", `
+import("./lockd.mjs").then(async ({ Lockd }) => {
+  process.env.LOCKD_TOKEN_FILE = "/there/is/none";
+  await Lockd.connect().catch((error) => console.log(error.code === "ENOENT" ? "done" : error));
+  setTimeout(() => {}, 600_000);
+});`},
+	} {
+		t.Run(program.kind, func(t *testing.T) {
+			t.Parallel()
+			if runtime.GOOS == "windows" {
+				t.Skip("the examples are tried on unix systems")
+			}
+			interpreter, err := exec.LookPath(program.interpreter)
+			if err != nil {
+				t.Skip(program.interpreter, " is not installed")
+			}
+			s := serve(t, kind{name: program.kind}, server.Options{})
+			e := startProgram(t, s, program.kind, interpreter, program.flag, program.text)
+			e.expect(t, "done")
+			looker := s.client(t)
+			for end := time.Now().Add(patience); ; {
+				stats, err := looker.Stats(t.Context())
+				must(t, err)
+				if stats["connections"] == 1 && stats["locks"] == 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("there are %d connections and %d locks", stats["connections"], stats["locks"])
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+	}
+}
