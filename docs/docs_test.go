@@ -231,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "config": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +249,20 @@ func TestFlags(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `lockd ([a-z]+)").FindAllStringSubmatch(read(t, "README.md"), -1) {
 		if !slices.ContainsFunc(commands, func(c [][]byte) bool { return string(c[1]) == m[1] }) {
 			t.Errorf("README.md has the command %s, the program does not", m[1])
+		}
+	}
+	// What alerts tell people to run, and documents.
+	said := regexp.MustCompile(`lockd ([a-z]+) [A-Z]|\(lockd ([a-z]+)|\. lockd ([a-z]+) says`).FindAllStringSubmatch(read(t, "contrib/prometheus/lockd.rules.yaml"), -1)
+	if len(said) == 0 {
+		t.Error("the alerts name no command")
+	}
+	for _, file := range documents(t) {
+		said = append(said, regexp.MustCompile("`lockd ([a-z]+)[^`]*`|(?m)^\\$ lockd ([a-z]+)").FindAllStringSubmatch(read(t, file), -1)...)
+	}
+	for _, m := range said {
+		word := strings.Join(m[1:], "")
+		if !slices.ContainsFunc(commands, func(c [][]byte) bool { return string(c[1]) == word }) {
+			t.Errorf("%q is said, and the program has no such command", m[0])
 		}
 	}
 	for _, file := range documents(t) {
