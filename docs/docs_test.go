@@ -541,6 +541,13 @@ func TestImports(t *testing.T) {
 			}
 		}
 	})
+	_, tour, _ := strings.Cut(read(t, "docs/internals.md"), "\n## In reading order\n")
+	tour, _, _ = strings.Cut(tour, "\n## ")
+	for dir := range inCode {
+		if !strings.Contains(tour, "(../"+dir+"/") {
+			t.Errorf("package %s is not in the reading order of docs/internals.md", dir)
+		}
+	}
 	list := func(imports []string) string { return strings.Join(slices.Sorted(slices.Values(imports)), " ") }
 	code, document := make(map[string]string), make(map[string]string)
 	for dir, imports := range inCode {
