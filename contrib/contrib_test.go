@@ -219,3 +219,20 @@ func TestContainer(t *testing.T) {
 		t.Errorf("health: %v, %s", err, out)
 	}
 }
+
+// TestREADME: who looks for something beside the program finds it there.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.Contains(string(readme), "]("+e.Name()) {
+			t.Errorf("contrib/README.md does not have %s", e.Name())
+		}
+	}
+}

@@ -231,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "config": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +249,20 @@ func TestFlags(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `lockd ([a-z]+)").FindAllStringSubmatch(read(t, "README.md"), -1) {
 		if !slices.ContainsFunc(commands, func(c [][]byte) bool { return string(c[1]) == m[1] }) {
 			t.Errorf("README.md has the command %s, the program does not", m[1])
+		}
+	}
+	// What alerts tell people to run, and documents.
+	said := regexp.MustCompile(`lockd ([a-z]+) [A-Z]|\(lockd ([a-z]+)|\. lockd ([a-z]+) says`).FindAllStringSubmatch(read(t, "contrib/prometheus/lockd.rules.yaml"), -1)
+	if len(said) == 0 {
+		t.Error("the alerts name no command")
+	}
+	for _, file := range documents(t) {
+		said = append(said, regexp.MustCompile("`lockd ([a-z]+)[^`]*`|(?m)^\\$ lockd ([a-z]+)").FindAllStringSubmatch(read(t, file), -1)...)
+	}
+	for _, m := range said {
+		word := strings.Join(m[1:], "")
+		if !slices.ContainsFunc(commands, func(c [][]byte) bool { return string(c[1]) == word }) {
+			t.Errorf("%q is said, and the program has no such command", m[0])
 		}
 	}
 	for _, file := range documents(t) {
@@ -396,6 +410,56 @@ func TestRoles(t *testing.T) {
 	same(t, "roles", document, code)
 }
 
+// TestDisabled: which verbs --disable-dump and --disable-registry turn off stands in the
+// README and in --help.
+func TestDisabled(t *testing.T) {
+	help, err := exec.Command(program(t, "./cmd/lockd"), "serve", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, opts := range map[string]server.Options{
+		"disable-dump":     {DisableDump: true},
+		"disable-registry": {DisableRegistry: true},
+	} {
+		s := newServerWith(t, opts)
+		code, readme, helped := make(map[string]bool), make(map[string]bool), make(map[string]bool)
+		for _, v := range session.Verbs() {
+			request := v.Word
+			for range v.Args {
+				request += " 1"
+			}
+			if strings.Contains(v.Rest, "NAME") || v.Rest == "PREFIX" {
+				request += " name"
+			}
+			c, err := s.Dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(patience))
+			fmt.Fprintf(c, "%s\nping\n", request)
+			if reply, _ := bufio.NewReader(c).ReadString('\n'); reply == "0 disabled\n" {
+				code[v.Word] = true
+			}
+			c.Close()
+		}
+		for _, row := range table(t, part(t, "README.md", "flags")) {
+			if row[0] == "`--"+flag+"`" {
+				verbs, _, _ := strings.Cut(row[2], " reply")
+				for _, verb := range quoted(verbs) {
+					readme[verb] = true
+				}
+			}
+		}
+		_, text, _ := strings.Cut(strings.Join(strings.Fields(string(help)), " "), "--"+flag+" Answer ")
+		text, _, _ = strings.Cut(text, " with '0 disabled'")
+		for verb := range strings.FieldsSeq(strings.ReplaceAll(strings.ReplaceAll(text, ",", ""), " and ", " ")) {
+			helped[verb] = true
+		}
+		same(t, "verbs that --"+flag+" turns off, in the README", readme, code)
+		same(t, "verbs that --"+flag+" turns off, in --help", helped, code)
+	}
+}
+
 // TestSections: comments in the code name these.
 func TestSections(t *testing.T) {
 	for _, section := range []string{"Reading a request", "Writing a reply"} {
@@ -477,6 +541,13 @@ func TestImports(t *testing.T) {
 			}
 		}
 	})
+	_, tour, _ := strings.Cut(read(t, "docs/internals.md"), "\n## In reading order\n")
+	tour, _, _ = strings.Cut(tour, "\n## ")
+	for dir := range inCode {
+		if !strings.Contains(tour, "(../"+dir+"/") {
+			t.Errorf("package %s is not in the reading order of docs/internals.md", dir)
+		}
+	}
 	list := func(imports []string) string { return strings.Join(slices.Sorted(slices.Values(imports)), " ") }
 	code, document := make(map[string]string), make(map[string]string)
 	for dir, imports := range inCode {

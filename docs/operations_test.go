@@ -240,6 +240,9 @@ func TestMetricsAreExplained(t *testing.T) {
 	_, text, _ := strings.Cut(read(t, "docs/operations.md"), "\n## What the metrics tell\n")
 	for _, row := range table(t, text) {
 		for _, name := range quoted(row[0]) {
+			if explained[name] {
+				t.Errorf("%s has two rows in docs/operations.md", name)
+			}
 			explained[name] = true
 		}
 	}

@@ -38,11 +38,11 @@ type serveCmd struct {
 	TLSClientCA     filled        `name:"tls-client-ca" placeholder:"FILE" group:"TLS" help:"The authorities of clients' certificates: every client has to show one."`
 	TLSMinVersion   string        `name:"tls-min-version" enum:"1.2,1.3" placeholder:"1.2|1.3" default:"1.3" group:"TLS" help:"The oldest version of TLS that is spoken (${default})."`
 	AdminTLS        bool          `name:"admin-tls" group:"TLS" help:"Have the admin address speak HTTPS. Nobody needs a client's certificate there."`
-	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve /metrics, /healthz and /readyz over HTTP (${default})."`
+	Admin           filled        `placeholder:"[HOST:]PORT|off" default:"127.0.0.1:9997" group:"Listening" help:"Serve the page for browsers, its JSON API, /metrics, /healthz, /readyz and profiles over HTTP (${default})."`
 	WatchNames      lockNames     `placeholder:"NAME" sep:"none" group:"Listening" help:"Give the lock and the rate of this name metrics of their own: who holds, who waits, since when. For several, repeat the flag, up to 100 times. Other names are in no metric."`
 	AuthFile        filled        `placeholder:"PATH" group:"Access" help:"Who may do what: a file with a line NAME ROLE[:PREFIX] HOW each, which lockd token makes. It is read again when it changes. Without one, whoever reaches the server may take locks."`
 	AuthOn          list          `placeholder:"TRANSPORT" group:"Access" help:"Where clients have to show who they are: tcp, websocket, tls, wss, http, unix, or none (all but unix)."`
-	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump, who, look and losses with '0 disabled'."`
+	DisableDump     bool          `group:"Features" help:"Answer d, sd, dump, who, look, look*, losses, top and clients with '0 disabled', and show no names on the page."`
 	DisableRegistry bool          `group:"Features" help:"Answer iam and who with '0 disabled'."`
 	Shards          int           `placeholder:"N" group:"Bounds" help:"Independently locked parts of the table, a power of two (the next one over 4 x cores)."`
 	MaxConnections  int           `placeholder:"N" group:"Bounds" help:"Connections (the limit on open files, less a reserve)."`

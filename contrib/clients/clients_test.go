@@ -95,7 +95,7 @@ func kinds(t *testing.T, each func(t *testing.T, k kind)) {
 				t.Skip(program.missing, " is not installed")
 			}
 			each(t, kind{name: program.kind, unix: program.unix, start: func(t *testing.T, s *service, way, name, n, seconds string) *example {
-				return startProgram(t, s, interpreter, program.file, way, name, n, seconds)
+				return startProgram(t, s, filepath.Dir(program.file), interpreter, filepath.Base(program.file), way, name, n, seconds)
 			}})
 		})
 	}
@@ -105,10 +105,12 @@ func kinds(t *testing.T, each func(t *testing.T, k kind)) {
 	})
 }
 
-// startProgram starts an example that is a process.
-func startProgram(t *testing.T, s *service, args ...string) *example {
+// startProgram starts an example that is a process, in its folder and by its
+// bare name, as who has just copied it does.
+func startProgram(t *testing.T, s *service, folder string, args ...string) *example {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "LOCKD_SERVER="+s.target, "LOCKD_TOKEN_FILE="+s.tokenFile)
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -456,5 +458,69 @@ func TestDocument(t *testing.T) {
 	}))
 	for file := range quoted {
 		t.Errorf("docs/clients.md shows %s, which is not there", file)
+	}
+}
+
+// An error in the work, or before there is any, leaves no connection in a program that
+// goes on: what it held is free, and the server is alone again.
+func TestErrorsLeaveNothing(t *testing.T) {
+	for _, program := range []struct{ kind, interpreter, flag, text string }{
+		{"python", "python3", "-c", `
+import os, sys, time
+from lockd import Lockd
+try:
+    with Lockd() as one:
+        one.get("foo")
+        raise KeyError
+except KeyError:
+    pass
+os.environ["LOCKD_TOKEN_FILE"] = "/there/is/none"
+try:
+    Lockd()
+except FileNotFoundError:
+    print("done", flush=True)
+time.sleep(600)`},
+		{"ruby", "ruby", "-e", `
+require "./lockd"
+$stdout.sync = true
+ENV["LOCKD_TOKEN_FILE"] = "/there/is/none"
+begin
+  Lockd.new
+rescue Errno::ENOENT
+  puts "done"
+end
+sleep 600`},
+		{"node", "node", "-e", `
+import("./lockd.mjs").then(async ({ Lockd }) => {
+  process.env.LOCKD_TOKEN_FILE = "/there/is/none";
+  await Lockd.connect().catch((error) => console.log(error.code === "ENOENT" ? "done" : error));
+  setTimeout(() => {}, 600_000);
+});`},
+	} {
+		t.Run(program.kind, func(t *testing.T) {
+			t.Parallel()
+			if runtime.GOOS == "windows" {
+				t.Skip("the examples are tried on unix systems")
+			}
+			interpreter, err := exec.LookPath(program.interpreter)
+			if err != nil {
+				t.Skip(program.interpreter, " is not installed")
+			}
+			s := serve(t, kind{name: program.kind}, server.Options{})
+			e := startProgram(t, s, program.kind, interpreter, program.flag, program.text)
+			e.expect(t, "done")
+			looker := s.client(t)
+			for end := time.Now().Add(patience); ; {
+				stats, err := looker.Stats(t.Context())
+				must(t, err)
+				if stats["connections"] == 1 && stats["locks"] == 0 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("there are %d connections and %d locks", stats["connections"], stats["locks"])
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
 	}
 }

@@ -91,7 +91,8 @@ type Options struct {
 	// unix. What clients show of themselves counts everywhere.
 	AuthOn []string
 
-	// DisableDump answers d, sd, dump, who, look and losses with `0 disabled`.
+	// DisableDump answers d, sd, dump, who, look, look*, losses, top and clients
+	// with `0 disabled`; the page and the API have no names then.
 	DisableDump bool
 	// DisableRegistry answers iam and who with `0 disabled`.
 	DisableRegistry bool

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # example.bash skip|wait|count NAME N SECONDS: works for SECONDS under the lock NAME.
-. "${BASH_SOURCE%/*}/lockd.bash"
+. "$(dirname "${BASH_SOURCE[0]}")/lockd.bash"
 
 way=$1 name=$2 n=$3 seconds=$4
 server=${LOCKD_SERVER:-tcp://127.0.0.1:9999} server=${server#tcp://}

@@ -19,13 +19,14 @@ export class Lockd {
   get signal() { return this.#lost.signal; }
 
   static async connect(server = process.env.LOCKD_SERVER || "tcp://127.0.0.1:9999") {
+    const file = process.env.LOCKD_TOKEN_FILE;
+    const token = file && readFileSync(file, "utf8").trim(); // before there is a connection that an error would leave open
     const lockd = new Lockd(), { protocol, hostname, port, pathname } = new URL(server);
     const host = hostname.replace(/[[\]]/g, "");
     lockd.socket = net.connect(protocol === "unix:" ? { path: decodeURIComponent(pathname) } : { host, port, noDelay: true });
     lockd.socket.setEncoding("utf8").on("data", (data) => lockd.#read(data));
     lockd.socket.on("error", (error) => lockd.close(error)).on("close", () => lockd.close());
-    const file = process.env.LOCKD_TOKEN_FILE;
-    if (file) await lockd.#yes("auth " + readFileSync(file, "utf8").trim());
+    if (file) await lockd.#yes("auth " + token);
     // The server frees what we hold after so long without a word: we have to know before.
     const [, limits] = await lockd.#yes("limits");
     lockd.#deadAfter = (/dead_peer_ms=(\d+)/.exec(limits)[1] * 3) / 4;

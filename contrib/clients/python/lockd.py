@@ -9,6 +9,10 @@ class Refused(Exception):
 
 class Lockd:
     def __init__(self, server=None):
+        token = None  # read before there is a connection that an error would leave open
+        if os.environ.get("LOCKD_TOKEN_FILE"):
+            with open(os.environ["LOCKD_TOKEN_FILE"]) as file:
+                token = file.read().strip()
         scheme, _, place = (server or os.environ.get("LOCKD_SERVER") or "tcp://127.0.0.1:9999").partition("://")
         if scheme == "unix":
             self.socket = socket.socket(socket.AF_UNIX)
@@ -20,9 +24,8 @@ class Lockd:
         self.mutex, self.lost = threading.RLock(), threading.Event()  # mutex: one request at a time
         self.heard, self.dead_after = time.monotonic(), 5  # heard: when we sent what was answered last
         threading.Thread(target=self._watch, daemon=True).start()
-        if os.environ.get("LOCKD_TOKEN_FILE"):
-            with open(os.environ["LOCKD_TOKEN_FILE"]) as file:
-                self._yes("auth " + file.read().strip())
+        if token is not None:
+            self._yes("auth " + token)
         # The server frees what we hold after so long without a word: we have to know before.
         self.dead_after = int(re.search(r"dead_peer_ms=(\d+)", self._yes("limits")[1])[1]) * 3 / 4000
         self.ask(f"iam {socket.gethostname()}:{os.path.basename(sys.argv[0])}:{os.getpid()}")
@@ -47,6 +50,12 @@ class Lockd:
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes whoever reads
         except OSError:
             pass  # it has ended already
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def ask(self, line, wait=0):
         """Sends a request whose reply is one line; returns that line's number and its text."""

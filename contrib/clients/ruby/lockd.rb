@@ -8,14 +8,15 @@ class Lockd
   class Refused < StandardError; end # neither yes nor no: the server is full, shuts down, does not know us...
 
   def initialize(server = ENV.fetch("LOCKD_SERVER", "tcp://127.0.0.1:9999"))
+    token_file = ENV["LOCKD_TOKEN_FILE"].to_s
+    token = File.read(token_file).strip unless token_file.empty? # before there is a connection that an error would leave open
     scheme, place = server.split("://", 2)
     host, _, port = place.rpartition(":")
     @socket = scheme == "unix" ? UNIXSocket.new(place) : Socket.tcp(host.delete("[]"), port, connect_timeout: 5)
     @monitor, @buffer, @lost = Monitor.new, String.new, false
     @heard, @dead_after = now, 5 # heard: when we sent what was answered last
     Thread.new { watch }
-    token_file = ENV["LOCKD_TOKEN_FILE"].to_s
-    yes("auth " + File.read(token_file).strip) unless token_file.empty?
+    yes("auth " + token) if token
     # The server frees what we hold after so long without a word: we have to know before.
     @dead_after = yes("limits")[1][/dead_peer_ms=(\d+)/, 1].to_i * 3 / 4000.0
     ask("iam #{Socket.gethostname}:#{File.basename($0)}:#{Process.pid}")
