@@ -124,7 +124,11 @@ func shape(text string) string {
 	}
 	var lines []string
 	for line := range strings.Lines(text) {
-		lines = append(lines, strings.TrimSpace(line))
+		line = strings.TrimSpace(line)
+		if line == "ADDR - - tcp TIME 1 - - SIZE" {
+			continue // the command itself, which may be there by an earlier connection, too
+		}
+		lines = append(lines, line)
 	}
 	return strings.TrimSpace(strings.Join(lines, "\n"))
 }
