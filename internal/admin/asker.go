@@ -17,7 +17,7 @@ func (g Guard) forAPI(a *api.API) http.Handler {
 	}))
 	admin := crossOrigin.Handler(g.Admin(a))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := api.Asker{Admin: g.Authority == nil && isLocal(r), Alive: func() { stay(r) }}
+		who := api.Asker{Local: isLocal(r), Admin: g.Authority == nil && isLocal(r), Alive: func() { stay(r) }}
 		if g.Authority != nil {
 			access, ok := g.access(w, r)
 			if !ok {

@@ -127,8 +127,8 @@ func bearer(r *http.Request) (token string, ok bool) {
 // isLocal tells whether a request is from this machine. What a proxy on it passes on
 // is not, as far as the proxy says that it does.
 func isLocal(r *http.Request) bool {
-	for _, name := range [...]string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
-		if r.Header[name] != nil {
+	for name := range r.Header {
+		if name == "Forwarded" || name == "X-Real-Ip" || name == "Via" || strings.HasPrefix(name, "X-Forwarded-") {
 			return false
 		}
 	}

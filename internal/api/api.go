@@ -14,7 +14,9 @@ package api
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nylen/lockd/internal/session"
@@ -94,8 +96,20 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // page: such a page could not read the reply, but have the work done. A link that a
 // person follows is none.
 func fromElsewhere(r *http.Request) bool {
-	site := r.Header.Get("Sec-Fetch-Site")
-	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "cross-site", "same-site":
+		return r.Header.Get("Sec-Fetch-Mode") != "navigate"
+	case "same-origin", "none":
+		return false
+	}
+	// Without TLS, browsers say that only to servers on their own machine; and the
+	// origin of other sites' pages.
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	from, err := url.Parse(origin)
+	return err != nil || !strings.EqualFold(from.Host, r.Host)
 }
 
 // places is how many may do something at a time.

@@ -240,11 +240,23 @@ func TestMade(t *testing.T) {
 	if ask(second, "a"); n != 3 {
 		t.Error("another census has no reply of its own")
 	}
-	for i := range 10 * mostMade {
-		ask(second, fmt.Sprint(i))
+	// However large they are, and however many.
+	long := strings.Repeat("x", mostMade/10)
+	for i := range 30 {
+		m.get(second, fmt.Sprint("long ", i), func() any { return long })
 	}
-	if len(m.all) != mostMade {
-		t.Errorf("%d replies are kept", len(m.all))
+	for i := range 30 {
+		ask(second, fmt.Sprint("short ", i)+long)
+	}
+	kept := 0
+	for key, r := range m.all {
+		kept += len(key) + len(r.body)
+	}
+	if kept > mostMade || kept < mostMade/2 || kept != m.bytes {
+		t.Errorf("%d bytes of replies are kept, counted as %d", kept, m.bytes)
+	}
+	if ask(first, "a"); m.bytes > 100 {
+		t.Error("those of the census before count")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"time"
@@ -18,8 +19,18 @@ const kickWait = 10 * time.Second
 // mostBody is how many bytes the body of a request has at most.
 const mostBody = 4 << 10
 
-// kick ends a client. The body says nothing, but that it is there, as JSON, tells that
-// no page of another site has sent it: a browser lets none do that.
+// kickOptions are the body. That there is one, as JSON, tells that no page of another
+// site has sent it: a browser lets none do that.
+type kickOptions struct {
+	// For how long the client has been connected at least. Who has looked at one, and
+	// thought about it, says so, or would end who has got its address meanwhile.
+	MinAgeMS int64 `json:"min_age_ms"`
+}
+
+// mostAge keeps what is asked for within what a duration holds.
+const mostAge = int64(math.MaxInt64 / time.Millisecond)
+
+// kick ends a client.
 func (a *API) kick(c *call) {
 	who := askerOf(c.r)
 	if !who.Admin {
@@ -31,13 +42,16 @@ func (a *API) kick(c *call) {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, mostBody))
-	var options struct{}
+	var options kickOptions
 	switch {
 	case err != nil:
 		fail(c.w, http.StatusBadRequest, "the body could not be read, or is too long")
 		return
 	case json.Unmarshal(body, &options) != nil:
-		fail(c.w, http.StatusBadRequest, "the body is no JSON object: {}")
+		fail(c.w, http.StatusBadRequest, `the body is no JSON object, {} or {"min_age_ms": NUMBER}`)
+		return
+	case options.MinAgeMS < 0 || options.MinAgeMS > mostAge:
+		fail(c.w, http.StatusBadRequest, "min_age_ms must be a number of milliseconds")
 		return
 	}
 	control := http.NewResponseController(c.w)
@@ -45,8 +59,12 @@ func (a *API) kick(c *call) {
 	control.SetWriteDeadline(time.Now().Add(kickWait + eventTime))
 	ctx, cancel := context.WithTimeout(c.r.Context(), kickWait)
 	defer cancel()
-	found, ended := a.cfg.Hub.Kick(ctx, c.args[0], session.Kicker{Address: c.r.RemoteAddr, Access: who.Access})
+	found, ended := a.cfg.Hub.Kick(ctx, c.args[0], session.Kicker{
+		Address: c.r.RemoteAddr, Access: who.Access, MinAge: time.Duration(options.MinAgeMS) * time.Millisecond,
+	})
 	switch {
+	case !found && options.MinAgeMS > 0:
+		fail(c.w, http.StatusNotFound, "there is no client "+c.args[0]+" that has been connected for so long: it is gone")
 	case !found:
 		fail(c.w, http.StatusNotFound, "there is no client "+c.args[0])
 	case !ended:

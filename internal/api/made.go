@@ -12,14 +12,16 @@ type made struct {
 	mu     sync.Mutex // guards what follows, and is held while one is made
 	census *session.Census
 	all    map[string]*reply
+	bytes  int                 // of them
 	busy   map[busyKey]float64 // how often locks are asked for, once somebody wants to know
 }
 
 type busyKey struct{ kind, name string }
 
-// mostMade is how many are kept. Who asks for pages behind the first asks for those
-// once.
-const mostMade = 64
+// mostMade is how many bytes of them are kept, whatever names are in them and however
+// many ways there are to ask for the same. Who asks for pages behind the first asks for
+// those once.
+const mostMade = 4 << 20
 
 // get returns what make makes, unless somebody has asked for it before.
 func (m *made) get(c *session.Census, key string, make func() any) *reply {
@@ -29,8 +31,9 @@ func (m *made) get(c *session.Census, key string, make func() any) *reply {
 	r := m.all[key]
 	if r == nil {
 		r = newReply(make())
-		if len(m.all) < mostMade {
+		if size := len(key) + len(r.body); m.bytes+size <= mostMade {
 			m.all[key] = r
+			m.bytes += size
 		}
 	}
 	return r
@@ -38,7 +41,7 @@ func (m *made) get(c *session.Census, key string, make func() any) *reply {
 
 func (m *made) beginLocked(c *session.Census) {
 	if m.census != c {
-		m.census, m.all, m.busy = c, make(map[string]*reply), nil
+		m.census, m.all, m.bytes, m.busy = c, make(map[string]*reply), 0, nil
 	}
 }
 

@@ -18,6 +18,9 @@ func (h *Hub) Kick(ctx context.Context, addr string, by Kicker) (found, ended bo
 	if s == nil { // it has just ended
 		return false, false
 	}
+	if milliseconds(s.stream.since.Age(h.clock.nanoseconds())) < by.MinAge {
+		return false, false // another one has its address now
+	}
 	h.kick(s, p, Kick{By: by.Address, ByName: by.Address, ByAccess: by.Access})
 	// It is a matter of milliseconds, and done by hand: nobody has to know of those
 	// who wait for it.
@@ -39,5 +42,6 @@ const kickLook = 5 * time.Millisecond
 // A Kicker is who ends a client, and who that one has shown to be.
 type Kicker struct {
 	Address string
-	Access  *Access // nil: it has not
+	Access  *Access       // nil: it has not
+	MinAge  time.Duration // of the connection that is meant: addresses are used again
 }

@@ -227,12 +227,16 @@ func TestHubKick(t *testing.T) {
 	advance(st, "hello 2\n0 iam victim\n5 g x\n")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if found, ended := h.Kick(ctx, "10.0.0.1:1#5", Kicker{"192.0.2.1:9", boss}); !found || ended {
+	if found, ended := h.Kick(ctx, "10.0.0.1:1#5", Kicker{Address: "192.0.2.1:9", Access: boss}); !found || ended {
 		t.Errorf("found %v, ended %v, while it is there", found, ended)
 	}
 	want := Kick{Client: "10.0.0.1:1", Name: "victim", By: "192.0.2.1:9", ByName: "192.0.2.1:9", ByAccess: boss}
 	if network.last != want || network.carrier != st.carrier {
 		t.Errorf("%+v, want %+v", network.last, want)
+	}
+	// Who has got an address that another one had is not who was meant.
+	if found, _ := h.Kick(ctx, "10.0.0.1:1", Kicker{MinAge: time.Hour}); found {
+		t.Error("a client that has not been there for an hour was found")
 	}
 	kicked := make(chan bool)
 	go func() {

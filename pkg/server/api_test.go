@@ -361,7 +361,7 @@ func TestAPINoNames(t *testing.T) {
 		t.Errorf("%v", api.get("stats"))
 	}
 	c.Close()
-	events := follow(t, addr, "")
+	events := follow(t, addr)
 	for range 3 {
 		if _, data := events.next(); strings.Contains(data, "secret") {
 			t.Errorf("%s", data)
@@ -460,6 +460,9 @@ func TestAPIKickWithoutRoles(t *testing.T) {
 	if you := api.with("Via", "x").get("stats", "you").(map[string]any); you["kick"] != false || you["role"] != "read" {
 		t.Errorf("from elsewhere: %v", you)
 	}
+	if code, text := api.with("X-Forwarded-Proto", "https").kick(who); code != 403 {
+		t.Errorf("by a proxy: %d %s", code, text)
+	}
 	if code, text := api.kick(who + "#5"); code != 200 { // which ends all of the connection
 		t.Errorf("%d %s", code, text)
 	}
@@ -498,7 +501,7 @@ func TestAPICrossSite(t *testing.T) {
 			t.Errorf("%s: %d %s", what, code, text)
 		}
 	}
-	for body, want := range map[string]int{"x": 400, "[]": 400, "{" + strings.Repeat(" ", 4096) + "}": 400} {
+	for body, want := range map[string]int{"x": 400, "[]": 400, `{"min_age_ms":-1}`: 400, `{"min_age_ms":1e30}`: 400, `{"min_age_ms":9007199254740992}`: 400, `{"min_age_ms":3600000}`: 404, "{" + strings.Repeat(" ", 4096) + "}": 400} {
 		if code, text := api.code("POST", path, body); code != want {
 			t.Errorf("%.10q: %d %s", body, code, text)
 		}
@@ -506,6 +509,11 @@ func TestAPICrossSite(t *testing.T) {
 	for _, list := range []string{"stats", "locks", "events"} {
 		if code, _ := newAPIClient(t, addr).with("Sec-Fetch-Site", "cross-site").code("GET", list, ""); code != 403 {
 			t.Errorf("%s: %d", list, code)
+		}
+	}
+	for origin, want := range map[string]int{"http://evil.example": 403, "null": 403, "http://" + addr: 200} {
+		if code, _ := newAPIClient(t, addr).with("Origin", origin).code("GET", "stats", ""); code != want {
+			t.Errorf("a browser without Sec-Fetch-Site, at %s: %d", origin, code)
 		}
 	}
 	if code, _ := newAPIClient(t, addr).with("Sec-Fetch-Site", "cross-site").with("Sec-Fetch-Mode", "navigate").code("GET", "stats", ""); code != 200 {
@@ -525,17 +533,14 @@ type follower struct {
 	net.Conn
 }
 
-func follow(tb testing.TB, addr, auth string) *follower {
+func follow(tb testing.TB, addr string, header ...string) *follower {
 	tb.Helper()
 	c, err := net.Dial("tcp", addr)
 	must(tb, err)
 	tb.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(giveUp))
-	request := "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n"
-	if auth != "" {
-		request += "Authorization: " + auth + "\r\nX-Forwarded-For: 192.0.2.1\r\n"
-	}
-	io.WriteString(c, request+"\r\n")
+	request := append([]string{"GET /api/v1/events HTTP/1.1", "Host: localhost"}, header...)
+	io.WriteString(c, strings.Join(append(request, "", ""), "\r\n"))
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	must(tb, err)
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
@@ -582,7 +587,7 @@ func TestAPIEvents(t *testing.T) {
 	opts := server.Options{}
 	opts.SampleEvery(20 * time.Millisecond)
 	_, tcp, addr := startAdmin(t, opts)
-	f := follow(t, addr, "")
+	f := follow(t, addr)
 	if event, data := f.next(); event != "hello" || !strings.Contains(data, `"version":"`+server.Version+`"`) {
 		t.Fatalf("%s %s", event, data)
 	}
@@ -631,7 +636,7 @@ func TestAPIEvents(t *testing.T) {
 func TestAPIEventsLast(t *testing.T) {
 	t.Parallel()
 	_, _, addr := startAdmin(t, server.Options{})
-	f := follow(t, addr, "")
+	f := follow(t, addr)
 	for began := time.Now(); time.Since(began) < 12*time.Second; {
 		f.next()
 	}
@@ -697,7 +702,7 @@ func view(t *testing.T, addr string) (c net.Conn, status int) {
 func TestAPIViewersKeepPlaces(t *testing.T) {
 	t.Parallel()
 	_, _, addr := startAdmin(t, server.Options{})
-	f := follow(t, addr, "")
+	f := follow(t, addr)
 	over := make(chan struct{})
 	hanging := make(chan struct{})
 	go func() {
@@ -732,7 +737,7 @@ func TestAPIViewersEnd(t *testing.T) {
 	opts := server.Options{}
 	opts.SampleEvery(10 * time.Millisecond)
 	s, tcp, addr := startAdmin(t, opts)
-	f := follow(t, addr, "")
+	f := follow(t, addr)
 	f.next()
 	c := dialLines(t, tcp)
 	c.ask("g x", "1 Lock Get Success: x")
@@ -760,7 +765,7 @@ func TestAPIViewersLoseRole(t *testing.T) {
 	opts := server.Options{AuthFile: file}
 	opts.SampleEvery(10 * time.Millisecond)
 	s, _, addr := startAdmin(t, opts)
-	f := follow(t, addr, bearerOf("reader"))
+	f := follow(t, addr, "Authorization: "+bearerOf("reader"), "X-Forwarded-For: 192.0.2.1")
 	f.next()
 	f.next()
 	must(t, os.WriteFile(file, []byte("# nobody\n"), 0o600))
@@ -771,6 +776,19 @@ func TestAPIViewersLoseRole(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// On the server's machine anybody may look on, also who has shown a token of a role that
+// may not from elsewhere.
+func TestAPIEventsOfLocks(t *testing.T) {
+	t.Parallel()
+	opts := server.Options{AuthFile: writeRoles(t)}
+	opts.SampleEvery(10 * time.Millisecond)
+	_, _, addr := startAdmin(t, opts)
+	f := follow(t, addr, "Authorization: "+bearerOf("worker"))
+	for range 5 {
+		f.next()
 	}
 }
 

@@ -2,8 +2,10 @@ package browser
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp/kb"
 	"github.com/nylen/lockd/pkg/server"
@@ -74,13 +76,20 @@ func TestKickGone(t *testing.T) {
 	s := start(t, server.Options{})
 	victim := s.client("shortlived")
 	victim.ask("g x", "1 ")
+	time.Sleep(time.Second)
 	p := open(t, desk, s.url("#/client/"+strings.ReplaceAll(victim.address(), ":", "%3A")))
 	p.live()
 	p.button("Kick…")
 	p.text("dialog", "It loses 1 lock")
+	victim.Conn.(*net.TCPConn).SetLinger(0) // or its port would be in use for a while
 	victim.Close()
 	p.text("main", "This client is gone")
+	// Nor is another one ended that gets its address meanwhile.
+	other := s.clientFrom(victim.LocalAddr(), "newcomer")
+	other.ask("g x", "1 ")
+	time.Sleep(time.Second) // more than the slack that clocks have
 	p.button("Kick")
 	p.text("dialog [role=alert]", "It is gone already")
 	p.button("Cancel")
+	other.ask("i x", "1 ")
 }

@@ -114,7 +114,17 @@ type client struct {
 // client connects one that calls itself so.
 func (r *running) client(name string) *client {
 	r.Helper()
-	conn, err := net.Dial("tcp", r.addr("tcp"))
+	return r.clientFrom(nil, name)
+}
+
+// clientFrom connects one from an address; nil: from any.
+func (r *running) clientFrom(from net.Addr, name string) *client {
+	r.Helper()
+	dialer := net.Dialer{LocalAddr: from}
+	conn, err := dialer.Dial("tcp", r.addr("tcp"))
+	for end := time.Now().Add(patience); err != nil && from != nil && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		conn, err = dialer.Dial("tcp", r.addr("tcp")) // the port may be in use for a moment
+	}
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -95,7 +95,7 @@ export function oneClient({ id }) {
   const holds = new Table({ caption: "What it holds", key, empty: () => nothing("It holds nothing."), columns: [
     name, kind, session,
     { title: "Held for", numeric: true, cell: (cell, item) => setText(cell, duration(item.held_ms)) },
-    { title: "Token", numeric: true, cell: (cell, item) => setText(cell, item.token ? String(item.token) : "–") },
+    { title: "Token", numeric: true, class: "token", cell: (cell, item) => setText(cell, item.token ? String(item.token) : "–") },
     { title: "Queue", numeric: true, cell: (cell, item) => {
       setText(cell, count(item.queue ?? 0));
       cell.parentNode.classList.toggle("some", item.queue > 0);

@@ -7,6 +7,7 @@ import { say } from "./say.js";
 
 const told = 5; // locks that are named
 const asked = 3; // locks whose waiters are named
+const slack = 500; // ms, by which the server's clock may be behind this one
 
 export function kickButton(address) {
   return el("button", { type: "button", class: "danger", hidden: true, onclick: () => confirm(address) }, "Kick…");
@@ -22,6 +23,8 @@ async function confirm(address) {
   document.body.append(dialog);
   dialog.showModal();
 
+  let age = 0; // of the connection, when it was asked for
+  let seen = 0; // when that was
   const failed = (failure) => {
     result.hidden = false;
     setText(result, failure instanceof Failure && failure.status === 404 ? "It is gone already." : failure.message);
@@ -30,9 +33,10 @@ async function confirm(address) {
   async function doIt() {
     kick.disabled = true;
     try {
-      const reply = await post(`${clientPath(address)}/kick`);
+      // Who has got its address meanwhile has not been connected for as long.
+      const reply = await post(`${clientPath(address)}/kick`, { min_age_ms: Math.max(0, Math.floor(age + performance.now() - seen - slack)) });
       dialog.close();
-      say(`${address} was kicked.${reply.released > 0 ? ` ${many(reply.released, "lock")} released.` : ""}`);
+      say(reply.freed ? `${address} was kicked.` : `${address} is being ended: it holds so much that this takes a while.`);
     } catch (failure) {
       failed(failure);
       kick.disabled = failure.status === 404;
@@ -40,7 +44,9 @@ async function confirm(address) {
   }
 
   try {
-    body.replaceChildren(...await lost(address));
+    const client = await get(clientPath(address));
+    [age, seen] = [client.age_ms, performance.now()];
+    body.replaceChildren(...await lost(client, address));
     kick.disabled = false;
   } catch (failure) {
     body.replaceChildren(el("p", {}, "What it holds could not be learned."));
@@ -50,8 +56,7 @@ async function confirm(address) {
 }
 
 // lost tells what a client loses when it is kicked, and who waits for that.
-async function lost(address) {
-  const client = await get(clientPath(address));
+async function lost(client, address) {
   const holds = client.holds ?? [];
   const locks = Math.max(client.locks ?? 0, holds.length);
   const name = nameIn(client);

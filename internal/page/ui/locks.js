@@ -56,7 +56,7 @@ const orders = {
 const byName = (a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : key(a) < key(b) ? -1 : 1;
 
 export function locks({ query, change }) {
-  let sort = orders[query.get("sort")] ? query.get("sort") : "queue";
+  let sort = Object.hasOwn(orders, query.get("sort") ?? "") ? query.get("sort") : "queue";
   let prefix = nameFrom(query.get("prefix") ?? "").toString();
   let holder = nameFrom(query.get("holder") ?? "").toString();
   let prefixName = nameFrom(query.get("prefix") ?? "");

@@ -116,6 +116,9 @@ export function overview() {
   } };
 }
 
+// share is how full something is. A little is not nothing, and all but full is not full.
+const share = (full) => full > 0 && full < 0.001 ? "< 0.1 %" : full > 0 && full < 0.1 ? `${(Math.floor(full * 1000) / 10).toFixed(1)} %` : `${Math.floor(full * 100)} %`;
+
 // makeBar makes a bound's bar, and returns what writes it.
 function makeBar(into, bound) {
   const fill = el("div", { class: "fill" });
@@ -130,7 +133,7 @@ function makeBar(into, bound) {
     const format = unit === "bytes" ? bytes : short;
     const full = limit > 0 ? used / limit : 0;
     const level = full >= 0.95 ? "full" : full >= 0.8 ? "near" : "";
-    setText(part, limit > 0 ? `${full > 0 && full < 0.1 ? Math.max(0.1, full * 100).toFixed(1) : Math.floor(full * 100)} %` : "");
+    setText(part, limit > 0 ? share(full) : "");
     setText(figures, limit > 0 ? `${format(used)} of ${format(limit)}` : `${format(used)}, no bound`);
     setText(warning, level === "full" ? "▲ all but full" : level === "near" ? "▲ nearly full" : "");
     warning.hidden = level === "";
