@@ -5,7 +5,7 @@ ARGS     ?=
 INSTALL  ?= 0
 FUZZTIME ?= 200000x
 TESTFLAGS ?=
-TIMEOUT  ?= 5m
+TIMEOUT  ?= 10m
 RELEASE  ?= 1
 
 # How each package's tests run, and where connections have a goroutine each

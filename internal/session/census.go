@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -62,6 +63,10 @@ const (
 	censusMost  = 10 * time.Second
 )
 
+// censusKept is for how long one is kept: it counts as memory, and it is large where
+// there are many clients.
+const censusKept = 30 * time.Second
+
 // censuses makes them, one at a time.
 type censuses struct {
 	hub   *Hub
@@ -70,7 +75,9 @@ type censuses struct {
 
 	mu       sync.Mutex // guards what follows
 	last     *Census
-	fresh    time.Time // until when the last one is
+	size     int         // of that one, in bytes
+	forget   *time.Timer // forgets it; nil: there was none
+	fresh    time.Time   // until when the last one is
 	running  bool
 	inquires map[*inquiry]struct{}
 	busy     busiest // used by who makes one
@@ -124,7 +131,8 @@ func (all *censuses) run() {
 	c := all.hub.takeCensus(&all.busy, &all.ended)
 	all.mu.Lock()
 	if c != nil {
-		all.last, all.fresh = c, began.Add(min(max(censusEvery, censusPart*c.Took), censusMost))
+		all.keepLocked(c)
+		all.fresh = began.Add(min(max(censusEvery, censusPart*c.Took), censusMost))
 	}
 	askers := all.inquires
 	all.inquires, all.running = nil, false
@@ -135,10 +143,33 @@ func (all *censuses) run() {
 	}
 }
 
+// keepLocked keeps a census for those who ask next.
+func (all *censuses) keepLocked(c *Census) {
+	size := c.size()
+	all.hub.memory.Add(size - all.size)
+	all.last, all.size = c, size
+	if all.forget == nil {
+		all.forget = time.AfterFunc(censusKept, all.drop)
+	} else {
+		all.forget.Reset(censusKept)
+	}
+}
+
+// drop forgets the last one. Nobody has asked for a while.
+func (all *censuses) drop() {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.hub.memory.Add(-all.size)
+	all.last, all.size = nil, 0
+}
+
 // stop ends what is under way.
 func (all *censuses) stop() {
 	all.mu.Lock()
 	all.ended.Store(true)
+	if all.forget != nil {
+		all.forget.Stop()
+	}
 	all.mu.Unlock()
 	all.done.Wait()
 }
@@ -230,6 +261,20 @@ func rowOf(item shard.Item, owner *Client) LockRow {
 		r.Token = item.Number
 	}
 	return r
+}
+
+// size is about how many bytes it takes, at most.
+func (c *Census) size() int {
+	n := cap(c.Clients) * int(unsafe.Sizeof(Client{}))
+	for _, rows := range [...][]LockRow{c.ByQueue, c.Oldest, c.Busiest} {
+		for i := range rows {
+			n += int(unsafe.Sizeof(rows[i])) + len(rows[i].Name) + len(rows[i].HolderName)
+		}
+	}
+	for _, first := range c.First {
+		n += cap(first) * int(unsafe.Sizeof(first[0]))
+	}
+	return n
 }
 
 // name notes the holder's name, which is made for those who are listed alone.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/nylen/lockd/internal/shard"
 )
@@ -247,4 +248,32 @@ func TestBusiest(t *testing.T) {
 	if often, held := found["often"].Busy, found["held"].Busy; often < held || len(c.Oldest) != 1 || c.Oldest[0].Busy != held {
 		t.Errorf("often %v, held %v, oldest %+v", often, held, c.Oldest)
 	}
+}
+
+// The last census counts as memory, until nobody has asked for a while.
+func TestCensusIsForgotten(t *testing.T) {
+	h := newHub(testConfig())
+	st := newStream(h, "a:1", new(bell))
+	say(t, st, "g x", "look x") // which looks among the shared locks, too: they have an index from then on
+	before := h.memory.Used()
+	if _, err := h.Census(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := h.memory.Used() - before
+	if most := int64(CensusRows * 1000); first < int64(unsafe.Sizeof(Client{})) || first > most {
+		t.Errorf("it counts as %d bytes", first)
+	}
+	time.Sleep(censusEvery)
+	if _, err := h.Census(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if second := h.memory.Used() - before; second > 2*first {
+		t.Errorf("two count as %d bytes, one as %d", second, first)
+	}
+	h.censuses.drop()
+	if left := h.memory.Used() - before; left != 0 || h.censuses.last != nil {
+		t.Errorf("%d bytes are left", left)
+	}
+	st.Close()
+	h.Close()
 }
