@@ -23,8 +23,8 @@ type Found struct {
 	Items []FoundItem
 	Next  shard.Position // where to go on
 	More  bool           // there may be more behind it
-	// Partial says that the search has ended since it had taken long enough, before
-	// the page was full.
+	// Partial says that the search has ended since it had taken long enough, or its
+	// names were long enough, before the page was full.
 	Partial bool
 }
 
@@ -61,8 +61,10 @@ func (p *peer) knownName() string {
 }
 
 // A page's work is bounded: by the items that are looked at, and by time. What one
-// client has is on one page, so that may take longer.
+// client has is on one page, so that may take longer. So is its size, by the bytes of
+// names, which may be long.
 const (
+	searchBytes = 256 << 10
 	searchItems = 200_000
 	searchTime  = 50 * time.Millisecond
 	clientItems = 20 * searchItems
@@ -84,8 +86,9 @@ func (h *Hub) find(q Search, items int, most time.Duration) (f Found) {
 	m := newMatcher(q.Holder, q.Client)
 	var p shard.Piece
 	f.More = true
+	size := 0 // of the names
 	for began, looked := time.Now(), 0; f.More && len(f.Items) < q.Most; {
-		if looked >= items || looked > 0 && time.Since(began) >= most {
+		if looked >= items || size >= searchBytes || looked > 0 && time.Since(began) >= most {
 			f.Partial = true
 			break
 		}
@@ -102,6 +105,7 @@ func (h *Hub) find(q Search, items int, most time.Duration) (f Found) {
 				found.Who = whoIs(owner)
 			}
 			found.Name = string(p.Name(item))
+			size += len(found.Name)
 			f.Items = append(f.Items, found)
 		}
 	}

@@ -22,6 +22,40 @@ func newClientAt(h *Hub, addr string, a *Access) *Stream {
 	return st
 }
 
+// Names may be long: a page has some hundred kilobytes of them, and says that it is not
+// full.
+func TestSearchPageIsBounded(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxLine = 4096
+	h := newHub(cfg)
+	defer h.Close()
+	a := newStream(h, "a:1", new(bell))
+	defer a.Close()
+	const n, size = 300, 4000
+	for i := range n {
+		say(t, a, fmt.Sprintf("g %0*d", size, i))
+	}
+	found, pages := map[string]bool{}, 0
+	for q := (Search{View: shard.EachHold, Kind: shard.Kinds, Most: n}); ; pages++ {
+		f := h.Find(q)
+		bytes := 0
+		for _, i := range f.Items {
+			found[i.Name] = true
+			bytes += len(i.Name)
+		}
+		if bytes > searchBytes+32<<10 || f.More != f.Partial {
+			t.Errorf("a page has %d bytes of names; more: %v, partial: %v", bytes, f.More, f.Partial)
+		}
+		if !f.More {
+			break
+		}
+		q.From = f.Next
+	}
+	if len(found) != n || pages < n*size/(searchBytes+32<<10) {
+		t.Errorf("%d names on %d pages and one", len(found), pages)
+	}
+}
+
 // A search ends when it has looked at much, or for long, whether it has found anything
 // or not; and who goes on where it has ended finds all, once.
 func TestSearchIsBounded(t *testing.T) {
