@@ -12,7 +12,7 @@
 # in bin/tools.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
-PATH=$PWD/$tools:$PATH:/usr/sbin:/sbin # as the Makefile has it
+PATH=$PWD/$tools:$PATH
 log=$(mktemp) || exit 0
 work=$(mktemp -d) || exit 0
 trap 'rm -rf "$log" "$work"' EXIT
