@@ -66,9 +66,9 @@ func TestSearchIsBounded(t *testing.T) {
 	defer b.Close()
 	const n = 3000
 	for i := range n {
-		advance(a, fmt.Sprintf("g %d\n", i))
+		say(t, a, fmt.Sprint("g ", i))
 	}
-	advance(b, "g few 1\ng few 2\n")
+	say(t, b, "g few 1", "g few 2")
 	for what, bound := range map[string]struct {
 		items int
 		time  time.Duration
