@@ -113,6 +113,7 @@ func TestLossesForMemory(t *testing.T) {
 		holder := s.dial(t, transport)
 		holder.ask("g x", "1 Lock Get Success: x")
 		go io.WriteString(holder, strings.Repeat("x", 30<<20)) // the beginning of a line
+		io.Copy(io.Discard, holder)                            // until it is cut off: there is no room for one more before
 		if lost, _ := s.lost(t, "x"); lost != "held cut_off" {
 			t.Errorf("%s: %s", transport, lost)
 		}
