@@ -481,7 +481,7 @@ var mayImport = map[string][]string{
 	"internal/admin":       {"internal/api", "internal/hosts", "internal/page", "internal/session"},
 	"internal/api":         {"internal/session", "internal/shard"},
 	"internal/auth":        {"internal/lockfile", "internal/session"},
-	"internal/load":        {"internal/wire"},
+	"internal/load":        {"internal/cputime", "internal/wire"},
 	"internal/lockfile":    {},
 	"internal/reload":      {},
 	"internal/size":        {},

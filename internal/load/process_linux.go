@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/nylen/lockd/internal/cputime"
 )
 
 // process is another process that is watched.
@@ -73,10 +75,4 @@ func RSS(pid int) int64 {
 }
 
 // ownCPU returns the CPU time that this process has used.
-func ownCPU() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
+func ownCPU() time.Duration { return cputime.Used() }

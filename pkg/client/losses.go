@@ -153,49 +153,27 @@ func lossesOf(n int) (int, error) {
 
 // parseLoss reads a line. The error is a ReplyError if it cannot.
 func parseLoss(line string) (Loss, error) {
-	const least = 19
-	fields := strings.Split(line, "\t")
-	if len(fields) < least {
-		return Loss{}, &ReplyError{Reply: line}
-	}
-	bad := false
-	next := func() (field string) {
-		field, fields = fields[0], fields[1:]
-		return field
-	}
-	number := func() uint64 {
-		n, err := strconv.ParseUint(next(), 10, 64)
-		bad = bad || err != nil
-		return n
-	}
-	count := func() int { return int(min(number(), math.MaxInt32)) }
+	f := &fields{all: strings.Split(line, "\t")}
+	count := func() int { return int(min(f.unsigned(), math.MaxInt32)) }
 	ms := func() time.Duration {
-		return time.Duration(min(number(), uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
+		return time.Duration(min(f.unsigned(), uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
 	}
-	text := func() string {
-		if field := next(); field != "-" {
-			return field
-		}
-		return ""
-	}
-	l := Loss{Name: next(), Seq: number(), Kind: Kind(next()), What: What(next()), Why: Why(next()), Ago: ms(), Lasted: ms()}
-	if held := number(); l.Kind == KindExclusive {
+	l := Loss{Name: f.text(), Seq: f.unsigned(), Kind: Kind(f.text()), What: What(f.text()), Why: Why(f.text()), Ago: ms(), Lasted: ms()}
+	if held := f.unsigned(); l.Kind == KindExclusive {
 		l.Token = held
 	} else {
 		l.Count = int(min(held, math.MaxInt32))
 	}
-	l.Addr, l.Registered, l.Identity = text(), text(), text()
+	l.Addr, l.Registered, l.Identity = f.optional(), f.optional(), f.optional()
 	l.Times, l.More = count(), count()
-	l.Bound, l.By, l.Holder = text(), text(), text()
+	l.Bound, l.By, l.Holder = f.optional(), f.optional(), f.optional()
 	l.Waiting = count()
-	l.Waiters = parseListed(next())
-	if p, ok := parseProcess(next()); ok {
+	l.Waiters = parseListed(f.text())
+	if p, ok := parseProcess(f.text()); ok {
 		l.Process = &p
 	}
-	if len(fields) > 0 {
-		l.Rest = fields
-	}
-	if bad {
+	l.Rest = f.rest()
+	if f.wrong {
 		return Loss{}, &ReplyError{Reply: line}
 	}
 	return l, nil
