@@ -74,7 +74,7 @@ func (s *Shard) walkHoldsLocked(w *Walk, p *Piece) (done bool) {
 
 func (s *Shard) addHoldItemLocked(w *Walk, p *Piece, l *shared, h *hold) {
 	i := Item{Owner: h.owner, Kind: Shared, Age: h.since.Age(w.Now), Number: uint64(l.count)}
-	i.Queue, i.Oldest = s.lineLocked(w, l.queue)
+	i.Queue, i.Oldest = s.lineLocked(l.queue, w.Now)
 	s.addItemLocked(p, &l.name, i)
 }
 

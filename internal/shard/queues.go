@@ -84,10 +84,8 @@ func (t *Set) See(name []byte, now uint64) (v Sight) {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	queue := func(k Kind, head uint32) {
-		if head != 0 {
-			w := s.waiters.at(head)
-			v.Waiters[k], v.Waits[k] = int(w.line()), w.since.Age(now)
-		}
+		n, oldest := s.lineLocked(head, now)
+		v.Waiters[k], v.Waits[k] = int(n), oldest
 	}
 	if ref := s.findLocked(hash, name); ref != 0 {
 		e := s.exclusive.at(ref)

@@ -213,18 +213,18 @@ func (s *Shard) walkExclusiveLocked(w *Walk, p *Piece) (done bool) {
 }
 
 func (s *Shard) itemLocked(w *Walk, e *exclusive) Item {
-	queue, oldest := s.lineLocked(w, e.queue)
+	queue, oldest := s.lineLocked(e.queue, w.Now)
 	return Item{Owner: e.owner, Kind: Exclusive, Age: e.since.Age(w.Now), Number: e.token(), Queue: queue, Oldest: oldest}
 }
 
 // lineLocked tells how long the queue is that begins with head, and for how long
-// that one has waited.
-func (s *Shard) lineLocked(w *Walk, head uint32) (n uint32, oldest uint64) {
+// that one has waited at a time in nanoseconds.
+func (s *Shard) lineLocked(head uint32, now uint64) (n uint32, oldest uint64) {
 	if head == 0 {
 		return 0, 0
 	}
 	first := s.waiters.at(head)
-	return first.line(), first.since.Age(w.Now)
+	return first.line(), first.since.Age(now)
 }
 
 // walkHolderLocked lists who holds one exclusive lock.
@@ -271,7 +271,7 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
 		from := uint32(len(p.names))
 		p.names = s.names.append(p.names, &l.name)
 		to := uint32(len(p.names))
-		queue, oldest := s.lineLocked(w, l.queue)
+		queue, oldest := s.lineLocked(l.queue, w.Now)
 		for w.hold != 0 {
 			if len(p.Items) >= pieceItems {
 				return false
