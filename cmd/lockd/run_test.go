@@ -536,11 +536,6 @@ func TestRunDoesNotStart(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "script"), []byte("#!/no/such/interpreter\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	gone, err := net.Listen("tcp", anyPort)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
 	for _, test := range []struct {
 		code int
 		want string
@@ -555,14 +550,14 @@ func TestRunDoesNotStart(t *testing.T) {
 		{2, "1ms to 24h", []string{"name", "--rate", "10/25h", "--", "true"}},
 		{2, "--server: must not be empty", []string{"name", "-s", "", "--", "true"}},
 		{2, "(see lockd run --help)", []string{"name", "--bogus", "--", "true"}},
-		{69, ": connection refused\n", []string{"name", "-s", gone.Addr().String(), "--", "true"}},
+		{69, ": connection refused\n", []string{"name", "-s", nobody, "--", "true"}},
 		{126, "permission denied", []string{"name", "--", dir + "/plain"}},
 		{126, "exec format error", []string{"name", "--", dir + "/garbage"}},
 		{126, dir, []string{"name", "--", dir}},
-		{69, "cannot reach", []string{"name", "-s", gone.Addr().String(), "--", "true"}},
+		{69, "cannot reach", []string{"name", "-s", nobody, "--", "true"}},
 		{69, "cannot reach", []string{"name", "-s", "unix://" + dir + "/none", "--", "true"}},
 		{69, "the name is too long", []string{strings.Repeat("x", 5000), "--", "true"}},
-		{69, "cannot reach ws://" + gone.Addr().String(), []string{"name", "-s", "ws://" + gone.Addr().String(), "--", "true"}},
+		{69, "cannot reach ws://" + nobody, []string{"name", "-s", "ws://" + nobody, "--", "true"}},
 		{2, "want tcp://, tls://, unix://, ws:// or wss://", []string{"name", "-s", "http://localhost:1", "--", "true"}},
 		{2, "HOST:PORT", []string{"name", "-s", "localhost", "--", "true"}},
 		{2, "no command", []string{"name", "--"}},

@@ -86,7 +86,7 @@ func TestShellScriptsOnOldServers(t *testing.T) {
 
 func TestShellFails(t *testing.T) {
 	t.Parallel()
-	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	d := start(t, nil, "-t", free(t), "--admin", "off")
 	addr := d.addr("tcp")
 	ending := script(t, func() func(string) (string, bool) {
 		return func(line string) (string, bool) {

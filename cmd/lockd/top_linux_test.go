@@ -3,7 +3,6 @@ package main_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -313,7 +312,7 @@ func TestTopShowsLosses(t *testing.T) {
 // TestTopServerAway: the last picture stays, and when the server is back it goes on.
 func TestTopServerAway(t *testing.T) {
 	t.Parallel()
-	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	d := start(t, nil, "-t", free(t), "--admin", "off")
 	addr := d.addr("tcp")
 	c := dial(t, "tcp", addr)
 	c.ask("g before", "1 Lock Get Success: before")
@@ -571,13 +570,8 @@ func TestTopPlain(t *testing.T) {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, stderr)
 		}
 	}
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone.Close()
-	code, out, stderr = run("top", "-s", gone.Addr().String())
-	if want := "lockd: cannot reach " + gone.Addr().String() + ": connection refused\n"; code != 69 || out != "" || stderr != want {
+	code, out, stderr = run("top", "-s", nobody)
+	if want := "lockd: cannot reach " + nobody + ": connection refused\n"; code != 69 || out != "" || stderr != want {
 		t.Errorf("exit code %d, %q, %q", code, out, stderr)
 	}
 }

@@ -284,19 +284,17 @@ func TestMemcached(t *testing.T) {
 	}
 }
 
+// nobody listens here: the kernel gives this port to no one who asks for any.
+const nobody = "127.0.0.1:1"
+
 func TestFailures(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
 	defer full.Close()
 	for _, test := range []struct {
 		opts Options
 		want string
 	}{
-		{Options{Target: closed.Addr().String()}, "cannot reach tcp://" + closed.Addr().String() + ": connection refused"},
+		{Options{Target: nobody}, "cannot reach tcp://" + nobody + ": connection refused"},
 		{Options{Target: "unix:///nowhere"}, "cannot reach unix:///nowhere: no such file or directory"},
 		{Options{Target: "http://h:1"}, "not tcp://"},
 		{Options{Target: "here"}, "not HOST:PORT"},
@@ -305,7 +303,7 @@ func TestFailures(t *testing.T) {
 		{Options{Target: "redis://h:1", Mix: Shared}, "redis has no shared locks"},
 		{Options{Connections: -1}, "connections must be between"},
 		{Options{Mix: "x"}, "mix must be"},
-		{Options{Target: "ws://" + closed.Addr().String()}, "cannot reach ws://" + closed.Addr().String() + ": connection refused"},
+		{Options{Target: "ws://" + nobody}, "cannot reach ws://" + nobody + ": connection refused"},
 		{Options{Target: "ws://" + fake(t, func(string) string { return "" })}, "the server closed the connection"},
 		{Options{Target: "ws://" + full.Listener.Addr().String()}, ": too many connections"},
 		{Options{Target: "ws://"}, "not ws://HOST:PORT/PATH"},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -184,11 +185,6 @@ func TestShortLost(t *testing.T) {
 }
 
 func TestShortFailures(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	for _, test := range []struct {
 		opts Options
 		want string
@@ -197,7 +193,7 @@ func TestShortFailures(t *testing.T) {
 		{Options{Rate: 1}, "short connections have no open loop: rate must be 0"},
 		{Options{Target: "redis://h:1"}, "redis keeps a lock when its connection ends: short connections need new names"},
 		{Options{Target: "memcached://h:1", Names: Zipf}, "memcached keeps a lock"},
-		{Options{Target: closed.Addr().String()}, "cannot reach tcp://" + closed.Addr().String() + ": connection refused"},
+		{Options{Target: nobody}, "cannot reach tcp://" + nobody + ": connection refused"},
 		{Options{Target: fake(t, func(string) string { return "" }), Requests: 10}, " ended 10 connections without a reply: is it a lockd server?"},
 		{Options{Target: fake(t, func(string) string { return "1 pong\n" })}, `reply out of step: got "1 pong" to g ...`},
 	} {
@@ -212,7 +208,7 @@ func TestShortFailures(t *testing.T) {
 // The server goes: the next connection is refused, which ends the run.
 func TestShortServerGone(t *testing.T) {
 	var l net.Listener
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", netlab.OwnHost()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

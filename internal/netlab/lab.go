@@ -1,5 +1,6 @@
 // Package netlab has what tests use that cut networks: two machines with a cable
-// between them, each a network namespace. It is for tests alone.
+// between them, each a network namespace; and an address of their own for those
+// that close a port. It is for tests alone.
 package netlab
 
 // A Way is which packets a cut drops, as the far machine sees them.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/client"
 	"github.com/nylen/lockd/pkg/server"
 )
@@ -143,7 +144,7 @@ func TestConnLine(t *testing.T) {
 }
 
 func TestConnUnreachable(t *testing.T) {
-	l := listen(t)
+	l := listenAt(t, netlab.OwnHost())
 	l.Close()
 	if _, err := client.Dial(within(t), client.Options{Target: l.Addr().String()}, 2); !errors.Is(err, client.ErrUnreachable) {
 		t.Errorf("nobody listens: %v", err)

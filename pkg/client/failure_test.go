@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -64,7 +65,7 @@ func TestQueuesUntilConnected(t *testing.T) {
 }
 
 func TestConnectRefused(t *testing.T) {
-	l := listen(t)
+	l := listenAt(t, netlab.OwnHost())
 	l.Close()
 	for _, scheme := range []string{"tcp", "ws"} {
 		c := start(t, client.Options{Target: scheme + "://" + l.Addr().String()})

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/client"
 	"github.com/nylen/lockd/pkg/server"
 )
@@ -297,7 +298,7 @@ func TestUnreachable(t *testing.T) {
 			return second(locker(t, client.LockerOptions{Options: opts, FailFast: true}).TryAcquire(ctx, "x"))
 		},
 	} {
-		l := listen(t)
+		l := listenAt(t, netlab.OwnHost())
 		rude := client.Options{Target: l.Addr().String()}
 		go func() {
 			conn, err := l.Accept()

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -93,7 +94,7 @@ func TestServeEndsWithAPlainListener(t *testing.T) {
 			},
 			net.ErrClosed: net.Listener.Close,
 		} {
-			addr := "127.0.0.1:0"
+			addr := netlab.OwnHost() + ":0"
 			if network == "unix" {
 				addr = socketPath(t)
 			}

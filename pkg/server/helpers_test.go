@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -41,11 +42,12 @@ type testServer struct {
 func start(tb testing.TB, opts server.Options) *testServer {
 	tb.Helper()
 	s := &testServer{tb: tb, unix: socketPath(tb)}
-	opts.TCP = append(opts.TCP, "127.0.0.1:0")
+	own := netlab.OwnHost() + ":0"
+	opts.TCP = append(opts.TCP, own)
 	opts.Unix = append(opts.Unix, s.unix)
-	opts.WebSocket = append(opts.WebSocket, "127.0.0.1:0")
-	opts.TLS = append(opts.TLS, "127.0.0.1:0")
-	opts.WSS = append(opts.WSS, "127.0.0.1:0")
+	opts.WebSocket = append(opts.WebSocket, own)
+	opts.TLS = append(opts.TLS, own)
+	opts.WSS = append(opts.WSS, own)
 	if opts.TLSCert == "" && opts.TLSConfig == nil {
 		opts.TLSConfig = anybody()
 	}

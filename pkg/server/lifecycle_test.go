@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/gobwas/ws"
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -213,12 +214,13 @@ func TestShutdownEndsTheBusy(t *testing.T) {
 func TestErrServerClosed(t *testing.T) {
 	t.Parallel()
 	path := socketPath(t)
-	s := newServer(t, server.Options{TCP: []string{"127.0.0.1:0"}, Unix: []string{path}, WebSocket: []string{"127.0.0.1:0"}, Admin: "127.0.0.1:0"})
+	own := netlab.OwnHost() + ":0"
+	s := newServer(t, server.Options{TCP: []string{own}, Unix: []string{path}, WebSocket: []string{own}, Admin: own})
 	var ls []net.Listener
 	done := make(chan error)
 	n := 0
 	for _, serve := range []func(net.Listener) error{s.Serve, s.Serve, s.ServeWebSocket} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", own)
 		must(t, err)
 		ls = append(ls, l)
 		n++
