@@ -246,9 +246,11 @@ func TestSiegeOfDescriptors(t *testing.T) {
 	g.watch()
 	for range 3 {
 		order("use up descriptors")
-		// The backlog takes five, then the kernel answers nobody: they wait, too.
+		// The backlog takes five, then the kernel answers nobody: the others wait, too.
+		// They try again all at the same moments, and each time less soon: so there are
+		// no more of them than the backlog takes at once.
 		var wg sync.WaitGroup
-		for range 40 {
+		for range 8 {
 			wg.Go(func() {
 				c, err := net.Dial("tcp", addr)
 				if err != nil {
