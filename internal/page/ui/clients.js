@@ -4,7 +4,7 @@ import { clientPath, get } from "./api.js";
 import { el, named, setAttribute, setText, show } from "./dom.js";
 import { kickButton } from "./kick.js";
 import { live } from "./live.js";
-import { clientHref, Facts, failed, heading, lockLink, nc, note, nothing, Pager } from "./parts.js";
+import { clientHref, Facts, failed, heading, lockLink, nc, note, nothing, Pager, search } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { bytes, count, duration, many, nameIn } from "./text.js";
@@ -53,14 +53,10 @@ export function clients({ query, change }) {
     { title: "Bytes", sort: "bytes", numeric: true, about: "of memory that the server has for it", cell: (cell, item) => setText(cell, bytes(item.bytes)) },
   ] });
   const pager = new Pager(() => poll.now());
-  let timer;
-  const input = el("input", { type: "search", value: q, placeholder: "name, address or identity", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 256, "data-search": true, oninput: () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      q = input.value;
-      changed();
-    }, 200);
-  } });
+  const input = search(q, "name, address or identity", (value) => {
+    q = value;
+    changed();
+  }, { maxlength: 256, "data-search": true });
 
   function changed() {
     pager.reset();

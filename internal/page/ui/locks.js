@@ -7,7 +7,7 @@
 import { get } from "./api.js";
 import { el, setText } from "./dom.js";
 import { live } from "./live.js";
-import { client, failed, heading, lockLink, nc, note, nothing, Pager } from "./parts.js";
+import { client, failed, heading, lockLink, nc, note, nothing, Pager, search } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { count, duration, many, nameFrom, nameOf, number } from "./text.js";
@@ -73,14 +73,10 @@ export function locks({ query, change }) {
   const pager = new Pager(() => poll.now());
 
   const field = (label, value, placeholder, set) => {
-    let timer;
-    const input = el("input", { type: "search", value, placeholder, autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 4096, oninput: () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        set(input.value);
-        changed();
-      }, 200);
-    } });
+    const input = search(value, placeholder, (text) => {
+      set(text);
+      changed();
+    });
     return [el("label", {}, el("span", {}, label), input), input];
   };
   const [prefixLabel, prefixInput] = field("Name begins with", prefix, "deploy/", (value) => {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
-import { failed, heading, lossColumns, lossKey, nc, note, nothing, Pager, whys } from "./parts.js";
+import { failed, heading, lossColumns, lossKey, nc, note, nothing, Pager, search, whys } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { nameFrom, nameOf } from "./text.js";
@@ -20,14 +20,10 @@ export function losses({ query, change }) {
       nothing("Nothing has been lost since the server was started. A lock is lost when its holder goes without releasing it: take one, then end nc with Ctrl-C.", nc(), "g test"),
   });
   const pager = new Pager(() => poll.now());
-  let timer;
-  const input = el("input", { type: "search", value: name.toString(), placeholder: "the whole name", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 4096, "data-search": true, oninput: () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      name = nameOf(input.value);
-      changed();
-    }, 200);
-  } });
+  const input = search(name.toString(), "the whole name", (value) => {
+    name = nameOf(value);
+    changed();
+  }, { "data-search": true });
   const select = el("select", { onchange: () => {
     why = select.value;
     changed();

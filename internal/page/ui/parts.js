@@ -31,6 +31,17 @@ export function heading(title, ...more) {
   return el("div", { class: "heading" }, el("h1", { tabindex: "-1" }, title), ...more);
 }
 
+// search is a field that says what a list is about. tell is given what stands there when
+// nothing was typed for a moment.
+export function search(value, placeholder, tell, attributes = {}) {
+  let timer;
+  const input = el("input", { type: "search", value, placeholder, autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 4096, ...attributes, oninput: () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => tell(input.value), 200);
+  } });
+  return input;
+}
+
 // note is where a view says that something has not worked, or what it waits for.
 export function note() {
   const element = el("p", { class: "note", role: "status", hidden: true });

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, setText } from "./dom.js";
-import { failed, heading, lockLink, nc, note, nothing, Pager } from "./parts.js";
+import { failed, heading, lockLink, nc, note, nothing, Pager, search } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { count, duration, nameFrom, nameOf } from "./text.js";
@@ -27,17 +27,13 @@ export function rates({ query, change }) {
     ],
   });
   const pager = new Pager(() => poll.now());
-  let timer;
-  const input = el("input", { type: "search", value: prefix.toString(), placeholder: "mail/", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 4096, "data-search": true, oninput: () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      prefix = nameOf(input.value);
-      pager.reset();
-      table.emptied();
-      change({ prefix: prefix.id });
-      poll.now();
-    }, 200);
-  } });
+  const input = search(prefix.toString(), "mail/", (value) => {
+    prefix = nameOf(value);
+    pager.reset();
+    table.emptied();
+    change({ prefix: prefix.id });
+    poll.now();
+  }, { "data-search": true });
 
   const poll = new Poll(async (signal) => {
     let reply = await get("rates", { prefix, limit: size, cursor: pager.cursor }, signal);
