@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/nylen/lockd/internal/netlab"
 )
 
 // TestBenchTargets: as the other commands find their server, so does this one.
@@ -68,9 +70,9 @@ func TestBenchFails(t *testing.T) {
 		{2, "threads must be between 1 and 1024", []string{"--threads", "5000"}},
 		{2, "cannot watch the process 2147483647: there is none", []string{"--server-pid", "2147483647"}},
 		{2, "--connect-timeout: must be above 0", []string{"--connect-timeout", "0"}},
-		{69, "cannot reach tcp://" + nobody + ": connection refused\n", []string{"-s", nobody}},
-		{69, "cannot reach redis://" + nobody + ": connection refused\n", []string{"-s", "redis://" + nobody}},
-		{69, "cannot reach ws://" + nobody + "/x: connection refused\n", []string{"-s", "ws://" + nobody + "/x"}},
+		{69, "cannot reach tcp://" + netlab.Nobody + ": connection refused\n", []string{"-s", netlab.Nobody}},
+		{69, "cannot reach redis://" + netlab.Nobody + ": connection refused\n", []string{"-s", "redis://" + netlab.Nobody}},
+		{69, "cannot reach ws://" + netlab.Nobody + "/x: connection refused\n", []string{"-s", "ws://" + netlab.Nobody + "/x"}},
 		{69, "too many connections (after 4 connections)\n", []string{"-s", ws, "-c", "5"}},
 		{69, "400", []string{"-s", "ws://" + tcp, "-c", "1"}},
 		{69, "out of step", []string{"-s", strings.TrimPrefix(ws, "ws://"), "-c", "1", "--warmup", "0"}},

@@ -177,9 +177,6 @@ func short(t *testing.T) string {
 
 const anyPort = "127.0.0.1:0"
 
-// nobody listens here: the kernel gives this port to no one who asks for any.
-const nobody = "127.0.0.1:1"
-
 func TestServesOnEveryListener(t *testing.T) {
 	t.Parallel()
 	dir := short(t)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nylen/lockd/internal/netlab"
 )
 
 // prints runs a command of lockd against a server.
@@ -113,8 +115,8 @@ func TestOneShotFails(t *testing.T) {
 		want string
 		args []string
 	}{
-		{69, "lockd: cannot reach " + nobody + ": connection refused\n", []string{"ping", "-s", nobody}},
-		{69, "refused", []string{"inspect", "a", "-s", nobody}},
+		{69, "lockd: cannot reach " + netlab.Nobody + ": connection refused\n", []string{"ping", "-s", netlab.Nobody}},
+		{69, "refused", []string{"inspect", "a", "-s", netlab.Nobody}},
 		{69, "disabled", []string{"dump", "-s", d.addr("tcp")}},
 		{69, "disabled", []string{"who", "-s", d.addr("tcp")}},
 		{69, "--disable-dump", []string{"dump", "a", "-s", d.addr("tcp")}},

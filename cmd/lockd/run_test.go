@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nylen/lockd/internal/netlab"
 )
 
 // serveForRun starts a server for lockd run.
@@ -550,14 +552,14 @@ func TestRunDoesNotStart(t *testing.T) {
 		{2, "1ms to 24h", []string{"name", "--rate", "10/25h", "--", "true"}},
 		{2, "--server: must not be empty", []string{"name", "-s", "", "--", "true"}},
 		{2, "(see lockd run --help)", []string{"name", "--bogus", "--", "true"}},
-		{69, ": connection refused\n", []string{"name", "-s", nobody, "--", "true"}},
+		{69, ": connection refused\n", []string{"name", "-s", netlab.Nobody, "--", "true"}},
 		{126, "permission denied", []string{"name", "--", dir + "/plain"}},
 		{126, "exec format error", []string{"name", "--", dir + "/garbage"}},
 		{126, dir, []string{"name", "--", dir}},
-		{69, "cannot reach", []string{"name", "-s", nobody, "--", "true"}},
+		{69, "cannot reach", []string{"name", "-s", netlab.Nobody, "--", "true"}},
 		{69, "cannot reach", []string{"name", "-s", "unix://" + dir + "/none", "--", "true"}},
 		{69, "the name is too long", []string{strings.Repeat("x", 5000), "--", "true"}},
-		{69, "cannot reach ws://" + nobody, []string{"name", "-s", "ws://" + nobody, "--", "true"}},
+		{69, "cannot reach ws://" + netlab.Nobody, []string{"name", "-s", "ws://" + netlab.Nobody, "--", "true"}},
 		{2, "want tcp://, tls://, unix://, ws:// or wss://", []string{"name", "-s", "http://localhost:1", "--", "true"}},
 		{2, "HOST:PORT", []string{"name", "-s", "localhost", "--", "true"}},
 		{2, "no command", []string{"name", "--"}},

@@ -65,10 +65,7 @@ func (s *shell) replies(want string) {
 // leaves expects the end.
 func (s *shell) leaves(code int) {
 	s.t.Helper()
-	s.cmd.Wait()
-	if got := s.cmd.ProcessState.ExitCode(); got != code {
-		s.t.Errorf("%v, want exit code %d", s.cmd.ProcessState, code)
-	}
+	exits(s.t, s.cmd, code)
 }
 
 func TestShell(t *testing.T) {

@@ -131,3 +131,12 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 	}
 	return err
 }
+
+// exits expects the end of a command, and its exit code.
+func exits(t *testing.T, cmd *exec.Cmd, code int) {
+	t.Helper()
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("%v, want exit code %d", cmd.ProcessState, code)
+	}
+}

@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"github.com/gdamore/tcell/v3/vt"
+
+	"github.com/nylen/lockd/internal/netlab"
 )
 
 // A watcher is a lockd top on a terminal: what it sends is interpreted as a terminal
@@ -168,10 +170,7 @@ func (w *watcher) isClean() {
 
 func (w *watcher) exits(code int) {
 	w.t.Helper()
-	w.cmd.Wait()
-	if got := w.cmd.ProcessState.ExitCode(); got != code {
-		w.t.Errorf("%v, want exit code %d", w.cmd.ProcessState, code)
-	}
+	exits(w.t, w.cmd, code)
 }
 
 func TestTopOnATerminal(t *testing.T) {
@@ -570,8 +569,8 @@ func TestTopPlain(t *testing.T) {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, stderr)
 		}
 	}
-	code, out, stderr = run("top", "-s", nobody)
-	if want := "lockd: cannot reach " + nobody + ": connection refused\n"; code != 69 || out != "" || stderr != want {
+	code, out, stderr = run("top", "-s", netlab.Nobody)
+	if want := "lockd: cannot reach " + netlab.Nobody + ": connection refused\n"; code != 69 || out != "" || stderr != want {
 		t.Errorf("exit code %d, %q, %q", code, out, stderr)
 	}
 }

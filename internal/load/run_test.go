@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/netlab"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -284,9 +285,6 @@ func TestMemcached(t *testing.T) {
 	}
 }
 
-// nobody listens here: the kernel gives this port to no one who asks for any.
-const nobody = "127.0.0.1:1"
-
 func TestFailures(t *testing.T) {
 	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
 	defer full.Close()
@@ -294,7 +292,7 @@ func TestFailures(t *testing.T) {
 		opts Options
 		want string
 	}{
-		{Options{Target: nobody}, "cannot reach tcp://" + nobody + ": connection refused"},
+		{Options{Target: netlab.Nobody}, "cannot reach tcp://" + netlab.Nobody + ": connection refused"},
 		{Options{Target: "unix:///nowhere"}, "cannot reach unix:///nowhere: no such file or directory"},
 		{Options{Target: "http://h:1"}, "not tcp://"},
 		{Options{Target: "here"}, "not HOST:PORT"},
@@ -303,7 +301,7 @@ func TestFailures(t *testing.T) {
 		{Options{Target: "redis://h:1", Mix: Shared}, "redis has no shared locks"},
 		{Options{Connections: -1}, "connections must be between"},
 		{Options{Mix: "x"}, "mix must be"},
-		{Options{Target: "ws://" + nobody}, "cannot reach ws://" + nobody + ": connection refused"},
+		{Options{Target: "ws://" + netlab.Nobody}, "cannot reach ws://" + netlab.Nobody + ": connection refused"},
 		{Options{Target: "ws://" + fake(t, func(string) string { return "" })}, "the server closed the connection"},
 		{Options{Target: "ws://" + full.Listener.Addr().String()}, ": too many connections"},
 		{Options{Target: "ws://"}, "not ws://HOST:PORT/PATH"},

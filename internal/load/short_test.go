@@ -193,7 +193,7 @@ func TestShortFailures(t *testing.T) {
 		{Options{Rate: 1}, "short connections have no open loop: rate must be 0"},
 		{Options{Target: "redis://h:1"}, "redis keeps a lock when its connection ends: short connections need new names"},
 		{Options{Target: "memcached://h:1", Names: Zipf}, "memcached keeps a lock"},
-		{Options{Target: nobody}, "cannot reach tcp://" + nobody + ": connection refused"},
+		{Options{Target: netlab.Nobody}, "cannot reach tcp://" + netlab.Nobody + ": connection refused"},
 		{Options{Target: fake(t, func(string) string { return "" }), Requests: 10}, " ended 10 connections without a reply: is it a lockd server?"},
 		{Options{Target: fake(t, func(string) string { return "1 pong\n" })}, `reply out of step: got "1 pong" to g ...`},
 	} {

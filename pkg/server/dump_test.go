@@ -1,8 +1,6 @@
 package server_test
 
 import (
-	"bytes"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -15,16 +13,8 @@ import (
 func TestDumpsTakeTurns(t *testing.T) {
 	t.Parallel()
 	s := start(t, server.Options{})
-	holder := s.dial(t, "memory")
 	const locks = 30000
-	var in bytes.Buffer
-	for i := range locks {
-		fmt.Fprintf(&in, "g %08d\n", i)
-	}
-	holder.sendAll(in.String())
-	for range locks {
-		holder.line()
-	}
+	s.hold(t, locks)
 	var peers []peer
 	for range 3 {
 		for _, transport := range transports {

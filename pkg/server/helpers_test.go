@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -180,6 +181,20 @@ func newClient(tb testing.TB, c net.Conn, err error) *client {
 	must(tb, c.SetDeadline(time.Now().Add(giveUp)))
 	tb.Cleanup(func() { c.Close() })
 	return &client{c, tb, bufio.NewReader(c)}
+}
+
+// hold has a client hold so many locks, until the test ends: 00000000, 00000001 and so on.
+func (s *testServer) hold(tb testing.TB, locks int) {
+	tb.Helper()
+	holder := s.dial(tb, "memory")
+	var in bytes.Buffer
+	for i := range locks {
+		fmt.Fprintf(&in, "g %08d\n", i)
+	}
+	holder.sendAll(in.String())
+	for range locks {
+		holder.line()
+	}
 }
 
 // dial connects by a stream transport: tcp, tls, unix or memory.

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -16,16 +15,8 @@ import (
 func TestTopsOverAll(t *testing.T) {
 	t.Parallel()
 	s := start(t, server.Options{})
-	holder := s.dial(t, "memory")
 	const locks = 30000
-	var in bytes.Buffer
-	for i := range locks {
-		fmt.Fprintf(&in, "g %08d\n", i)
-	}
-	holder.sendAll(in.String())
-	for range locks {
-		holder.line()
-	}
+	s.hold(t, locks)
 	type asker struct {
 		peer
 		transport string
