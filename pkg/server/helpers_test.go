@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -197,7 +198,8 @@ func (s *testServer) hold(tb testing.TB, locks int) {
 	}
 }
 
-// dial connects by a stream transport: tcp, tls, unix or memory.
+// dial connects by a stream transport: tcp, tls, unix or memory. No two clients have
+// the same address, as two of one host may that have come to different ports.
 func (s *testServer) dial(tb testing.TB, transport string) *client {
 	tb.Helper()
 	var c net.Conn
@@ -206,7 +208,11 @@ func (s *testServer) dial(tb testing.TB, transport string) *client {
 	case "tcp":
 		c, err = net.Dial("tcp", s.tcp)
 	case "tls":
-		c, err = tls.Dial("tcp", s.tls, trusting())
+		from := net.Dialer{}
+		if runtime.GOOS == "linux" { // others have one address of loopback
+			from.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
+		}
+		c, err = tls.DialWithDialer(&from, "tcp", s.tls, trusting())
 	case "unix":
 		c, err = net.Dial("unix", s.unix)
 	case "memory":
