@@ -351,6 +351,13 @@ func TestTopResizes(t *testing.T) {
 			w.sees(`connected`)
 		}
 	}
+	for range 50 { // faster than it draws
+		for n := range 20 {
+			w.resize(1+n, 1+n)
+		}
+		w.resize(80, 24)
+		w.sees(`^NAME .* QUEUE`)
+	}
 	w.types("q")
 	w.exits(0)
 }

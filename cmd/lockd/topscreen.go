@@ -237,7 +237,8 @@ func (w *topWatch) loop() error {
 			case *tcell.EventError:
 				return topGone(ev)
 			case *tcell.EventResize:
-				m.width, m.height = ev.Size()
+				// Not the event's own size: those of two changes may come in either order.
+				m.width, m.height = w.screen.Size()
 				m.follow()
 				w.screen.shown = nil
 			case *tcell.EventPaste:
