@@ -434,6 +434,15 @@ func TestPidFileIsNobodyElses(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(got), fmt.Sprint(second.cmd.Process.Pid)) {
 		t.Errorf("the first server's end leaves of the second one's pid file %q, %v", got, err)
 	}
+	// Also where the system gives a new file the number of one that was removed.
+	const another = "1\n"
+	if err := os.WriteFile(path, []byte(another), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second.stop(syscall.SIGTERM)
+	if got, err := os.ReadFile(path); err != nil || string(got) != another {
+		t.Errorf("a server's end leaves of another one's pid file %q, %v", got, err)
+	}
 }
 
 func TestStaleSocketIsReplaced(t *testing.T) {

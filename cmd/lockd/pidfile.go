@@ -156,8 +156,20 @@ func (p *pidFile) place(made, text string) error {
 // Remove removes the file, unless another one has its place, and then gives up
 // the lock: in the other order it might be the next server's.
 func (p *pidFile) Remove() {
-	if now, err := os.Lstat(p.path); err == nil && p.own != nil && os.SameFile(p.own, now) {
+	if p.isOwn() {
 		os.Remove(p.path)
 	}
 	p.lock.Remove()
+}
+
+// isOwn tells whether the file is the one that was written. Its number in the file
+// system says that only together with what is in it: a file that is made where
+// another one was removed may get the same.
+func (p *pidFile) isOwn() bool {
+	now, err := os.Lstat(p.path)
+	if err != nil || p.own == nil || !os.SameFile(p.own, now) {
+		return false
+	}
+	pid, err := readPid(p.path)
+	return err == nil && pid == int64(os.Getpid())
 }
