@@ -352,17 +352,23 @@ func TestSilence(t *testing.T) {
 // without the last release.
 func TestFallsSilent(t *testing.T) {
 	hurry(t)
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
 	var mu sync.Mutex
 	var n int
 	addr := fake(t, func(line string) string {
 		mu.Lock()
 		defer mu.Unlock()
-		if n++; n > 30 {
+		switch n++; {
+		case n == 40: // each connection waits for a reply
+			end()
+			fallthrough
+		case n > 30:
 			return "\x00" // the beginning of a reply
 		}
 		return "1 Lock " + map[byte]string{'g': "Get", 'r': "Release"}[line[0]] + " Success: " + line[2:] + "\n"
 	})
-	got, err := Run(t.Context(), Options{Target: addr, Connections: 10, Duration: 20 * time.Millisecond})
+	got, err := Run(ctx, Options{Target: addr, Connections: 10, Duration: time.Minute})
 	if err == nil || !strings.HasSuffix(err.Error(), " left 10 requests without a reply for 200ms") {
 		t.Errorf("got %v", err)
 	}
