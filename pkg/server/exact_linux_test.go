@@ -70,9 +70,11 @@ func TestQueryIsExact(t *testing.T) {
 							}
 							c.Close()
 						}
-						for _, c := range cs {
+						for i, c := range cs {
 							if rounds%2 == 1 {
-								c.send("i foo\ng foo\n") // its end is behind that
+								// Its end is behind that. Of one lock a client might wait for the
+								// end of the one before it, and so long it is there, see docs/protocol.md.
+								c.send(fmt.Sprintf("i foo%[1]d\ng foo%[1]d\n", i))
 							}
 							c.Close()
 						}
