@@ -20,6 +20,7 @@ const (
 
 	TooManyLocks = "Too Many Locks: "
 	ShuttingDown = "Shutting Down: "
+	Unavailable  = "Unavailable: " // upstream cannot be reached
 	ServerFull   = "Server Full: " // at the bound on memory
 
 	GetTimeout         = "Lock Get Timeout: "
@@ -47,10 +48,35 @@ const (
 	InvalidCommand  = "Invalid Command: "
 	SessionBusy     = "Session Busy: "
 	NotAllowed      = "Not Allowed: "
+	NotFirst        = "Not First: " // of what has to come before anything else
+
+	Kept               = "Kept: "            // followed by the KEY, as the next four
+	KeptBlipsOnly      = "Kept Blips Only: " // by a server without a state file
+	Resumed            = "Resumed: "
+	ClaimsOpen         = "Claims Open " // milliseconds, a colon, a blank and the KEY follow
+	UnknownKey         = "Unknown Key: "
+	ClaimSuccess       = "Lock Claim Success: "
+	ClaimFailure       = "Lock Claim Failure: "
+	SharedClaimSuccess = "Shared Lock Claim Success: "
+	SharedClaimFailure = "Shared Lock Claim Failure: "
+	ServerRecovering   = "Server Recovering: "
 
 	Kicked       = "Kicked: "
 	NoSuchClient = "No Such Client: "
 )
+
+// What follows protocol 2's `hello` of a client that wants to be told what it has
+// not asked for, and what it is told: the number's place has Notice, so that no
+// reply looks like one.
+const (
+	Notices  = "notices"
+	Notice   = "! "
+	LockLost = "Lock Lost: " // the lock's name follows
+	Draining = "Draining\n"
+)
+
+// KeyDigits is how long a KEY is, in hexadecimal digits.
+const KeyDigits = 32
 
 // MaxToken is the largest fencing token: larger ones would lose their last
 // digits in languages whose numbers are 64-bit floats.
@@ -59,6 +85,7 @@ const MaxToken = 1<<53 - 1
 // Replies that are the same whatever the request.
 const (
 	OK                 = "1 ok\n"
+	KeepDisabled       = "0 Keep Disabled\n"
 	Disabled           = "0 disabled\n"
 	AuthFailed         = "0 Auth Failed\n"       // 100 ms late
 	NotAuthenticated   = "0 Not Authenticated\n" // a server that asks who one is
@@ -109,6 +136,7 @@ const (
 	Shared    = "shared"
 	Rate      = "rate"
 	Held      = "held" // states
+	Away      = "kept" // held by who has no connection now
 	Waits     = "waits"
 	Limited   = "limited"
 	Open      = "open"

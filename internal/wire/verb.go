@@ -34,6 +34,12 @@ const (
 	Kick       = "kick"
 	Query      = "q"
 
+	Keep    = "keep"
+	Resume  = "resume"
+	Claim   = "claim"
+	Claims  = "claims"
+	Claimed = "claimed"
+
 	Ping   = "ping"
 	Limits = "limits"
 	Auth   = "auth"
