@@ -65,12 +65,12 @@ func TestOrphansWithLongNames(t *testing.T) {
 		}
 		s := &set.shards[0]
 		most := 1 + orphanBatch/(1+size/128)
-		for o.held > 0 {
-			before := o.held
+		for o.Held() > 0 {
+			before := o.Held()
 			s.mu.Lock()
 			s.releaseBatchLocked(o, orphaned, new(served), nil)
 			s.mu.Unlock()
-			if gone := before - o.held; gone == 0 || gone > most {
+			if gone := before - o.Held(); gone == 0 || gone > most {
 				t.Fatalf("%d with names of %d bytes at a time, want at most %d", gone, size, most)
 			}
 		}

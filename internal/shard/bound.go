@@ -13,10 +13,11 @@ type bound struct {
 	limit int64
 	batch int64
 
-	// While somebody reclaims what idles in the shards, they keep nothing:
-	// they draw one permit at a time, and give each back at once.
-	tight      atomic.Bool
-	reclaiming sync.Mutex // held by who does
+	// While somebody reclaims what idles in the shards, and while more is taken
+	// than the limit (see Claim), they keep nothing: they draw one permit at a
+	// time, and give each back at once: most, of which they give some back, is 1.
+	most       atomic.Int32
+	reclaiming sync.Mutex // held by who does, and by who ends that
 }
 
 func (b *bound) init(limit, shards int) {
@@ -24,19 +25,23 @@ func (b *bound) init(limit, shards int) {
 	b.left.Store(b.limit)
 	// Small enough that what idles in the shards is a small part of the whole.
 	b.batch = min(1024, max(1, int64(limit/(shards*32))))
+	b.loosen()
 }
+
+func (b *bound) loosen()     { b.most.Store(int32(2 * b.batch)) }
+func (b *bound) tight() bool { return b.most.Load() == 1 }
 
 // draw takes up to n permits and returns how many.
 func (b *bound) draw(n int64) int64 { return draw(&b.left, n) }
 
 // takePermitLocked tells whether one more lock may be held.
 func (s *Shard) takePermitLocked() bool {
-	if s.permits == 0 {
+	if s.permits <= 0 {
 		n := s.set.bound.batch
-		if s.set.bound.tight.Load() {
+		if s.set.bound.tight() {
 			n = 1
 		}
-		if s.permits = int32(s.set.bound.draw(n)); s.permits == 0 {
+		if s.permits += int32(s.set.bound.draw(n - int64(s.permits))); s.permits <= 0 {
 			return false
 		}
 	}
@@ -45,26 +50,37 @@ func (s *Shard) takePermitLocked() bool {
 }
 
 func (s *Shard) returnPermitLocked() {
-	s.permits++
+	if s.permits++; s.permits >= s.set.bound.most.Load() {
+		s.returnPermitsLocked()
+	}
+}
+
+// returnPermitsLocked gives back what may not idle in a shard.
+func (s *Shard) returnPermitsLocked() {
 	b := &s.set.bound
-	if b.tight.Load() {
-		b.left.Add(int64(s.permits))
-		s.permits = 0
-	} else if int64(s.permits) >= 2*b.batch {
-		s.permits -= int32(b.batch)
-		b.left.Add(b.batch)
+	if !b.tight() {
+		if int64(s.permits) >= 2*b.batch { // else it was tight just before
+			s.permits -= int32(b.batch)
+			b.left.Add(b.batch)
+		}
+		return
+	}
+	left := b.left.Add(int64(s.permits))
+	s.permits = 0
+	if left > 0 && b.reclaiming.TryLock() { // there are some again
+		b.loosen()
+		b.reclaiming.Unlock()
 	}
 }
 
 // reclaim collects the permits that idle in the shards, so that nobody is
-// refused while another shard has one to spare, and takes one of them. It
-// takes the shards' mutexes, one at a time.
-func (t *Set) reclaim() bool {
+// refused while another shard has one to spare, and takes n of them, if
+// there are any. It takes the shards' mutexes, one at a time.
+func (t *Set) reclaim(n int64) bool {
 	b := &t.bound
 	b.reclaiming.Lock()
 	defer b.reclaiming.Unlock()
-	b.tight.Store(true)
-	defer b.tight.Store(false)
+	b.most.Store(1)
 	idle := int64(0)
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -73,8 +89,12 @@ func (t *Set) reclaim() bool {
 		s.permits = 0
 		s.mu.Unlock()
 	}
-	b.left.Add(idle)
-	return b.draw(1) == 1
+	left := b.left.Add(idle)
+	got := b.draw(n)
+	if left >= 0 {
+		b.loosen()
+	}
+	return got > 0
 }
 
 // fetchLocked tells whether a request is to be made again that has found a bound
@@ -94,7 +114,7 @@ func (s *Shard) fetchLocked(h *Share, out Outcome, size int) bool {
 // The mutex was let go meanwhile, so what the request has seen may have changed.
 func (s *Shard) fetchPermitLocked() bool {
 	s.mu.Unlock()
-	found := s.set.reclaim()
+	found := s.set.reclaim(1)
 	s.mu.Lock()
 	if found {
 		s.permits++

@@ -48,7 +48,7 @@ func (s *Shard) noteBusyLocked(k Kind, hash uint32, name []byte) {
 	b.random ^= b.random << 13 // xorshift (Marsaglia, 2003)
 	b.random ^= b.random >> 17
 	b.random ^= b.random << 5
-	s.unsampled = 1 + uint16(b.random%(2*sampleEvery-1))
+	s.unsampled = 1 + uint8(b.random%(2*sampleEvery-1))
 	if len(name) > longestSample {
 		return
 	}

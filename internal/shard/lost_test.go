@@ -90,7 +90,7 @@ func TestLostIsWork(t *testing.T) {
 		s.mu.Lock()
 		s.releaseBatchLocked(o, orphaned, new(served), &lost)
 		s.mu.Unlock()
-		if got, most := n-o.held, 1+orphanBatch/(1+2*(long/128)); got == 0 || got > most || got != len(lost.Items) {
+		if got, most := n-o.Held(), 1+orphanBatch/(1+2*(long/128)); got == 0 || got > most || got != len(lost.Items) {
 			t.Errorf("%d with names of %d bytes, %d noted; want at most %d", got, long, len(lost.Items), most)
 		}
 	}

@@ -1,11 +1,15 @@
 package shard
 
+import "sync/atomic"
+
 // An Owner is whoever holds locks: one session. Its methods are the Set's,
 // which take it as an argument.
 //
 // An owner makes one request at a time: two goroutines must not pass the same
 // Owner to a Set at the same time. Different owners need no such care. One that
-// waits settles or cancels that before it makes any other request.
+// waits settles or cancels that before it makes any other request, but that it may
+// put in doubt what it holds, claim it, and drop what it has not claimed, as long
+// as nothing was granted to it: that is settled first.
 type Owner struct {
 	// ID names the owner in the table. No two owners that hold anything have
 	// the same.
@@ -26,8 +30,12 @@ type Owner struct {
 	exclusive []uint32
 	shared    []uint32
 
-	// held counts the locks of both kinds.
-	held int
+	// held counts the locks of both kinds, but for those in taken, which others have
+	// taken away by their claims.
+	held  int32
+	taken atomic.Int32
+
+	doubts *doubts // nil: nothing is in doubt
 
 	// What the owner waits for: a waiter of a shard, 0 for none. Only the
 	// owner's own requests write it.
@@ -38,6 +46,9 @@ type Owner struct {
 // Waits tells whether the owner waits for a lock, or has not been told yet
 // what became of it.
 func (o *Owner) Waits() bool { return o.waiter != 0 }
+
+// Doubted tells whether there may be something in doubt, see doubt.go.
+func (o *Owner) Doubted() bool { return o.doubts != nil }
 
 // newLists makes lists of what an owner holds, one for each shard. They count as
 // its memory until forget.
@@ -53,13 +64,19 @@ func (t *Set) Forget(o *Owner) {
 	n := o.listBytes()
 	t.memory.Add(-n)
 	o.Share.addBytes(-n)
-	o.exclusive, o.shared = nil, nil
+	o.exclusive, o.shared, o.doubts = nil, nil, nil
 }
 
-func (o *Owner) listBytes() int { return 4 * (len(o.exclusive) + len(o.shared)) }
+func (o *Owner) listBytes() int {
+	n := len(o.exclusive) + len(o.shared)
+	if d := o.doubts; d != nil {
+		n += len(d.exclusive) + len(d.shared)
+	}
+	return 4 * n
+}
 
 // Held returns how many locks the owner holds, of both kinds.
-func (o *Owner) Held() int { return o.held }
+func (o *Owner) Held() int { return int(o.held - o.taken.Load()) }
 
 // A Moment is a time on the clock of Expire, such as when a hold or a wait began,
 // in ticks, so that it has room beside that: it comes round after 2.1 years.

@@ -89,12 +89,16 @@ func (t *Set) See(name []byte, now uint64) (v Sight) {
 	}
 	if ref := s.findLocked(hash, name); ref != 0 {
 		e := s.exclusive.at(ref)
-		v.Holders[Exclusive], v.Held[Exclusive] = 1, e.since.Age(now)
+		if e.owner != 0 {
+			v.Holders[Exclusive], v.Held[Exclusive] = 1, e.since.Age(now)
+		}
 		queue(Exclusive, e.queue)
 	}
 	if ref := s.findSharedLocked(hash, name); ref != 0 {
 		l := s.shared.at(ref)
-		v.Holders[Shared], v.Held[Shared] = int(l.count), s.holds.at(l.first).since.Age(now)
+		if l.count != 0 {
+			v.Holders[Shared], v.Held[Shared] = int(l.count), s.holds.at(l.first).since.Age(now)
+		}
 		queue(Shared, l.queue)
 	}
 	if ref := s.findLimiterLocked(hash, name); ref != 0 {

@@ -34,6 +34,10 @@ type Set struct {
 	shards      []Shard
 	shift       uint8 // a name's hash shifted right by it is a shard's number
 	seed        maphash.Seed
+	base        uint64
+	ownerOf     func(id uint32) *Owner
+	recovering  atomic.Bool
+	mirror      bool
 	maxPerOwner int
 	bound       bound
 
@@ -71,6 +75,14 @@ type Config struct {
 	Memory *Memory
 	// Start is the time in microseconds, from which fencing tokens count.
 	Start uint64
+	// Recovering has nobody get anything but by a claim, until EndRecovery.
+	Recovering bool
+	// Mirror is for a set that only follows another one, see Note.
+	Mirror bool
+	// OwnerOf returns the owner with an ID, which holds something: a claim, or Note,
+	// takes it away. It is called under a shard's mutex. Nil will do where nothing
+	// is claimed.
+	OwnerOf func(id uint32) *Owner
 	// Notify is told, by its ID, that an owner that waited can settle now. It is
 	// called by the goroutine whose request let that happen, or by one of the
 	// set's own where that was very many, without any mutex.
@@ -102,7 +114,11 @@ func New(n int, cfg Config) *Set {
 		maxWaiters:  cmp.Or(cfg.Waiters, DefaultMaxWaiters),
 		memory:      cfg.Memory,
 		notify:      cfg.Notify,
+		base:        cfg.Start,
+		ownerOf:     cfg.OwnerOf,
+		mirror:      cfg.Mirror,
 	}
+	t.recovering.Store(cfg.Recovering)
 	if t.memory == nil {
 		t.memory = NewMemory(0)
 	}
@@ -113,6 +129,7 @@ func New(n int, cfg Config) *Set {
 		s.unsampled, s.sampling.random = 1, uint32(i)*2654435761|1
 		s.exclusive.memory, s.shared.memory, s.holds.memory = t.memory, t.memory, t.memory
 		s.waiters.memory, s.limiters.memory, s.names.blocks.memory = t.memory, t.memory, t.memory
+		s.recovering = cfg.Recovering
 		s.byName.memory, s.bySharing.memory, s.byHolder.memory, s.byLimit.memory = t.memory, t.memory, t.memory, t.memory
 	}
 	return t
@@ -163,12 +180,13 @@ func (t *Set) Release(o *Owner, name []byte) bool {
 	return ok
 }
 
-// Inspect tells whether anybody holds the exclusive lock name.
+// Inspect tells whether anybody holds the exclusive lock name: while the set recovers
+// somebody may.
 func (t *Set) Inspect(name []byte) bool {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	s.recordLocked(Exclusive, inspected)
-	return s.findLocked(hash, name) != 0
+	return s.recovering || s.findLocked(hash, name) != 0
 }
 
 // Holder returns the owner's ID of the exclusive lock name, or 0 when nobody
@@ -258,15 +276,17 @@ func (t *Set) Ahead(name []byte, into []uint32) []uint32 {
 	return into
 }
 
-// InspectShared returns how many hold the shared lock name.
+// InspectShared returns how many hold the shared lock name, which is one at least while
+// the set recovers.
 func (t *Set) InspectShared(name []byte) int {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	s.recordLocked(Shared, inspected)
-	if ref := s.findSharedLocked(hash, name); ref != 0 {
-		return int(s.shared.at(ref).count)
+	count := s.countLocked(s.findSharedLocked(hash, name))
+	if s.recovering {
+		count = max(count, 1)
 	}
-	return 0
+	return count
 }
 
 // orphanBatch is how many locks are released under one hold of a shard's
@@ -286,9 +306,12 @@ func (t *Set) LetGoSome(o *Owner, n int) bool { return t.releaseSome(o, n, letGo
 
 func (t *Set) releaseSome(o *Owner, n int, why event, lost *Lost) bool {
 	var v served
+	if o.Held() == 0 {
+		return true
+	}
 	for i := range t.shards {
 		s := &t.shards[i]
-		for n > 0 && o.held > 0 && o.holdsIn(i) {
+		for n > 0 && t.anyIn(o, i) {
 			s.mu.Lock()
 			s.releaseBatchLocked(o, why, &v, lost)
 			s.mu.Unlock()
@@ -296,13 +319,28 @@ func (t *Set) releaseSome(o *Owner, n int, why event, lost *Lost) bool {
 			n -= orphanBatch
 		}
 	}
-	return o.held == 0
+	return o.Held() == 0
 }
 
 // ReleaseAll releases everything that an owner that is gone holds.
 func (t *Set) ReleaseAll(o *Owner) {
 	for !t.ReleaseSome(o, 1<<20, nil) {
 	}
+}
+
+// contested tells whether others may take away what an owner holds: then it looks at
+// its lists with the shard's mutex only.
+func (t *Set) contested() bool { return t.mirror || t.recovering.Load() }
+
+// anyIn tells whether the owner holds anything in a shard, even if others may take it
+// away.
+func (t *Set) anyIn(o *Owner, i int) bool {
+	if t.contested() {
+		s := &t.shards[i]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	return o.holdsIn(i) || o.doubtedIn(i)
 }
 
 // holdsIn tells whether the owner holds anything in a shard. It reads what

@@ -9,16 +9,17 @@ import "sync"
 // as may be: each of them moves to another processor's cache when that has the
 // next request.
 type Shard struct {
-	mu        sync.Mutex
-	set       *Set
-	pos       uint16 // of this shard in the set, and of its lists in owners
-	unsampled uint16 // requests until the next one that is noted
-	permits   int32
-	issued    uint64 // the last fencing token
-	exclusive slab[exclusive]
-	byName    index  // of exclusive
-	cells     []cell // of shares
-	counts    [Rates + 1][events]uint64
+	mu         sync.Mutex
+	set        *Set
+	pos        uint16 // of this shard in the set, and of its lists in owners
+	unsampled  uint8  // requests until the next one that is noted
+	recovering bool   // see recover.go
+	permits    int32
+	issued     uint64 // the last fencing token
+	exclusive  slab[exclusive]
+	byName     index  // of exclusive
+	cells      []cell // of shares
+	counts     [Rates + 1][events]uint64
 
 	names     names
 	shared    slab[shared]
@@ -35,13 +36,15 @@ type Shard struct {
 	latest   uint64 // the latest time that a Take came with
 	hand     uint32 // the limiter that is looked at next for being full
 
+	unclaimed [Kinds]int32 // locks with a queue that are nobody's, see recover.go
+
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
 	sampling sampling
 	ages     [Kinds]ages // of holds that are over
 
-	_ [80]byte // to whole cache lines, and one between neighbours
+	_ [48]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -124,7 +127,7 @@ func (s *Shard) findHoldLocked(lock, owner uint32) uint32 {
 // roomLocked tells whether an owner may hold one more lock, with a name of a
 // size, and takes the permit for it, and its owner's share, when it may.
 func (s *Shard) roomLocked(o *Owner, size int) Outcome {
-	if limit := s.set.maxPerOwner; limit > 0 && o.held >= limit {
+	if limit := s.set.maxPerOwner; limit > 0 && o.Held() >= limit {
 		return OwnerFull
 	}
 	if out := s.takeShareLocked(o.Share, size); out != Acquired {
@@ -140,7 +143,7 @@ func (s *Shard) roomLocked(o *Owner, size int) Outcome {
 // roomToWaitLocked does the same for one who waits. A lock's permit passes to who
 // gets it, so for an exclusive one there is no other to take.
 func (s *Shard) roomToWaitLocked(o *Owner, kind Kind, size int) Outcome {
-	if limit := s.set.maxPerOwner; limit > 0 && o.held >= limit {
+	if limit := s.set.maxPerOwner; limit > 0 && o.Held() >= limit {
 		return OwnerFull
 	}
 	// Whoever waits keeps a copy of the name.
@@ -169,7 +172,10 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 		switch {
 		case e.owner == o.ID:
 			s.recordLocked(Exclusive, again)
+			s.certainLocked(o, ref)
 			return Grant{Token: e.token()}, Acquired
+		case due == 0 && s.recovering:
+			return Grant{}, Recovering
 		case due == 0:
 			return Grant{}, Refused
 		}
@@ -179,16 +185,17 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 		s.enqueueLocked(o, Exclusive, ref, &e.queue, 0, due)
 		return Grant{}, Waiting
 	}
+	if s.recovering {
+		return Grant{}, s.lineUpLocked(o, hash, name, due)
+	}
 	if !s.fitsLocked(s.exclusive.open != 0, len(name)) {
 		return Grant{}, MemoryFull
 	}
 	if room := s.roomLocked(o, len(name)); room != Acquired {
 		return Grant{}, room
 	}
-	ref := s.exclusive.alloc()
+	ref := s.makeLocked(hash, name)
 	e := s.exclusive.at(ref)
-	s.names.set(&e.name, hash, name)
-	s.byName.insert(hash, ref)
 	e.owner, e.since = o.ID, o.Now
 	e.setToken(s.nextTokenLocked())
 	s.linkLocked(o, ref)
@@ -196,17 +203,45 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 	return Grant{Token: e.token()}, Acquired
 }
 
+// makeLocked makes an exclusive lock that nobody has yet.
+func (s *Shard) makeLocked(hash uint32, name []byte) uint32 {
+	ref := s.exclusive.alloc()
+	s.names.set(&s.exclusive.at(ref).name, hash, name)
+	s.byName.insert(hash, ref)
+	return ref
+}
+
 // linkLocked puts a lock on its owner's list.
-func (s *Shard) linkLocked(o *Owner, ref uint32) {
-	if o.exclusive == nil {
-		o.exclusive = s.set.newLists(o)
+func (s *Shard) linkLocked(o *Owner, ref uint32) { s.linkIntoLocked(o, &o.exclusive, ref) }
+
+// linkIntoLocked puts it on one of its owner's lists.
+func (s *Shard) linkIntoLocked(o *Owner, lists *[]uint32, ref uint32) {
+	if *lists == nil {
+		*lists = s.set.newLists(o)
 	}
 	e := s.exclusive.at(ref)
-	e.next = o.exclusive[s.pos]
+	e.next = (*lists)[s.pos]
 	if e.next != 0 {
 		s.exclusive.at(e.next).prev = ref
 	}
-	o.exclusive[s.pos] = ref
+	(*lists)[s.pos] = ref
+}
+
+// unlinkLocked takes a lock off the list of its owner's that it is on.
+func (s *Shard) unlinkLocked(o *Owner, ref uint32) {
+	e := s.exclusive.at(ref)
+	switch {
+	case e.prev != 0:
+		s.exclusive.at(e.prev).next = e.next
+	case o.exclusive != nil && o.exclusive[s.pos] == ref:
+		o.exclusive[s.pos] = e.next
+	default:
+		o.doubts.exclusive[s.pos] = e.next
+	}
+	if e.next != 0 {
+		s.exclusive.at(e.next).prev = e.prev
+	}
+	e.prev, e.next = 0, 0
 }
 
 func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte, v *served) bool {
@@ -226,20 +261,22 @@ func (s *Shard) dropLocked(o *Owner, ref uint32, why event, v *served) {
 	if age := o.Now - e.since; age != 0 {
 		s.recordAgeLocked(Exclusive, age)
 	}
-	if e.prev != 0 {
-		s.exclusive.at(e.prev).next = e.next
-	} else {
-		o.exclusive[s.pos] = e.next
-	}
-	if e.next != 0 {
-		s.exclusive.at(e.next).prev = e.prev
-	}
+	s.unlinkLocked(o, ref)
 	o.held--
 	s.giveShareLocked(o.Share, int(e.size))
-	if e.queue != 0 {
+	switch {
+	case e.queue == 0:
+		s.endLocked(ref)
+	case s.recovering:
+		s.abandonLocked(ref)
+	default:
 		s.serveLocked(ref, o.Now, v)
-		return
 	}
+}
+
+// endLocked ends an exclusive lock that nobody has and nobody waits for.
+func (s *Shard) endLocked(ref uint32) {
+	e := s.exclusive.at(ref)
 	s.byName.remove(e.hash, ref)
 	s.names.clear(&e.name)
 	s.exclusive.release(ref)
@@ -255,12 +292,16 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 	wait := false
 	if lock != 0 {
 		l := s.shared.at(lock)
-		if s.findHoldLocked(lock, o.ID) != 0 {
+		if ref := s.findHoldLocked(lock, o.ID); ref != 0 {
 			s.recordLocked(Shared, again)
+			s.certainHoldLocked(o, ref)
 			return Grant{Count: int(l.count)}, Acquired
 		}
-		if limit != noLimit && (l.queue != 0 || l.count >= limit) {
+		if limit != noLimit && (l.queue != 0 || l.count >= limit || s.recovering) {
 			if wait = true; due == 0 {
+				if s.recovering {
+					return Grant{}, Recovering
+				}
 				return Grant{}, Refused
 			}
 		}
@@ -272,6 +313,12 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		s.enqueueLocked(o, Shared, lock, &s.shared.at(lock).queue, limit, due)
 		return Grant{}, Waiting
 	}
+	if s.recovering {
+		if lock != 0 {
+			return Grant{}, Recovering // without a limit: nobody knows the count
+		}
+		return Grant{}, s.lineUpSharedLocked(o, hash, name, limit, due)
+	}
 	if lock != 0 && !s.fitsLocked(s.holds.open != 0, 0) ||
 		lock == 0 && !s.fitsLocked(s.holds.open != 0 && s.shared.open != 0, len(name)) {
 		return Grant{}, MemoryFull
@@ -280,19 +327,36 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		return Grant{}, room
 	}
 	if lock == 0 {
-		lock = s.shared.alloc()
-		s.names.set(&s.shared.at(lock).name, hash, name)
-		s.bySharing.insert(hash, lock)
+		lock = s.makeSharedLocked(hash, name)
 	}
 	s.linkHoldLocked(o, s.addHoldLocked(lock, o.ID, o.Now))
 	o.held++
 	return Grant{Count: int(s.shared.at(lock).count)}, Acquired
 }
 
+// makeSharedLocked makes a shared lock that nobody has yet.
+func (s *Shard) makeSharedLocked(hash uint32, name []byte) uint32 {
+	lock := s.shared.alloc()
+	s.names.set(&s.shared.at(lock).name, hash, name)
+	s.bySharing.insert(hash, lock)
+	return lock
+}
+
+// countLocked returns how many hold a shared lock; nobody holds lock 0.
+func (s *Shard) countLocked(lock uint32) int {
+	if lock == 0 {
+		return 0
+	}
+	return int(s.shared.at(lock).count)
+}
+
 // addHoldLocked makes an owner the last holder of a shared lock. The hold is
 // not on the owner's list yet.
 func (s *Shard) addHoldLocked(lock, owner uint32, now Moment) uint32 {
 	l := s.shared.at(lock)
+	if l.count == 0 && l.queue != 0 {
+		s.unclaimed[Shared]--
+	}
 	ref := s.holds.alloc()
 	h := s.holds.at(ref)
 	h.lock, h.owner, h.since = lock, owner, now
@@ -309,16 +373,36 @@ func (s *Shard) addHoldLocked(lock, owner uint32, now Moment) uint32 {
 }
 
 // linkHoldLocked puts a hold on its owner's list.
-func (s *Shard) linkHoldLocked(o *Owner, ref uint32) {
-	if o.shared == nil {
-		o.shared = s.set.newLists(o)
+func (s *Shard) linkHoldLocked(o *Owner, ref uint32) { s.linkHoldIntoLocked(o, &o.shared, ref) }
+
+// linkHoldIntoLocked puts it on one of its owner's lists.
+func (s *Shard) linkHoldIntoLocked(o *Owner, lists *[]uint32, ref uint32) {
+	if *lists == nil {
+		*lists = s.set.newLists(o)
 	}
 	h := s.holds.at(ref)
-	h.ownedNext = o.shared[s.pos]
+	h.ownedNext = (*lists)[s.pos]
 	if h.ownedNext != 0 {
 		s.holds.at(h.ownedNext).ownedPrev = ref
 	}
-	o.shared[s.pos] = ref
+	(*lists)[s.pos] = ref
+}
+
+// unlinkHoldLocked takes a hold off the list of its owner's that it is on.
+func (s *Shard) unlinkHoldLocked(o *Owner, ref uint32) {
+	h := s.holds.at(ref)
+	switch {
+	case h.ownedPrev != 0:
+		s.holds.at(h.ownedPrev).ownedNext = h.ownedNext
+	case o.shared != nil && o.shared[s.pos] == ref:
+		o.shared[s.pos] = h.ownedNext
+	default:
+		o.doubts.shared[s.pos] = h.ownedNext
+	}
+	if h.ownedNext != 0 {
+		s.holds.at(h.ownedNext).ownedPrev = h.ownedPrev
+	}
+	h.ownedPrev, h.ownedNext = 0, 0
 }
 
 func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte, v *served) bool {
@@ -353,14 +437,7 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	} else {
 		l.last = h.prev
 	}
-	if h.ownedPrev != 0 {
-		s.holds.at(h.ownedPrev).ownedNext = h.ownedNext
-	} else {
-		o.shared[s.pos] = h.ownedNext
-	}
-	if h.ownedNext != 0 {
-		s.holds.at(h.ownedNext).ownedPrev = h.ownedPrev
-	}
+	s.unlinkHoldLocked(o, ref)
 	s.byHolder.remove(holdHash(lock, o.ID), ref)
 	s.holds.release(ref)
 	o.held--
@@ -368,11 +445,19 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	s.giveShareLocked(o.Share, int(l.size))
 	l.count--
 	if l.queue != 0 {
+		if l.count == 0 {
+			s.unclaimed[Shared]++
+		}
 		s.serveSharedLocked(lock, o.Now, v)
 	}
-	if l.count > 0 {
-		return
+	if l.count == 0 && l.queue == 0 {
+		s.endSharedLocked(lock)
 	}
+}
+
+// endSharedLocked ends a shared lock that nobody has and nobody waits for.
+func (s *Shard) endSharedLocked(lock uint32) {
+	l := s.shared.at(lock)
 	s.bySharing.remove(l.hash, lock)
 	s.names.clear(&l.name)
 	s.shared.release(lock)
@@ -381,18 +466,28 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 // releaseBatchLocked releases some of what o holds here, and has it noted if lost is
 // not nil.
 func (s *Shard) releaseBatchLocked(o *Owner, why event, v *served, lost *Lost) {
+	work := s.releaseListsLocked(o, o.exclusive, o.shared, why, v, lost)
+	if d := o.doubts; d != nil && work < orphanBatch {
+		s.releaseListsLocked(o, d.exclusive, d.shared, why, v, lost)
+	}
+}
+
+// releaseListsLocked does so with what is on some of its lists, and tells how much work
+// that was.
+func (s *Shard) releaseListsLocked(o *Owner, exclusive, shared []uint32, why event, v *served, lost *Lost) int {
 	work := orphanBatch
-	for ; work > 0 && o.exclusive != nil && o.exclusive[s.pos] != 0; work-- {
-		ref := o.exclusive[s.pos]
+	for ; work > 0 && exclusive != nil && exclusive[s.pos] != 0; work-- {
+		ref := exclusive[s.pos]
 		e := s.exclusive.at(ref)
 		work -= e.extra() + s.noteLocked(lost, Exclusive, &e.name, e.token(), e.since, o.Now, e.queue)
 		s.dropLocked(o, ref, why, v)
 	}
-	for ; work > 0 && o.shared != nil && o.shared[s.pos] != 0; work-- {
-		ref := o.shared[s.pos]
+	for ; work > 0 && shared != nil && shared[s.pos] != 0; work-- {
+		ref := shared[s.pos]
 		h := s.holds.at(ref)
 		l := s.shared.at(h.lock)
 		work -= l.extra() + s.noteLocked(lost, Shared, &l.name, uint64(l.count), h.since, o.Now, l.queue)
 		s.dropHoldLocked(o, ref, why, v)
 	}
+	return orphanBatch - work
 }

@@ -341,6 +341,13 @@ func take(n *atomic.Int64, limit int) bool {
 // TakeSession tells whether there may be one session more, and counts it in.
 func (h *Share) TakeSession() bool { return h == nil || take(&h.sessions, h.limits.Sessions) }
 
+// ForceSession counts a session in, however many there are.
+func (h *Share) ForceSession() {
+	if h != nil {
+		h.sessions.Add(1)
+	}
+}
+
 // GiveSession counts a session out.
 func (h *Share) GiveSession() {
 	if h != nil {

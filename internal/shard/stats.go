@@ -30,6 +30,7 @@ const (
 	ShareWaiters                // as many wait as one client may have wait
 	ShareBytes                  // one client has as much memory as it may
 	MemoryFull                  // all have as much as the set allows
+	Recovering                  // somebody may hold it who has not said so yet, see recover.go
 	Outcomes
 	Waiting = Outcomes // in the queue; what becomes of it is not known yet
 )
@@ -37,7 +38,7 @@ const (
 func (o Outcome) String() string {
 	return [...]string{"acquired", "refused", "full", "owner_full",
 		"too_many_waiters", "timed_out", "canceled", "share_full", "share_rates",
-		"share_waiters", "share_bytes", "memory_full", "waiting"}[o]
+		"share_waiters", "share_bytes", "memory_full", "recovering", "waiting"}[o]
 }
 
 // Stats counts what happened, by kind. Each hold that was acquired was released,
@@ -92,7 +93,7 @@ func (st *Stats) addLocked(s *Shard) {
 	for _, o := range [...]Outcome{Full, ShareFull, ShareRates, ShareBytes, MemoryFull} {
 		st.RatesFull[o] += s.counts[Rates][o.event()]
 	}
-	st.Locks[Exclusive] += int(s.exclusive.live)
-	st.Locks[Shared] += int(s.shared.live)
+	st.Locks[Exclusive] += int(s.exclusive.live) - int(s.unclaimed[Exclusive])
+	st.Locks[Shared] += int(s.shared.live) - int(s.unclaimed[Shared])
 	st.Holders += int(s.holds.live)
 }

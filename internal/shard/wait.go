@@ -102,11 +102,12 @@ func (s *Shard) leaveLocked(ref uint32, now Moment, v *served) {
 	s.giveShareLocked(s.shareLocked(w.share), int(s.wantedLocked(w).size))
 	if w.kind == Exclusive {
 		s.dequeueLocked(ref, &s.exclusive.at(w.lock).queue)
-		return
+	} else {
+		s.dequeueLocked(ref, &s.shared.at(w.lock).queue)
+		s.returnPermitLocked()
+		s.serveSharedLocked(w.lock, now, v)
 	}
-	s.dequeueLocked(ref, &s.shared.at(w.lock).queue)
-	s.returnPermitLocked()
-	s.serveSharedLocked(w.lock, now, v)
+	s.forgetUnclaimedLocked(w.kind, w.lock)
 }
 
 // serveLocked gives an exclusive lock that is let go to the head of its queue,
@@ -130,7 +131,7 @@ func (s *Shard) serveLocked(lock uint32, now Moment, v *served) {
 // with a queue and nobody who holds it.
 func (s *Shard) serveSharedLocked(lock uint32, now Moment, v *served) {
 	l := s.shared.at(lock)
-	for l.queue != 0 {
+	for l.queue != 0 && !s.recovering {
 		ref := l.queue
 		w := s.waiters.at(ref)
 		if l.count >= w.limit {
@@ -140,10 +141,10 @@ func (s *Shard) serveSharedLocked(lock uint32, now Moment, v *served) {
 			s.behind = append(s.behind, lock)
 			return
 		}
+		s.addHoldLocked(lock, w.owner, now)
 		s.dequeueLocked(ref, &l.queue)
 		s.wheel.remove(&s.waiters, ref)
 		w.state = granted
-		s.addHoldLocked(lock, w.owner, now)
 		w.limit = l.count
 		s.recordLocked(Shared, Acquired.event())
 		v.add(w.owner)

@@ -16,6 +16,8 @@ type queueModel struct {
 	owners    map[uint32]*modelOwner
 	stats     Stats
 	told      []uint32 // whose waits are over, in order
+
+	recovering bool
 }
 
 type modelLock struct {
@@ -24,9 +26,15 @@ type modelLock struct {
 }
 
 type modelOwner struct {
-	id   uint32
-	held int
-	wait *modelWait
+	id    uint32
+	held  int
+	wait  *modelWait
+	doubt map[modelHold]bool
+}
+
+type modelHold struct {
+	kind Kind
+	name string
 }
 
 type modelWait struct {
@@ -53,7 +61,7 @@ func (m *queueModel) lock(k Kind, name string) *modelLock {
 // total is what counts for the bound on locks.
 func (m *queueModel) total() (n int) {
 	for _, l := range m.exclusive {
-		n += len(l.holders)
+		n += max(len(l.holders), min(1, len(l.queue))) // nobody's, with a queue
 	}
 	for _, l := range m.shared {
 		n += len(l.holders) + len(l.queue)
@@ -91,6 +99,15 @@ func (m *queueModel) get(o *modelOwner, name string, limit int, due uint64, plai
 	}
 	blocked := k == Exclusive && len(l.holders) > 0 ||
 		k == Shared && limit > 0 && (len(l.queue) > 0 || len(l.holders) >= limit)
+	if m.recovering {
+		if due == 0 {
+			return 0, Recovering
+		}
+		if k == Exclusive && len(l.holders)+len(l.queue) == 0 && m.total() >= m.cfg.Locks {
+			return 0, Full
+		}
+		blocked = true
+	}
 	if blocked && due == 0 {
 		return 0, Refused
 	}
@@ -116,7 +133,7 @@ func (m *queueModel) get(o *modelOwner, name string, limit int, due uint64, plai
 // serve gives a lock to whom of its queue may have it now.
 func (m *queueModel) serve(k Kind, name string) {
 	l := m.lock(k, name)
-	for len(l.queue) > 0 {
+	for len(l.queue) > 0 && !m.recovering {
 		o := l.queue[0]
 		if k == Exclusive && len(l.holders) > 0 || k == Shared && len(l.holders) >= o.wait.limit {
 			return
@@ -561,7 +578,7 @@ func checkUnused(t fataler, set *Set, cfg Config) {
 		t.Fatalf("in the end %d wait", n)
 	}
 	got := set.bound.left.Load()
-	if set.reclaim() {
+	if set.reclaim(1) {
 		got = set.bound.left.Load() + 1 // it took one
 	}
 	if got != int64(cfg.Locks) {

@@ -230,8 +230,9 @@ func (s *Shard) lineLocked(head uint32, now uint64) (n uint32, oldest uint64) {
 // walkHolderLocked lists who holds one exclusive lock.
 func (s *Shard) walkHolderLocked(w *Walk, p *Piece) (done bool) {
 	if ref := s.findLocked(w.hash, w.name); ref != 0 {
-		e := s.exclusive.at(ref)
-		s.addItemLocked(p, &e.name, s.itemLocked(w, e))
+		if e := s.exclusive.at(ref); e.owner != 0 {
+			s.addItemLocked(p, &e.name, s.itemLocked(w, e))
+		}
 	}
 	return true
 }

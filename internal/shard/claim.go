@@ -1,0 +1,158 @@
+package shard
+
+// Claims. After a restart the table knows nothing, but those who hold know what they
+// hold. They say it again, and get it as they had it, before anybody gets anything
+// new: see recover.go. A claim is bounded by nothing, as a holder is not to lose a lock
+// since there are too many. What it takes counts as ever.
+
+// Base is the token where those of this start begin: whoever claims something with one
+// that is not below has made it up.
+func (t *Set) Base() uint64 { return t.base }
+
+// Claim says that o holds the exclusive lock name, with a token from before. What o holds
+// with that token it may claim at any time. Anything else only while the set is
+// recovering, and open says that o is one of those who may: then it gets a lock that
+// nobody has claimed, or that somebody has with a lower token, who has lost it before.
+// That one's ID is loser, 0 if there is none; it holds the lock no more.
+func (t *Set) Claim(o *Owner, name []byte, token uint64, open bool) (g Grant, out Outcome, loser uint32) {
+	s, hash := t.lock(name)
+	var over over
+	out, loser = s.claimLocked(o, hash, name, token, open, &over)
+	s.mu.Unlock()
+	t.settleOver(o, over)
+	if out == Acquired {
+		g.Token = token
+	}
+	return g, out, loser
+}
+
+func (s *Shard) claimLocked(o *Owner, hash uint32, name []byte, token uint64, open bool, over *over) (out Outcome, loser uint32) {
+	ref := s.findLocked(hash, name)
+	if ref != 0 && s.exclusive.at(ref).owner == o.ID && s.exclusive.at(ref).token() == token {
+		s.certainLocked(o, ref)
+		return Acquired, 0
+	}
+	if !open || !s.recovering || token >= s.set.base || token == 0 {
+		return Refused, 0
+	}
+	if ref != 0 && s.exclusive.at(ref).owner != 0 && s.exclusive.at(ref).token() >= token {
+		return Refused, 0
+	}
+	return Acquired, s.seizeLocked(o, hash, name, ref, token, over)
+}
+
+// seizeLocked gives o a lock, whoever has it: ref is it, 0 if it is not there. That one
+// loses it, and its ID is returned.
+func (s *Shard) seizeLocked(o *Owner, hash uint32, name []byte, ref uint32, token uint64, over *over) (loser uint32) {
+	if ref == 0 {
+		s.forceLocked(o.Share, len(name), over)
+		s.haveLocked(o, s.makeLocked(hash, name), token)
+		return 0
+	}
+	switch e := s.exclusive.at(ref); e.owner {
+	case 0:
+		s.unclaimed[Exclusive]--
+		s.forceShareLocked(o.Share, len(name), over)
+	case o.ID: // with a token that was lost on the way
+		s.unlinkLocked(o, ref)
+		o.held--
+		s.recordLocked(Exclusive, letGo)
+	default:
+		loser = e.owner
+		was := s.set.ownerOf(loser)
+		s.unlinkLocked(was, ref)
+		s.giveShareLocked(was.Share, len(name))
+		s.forceShareLocked(o.Share, len(name), over)
+		s.recordLocked(Exclusive, letGo)
+		was.taken.Add(1) // the last thing: one that holds nothing may go
+	}
+	s.haveLocked(o, ref, token)
+	return loser
+}
+
+// haveLocked makes a lock that is on nobody's list o's.
+func (s *Shard) haveLocked(o *Owner, ref uint32, token uint64) {
+	e := s.exclusive.at(ref)
+	e.owner, e.since = o.ID, o.Now
+	e.setToken(token)
+	s.linkLocked(o, ref)
+	o.held++
+	s.recordLocked(Exclusive, Acquired.event())
+}
+
+// ClaimShared says that o has a part in the shared lock name. What it has it may claim
+// at any time, anything else as in Claim, but not what it waits for.
+func (t *Set) ClaimShared(o *Owner, name []byte, open bool) (g Grant, out Outcome) {
+	s, hash := t.lock(name)
+	var over over
+	g.Count, out = s.claimSharedLocked(o, hash, name, open, &over)
+	s.mu.Unlock()
+	t.settleOver(o, over)
+	return g, out
+}
+
+func (s *Shard) claimSharedLocked(o *Owner, hash uint32, name []byte, open bool, over *over) (count int, out Outcome) {
+	lock := s.findSharedLocked(hash, name)
+	if ref := s.findHoldLocked(lock, o.ID); ref != 0 {
+		s.certainHoldLocked(o, ref)
+		return s.countLocked(lock), Acquired
+	}
+	if !open || !s.recovering || s.waitsForLocked(o, Shared, lock) {
+		return 0, Refused
+	}
+	return s.seizeSharedLocked(o, hash, name, lock, over), Acquired
+}
+
+// waitsForLocked tells whether o waits for a lock.
+func (s *Shard) waitsForLocked(o *Owner, kind Kind, lock uint32) bool {
+	if o.waiter == 0 || o.waitsAt != uint32(s.pos) || lock == 0 {
+		return false
+	}
+	w := s.waiters.at(o.waiter)
+	return w.state == queued && w.kind == kind && w.lock == lock
+}
+
+// seizeSharedLocked gives o, which has none, a part in a shared lock, and returns how
+// many hold it then.
+func (s *Shard) seizeSharedLocked(o *Owner, hash uint32, name []byte, lock uint32, over *over) int {
+	s.forceLocked(o.Share, len(name), over)
+	if lock == 0 {
+		lock = s.makeSharedLocked(hash, name)
+	}
+	s.linkHoldLocked(o, s.addHoldLocked(lock, o.ID, o.Now))
+	o.held++
+	s.recordLocked(Shared, Acquired.event())
+	return s.countLocked(lock)
+}
+
+// over tells which bounds something was taken beyond.
+type over struct{ all, share bool }
+
+// forceLocked takes the permit for a lock, and an owner's share for it, whether there is
+// any left or not: what is taken beyond a bound is missing until it is given back.
+func (s *Shard) forceLocked(h *Share, size int, over *over) {
+	s.forceShareLocked(h, size, over)
+	if !s.takePermitLocked() {
+		s.permits--
+		over.all = true
+	}
+}
+
+func (s *Shard) forceShareLocked(h *Share, size int, over *over) {
+	if h != nil && s.takeShareLocked(h, size) != Acquired {
+		h.locks.Add(-1)
+		h.bytes.Add(-int64(itemCost + nameCost(size)))
+		over.share = true
+	}
+}
+
+// settleOver has what idles elsewhere make up for what was taken beyond a bound, so that
+// nobody else takes that.
+func (t *Set) settleOver(o *Owner, over over) {
+	if over.share {
+		o.Share.empty()
+	}
+	if over.all {
+		t.reclaim(0)
+	}
+}
