@@ -142,6 +142,13 @@ func Bare(err error) error {
 	return err
 }
 
+// There tells whether the file is still the one at its path: somebody may have removed
+// it, and then another process can have one of its own.
+func (f *File) There() bool {
+	there, err := isAt(f.File, f.path)
+	return there && err == nil
+}
+
 // Remove removes the file, unless another one has its place, and then unlocks
 // it: in the other order somebody might have it by now. More than one call
 // does no harm, nor does a File that is nil.
