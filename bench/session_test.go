@@ -29,6 +29,8 @@ func (nowhere) CatchUp(func()) bool                { return false }
 func (nowhere) Gone([]session.Carrier) int         { return -1 }
 func (nowhere) Want([]session.Carrier)             {}
 func (nowhere) Kick(session.Carrier, session.Kick) {}
+func (nowhere) Detach(session.Carrier)             {}
+func (nowhere) Outlives(session.Carrier)           {}
 
 func (nowhere) Authenticated(*session.Stream, *session.Access) {}
 

@@ -266,9 +266,7 @@ func (l *loop) turnAway(fd int, t Transport) {
 		return
 	}
 	c := l.seat(fd, t)
-	if late {
-		c.stream.ComesLate()
-	}
+	c.late = late
 	c.ended = true
 	c.beginParting()
 }

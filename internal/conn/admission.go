@@ -3,6 +3,8 @@ package conn
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/nylen/lockd/internal/session"
 )
 
 // A Transport is a way in which clients connect.
@@ -81,6 +83,14 @@ func (s *Server) admit(t Transport) bool {
 	s.admission.open[t].Add(1)
 	s.admission.accepted[t].Add(1)
 	return true
+}
+
+// reserve prepares the stream of a connection that was admitted, and is one of the
+// last that may be: those places are for clients that come back to what is kept.
+func (s *Server) reserve(st *session.Stream) {
+	if reserved := s.hub.Reserved(); reserved > 0 && s.admission.total.Load() > int64(max(0, s.cfg.MaxConnections-reserved)) {
+		st.MustResume()
+	}
 }
 
 func (s *Server) leave(t Transport) {

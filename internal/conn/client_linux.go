@@ -29,6 +29,7 @@ type client struct {
 	ended     bool         // the session is being closed
 	politely  bool         // hang up instead of closing, once it is closed
 	gone      bool         // the connection is closed, too
+	late      bool         // nobody waits for its end when the server drains
 	asked     bool         // something was sent since a look found all of it confirmed
 	unheard   bool         // at the last look something was unanswered
 
@@ -36,7 +37,8 @@ type client struct {
 
 	parting *parting // what is left of a connection whose session is closed; nil: nothing
 
-	stream session.Stream
+	stream *session.Stream // own, or one that its client has resumed
+	own    session.Stream
 	frames *frames // nil: lines
 	in     []byte  // input that waits until out is sent, a reply given out, or a lock granted
 	out    *[]byte // replies that have not been sent; nil while there are none
@@ -113,6 +115,14 @@ func (c *client) endFor(why error) {
 	c.end(true)
 }
 
+// releaseClient has nobody wait for a client's end when the server drains. It is called
+// on its loop's goroutine.
+func (s *Server) releaseClient(carrier session.Carrier) {
+	if c, ok := carrier.(*client); ok {
+		s.release(&c.late)
+	}
+}
+
 // endFromLoop ends a client, which may have ended already.
 func endFromLoop(carrier session.Carrier, why error) {
 	if c, ok := carrier.(*client); ok {
@@ -174,7 +184,7 @@ func (c *client) read() {
 		c.hungUp = true
 		c.stream.HangUp()
 		c.goOn()
-		if !c.ended && c.next == session.Waiting {
+		if !c.ended && (c.next == session.Waiting || c.next == session.Stalled) {
 			_ = c.watch(0) // its end is known, and would be an event until it is answered
 		}
 	default:
@@ -219,10 +229,10 @@ func (c *client) exchange(in []byte, own bool) {
 		out = append(out, *c.out...)
 		c.dropOut()
 	}
-	if c.frames != nil {
-		in, out, c.next = c.frames.Advance(in, out)
-	} else {
-		in, out, c.next = c.stream.Advance(in, out)
+	in, out = c.feed(in, out)
+	if c.next == session.Moved {
+		c.move()
+		in, out = c.feed(in, out)
 	}
 	if c.next == session.Early || c.next == session.More {
 		c.keep(in, own, out)
@@ -242,7 +252,12 @@ func (c *client) exchange(in []byte, own bool) {
 	}
 	l.out = out // it may have grown
 	c.keepIn(in, own)
+	if c.watched == 0 && c.next != session.Stalled && !c.hungUp && !c.ended {
+		c.block(false)
+	}
 	switch c.next {
+	case session.Stalled:
+		_ = c.watch(0) // it is woken
 	case session.Closing:
 		c.cutOff(!c.hungUp) // nothing is unread, and nobody there to wait for
 	case session.Full:
@@ -255,6 +270,25 @@ func (c *client) exchange(in []byte, own bool) {
 			l.queue(c) // to read what is there
 		}
 	}
+}
+
+// feed has the stream take input.
+func (c *client) feed(in, out []byte) (rest, _ []byte) {
+	if c.frames != nil {
+		in, out, c.next = c.frames.Advance(in, out)
+	} else {
+		in, out, c.next = c.stream.Advance(in, out)
+	}
+	return in, out
+}
+
+// move has the client go on with the stream that it has resumed.
+func (c *client) move() {
+	c.stream = c.stream.Successor()
+	if c.frames != nil {
+		c.frames.move(c.stream)
+	}
+	c.loop.server.met(&c.own)
 }
 
 // endDrained ends the connection since the server is shutting down and the
@@ -396,7 +430,7 @@ func (c *client) end(politely bool) {
 	if c.out != nil {
 		c.dropOut()
 	}
-	c.loop.server.logDisconnected(&c.stream)
+	c.loop.server.logDisconnected(c.stream)
 	c.loop.ending++
 	c.close()
 }
@@ -409,7 +443,7 @@ func (c *client) close() {
 		return
 	}
 	c.loop.ending--
-	c.loop.server.met(&c.stream)
+	c.loop.server.met(&c.own)
 	c.loop.server.leave(c.transport)
 	if c.politely && !c.loop.cut && c.loop.server.mayPart() {
 		c.beginParting()

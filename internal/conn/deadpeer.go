@@ -129,9 +129,13 @@ func vanished(err error) bool {
 // logDead logs that a client is dead, and counts it, before its connection is ended. For how long it was silent is 0
 // where the kernel has found out.
 func (s *Server) logDead(st *session.Stream, silent time.Duration) {
-	s.dead.Add(1)
 	st.EndsFor(session.WhyDeadPeer)
-	attrs := []any{"client", st.Address()}
+	s.logVanished(st.Address(), silent)
+}
+
+func (s *Server) logVanished(client string, silent time.Duration) {
+	s.dead.Add(1)
+	attrs := []any{"client", client}
 	if silent > 0 {
 		attrs = append(attrs, "silent", silent.Round(time.Millisecond))
 	}

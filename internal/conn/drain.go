@@ -16,7 +16,7 @@ import (
 // roster is the connections that a hub serves, for shutting down.
 //
 // Those that come while the server drains are late: they may ask, and nobody
-// waits for them. The drain is over when those that were there before are gone;
+// waits for them. Nor for those whose clients are kept beyond the server's end. The drain is over when those that were there before are gone;
 // then nobody is let in any more.
 type roster struct {
 	draining atomic.Bool        // set under mu
@@ -66,19 +66,32 @@ func (r *roster) leaveLocked(late bool) {
 }
 
 // track counts a link in, unless the server's end has come.
-func (r *roster) track(l *link) (late, ok bool) {
+func (r *roster) track(l *link) (ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if late, ok = r.enterLocked(); ok {
+	if l.late, ok = r.enterLocked(); ok {
 		r.links[l] = struct{}{}
 	}
-	return late, ok
+	return ok
+}
+
+// release has nobody wait for a connection when the server drains. late is whether
+// that is so already.
+func (r *roster) release(late *bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !*late {
+		*late = true
+		r.late++
+		r.timely--
+		r.gone.Broadcast()
+	}
 }
 
 func (r *roster) untrack(l *link) {
 	r.mu.Lock()
 	delete(r.links, l)
-	r.leaveLocked(l.stream.Late())
+	r.leaveLocked(l.late)
 	r.mu.Unlock()
 }
 
@@ -222,6 +235,9 @@ func (s *Server) end(ctx context.Context) error {
 	defer stop()
 	err := s.wait(short, func() int { return s.timely + s.late + len(s.shaking) }, func() {})
 	s.ended.Do(func() {
+		if s.uplink != nil {
+			s.uplink.stop()
+		}
 		s.endLoops()
 		s.watched.stop()
 		s.losses.stop()
@@ -251,7 +267,7 @@ func (s *Server) wait(ctx context.Context, countLocked func() int, tell func()) 
 		cut.Store(countLocked() > 0)
 		s.closed = true // or there would be more to cut off
 		for l := range s.links {
-			l.stream.EndsFor(session.WhyShutdown)
+			l.look(func(st *session.Stream) { st.EndsFor(session.WhyShutdown) })
 			go l.kill() // a caller's own kind of connection may take its time
 		}
 		s.mu.Unlock()

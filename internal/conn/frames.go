@@ -51,6 +51,7 @@ type message struct {
 func (m *message) size() int { return len(m.body) + 64 }
 
 func newFrames(s *Server, st *session.Stream) *frames {
+	st.Apart()
 	f := &frames{server: s, stream: st, state: ws.StateServerSide}
 	f.pulse.begin(s)
 	return f
@@ -109,6 +110,9 @@ func (f *frames) Advance(in, out []byte) (rest, _ []byte, _ session.Next) {
 	}
 	return nil, out, f.next
 }
+
+// move has the frames go on with another stream.
+func (f *frames) move(to *session.Stream) { f.stream, f.next = to, session.Idle }
 
 // answer runs the stream over the messages, and settles what it can.
 func (f *frames) answer(out []byte) []byte {

@@ -137,6 +137,8 @@ func (absence) Connections() int                   { return 0 }
 func (absence) CatchUp(func()) bool                { return false }
 func (absence) Gone([]session.Carrier) int         { return 0 }
 func (absence) Want([]session.Carrier)             {}
+func (absence) Detach(session.Carrier)             {}
+func (absence) Outlives(session.Carrier)           {}
 func (absence) Kick(session.Carrier, session.Kick) {}
 
 func (absence) Authenticated(*session.Stream, *session.Access) {}

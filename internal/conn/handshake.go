@@ -161,7 +161,7 @@ func (s *Server) serveFrames(c net.Conn, t Transport, early []byte) {
 		c.Close()
 		return
 	}
-	l.frames = newFrames(s, &l.stream)
+	l.frames = newFrames(s, l.stream)
 	// In a goroutine of its own: this one holds the HTTP server's buffers.
 	go func() { l.end(l.serve(early)) }()
 }

@@ -21,7 +21,8 @@ type link struct {
 	fd        int32 // of its socket, for looks whether the client is gone; -1: it has none
 	transport Transport
 	traffic   *traffic
-	stream    session.Stream
+	stream    *session.Stream // own, or one that its client has resumed; mu guards writes, and what others read
+	own       session.Stream
 	frames    *frames // nil: lines
 	turn      session.Turn
 	rest      []byte  // input that waits until a lock is granted
@@ -30,7 +31,9 @@ type link struct {
 	mu    sync.Mutex // guards what follows, and the read deadline
 	woken bool       // the stream has something to do
 	wake  sync.Cond  // woken, for when nothing is read any more
-	over  bool       // the stream has ended: nobody interrupts a read any more
+	ends  bool       // the stream is being closed, and is nobody's to look at any more
+	over  bool       // it has ended: nobody interrupts a read any more
+	late  bool       // nobody waits for its end when the server drains; guarded by the roster's
 
 	ending atomic.Pointer[error] // why the server ends the connection; nil: it does not
 	killed atomic.Bool           // it has been closed
@@ -48,6 +51,9 @@ var (
 	errDrained = errors.New(shuttingDown)
 	// errKicked ends a link since another client asks for it.
 	errKicked = errors.New("kicked")
+	// errDetached ends a link whose client has come over another one, or has to come
+	// again.
+	errDetached = errors.New("connect again")
 	// errClosing ends a link whose stream cuts the client off.
 	errClosing = errors.New("the client is cut off")
 	// errKeepsTooMuch ends a link for which more would have to be kept than there
@@ -91,23 +97,24 @@ func (s *Server) serveLines(c net.Conn, t Transport) {
 // server is shutting down.
 func (s *Server) newLink(c net.Conn, t Transport) *link {
 	l := &link{server: s, conn: c, fd: descriptor(c), transport: t, tcp: tcpOf(c)}
+	l.stream = &l.own
 	l.wake.L = &l.mu
-	late, ok := s.track(l)
-	if !ok {
+	if !s.track(l) {
 		s.leave(t)
 		return nil
 	}
 	l.turn.Begin(looksEach)
-	if late {
+	if l.late {
 		l.stream.ComesLate()
 	}
+	s.reserve(l.stream)
 	addr := address(c, t)
 	addr.Asks, addr.Transport = s.asks(t, addr), t.String()
 	l.stream.Begin(s.hub, addr, l, &l.turn)
-	s.meet(&l.stream, l, addr.Asks)
+	s.meet(l.stream, l, addr.Asks)
 	l.traffic = s.trafficOf(s.admission.accepted[t].Load())
 	s.hub.Occupy(l.takes())
-	s.logConnected(&l.stream, t)
+	s.logConnected(l.stream, t)
 	return l
 }
 
@@ -135,7 +142,7 @@ func (l *link) serve(early []byte) error {
 	}
 	if err == io.EOF {
 		l.stream.HangUp()
-		for next = session.Waiting; next == session.Waiting; l.awaitWake(next) {
+		for next = session.Waiting; next == session.Waiting || next == session.Stalled; l.awaitWake(next) {
 			var failed error
 			if next, failed = l.advance(nil); failed != nil {
 				return failed
@@ -145,11 +152,39 @@ func (l *link) serve(early []byte) error {
 	return err
 }
 
+// move has the link go on with the stream that its client has resumed.
+func (l *link) move() {
+	to := l.stream.Successor()
+	l.mu.Lock()
+	l.stream = to
+	l.mu.Unlock()
+	if l.frames != nil {
+		l.frames.move(to)
+	}
+	l.server.met(&l.own)
+}
+
+// look has another goroutine look at the stream, unless that is being closed: it may
+// outlive the link then, and have another one.
+func (l *link) look(f func(*session.Stream)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ends {
+		f(l.stream)
+	}
+}
+
+// rests tells whether the stream's client has asked for the limits, see Rests.
+func (l *link) rests() (rests bool) {
+	l.look(func(st *session.Stream) { rests = st.Rests() })
+	return rests
+}
+
 // awaitWake waits until the link is woken, if its stream waits.
 func (l *link) awaitWake(next session.Next) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for next == session.Waiting && !l.woken {
+	for (next == session.Waiting || next == session.Stalled) && !l.woken {
 		l.wake.Wait()
 	}
 	l.woken = false
@@ -189,6 +224,9 @@ func (l *link) advance(in []byte) (session.Next, error) {
 		switch next {
 		case session.More:
 			continue
+		case session.Moved:
+			l.move()
+			continue
 		case session.Early:
 			time.Sleep(min(l.stream.Early(), earlyStep))
 			continue
@@ -205,6 +243,9 @@ func (l *link) advance(in []byte) (session.Next, error) {
 		if !l.stream.Keeps(l.keeps()) {
 			l.drop()
 			return session.Closing, errKeepsTooMuch
+		}
+		if u := l.server.uplink; u != nil {
+			u.flush()
 		}
 		if err := l.flush(); err != nil {
 			return next, err
@@ -262,6 +303,10 @@ func (l *link) read(p []byte, next session.Next) (int, error) {
 		}
 		l.mu.Unlock()
 	}
+	if next == session.Stalled {
+		l.awaitWake(next)
+		return 0, nil
+	}
 	n, err := l.conn.Read(p)
 	l.traffic.in.Add(uint64(n))
 	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -299,7 +344,7 @@ func (l *link) Wake() {
 func (l *link) end(err error) {
 	switch {
 	case vanished(err):
-		l.server.logDead(&l.stream, 0)
+		l.server.logDead(l.stream, 0)
 	case err == errKeepsTooMuch || err == errClosing:
 		l.stream.EndsFor(session.WhyCutOff)
 	}
@@ -308,13 +353,19 @@ func (l *link) end(err error) {
 		*l.out = last(*l.out)
 	}
 	l.flush()
-	l.server.logDisconnected(&l.stream)
+	l.server.logDisconnected(l.stream)
+	l.mu.Lock()
+	l.ends = true
+	l.mu.Unlock()
 	l.stream.Close()
+	if u := l.server.uplink; u != nil {
+		u.flush()
+	}
 	l.server.hub.Occupy(-l.takes())
 	l.mu.Lock()
 	l.over = true
 	l.mu.Unlock()
-	l.server.met(&l.stream)
+	l.server.met(&l.own)
 	l.server.leave(l.transport)
 	if err == errDrained || err == errClosing || l.ending.Load() != nil {
 		l.server.part(l.conn)

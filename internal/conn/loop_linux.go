@@ -3,6 +3,7 @@
 package conn
 
 import (
+	"math"
 	"net"
 	"os"
 	"runtime"
@@ -244,6 +245,7 @@ const (
 	answerLoop                  // close answer
 	drainLoop                   // end the connections that hold nothing, then the others
 	cutLoop                     // end all connections
+	takeUplink                  // serve it
 	endLoop
 )
 
@@ -283,6 +285,7 @@ func newLoop(s *Server, number int) (*loop, error) {
 const (
 	wakePlace     = -1
 	acceptorPlace = -2
+	uplinkPlace   = math.MinInt32
 )
 
 // post gives a loop a task, unless it has ended, and tells whether it has not.
@@ -394,6 +397,8 @@ func (l *loop) turn() bool {
 			}
 		} else if ev.Fd == wakePlace {
 			l.readTasks()
+		} else if ev.Fd == uplinkPlace {
+			l.server.uplink.event(ev)
 		} else if a := l.acceptorOf(ev); a != nil {
 			a.work()
 			behind = true
@@ -406,6 +411,9 @@ func (l *loop) turn() bool {
 		c.work()
 	}
 	l.busy = slices.Delete(l.busy, 0, busy)
+	if u := l.server.uplink; u != nil {
+		u.flush()
+	}
 	if asked {
 		l.answer(behind || l.ending > 0)
 	}
@@ -483,11 +491,13 @@ func (l *loop) readTasks() {
 			for _, c := range l.clients {
 				if c != nil && c.parting != nil {
 					c.endParting()
-				} else if c != nil {
+				} else if c != nil && !c.ended {
 					c.stream.EndsFor(session.WhyShutdown)
 					c.end(false)
 				}
 			}
+		case takeUplink:
+			l.server.uplink.take(l, m.fd)
 		case endLoop:
 			l.over = true
 		}
@@ -498,6 +508,7 @@ func (l *loop) readTasks() {
 func (l *loop) seat(fd int, t Transport) *client {
 	l.serial++
 	c := &client{loop: l, fd: int32(fd), serial: l.serial, transport: t}
+	c.stream = &c.own
 	if n := len(l.places); n > 0 {
 		c.place = l.places[n-1]
 		l.places = l.places[:n-1]
@@ -512,17 +523,18 @@ func (l *loop) seat(fd int, t Transport) *client {
 // take begins to serve a connection.
 func (l *loop) take(m task) {
 	c := l.seat(m.fd, m.transport)
-	if m.late {
+	if c.late = m.late; m.late {
 		c.stream.ComesLate()
 	}
+	l.server.reserve(c.stream)
 	m.addr.Asks, m.addr.Transport = l.server.asks(m.transport, m.addr), m.transport.String()
 	c.stream.Begin(l.server.hub, m.addr, c, &l.shared)
-	l.server.meet(&c.stream, c, m.addr.Asks)
+	l.server.meet(c.stream, c, m.addr.Asks)
 	if m.transport == WebSocket {
-		c.frames = newFrames(l.server, &c.stream)
+		c.frames = newFrames(l.server, c.stream)
 		l.beginSweep()
 	}
-	l.server.logConnected(&c.stream, m.transport)
+	l.server.logConnected(c.stream, m.transport)
 	if err := c.watch(listening); err != nil {
 		c.unwatched(err)
 		return
@@ -541,5 +553,5 @@ func (l *loop) take(m task) {
 func (l *loop) free(c *client) {
 	l.clients[c.place] = nil
 	l.places = append(l.places, c.place)
-	l.server.unlist(l, c.stream.Late())
+	l.server.unlist(l, c.late)
 }

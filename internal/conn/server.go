@@ -32,6 +32,7 @@ type Config struct {
 	Proxies        Proxies          // who begin with a PROXY header
 	Hosts          hosts.Allowed    // under which pages may ask for the server
 	Logger         *slog.Logger     // connections, at level debug
+	Upstream       *Upstream        // whose proxy this is; nil: nobody's
 	LogLosses      bool             // it gets what clients lose, too
 }
 
@@ -58,6 +59,7 @@ type Server struct {
 	dead      atomic.Uint64 // connections whose clients were found dead
 	watched   watched
 	losses    lossLog
+	uplink    *uplink // a proxy's; nil: this is none
 }
 
 // NewServer makes the common part of a server's connections.
@@ -71,7 +73,14 @@ func NewServer(cfg Config) *Server {
 	if cfg.LogLosses {
 		cfg.Session.Lost = s.losses.wake
 	}
+	if cfg.Upstream != nil {
+		s.uplink = newUplink(s, cfg.Upstream)
+		cfg.Session.Upstream = s.uplink.config()
+	}
 	s.hub = session.NewHub(cfg.Session, s)
+	if s.uplink != nil {
+		s.uplink.begin(s.hub.Upstream())
+	}
 	s.watched.init(s)
 	s.newcomers.init(cfg.Asks)
 	s.roster.init()
@@ -108,7 +117,21 @@ func (s *Server) Kick(c session.Carrier, k session.Kick) {
 	attrs := appendAccess(appendName([]any{"client", k.Client}, "name", k.Name, k.Client), "as", k.Access)
 	attrs = appendName(append(attrs, "by", k.By), "by-name", k.ByName, k.By)
 	s.cfg.Logger.Info("kicked", appendAccess(attrs, "by-as", k.ByAccess)...)
-	s.endFor(c, errKicked)
+	if c != nil {
+		s.endFor(c, errKicked)
+	}
+}
+
+// Detach implements session.Network.
+func (s *Server) Detach(c session.Carrier) { s.endFor(c, errDetached) }
+
+// Outlives implements session.Network.
+func (s *Server) Outlives(c session.Carrier) {
+	if l, ok := c.(*link); ok {
+		s.release(&l.late)
+	} else {
+		s.releaseClient(c)
+	}
 }
 
 // endFor ends the connection of a carrier soon, whatever is under way on it.

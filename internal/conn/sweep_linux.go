@@ -114,7 +114,7 @@ func (c *client) lookAtFrames(now time.Time, wanted bool) {
 
 // endDead ends a client that is dead.
 func (c *client) endDead(silent time.Duration) {
-	c.loop.server.logDead(&c.stream, silent)
+	c.loop.server.logDead(c.stream, silent)
 	c.end(false)
 }
 
@@ -130,7 +130,7 @@ func (c *client) noteDead() {
 // and it may be one of those that comes first.
 func (c *client) noteFailed(errno syscall.Errno) {
 	if vanished(errno) {
-		c.loop.server.logDead(&c.stream, 0)
+		c.loop.server.logDead(c.stream, 0)
 	}
 }
 

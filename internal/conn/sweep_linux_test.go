@@ -22,7 +22,7 @@ func TestCallsTellOfDeadPeers(t *testing.T) {
 		{syscall.ETIMEDOUT, "dead_peer"}, {syscall.EHOSTUNREACH, "dead_peer"}, {syscall.ECONNRESET, "disconnect"}, {syscall.EPIPE, "disconnect"},
 	} {
 		before, dead := s.Hub().LastLoss(), s.dead.Load()
-		c.stream = session.Stream{}
+		c.stream = new(session.Stream)
 		c.stream.Begin(s.Hub(), session.Address{Name: "a:1"}, c, new(session.Turn))
 		c.stream.Advance([]byte("g x\n"), nil)
 		c.noteFailed(test.errno)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nylen/lockd/internal/session"
 )
 
 // watched are the links over TCP, with a goroutine that looks which of their clients
@@ -53,7 +55,7 @@ func (w *watched) remove(l *link) {
 
 // want has a link's client asked, from now on every second.
 func (w *watched) want(l *link) {
-	if l.tcp == nil || l.wanted.Load() || !l.wanted.CompareAndSwap(false, true) || l.stream.Rests() {
+	if l.tcp == nil || l.wanted.Load() || !l.wanted.CompareAndSwap(false, true) || l.rests() {
 		return
 	}
 	w.mu.Lock()
@@ -139,11 +141,11 @@ func (w *watched) look(l *link, now time.Time, thoroughly bool) {
 	wants := at.wanting
 	switch {
 	case wants == nil:
-	case now.After(wants.until) || l.stream.Rests():
+	case now.After(wants.until) || l.rests():
 		at.wanting, wants = nil, nil
 		w.wants--
 		l.tcp.SetKeepAliveConfig(w.server.keepAlive) // before somebody wants it again
-		l.wanted.Store(l.stream.Rests())
+		l.wanted.Store(l.rests())
 	case now.Sub(wants.told) >= wantedEvery:
 		l.wanted.Store(false)
 	}
@@ -203,6 +205,13 @@ func (l *link) hear() (h heard, ok bool) {
 
 // endDead ends a link whose client is dead.
 func (l *link) endDead(silent time.Duration) {
-	l.server.logDead(&l.stream, silent)
-	l.kill()
+	client := ""
+	l.look(func(st *session.Stream) {
+		st.EndsFor(session.WhyDeadPeer)
+		client = st.Address()
+	})
+	if client != "" {
+		l.server.logVanished(client, silent)
+		l.kill()
+	}
 }

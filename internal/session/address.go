@@ -3,6 +3,8 @@ package session
 import (
 	"net/netip"
 	"strconv"
+
+	"github.com/nylen/lockd/internal/shard"
 )
 
 // An Address stands for a client in replies: IP:PORT, or a name where there is
@@ -62,4 +64,10 @@ type label struct {
 	text    string
 	process Process
 	cert    string
+
+	// Of another connection than the one that the session began with:
+	moved     bool
+	ip        netip.AddrPort // if the address is one
+	transport string
+	since     shard.Moment
 }

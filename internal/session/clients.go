@@ -17,9 +17,10 @@ type Client struct {
 	Locks     int   // that its sessions hold, of both kinds
 	Waits     int   // of its sessions that wait for one
 	Bytes     int64 // that the server keeps for it, about
+	Away      bool  // it is kept, and has no connection now
 
 	id   uint32
-	late bool // it has come while the server drained
+	late bool // nobody waits for it when the server drains: it has come then, or is kept
 	peer *peer
 }
 
@@ -92,9 +93,10 @@ func (h *Hub) countClients(c *Census) clientsThere {
 			return 0
 		}
 		st := s.stream
+		transport, since := st.connection(p)
 		c.Clients = append(c.Clients, Client{
-			Transport: st.transport, Age: milliseconds(st.since.Age(now)),
-			Bytes: streamBytes + int64(st.kept.Load()), id: p.id, late: st.late, peer: p,
+			Transport: transport, Age: milliseconds(since.Age(now)), Away: p.isAway(),
+			Bytes: streamBytes + int64(st.kept.Load()), id: p.id, late: st.late || st.outlives(), peer: p,
 		})
 		index[place] = int32(len(c.Clients))
 		return index[place]
@@ -127,14 +129,14 @@ func (h *Hub) countClients(c *Census) clientsThere {
 }
 
 // Clients returns up to n of the clients that are there, those who hold most
-// first, and how many more there are, but for those that have come while the server
-// drained. It goes over all locks and holds no mutex
+// first, and how many more there are, but for those that nobody waits for while the
+// server drains. It goes over all locks and holds no mutex
 // for long, so its answer is of no single moment.
 func (h *Hub) Clients(n int) (first []*Client, more int) {
 	c := h.takeCensus(new(busiest), new(atomic.Bool))
 	var all []*Client
 	for i := range c.Clients {
-		if one := &c.Clients[i]; !one.late {
+		if one := &c.Clients[i]; !one.late && !one.Away {
 			all = append(all, one)
 		}
 	}

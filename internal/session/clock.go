@@ -17,6 +17,8 @@ type clock struct {
 	began uint64        // start by the machine's clock, in microseconds
 	last  atomic.Uint64 // a time since then that somebody has seen, in the same
 
+	floor *floor // what tokens rest on instead of the time; nil: nothing
+
 	wakeAt atomic.Uint64 // when the goroutine wakes by itself; 0: it is not asleep
 
 	mu       sync.Mutex // guards what follows
@@ -65,6 +67,9 @@ func (c *clock) seen(token uint64) bool { return token <= c.last.Load() }
 
 // until returns how long it is to the time of a fencing token.
 func (c *clock) until(token uint64) time.Duration {
+	if c.floor != nil {
+		return c.floor.until(token)
+	}
 	now := c.microseconds()
 	c.last.Store(now)
 	return time.Duration(max(token, now)-now) * time.Microsecond

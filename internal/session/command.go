@@ -21,7 +21,7 @@ const (
 	maybeName = "[NAME]"
 )
 
-type flags uint16
+type flags uint32
 
 const (
 	needsDump     flags = 1 << iota // answered `0 disabled` without dumps
@@ -37,6 +37,8 @@ const (
 	takes                           // a hold, a place in line or units: not while the server shuts down
 	ofName                          // what follows is the name of a lock or a rate, or how some begin: an access with a prefix is for those
 	leavesOut                       // without a name it is about all that are within the prefix
+	forwarded                       // a proxy asks it upstream
+	relayed                         // the same, with a reply of many lines, or one that takes its time
 	ofSelf                          // it is about nobody but the client, whatever its access is for
 )
 
@@ -66,6 +68,8 @@ var (
 	window   = argument{word: "MS", least: 1, most: wire.MaxWait} // milliseconds
 	many     = argument{word: "COUNT", least: 1, most: MostLosses}
 	units    = argument{word: "COST", least: 0, most: wire.MaxLimit, within: 1}
+	aToken   = argument{word: "TOKEN", least: 1, most: wire.MaxToken}
+	weight   = argument{word: "WEIGHT", least: 1, most: 1}
 	protocol = argument{word: "2", least: 2, most: 2}
 )
 

@@ -41,8 +41,9 @@ type page [1 << pageBits]atomic.Pointer[peer]
 type peer struct {
 	id      uint32
 	ip      netip.AddrPort
-	label   atomic.Pointer[label]   // of the address, once somebody has asked for it
-	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
+	label   atomic.Pointer[label]    // of the address, once somebody has asked for it
+	evicted atomic.Pointer[eviction] // it is to end, and its client goes on; nil: it is not
+	session atomic.Pointer[Session]  // nil when it has ended: a list may keep the peer
 	share   atomic.Pointer[shard.Share]
 
 	lingers    atomic.Uint64          // of session 0: until when nobody waits for its client's end, by the clock's nanoseconds
@@ -57,7 +58,9 @@ func (p *peer) addr() string {
 	l := p.label.Load()
 	if l == nil {
 		l = &label{text: p.ip.String()}
-		p.label.Store(l)
+		if !p.label.CompareAndSwap(nil, l) { // it may have moved meanwhile
+			l = p.label.Load()
+		}
 	}
 	return l.text
 }
@@ -144,7 +147,7 @@ func (d *directory) add(addr Address, s *Session) *peer {
 	p.session.Store(s)
 	switch {
 	case addr.Name != "":
-		p.label.Store(&label{addr.Name, addr.Process, addr.Cert})
+		p.label.Store(&label{text: addr.Name, process: addr.Process, cert: addr.Cert})
 	case addr.Cert != "":
 		p.label.Store(&label{text: addr.IP.String(), cert: addr.Cert})
 	}
@@ -200,7 +203,7 @@ func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, mor
 		if p == nil {
 			continue
 		}
-		if l := p.label.Load(); ip.IsValid() && p.ip == ip || l != nil && l.text == addr {
+		if l := p.label.Load(); ip.IsValid() && p.where() == ip || l != nil && l.text == addr {
 			return p, true
 		}
 	}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -11,20 +13,22 @@ import (
 
 // A door says what a stream has to look at before a request is executed; 0:
 // nothing.
-type door uint8
+type door uint16
 
 const (
-	drains  door = 1 << iota // nothing new is taken, see drain.go
-	asks                     // its listener asks who the client is
-	known                    // the client has an access, or had
-	told                     // by a token that it has shown
-	denying                  // a wrong token is about to be answered
-	deaf                     // too much has come behind it: nothing more is taken, and the client is cut off
+	drains     door = 1 << iota // nothing new is taken, see drain.go
+	asks                        // its listener asks who the client is
+	known                       // the client has an access, or had
+	told                        // by a token that it has shown
+	denying                     // a wrong token is about to be answered
+	deaf                        // too much has come behind it: nothing more is taken, and the client is cut off
+	forwards                    // what it wants of locks is asked upstream, see remote.go
+	mustResume                  // it has a place that is kept for who comes back
 )
 
 // guarded tells whether what the client may do has to be looked at. That the server
 // drains is no reason: where nobody is asked there is no authority.
-func (st *Stream) guarded() bool { return st.door&^drains != 0 }
+func (st *Stream) guarded() bool { return st.door&^(drains|forwards) != 0 }
 
 // maxUnidentified is how many sessions a client has, at most, that has to say
 // who it is and has not.
@@ -93,6 +97,21 @@ func (st *Stream) identify() *Access {
 // Newcomer tells whether the client has to say who it is, and never has.
 func (st *Stream) Newcomer() bool { return st.door&(asks|known) == asks && st.identify() == nil }
 
+// MustResume says, before Begin, that the client's place is kept for one who comes back
+// with a KEY: it has to show that, or go.
+func (st *Stream) MustResume() { st.door |= mustResume }
+
+// resumeWithin is for how long it may keep that place.
+const resumeWithin = 10 * time.Second
+
+// awaitResume has it go when that is over.
+func (st *Stream) awaitResume() {
+	time.AfterFunc(resumeWithin, func() {
+		st.overdue.Store(true)
+		st.post(&st.main)
+	})
+}
+
 // unidentified tells whether the client has to say who it is, and has not, or is
 // nobody any more.
 func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify() == nil }
@@ -104,6 +123,15 @@ func (st *Stream) unidentified() bool { return st.door&asks != 0 && st.identify(
 //go:noinline
 func (s *Session) refuses(c *command, arg, out []byte) (_ []byte, refused bool) {
 	st := s.stream
+	if st.door&mustResume != 0 {
+		if c.roles != anybody && c.verb != wire.Resume {
+			st.closing = true
+			return append(s.prefix(out), wire.TooManyConnections...), true
+		}
+		if s.hub.cfg.Authority == nil {
+			return out, false
+		}
+	}
 	switch a := st.identify(); {
 	case a == nil && st.door&asks != 0 && c.roles != anybody:
 		return st.unknown(s.prefix(out)), true

@@ -44,7 +44,7 @@ func askedStream(h *Hub, addr Address, c Carrier) *Stream {
 
 // roleVerbs is who may what, as docs/protocol.md says.
 var roleVerbs = map[Role]string{
-	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look auth hello ping bye limits",
+	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look keep resume claim claims claimed auth hello ping bye limits",
 	RoleRead: "i si ri d sd dump who q look look* losses top clients stats me auth hello ping bye limits",
 	0:        "auth hello ping bye limits", // before any
 }

@@ -33,6 +33,7 @@ func (st *Stream) Notice() {
 	if st.hub.draining.Load() && !st.draining() {
 		st.door |= drains
 		st.endWaits()
+		st.tellDraining()
 	}
 }
 
@@ -45,19 +46,22 @@ func (st *Stream) mayAsk() bool { return st.late && !st.turnedAway && !st.hub.en
 
 // do does what a command is for.
 func (s *Session) do(c *command, name, out []byte) []byte {
-	if s.stream.door&drains != 0 {
-		return s.doDraining(c, name, out)
+	if s.stream.door&(drains|forwards) != 0 {
+		return s.doOtherwise(c, name, out)
 	}
 	return c.do(s, name, out)
 }
 
-// doDraining does the same while the server drains, unless it is to take something
-// new.
+// doOtherwise does the same while the server drains, unless it is to take something
+// new, and where it is a proxy.
 //
 //go:noinline
-func (s *Session) doDraining(c *command, name, out []byte) []byte {
-	if c.flags&takes != 0 && s.isNew(c, name) {
+func (s *Session) doOtherwise(c *command, name, out []byte) []byte {
+	if s.stream.draining() && c.flags&takes != 0 && s.isNew(c, name) {
 		return s.turnAway(c, name, out)
+	}
+	if s.stream.door&forwards != 0 {
+		return s.doForwarding(c, name, out)
 	}
 	return c.do(s, name, out)
 }

@@ -18,10 +18,10 @@ func (h *Hub) Kick(ctx context.Context, addr string, by Kicker) (found, ended bo
 	if s == nil { // it has just ended
 		return false, false
 	}
-	if milliseconds(s.stream.since.Age(h.clock.nanoseconds())) < by.MinAge {
+	if _, since := s.stream.connection(s.client(p)); milliseconds(since.Age(h.clock.nanoseconds())) < by.MinAge {
 		return false, false // another one has its address now
 	}
-	h.kick(s, p, Kick{By: by.Address, ByName: by.Address, ByAccess: by.Access})
+	p = h.kick(s, p, Kick{By: by.Address, ByName: by.Address, ByAccess: by.Access})
 	// It is a matter of milliseconds, and done by hand: nobody has to know of those
 	// who wait for it.
 	tick := time.NewTicker(kickLook)

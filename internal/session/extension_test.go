@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
@@ -24,6 +25,7 @@ var varying = []struct {
 	by string
 }{
 	{regexp.MustCompile(`\b\d{15,16}\b`), "TOKEN"},
+	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "KEY"},
 	{regexp.MustCompile(`(?m)^((?:\d+ )?)\d+ (?:Rate Allowed|Rate Limited \d+ ms|Rate Open): `), "${1}RATE: "},
 	{regexp.MustCompile(`0 (?:Shared )?Lock Get (?:Timeout|Canceled): `), "GONE: "},
 }
@@ -86,6 +88,9 @@ func FuzzExtensions(f *testing.F) {
 		"hello 2\n1 g aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\nxaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
 		"hello 2\n1 g a\n2 g b\n3 g c\n4 g d\n5 g e\n6 g f\n7 g g\n1 iam x\n8 who\n9 dump shared\n",
 		"gw 5 taken\nhello 2\n1 dump\n1 d taken\n1 sd taken\nGET / HTTP/1.1\r\n\r\n",
+		"hello 2 notices\n0 keep 1000\n1 g a\n1 gw 1000 taken\n1 claim 5 a\n1 claims 1 shared\n0 claimed\n1 gw 1 b\n0 keep 1\n",
+		"hello 2\n0 keep 1000\n1 g a\n2 gw 1000 taken\n0 bye\n1 ping\n",
+		"hello 2\n0 resume x\n0 claim 1 taken\n0 claimed\n1 keep 5\n0 claims 2 x\n",
 		"hello 2\n0 g\n00\n0 gwtaken\n1 bye\n", // its last reply begins at the bound on output
 	} {
 		f.Add([]byte(seed), []byte{1})
@@ -100,6 +105,7 @@ func FuzzExtensions(f *testing.F) {
 		cfg := testConfig()
 		cfg.Shards, cfg.MaxLine, cfg.MaxOutput, cfg.MaxSessions = 2, 40, 100, 6
 		cfg.Table = shard.Config{Locks: 1000, LocksPerOwner: 6, Waiters: 3}
+		cfg.MaxKeep = time.Minute
 		run := func(cuts []byte) (string, []string, bool) {
 			h := newHub(cfg)
 			defer h.Close()
@@ -116,6 +122,10 @@ func FuzzExtensions(f *testing.F) {
 				if o.wait != nil {
 					waiting++
 				}
+			}
+			kept := s.isKept()
+			if kept { // they stay in line
+				waiting = 0
 			}
 			// What is granted or over by now may come before the rest.
 			var last []string
@@ -136,7 +146,15 @@ func FuzzExtensions(f *testing.F) {
 			}
 			slices.Sort(last)
 			two, closing := s.multiplexed, s.closing
-			s.Close()
+			if s.Close(); kept && !closing {
+				k := h.Kept()
+				h.keeps.stop(false)
+				if k.Away != 1 {
+					t.Fatalf("it is not kept: %+v", k)
+				}
+			} else if kept {
+				h.keeps.stop(false) // it may have said bye
+			}
 			if st := h.Stats(); st.Locks.Locks != [shard.Kinds]int{2, 3} || st.Locks.Holders != 3 || st.Locks.Waiters != 0 || st.Sessions != 1 {
 				t.Fatalf("when the stream has ended: %+v, %d sessions", st.Locks, st.Sessions)
 			}

@@ -43,6 +43,8 @@ const lingering = time.Second
 // Where as many as limit keep the request from the lock, and are not known to be
 // gone, they are wanted: a machine that has vanished has closed nothing. A limit of
 // 0 says that nobody is refused because of them.
+//
+// While the table recovers it depends on nobody who is there.
 func (s *Session) othersAreGone(kind shard.Kind, name []byte, limit uint64) bool {
 	return s.stream.turn.Looks > 0 && s.look(kind, name, limit)
 }
@@ -101,7 +103,8 @@ func (s *Session) look(kind shard.Kind, name []byte, limit uint64) bool {
 
 // inTheWay finds out for look who is in the way of a request, and may be gone: their
 // IDs, and in the same order their carriers in the turn. changed tells that somebody
-// was, and has ended since. What it returns is good until the next one.
+// was, and has ended since. What it returns is good until the next one. Who is kept is
+// not among them, as the end of its connection frees nothing.
 func (s *Session) inTheWay(kind shard.Kind, name []byte) (ids []uint32, changed bool) {
 	t := s.stream.turn
 	if t.holders == nil {
@@ -119,7 +122,7 @@ func (s *Session) inTheWay(kind shard.Kind, name []byte) (ids []uint32, changed 
 	for _, id := range t.holders {
 		if other := s.hub.streamOf(id); other == nil {
 			changed = true
-		} else if other != s.stream && !other.lingers() && !slices.Contains(t.there, other.carrier) {
+		} else if other != s.stream && !other.isKept() && !other.lingers() && !slices.Contains(t.there, other.carrier) {
 			ids, t.carriers = append(ids, id), append(t.carriers, other.carrier)
 		}
 	}

@@ -37,6 +37,13 @@ type Config struct {
 	Version         string
 	Authority       Authority // who may do what; nil: all may all, but for what is for this machine
 
+	MaxKeep  time.Duration // for how long a client may be kept without a connection; 0: none is
+	Store    Store         // what outlives the process; nil: nothing does
+	Floor    uint64        // with a Store: a token from here on is not given before that is raised
+	Recovery *Recovery     // what an earlier process has left; nil: nothing
+
+	Upstream *UpstreamConfig // of a proxy; nil: it is none
+
 	MaxConnections int                  // for those who look at the bounds
 	CPU            func() time.Duration // how much processor time the server has used; nil: nobody knows
 
@@ -54,7 +61,10 @@ type Hub struct {
 	network   Network
 	locks     *shard.Set
 	memory    *shard.Memory
-	frugal    int         // bytes of replies that may be pending whatever the memory
+	frugal    int // bytes of replies that may be pending whatever the memory
+	keeps     kept
+	upstream  *Upstream   // nil: this is no proxy
+	recovery  *recovery   // nil: there is, and was, none
 	draining  atomic.Bool // nothing new is taken; beside what all read and nobody writes
 	ending    atomic.Bool // and nothing is asked any more
 	accounts  accounts
@@ -79,8 +89,15 @@ type Network interface {
 	// have ended without the carriers knowing it yet. Then it calls f when they
 	// do, on any goroutine.
 	CatchUp(f func()) bool
-	// Kick ends the connection of a carrier soon, whatever is under way on it.
+	// Kick ends the connection of a carrier soon, whatever is under way on it; nil: it
+	// is told alone who is kicked.
 	Kick(Carrier, Kick)
+	// Detach ends the connection of a carrier soon, since its client has come over
+	// another one or has to come again: nothing that has not been executed is.
+	Detach(Carrier)
+	// Outlives is told, by a stream, that what it has is not lost with the server's
+	// process: nobody waits for its end when the server drains.
+	Outlives(Carrier)
 	// Authenticated is told, by a stream, that its client has shown a token, and
 	// whose that is; nil: nobody's.
 	Authenticated(*Stream, *Access)
@@ -105,8 +122,11 @@ func NewHub(cfg Config, n Network) *Hub {
 	}
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
-	cfg.Table.Start = cmp.Or(cfg.Table.Start, uint64(now.UnixMicro()))
+	cfg.Table.Start = cmp.Or(cfg.Table.Start, max(uint64(now.UnixMicro()), cfg.Floor))
 	cfg.Table.Notify = h.notify
+	cfg.Table.OwnerOf = h.ownerOf
+	cfg.Table.Mirror = cfg.Upstream != nil
+	cfg.Table.Recovering = cfg.Recovery != nil
 	h.memory = shard.NewMemory(cfg.MaxMemory)
 	cfg.Table.Memory = h.memory
 	h.locks = shard.New(cfg.Shards, cfg.Table)
@@ -115,12 +135,25 @@ func NewHub(cfg Config, n Network) *Hub {
 	h.shortages.tell = cfg.Short
 	h.ledger.init(h.memory, cfg.Lost)
 	h.clock.init(h.locks, now)
+	if cfg.Store != nil {
+		h.clock.floor = &floor{store: cfg.Store}
+		h.clock.floor.init(&h.clock, cfg.Floor, cfg.Table.Start)
+	}
 	h.directory.memory = h.memory
 	h.directory.init()
 	h.watch.hub = h
 	h.censuses.hub = h
+	if cfg.Recovery != nil {
+		h.beginRecovery(cfg.Recovery)
+	}
+	if cfg.Upstream != nil {
+		h.upstream = newUpstream(h, *cfg.Upstream)
+	}
 	return h
 }
+
+// ownerOf returns an owner that holds something, by its ID.
+func (h *Hub) ownerOf(id uint32) *shard.Owner { return &h.directory.peer(id).session.Load().owner }
 
 // notify tells the session of an owner that its wait is over.
 func (h *Hub) notify(owner uint32) {
@@ -133,6 +166,9 @@ func (h *Hub) notify(owner uint32) {
 
 // Close ends what the hub does by itself. All streams have to be closed.
 func (h *Hub) Close() {
+	h.upstream.stop()
+	h.recovery.stop()
+	h.keeps.stop(h.cfg.Store != nil)
 	h.clock.stop()
 	h.watch.stop()
 	h.censuses.stop()

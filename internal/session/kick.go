@@ -40,6 +40,9 @@ func (s *Session) textKick(addr, out []byte) []byte {
 func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	s := k.session
 	if k.own {
+		if kept := s.stream.keeping.Load(); kept != nil {
+			kept.quit()
+		}
 		if !s.stream.letGoSome() {
 			return out, true
 		}
@@ -56,28 +59,47 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	switch {
 	case other == nil && more:
 		return out, true
+	case other == nil && s.stream.door&forwards != 0: // it may be somebody else's client
+		s.stream.long = s.newRelay(lookup([]byte(wire.Kick)), []byte(k.addr))
+		return out, true
 	case other == nil:
 		return s.reply(out, 0, wire.NoSuchClient, []byte(k.addr)), false
 	case other.stream == s.stream:
 		k.own = true
 		return out, true
 	}
-	main := other.client(p) // all sessions of a connection end with it, that one last
-	s.hub.kick(other, p, Kick{By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access()})
-	if d.watch(main.id, s) == nil {
+	ends := s.hub.kick(other, p, Kick{By: s.peer.addr(), ByName: s.peer.name(), ByAccess: s.stream.Access()})
+	if d.watch(ends.id, s) == nil {
 		return k.kicked(out), false
 	}
 	s.postpone(awaitMost)
-	s.stream.postponed.watch(main)
+	s.stream.postponed.watch(ends)
 	s.stream.postponed.request(&awaitKick, []byte(k.addr), numbers{})
 	return out, false
 }
 
-// kick has a session's client end, which is known by the address of p.
-func (h *Hub) kick(s *Session, p *peer, who Kick) {
-	who.Client, who.Name, who.Access = p.addr(), p.name(), s.client(p).accessNow()
-	s.stream.endsFor(WhyKick, who.by())
-	h.network.Kick(s.stream.carrier, who)
+// kick has a session's client end, which is known by the address of p, and returns
+// whose end is that: all sessions of a connection end with it, number 0 last. But a
+// session alone ends where the client can be told so.
+//
+// Who is kept is forgotten first, or would be back after a crash of the server.
+func (h *Hub) kick(s *Session, p *peer, who Kick) *peer {
+	st := s.stream
+	main := s.client(p)
+	who.Client, who.Name, who.Access = p.addr(), p.name(), main.accessNow()
+	if p != main && st.notices.Load() {
+		h.network.Kick(nil, who)
+		s.evict(WhyKick, who.by())
+		return p
+	}
+	k := st.keeping.Load()
+	if k == nil {
+		st.endsFor(WhyKick, who.by())
+		h.network.Kick(st.carrier, who)
+		return main
+	}
+	k.condemn(&ending{why: WhyKick, by: who.by(), kick: &who})
+	return main
 }
 
 func (*kickReply) rest()      {}

@@ -147,11 +147,17 @@ type quitReply struct{ session *Session }
 
 func (l quitReply) next(out []byte) ([]byte, bool) {
 	s := l.session
-	if !s.letGoSome() {
+	st := s.stream
+	if s == &st.main && st.isKept() { // which is the client's end
+		if !st.letGoSome() {
+			return out, true
+		}
+		st.closing = true
+	} else if !s.letGoSome() {
 		return out, true
 	}
-	if !s.stream.multiplexed {
-		s.stream.closing = true
+	if !st.multiplexed {
+		st.closing = true
 	}
 	return append(s.prefix(out), wire.Bye...), false
 }

@@ -35,6 +35,10 @@ func appendLook(out, name []byte, item shard.Item, owner *peer) []byte {
 		kind = wire.Shared
 	}
 	switch item.State {
+	case shard.Held:
+		if owner != nil && owner.isAway() {
+			state = wire.Away
+		}
 	case shard.Waits:
 		state = wire.Waits
 	case shard.Limited:

@@ -15,6 +15,7 @@ import (
 type ending struct {
 	why   Why
 	by    string           // who has kicked it
+	kick  *Kick            // the same, where the network is not told yet
 	noted int              // holds that are in the ledger one by one
 	more  [shard.Kinds]int // that are not
 }

@@ -199,7 +199,7 @@ func TestBoundsHaveNames(t *testing.T) {
 	defer h.Close()
 	for outcome, bound := range bounds {
 		switch shard.Outcome(outcome) {
-		case shard.Acquired, shard.Refused, shard.TimedOut, shard.Canceled:
+		case shard.Acquired, shard.Refused, shard.TimedOut, shard.Canceled, shard.Recovering:
 			if bound != "" {
 				t.Errorf("%v has the bound %s", shard.Outcome(outcome), bound)
 			}

@@ -58,13 +58,14 @@ func (w What) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 type Why uint8
 
 // The reasons. Who waits may lose its place for any of them, who holds for those
-// down to WhyCutOff.
+// down to WhyKeepExpired.
 const (
 	WhyDisconnect  Why = iota // the client has ended its connection, or the network
 	WhyDeadPeer               // it has vanished without doing so
 	WhyKick                   // somebody has kicked it
 	WhyShutdown               // the server shuts down
 	WhyCutOff                 // the server has ended the connection: it keeps too much, or breaks the protocol
+	WhyKeepExpired            // it was kept, and has not come back in time
 	WhyWaitTimeout            // it has waited for as long as it wanted to
 	WhyWaitGivenUp            // it has stopped waiting: by a cancel, with its connection, or since too much came behind
 	WhyRefused                // at a bound, or since it is not allowed any more
@@ -72,7 +73,7 @@ const (
 )
 
 func (w Why) String() string {
-	return [...]string{"disconnect", "dead_peer", "kick", "shutdown", "cut_off", "wait_timeout", "wait_given_up", "refused"}[w]
+	return [...]string{"disconnect", "dead_peer", "kick", "shutdown", "cut_off", "keep_expired", "wait_timeout", "wait_given_up", "refused"}[w]
 }
 
 // MarshalText implements encoding.TextMarshaler.

@@ -54,6 +54,9 @@ func (st *Stream) Keeps(n int) bool {
 	if st.long != nil {
 		n += st.long.keeps()
 	}
+	if st.door&forwards != 0 {
+		n += int(st.underWay.Load())
+	}
 	if n <= freeBytes {
 		n = 0
 	}
@@ -150,7 +153,7 @@ func (st *Stream) beginAccount(addr Address) {
 // something already stays where that is counted.
 func (st *Stream) countAs(name string) {
 	h := st.hub
-	if h.accounts.by != ShareByToken || st.holds() || len(st.sessions) > 0 || st.main.named > 0 {
+	if h.accounts.by != ShareByToken || st.holds() || len(st.sessions) > 0 || st.main.named > 0 || st.isKept() {
 		return
 	}
 	key := h.accounts.keyOf(Address{}, name)

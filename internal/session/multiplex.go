@@ -46,6 +46,8 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 	case c == nil:
 		st.counters.invalid.Add(1)
 		return s.reply(out, 0, wire.InvalidCommand, verb)
+	case s.wait != nil && s.wait.parked:
+		s.unpark(c, arg)
 	case s.wait != nil && (c.flags&endsWait == 0 || s.wait.denial != nil):
 		return s.reply(out, 0, wire.SessionBusy, verb)
 	}

@@ -44,7 +44,7 @@ type censusReply struct {
 // census begins such a reply.
 func (s *Session) census(line func(c *Census, n int, out []byte) ([]byte, bool), out []byte) []byte {
 	st := s.stream
-	return s.list(&censusReply{session: s, inquiry: s.hub.censuses.ask(func() { st.carrier.Wake() }), line: line}, out)
+	return s.list(&censusReply{session: s, inquiry: s.hub.censuses.ask(st.wake), line: line}, out)
 }
 
 // queued implements queued: it waits until the census is there. To hurry helps

@@ -41,13 +41,15 @@ type Who struct {
 	Name      string // under which it, or its client, has registered; "" if neither has
 	Transport string
 	Access    *Access // nil: the client has not said who it is
+	Away      bool    // it is kept, and has no connection now
 }
 
 func whoIs(p *peer) (w Who) {
 	w.Address, w.Name = p.addr(), p.knownName()
 	if s := p.session.Load(); s != nil {
-		w.Transport = s.stream.transport
-		w.Access = s.client(p).accessNow()
+		main := s.client(p)
+		w.Transport, _ = s.stream.connection(main)
+		w.Access, w.Away = main.accessNow(), p.isAway()
 	}
 	return w
 }

@@ -18,7 +18,8 @@ type Session struct {
 	named  int32  // bytes of memory that its registration takes
 	owner  shard.Owner
 	peer   *peer
-	wait   *wait // what it waits for; nil: nothing
+	wait   *wait   // what it waits for; nil: nothing
+	remote *remote // what it is upstream, of a proxy's; nil: nothing yet
 }
 
 // A wait is a request that has had no reply yet.
@@ -27,6 +28,7 @@ type wait struct {
 	kind   shard.Kind
 	since  time.Time
 	denial *denial // it waits for no lock, but to be told that a token was wrong
+	parked bool    // its connection is gone: nobody is told, unless a request takes it up
 }
 
 // begin makes a zero session one of st.
@@ -86,6 +88,7 @@ const (
 // millisecond, and tells whether it is ended: it waits for nothing, all that
 // it held is released and its registration is gone.
 func (s *Session) closeSome() bool {
+	s.leaveUpstream()
 	s.forgetWait()
 	if !s.orphanSome() {
 		return false
@@ -121,6 +124,7 @@ func (s *Session) endWait() {
 // asks for it, and tells whether that is all. The name goes with it, and so does
 // a session of protocol 2 but for number 0.
 func (s *Session) letGoSome() bool {
+	s.leaveUpstream()
 	switch {
 	case !s.hub.locks.LetGoSome(s.asks(), closeStep):
 		return false

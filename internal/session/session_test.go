@@ -24,6 +24,8 @@ func (noNetwork) CatchUp(func()) bool { return false }
 func (noNetwork) Gone([]Carrier) int  { return -1 }
 func (noNetwork) Want([]Carrier)      {}
 func (noNetwork) Kick(Carrier, Kick)  {}
+func (noNetwork) Detach(Carrier)      {}
+func (noNetwork) Outlives(Carrier)    {}
 
 func (noNetwork) Authenticated(*Stream, *Access) {}
 

@@ -153,7 +153,7 @@ const (
 
 // sorted begins such a list for a stream. It has to be closed.
 func (h *Hub) sorted(kind shard.Kind, st *Stream) *sorted {
-	return &sorted{hub: h, stream: st, kind: kind, turn: ticket{wake: func() { st.carrier.Wake() }}}
+	return &sorted{hub: h, stream: st, kind: kind, turn: ticket{wake: st.wake}}
 }
 
 // queued tells whether the list waits for its turn.

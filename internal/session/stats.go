@@ -50,8 +50,8 @@ func (h *Hub) Stats() Stats {
 		{wire.GetShared, wire.ReleaseShared, wire.InspectShared},
 	} {
 		st.Commands[verbs[0]] += st.Locks.Gets[kind] // what the streams counted was refused before
-		st.Commands[verbs[1]] = st.Locks.Releases(shard.Kind(kind))
-		st.Commands[verbs[2]] = st.Locks.Inspect[kind]
+		st.Commands[verbs[1]] += st.Locks.Releases(shard.Kind(kind))
+		st.Commands[verbs[2]] += st.Locks.Inspect[kind]
 	}
 	st.Rejected = map[string]uint64{
 		"line_too_long":     h.sum(func(c *counters) *atomic.Uint64 { return &c.tooLong }),

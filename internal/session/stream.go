@@ -20,8 +20,9 @@ import (
 type Stream struct {
 	hub      *Hub
 	counters *counters
-	carrier  Carrier
+	carrier  Carrier // that it has begun with, see carriedBy
 	turn     *Turn
+	keeping  atomic.Pointer[keeping] // nil: it ends with its connection
 
 	main        Session             // protocol 1's, and protocol 2's session 0
 	sessions    map[uint32]*Session // protocol 2's others
@@ -35,11 +36,19 @@ type Stream struct {
 	last        bool                // it has been told of its last turn
 	late        bool                // the client has come while the server drained
 	turnedAway  bool                // the client was refused something for that
+	tells       bool                // it is to be told that the server drains
 	skipping    bool                // the rest of a line that was too long is passed over
 	transport   string              // by which the client has come
 	since       shard.Moment        // when
 	kept        atomic.Int32        // bytes that are kept for it and count; who looks may read it
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
+
+	unanswered atomic.Int32 // of a proxy's: requests that upstream is asked
+	underWay   atomic.Int32 // bytes that are kept of them, and of the replies
+	delayed    *delayed     // nil: none is
+	quits      *Session     // of a proxy's: whose `bye` is answered upstream first; nil: nobody's
+	apart      bool         // each reply is a message of its own
+	successor  *Stream      // with which the client goes on; nil: none
 
 	account *account // of the client; nil: the stream has ended
 
@@ -51,6 +60,9 @@ type Stream struct {
 	mu    sync.Mutex  // guards ready, and writes to woken
 	ready []*Session  // that can settle
 	woken atomic.Bool // there are ready ones; to be read without the mutex
+
+	notices atomic.Bool // the client wants to be told what it has not asked for
+	overdue atomic.Bool // it has not resumed in time, see MustResume
 
 	rests atomic.Bool // the client has asked for the limits, see Rests
 
@@ -72,6 +84,8 @@ type Turn struct {
 	// gone.
 	Looks int
 
+	judged   bool         // of a proxy: late is known
+	late     bool         // upstream was not heard for too long
 	now      shard.Moment // when something was first asked of the table; 0: nothing was
 	args     numbers      // of the request that is being executed
 	asked    int          // holders that have been found out to be in the way
@@ -84,7 +98,7 @@ type Turn struct {
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks, t.asked, t.gone, t.now = looks, 0, nil, 0
+	t.Looks, t.asked, t.gone, t.now, t.judged = looks, 0, nil, 0, false
 	t.Forget()
 }
 
@@ -118,8 +132,14 @@ func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.beginAccount(addr)
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
+	if h.upstream != nil {
+		st.door |= forwards
+	}
 	if h.cfg.Authority != nil {
 		st.arrive(addr)
+	}
+	if st.door&mustResume != 0 {
+		st.awaitResume()
 	}
 }
 
@@ -133,9 +153,9 @@ func (st *Stream) Process() Process { return st.main.peer.process() }
 // Held returns how many locks the client's sessions hold, of both kinds. It goes
 // over all of them.
 func (st *Stream) Held() int {
-	n := st.main.owner.Held()
+	n := st.main.held()
 	for _, s := range st.sessions {
-		n += s.owner.Held()
+		n += s.held()
 	}
 	return n
 }
@@ -162,6 +182,12 @@ const (
 	// Last: the server shuts down and the client holds nothing. End the
 	// connection unless there is input already; Advance with that.
 	Last
+	// Moved: the client has resumed another stream. Take its Successor, and Advance
+	// that, with the rest and what has come out.
+	Moved
+	// Stalled: as much is under way as may be. Keep the rest, read nothing, and Advance
+	// when woken.
+	Stalled
 	// Closing: end the connection, when the client has been sent what came out.
 	Closing
 )
@@ -223,7 +249,19 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			out = st.goOn(out)
 			continue
 		case st.closing:
+			if st.door&forwards != 0 && st.asksUpstream() { // these come first
+				st.stopUpstream()
+				return in, out, Stalled
+			}
+			if st.successor != nil {
+				return in, out, Moved
+			}
 			return in, out, Closing
+		case st.door&forwards != 0 && st.stalls():
+			return in, out, Stalled
+		case st.delayed != nil:
+			out = st.doDelayed(out)
+			continue
 		case st.waiting() || st.long != nil:
 			if st.door&deaf != 0 {
 				return nil, out, Waiting
@@ -234,6 +272,9 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			out = st.GiveUp(out)
 			continue
 		case len(in) == 0:
+			if st.door&forwards != 0 && st.leaving && st.asksUpstream() {
+				return nil, out, Waiting
+			}
 			return nil, out, Idle
 		}
 		end := bytes.IndexByte(in, '\n')
@@ -248,12 +289,11 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			st.skipping = false
 		case len(st.partial) > 0:
 			if len(st.partial)+len(line) > st.hub.cfg.MaxLine {
-				out = st.tooLong(append(st.partial, line[:st.hub.cfg.MaxLine-len(st.partial)]...), out)
-			} else {
-				line = append(st.partial, line...)
-				st.partial = line
-				out = st.request(line, out)
+				line = line[:st.hub.cfg.MaxLine+1-len(st.partial)]
 			}
+			line = append(st.partial, line...)
+			st.partial = line
+			out = st.request(line, out)
 			st.dropPartial()
 		default:
 			out = st.request(line, out)
@@ -265,6 +305,11 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 // input, if it had any.
 func (st *Stream) Pause(fed bool) Next {
 	switch {
+	case st.draining() && st.outlives():
+		if st.hub.ending.Load() {
+			return Closing
+		}
+		return Idle
 	case !st.draining() || st.holds() || st.mayAsk():
 		st.last = false
 		return Idle
@@ -283,11 +328,19 @@ func (st *Stream) Close() {
 
 // CloseSome does a bounded part of what Close does, well under a millisecond,
 // and tells whether the stream is closed. Nothing else may be done with a
-// stream that is being closed.
+// stream that is being closed; and nothing at all with one that is closed, as it may
+// be kept, and another carrier have it.
 func (st *Stream) CloseSome() bool {
 	if st.account == nil {
 		return true
 	}
+	if k := st.keeping.Load(); k != nil && st.detach(k) {
+		return true
+	}
+	return st.closeSome()
+}
+
+func (st *Stream) closeSome() bool {
 	st.endLong()
 	st.endPostponed()
 	st.closing = true
@@ -306,6 +359,7 @@ func (st *Stream) CloseSome() bool {
 		return false
 	}
 	st.noteRest()
+	st.endKeeping()
 	st.endAccount()
 	return true
 }
@@ -321,16 +375,17 @@ func (st *Stream) Replying() bool { return st.long != nil }
 // decided. In protocol 2 other sessions go on while one waits for a lock. Who has
 // closed its side is still told that a token was wrong.
 func (st *Stream) waiting() bool {
-	return st.postponed != nil || st.main.wait != nil && !st.multiplexed || st.leaving && st.door&denying != 0
+	return st.postponed != nil || st.main.wait != nil && !st.multiplexed || st.leaving && st.door&denying != 0 ||
+		st.door&forwards != 0 && st.awaitsUpstream()
 }
 
 // holds tells whether any session holds a lock or waits for anything.
 func (st *Stream) holds() bool {
-	if st.main.owner.Held() > 0 || st.main.wait != nil || st.postponed != nil {
+	if st.main.held() > 0 || st.main.wait != nil || st.postponed != nil || st.asksUpstream() {
 		return true
 	}
 	for _, s := range st.sessions {
-		if s.owner.Held() > 0 || s.wait != nil {
+		if s.held() > 0 || s.wait != nil {
 			return true
 		}
 	}
@@ -357,6 +412,10 @@ func (st *Stream) GiveUp(out []byte) []byte {
 		st.door |= deaf
 		return out
 	}
+	if st.main.remote != nil {
+		st.main.remote.stop(false)
+		return out
+	}
 	return st.main.cancelWait(out)
 }
 
@@ -367,7 +426,7 @@ func (st *Stream) keep(in, out []byte) []byte {
 	}
 	room := st.hub.cfg.MaxLine - len(st.partial)
 	if len(in) > room {
-		out = st.tooLong(append(st.partial, in[:room]...), out)
+		out = st.request(append(st.partial, in[:room+1]...), out)
 		st.dropPartial()
 		st.skipping = true
 		return out
@@ -412,6 +471,13 @@ func (st *Stream) refuseHTTP(out []byte) []byte {
 // request executes one line, given without its newline, and appends the reply
 // to out; a long one, and one that waits, comes later. It overwrites line.
 func (st *Stream) request(line, out []byte) []byte {
+	if st.door&forwards != 0 && st.asksUpstream() {
+		return st.requestBehind(line, out)
+	}
+	return st.execute(line, out)
+}
+
+func (st *Stream) execute(line, out []byte) []byte {
 	if len(line) > st.hub.cfg.MaxLine {
 		return st.tooLong(line[:st.hub.cfg.MaxLine], out)
 	}
@@ -479,7 +545,7 @@ func (st *Stream) post(s *Session) {
 	st.woken.Store(true)
 	st.mu.Unlock()
 	if first {
-		st.carrier.Wake()
+		st.wake()
 	}
 }
 
@@ -556,7 +622,7 @@ func (st *Stream) pause(d time.Duration) {
 // more, and gets the replies to what it has sent. Those that are postponed or wait
 // for their turn still come when their time has.
 func (st *Stream) HangUp() {
-	if st.leaving {
+	if st.leaving || st.isKept() { // who is kept comes back
 		return
 	}
 	st.leaving = true
@@ -565,6 +631,9 @@ func (st *Stream) HangUp() {
 
 // endWaits has all waits for locks settled, which ends them.
 func (st *Stream) endWaits() {
+	if st.door&forwards != 0 {
+		st.stopUpstream()
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.main.wait != nil {

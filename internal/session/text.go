@@ -49,6 +49,8 @@ func (s *Session) failed(out []byte, kind shard.Kind, outcome shard.Outcome, ref
 	switch outcome {
 	case shard.Waiting:
 		return out
+	case shard.Recovering:
+		return s.reply(out, 0, wire.ServerRecovering, name)
 	case shard.Refused, shard.TimedOut:
 		return s.reply(out, 0, refused, name)
 	case shard.Canceled:
@@ -167,8 +169,35 @@ func (s *Session) textInspectRate(name, out []byte) []byte {
 
 // settle appends the reply to the request that waits, if its time has come.
 func (s *Session) settle(out []byte) []byte {
+	if s.remote != nil {
+		var quit bool
+		if out, quit = s.heard(out); quit {
+			return s.list(quitReply{s}, out)
+		}
+	}
+	if s.stream.tells && s == &s.stream.main {
+		s.stream.tells = false
+		out = append(s.notice(out), wire.Draining...)
+	}
+	if s.stream.door&mustResume != 0 && s.stream.overdue.Load() {
+		s.stream.closing = true
+		return append(s.prefix(out), wire.TooManyConnections...)
+	}
 	if p := s.stream.postponed; p != nil && p.session == s {
-		return s.stream.makeAgain(out, false)
+		out = s.stream.makeAgain(out, false)
+		if s.peer.evicted.Load() == nil || s.stream.postponed != nil { // it is made once more
+			return out
+		}
+	}
+	if s.peer.evicted.Load() != nil && s.stream.sessions[s.number] == s {
+		if s.stream.long != nil { // which its last request has begun
+			s.stream.post(s)
+			return out
+		}
+		return s.list(evictedReply{s}, out)
+	}
+	if s.wait != nil && s.wait.parked {
+		return out // until a request takes it up
 	}
 	return s.over(out, s.stream.leaving || s.stream.draining())
 }
@@ -181,6 +210,9 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 	w := s.wait
 	switch {
 	case w == nil:
+		return out
+	case w.parked:
+		s.endParked()
 		return out
 	case w.denial != nil:
 		return s.denied(out)
@@ -206,15 +238,18 @@ func (s *Session) textPing(_, out []byte) []byte {
 	return append(s.prefix(out), wire.Pong...)
 }
 
-// textLimits says what a holder's own time-outs must fit. Nothing is kept for who
-// has lost the connection, so its time is 0.
+// textLimits says what a holder's own time-outs must fit.
 func (s *Session) textLimits(_, out []byte) []byte {
 	s.stream.rests.Store(true)
-	return wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), 0)
+	return wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), uint64(max(0, s.hub.cfg.MaxKeep)/time.Millisecond))
 }
 
 // textHello begins protocol 2, with the next line.
-func (s *Session) textHello(_, out []byte) []byte {
+func (s *Session) textHello(with, out []byte) []byte {
+	if len(with) > 0 && string(with) != wire.Notices {
+		return s.reply(out, 0, wire.InvalidArgument, []byte(wire.Hello))
+	}
+	s.stream.notices.Store(len(with) > 0)
 	out = append(s.prefix(out), wire.Hello2...)
 	out = append(out, s.hub.cfg.Version...)
 	s.stream.multiplexed = true
@@ -231,6 +266,9 @@ func (s *Session) textMe(_, out []byte) []byte {
 func (s *Session) textIAm(name, out []byte) []byte {
 	if !s.setName(string(name)) {
 		return s.reply(out, 0, wire.ServerFull, name)
+	}
+	if s.stream.door&forwards != 0 {
+		s.registerUpstream()
 	}
 	return append(s.prefix(out), wire.OK...)
 }
@@ -299,5 +337,8 @@ func (s *Session) textQuery(_, out []byte) []byte {
 }
 
 func (s *Session) textQuit(_, out []byte) []byte {
+	if k := s.stream.keeping.Load(); k != nil && s == &s.stream.main {
+		k.quit()
+	}
 	return s.list(quitReply{s}, s.cancelWait(out))
 }

@@ -25,6 +25,9 @@ func (s *Session) get(name []byte) (shard.Grant, shard.Outcome) {
 // getWait is like get, but waits in the queue for some milliseconds.
 func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	due := s.patience(ms)
+	if s.wait != nil && s.goesOn(shard.Exclusive, name, 0, due) {
+		return shard.Grant{}, shard.Waiting
+	}
 	g, outcome := s.hub.locks.GetWait(s.asks(), name, due)
 	s.granted(g)
 	switch {
@@ -43,7 +46,7 @@ func (s *Session) release(name []byte) bool { return s.hub.locks.Release(s.asks(
 // that when it is postponed.
 func (s *Session) inspect(name []byte) (held, known bool) {
 	held = s.hub.locks.Inspect(name)
-	if held && s.othersAreGone(shard.Exclusive, name, 0) {
+	if held && s.hub.recovery.isOver() && s.othersAreGone(shard.Exclusive, name, 0) {
 		s.hub.locks.UncountInspect(name)
 		return false, false
 	}
@@ -68,10 +71,13 @@ func (s *Session) getSharedLimit(name []byte, limit uint64) (shard.Grant, shard.
 
 // getSharedWait is the same, but waits in the queue for some milliseconds.
 func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, shard.Outcome) {
+	due := s.patience(ms)
+	if s.wait != nil && s.goesOn(shard.Shared, name, limit, due) {
+		return shard.Grant{}, shard.Waiting
+	}
 	if s.othersAreGone(shard.Shared, name, limit) {
 		return shard.Grant{}, shard.Waiting
 	}
-	due := s.patience(ms)
 	g, outcome := s.hub.locks.GetSharedWait(s.asks(), name, uint32(limit), due)
 	if outcome == shard.Waiting {
 		s.waitFor(shard.Shared, name, due)

@@ -84,7 +84,7 @@ func (w *watch) want() {
 		carriers = carriers[:0]
 		for _, id := range ids {
 			if st := w.hub.streamOf(id); st != nil {
-				carriers = append(carriers, st.carrier)
+				carriers = append(carriers, st.carriedBy())
 			}
 		}
 		w.hub.network.Want(carriers)

@@ -1,0 +1,289 @@
+package conn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/nylen/lockd/internal/session"
+)
+
+// Upstream is the server that a proxy is one of.
+type Upstream struct {
+	Target   string // for people
+	Keep     time.Duration
+	Patience time.Duration
+	// Dial connects to it, and Token is what to show it; nil: nothing.
+	Dial  func(context.Context) (net.Conn, error)
+	Token func(context.Context) (string, error)
+}
+
+// An uplink has the connection of a proxy to its server, and makes a new one when that
+// ends. What all loops have for it in a turn goes out together: whoever has something
+// to send and finds nobody at it sends what there is. An event loop receives, where
+// there is one that takes the connection; of others, such as those within TLS, a
+// goroutine receives and one sends.
+type uplink struct {
+	server *Server
+	to     *Upstream
+	up     *session.Upstream
+	log    *slog.Logger
+
+	ctx    context.Context
+	end    context.CancelFunc
+	over   sync.WaitGroup
+	relays chan struct{} // has one for each
+	first  chan error    // what has become of the first connection that was made
+
+	carry  sync.Mutex   // who has it calls what is of the connection in up
+	wanted atomic.Int32 // calls of flush that are not made good yet; who makes it 1 sends
+
+	mu   sync.Mutex // guards what follows
+	conn net.Conn   // that a goroutine receives from; nil: there is none
+	send chan struct{}
+	uplinkSocket
+	rest   []byte // being sent
+	buffer []byte
+}
+
+func newUplink(s *Server, to *Upstream) *uplink {
+	u := &uplink{server: s, to: to, log: s.cfg.Logger, first: make(chan error, 1), send: make(chan struct{}, 1), relays: make(chan struct{}, relaysMost)}
+	u.socketInit()
+	u.ctx, u.end = context.WithCancel(context.Background())
+	return u
+}
+
+// config is for the session's side.
+func (u *uplink) config() *session.UpstreamConfig {
+	return &session.UpstreamConfig{
+		Keep: u.to.Keep, Patience: u.to.Patience, Flush: u.flush, Cut: u.cut, Relay: u.relay,
+		Log: func(msg string, attrs ...any) { u.log.Info(msg, append(attrs, "upstream", u.to.Target)...) },
+	}
+}
+
+func (u *uplink) begin(up *session.Upstream) {
+	u.up = up
+	u.over.Go(u.run)
+}
+
+// The pauses before a connection is tried again, which double.
+const (
+	uplinkPause = 50 * time.Millisecond
+	uplinkMost  = time.Second
+)
+
+// run makes one connection after another.
+func (u *uplink) run() {
+	pause := uplinkPause
+	var last string
+	for u.ctx.Err() == nil {
+		served, err := u.connect()
+		if u.ctx.Err() != nil {
+			return
+		}
+		var refused error
+		if !served && errors.Is(err, syscall.ECONNREFUSED) {
+			refused = err
+		}
+		u.carry.Lock()
+		u.up.Lost(refused)
+		u.carry.Unlock()
+		select {
+		case u.first <- err:
+		default:
+		}
+		if served {
+			pause = uplinkPause
+		}
+		if text := err.Error(); text != last { // the same again is no news
+			last = text
+			u.log.Warn("cannot reach upstream", "upstream", u.to.Target, "err", err)
+		}
+		if live, _ := u.up.Live(); live {
+			last = ""
+		}
+		select {
+		case <-u.ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, uplinkMost)
+	}
+}
+
+// connect makes a connection and serves it to its end.
+func (u *uplink) connect() (served bool, err error) {
+	conn, err := u.to.Dial(u.ctx)
+	if err != nil {
+		return false, err
+	}
+	token := ""
+	if u.to.Token != nil {
+		if token, err = u.to.Token(u.ctx); err != nil {
+			conn.Close()
+			return false, err
+		}
+	}
+	u.carry.Lock()
+	u.up.Begin(token)
+	u.carry.Unlock()
+	if ok, err := u.onLoop(conn); ok {
+		return true, err
+	}
+	return true, u.onGoroutines(conn)
+}
+
+// onGoroutines serves the connection by two goroutines.
+func (u *uplink) onGoroutines(conn net.Conn) error {
+	u.mu.Lock()
+	u.conn = conn
+	u.mu.Unlock()
+	stop := context.AfterFunc(u.ctx, func() { conn.Close() })
+	defer stop()
+	ended := make(chan struct{})
+	var sender sync.WaitGroup
+	sender.Go(func() { u.sendAll(conn, ended) })
+	u.flush()
+	in := make([]byte, 64<<10)
+	var err error
+	for err == nil {
+		var n int
+		if n, err = conn.Read(in); n > 0 {
+			if wrong := u.receive(in[:n]); wrong != nil {
+				err = wrong
+			}
+		}
+	}
+	u.mu.Lock()
+	u.conn = nil
+	u.mu.Unlock()
+	conn.Close()
+	close(ended)
+	sender.Wait()
+	return endOf(err)
+}
+
+func endOf(err error) error {
+	if err == io.EOF {
+		return errors.New("it has closed the connection")
+	}
+	return err
+}
+
+func (u *uplink) receive(in []byte) error {
+	u.carry.Lock()
+	err := u.up.Receive(in)
+	if err == nil && u.up.Replays() {
+		u.up.GoOn()
+	}
+	u.carry.Unlock()
+	if live, _ := u.up.Live(); live && err == nil {
+		select {
+		case u.first <- nil:
+		default:
+		}
+	}
+	u.flush()
+	return err
+}
+
+// sendAll sends what there is whenever there is something.
+func (u *uplink) sendAll(conn net.Conn, ended <-chan struct{}) {
+	var buffer []byte
+	for {
+		select {
+		case <-ended:
+			return
+		case <-u.send:
+		}
+		for u.up.Pending() {
+			buffer = u.up.Take(buffer)
+			if _, err := conn.Write(buffer); err != nil {
+				conn.Close()
+				return
+			}
+			u.goOn()
+		}
+	}
+}
+
+// goOn has what is claimed go on, when all before is sent.
+func (u *uplink) goOn() {
+	if u.carry.TryLock() { // or who has it does so itself
+		u.up.GoOn()
+		u.carry.Unlock()
+	}
+}
+
+// flush has what there is sent.
+func (u *uplink) flush() {
+	if !u.up.Pending() || u.wanted.Add(1) != 1 {
+		return
+	}
+	for {
+		n := u.wanted.Load()
+		u.mu.Lock()
+		if u.conn != nil {
+			select {
+			case u.send <- struct{}{}:
+			default:
+			}
+		} else {
+			u.writeLocked()
+		}
+		u.mu.Unlock()
+		if u.up.Replays() {
+			u.goOn()
+		}
+		if u.wanted.CompareAndSwap(n, 0) {
+			return
+		}
+	}
+}
+
+// cut ends the connection; another one is made.
+func (u *uplink) cut() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.conn != nil {
+		u.conn.Close()
+	}
+	u.shutLocked()
+}
+
+// quitWait is for how long the end of the proxy waits until upstream knows of it.
+const quitWait = time.Second
+
+// stop ends it: upstream is told that nothing is to be kept.
+func (u *uplink) stop() {
+	if live, _ := u.up.Live(); live {
+		u.carry.Lock()
+		u.up.Quit()
+		u.carry.Unlock()
+		u.flush()
+		for end := time.Now().Add(quitWait); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if live, _ := u.up.Live(); !live {
+				break
+			}
+		}
+	}
+	u.end()
+	u.cut()
+	u.over.Wait()
+}
+
+// First waits until there is a connection that serves, and returns what is wrong if
+// there is none.
+func (s *Server) FirstUpstream(ctx context.Context) error {
+	select {
+	case err := <-s.uplink.first:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,187 @@
+package session
+
+import "github.com/nylen/lockd/internal/wire"
+
+// What a proxy does with the requests of its clients. What is about locks and rates is
+// asked upstream, and the client's next requests are not held up by that; what is about
+// the client itself is answered here, behind what was asked before. Lists of locks come
+// from upstream, too, over a connection of their own, as one that nobody reads must not
+// be in anybody's way.
+
+// doForwarding does what a command is for.
+func (s *Session) doForwarding(c *command, name, out []byte) []byte {
+	switch {
+	case c.flags&forwarded != 0:
+		return s.forward(c, name, out)
+	case c.verb == wire.Quit && s.quitsUpstream():
+		return out
+	case s.remote != nil && s.remote.pending.Load() > 0:
+		if s.stream.multiplexed && s.remote.waits.Load() > 0 {
+			if c.verb == wire.Ping {
+				s.remote.probe(nil)
+				return out
+			}
+			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)) // see requestBehind
+		}
+		if c.flags&(lists|relayed) == 0 && c.verb != wire.Hello && c.verb != wire.Auth {
+			return c.do(s, name, out) // the reply has its place, see requestBehind
+		}
+		s.stream.delayed = &delayed{s, c, append([]byte(nil), name...), s.args()}
+		return out
+	case c.verb == wire.Ping && !s.hub.upstream.mayAnswer():
+		return s.forward(c, name, out)
+	case c.verb == wire.Keep:
+		return append(s.prefix(out), wire.KeepDisabled...)
+	case c.flags&relayed != 0 && c.verb != wire.Kick: // see kickReply
+		return s.relay(c, name, out)
+	}
+	return c.do(s, name, out)
+}
+
+// requestBehind executes a request while others are not answered yet: what is answered
+// here comes behind those of its session.
+func (st *Stream) requestBehind(line, out []byte) []byte {
+	before := len(out)
+	out = st.execute(line, out)
+	said := out[before:]
+	s := &st.main
+	if st.multiplexed {
+		n, _, ok := wire.Number(said)
+		if s = st.sessions[uint32(n)]; n == 0 {
+			s = &st.main
+		}
+		if !ok {
+			s = nil
+		}
+	}
+	if len(said) == 0 || s == nil || !s.behind() {
+		return out
+	}
+	if st.multiplexed && s.remote.waits.Load() > 0 {
+		s.remote.probe(said)
+	} else {
+		s.remote.literal(said)
+	}
+	return out[:before]
+}
+
+// A delayed request is executed when all that the session has asked before is answered.
+type delayed struct {
+	session *Session
+	command *command
+	name    []byte
+	numbers numbers
+}
+
+// doDelayed executes it.
+func (st *Stream) doDelayed(out []byte) []byte {
+	d := st.delayed
+	st.delayed, st.turn.args = nil, d.numbers
+	out = d.session.do(d.command, d.name, out)
+	if st.postponed != nil && st.postponed.command == nil {
+		st.postponed.request(d.command, d.name, d.numbers)
+	}
+	return out
+}
+
+// quitsUpstream has what the session holds released upstream before its client is told
+// that it is.
+func (s *Session) quitsUpstream() bool {
+	r := s.remote
+	if r == nil || s.hub.upstream.live.Load() == 0 {
+		return false
+	}
+	s.stream.quits = s
+	r.owes(1)
+	r.mu.Lock()
+	r.many = s.stream.multiplexed
+	r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{})
+	r.mu.Unlock()
+	return true
+}
+
+// heard appends what upstream has answered, and tells whether that ends the session.
+func (s *Session) heard(out []byte) (_ []byte, quit bool) {
+	if s.stream.turn.expired(s.hub.upstream) {
+		return out, false // the client is about to be ended
+	}
+	out, quit = s.remote.replies(out)
+	if quit && s.stream.quits == s {
+		s.stream.quits = nil
+		return out, true
+	}
+	return out, false
+}
+
+// expired tells whether upstream was not heard for too long, and looks once in a turn.
+func (t *Turn) expired(u *Upstream) bool {
+	if !t.judged {
+		t.judged = true
+		t.late = u.isLate()
+	}
+	return t.late
+}
+
+// stalls tells whether nothing more is taken from the client for now: it has as much
+// under way as may be, or something that has to be over first.
+func (st *Stream) stalls() bool {
+	if st.quits != nil || st.delayed != nil && st.delayed.session.behind() {
+		return true
+	}
+	if st.unanswered.Load() == 0 {
+		return false
+	}
+	return st.underWay.Load() > mostUnderWay || !st.multiplexed && st.main.remote != nil && st.main.remote.stopping()
+}
+
+// behind tells whether what the session does next has to wait for replies.
+func (s *Session) behind() bool { return s.remote != nil && s.remote.pending.Load() > 0 }
+
+// mostUnderWay is how many bytes of requests and replies of a client may be kept for it.
+const mostUnderWay = 64 << 10
+
+func (r *remote) stopping() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stops
+}
+
+// awaitsUpstream tells whether a client of protocol 1 waits. Over WebSocket it does for
+// each reply, as that is a message of its own.
+func (st *Stream) awaitsUpstream() bool {
+	r := st.main.remote
+	return r != nil && !st.multiplexed && (r.waits.Load() > 0 || st.apart && r.pending.Load() > 0)
+}
+
+// asksUpstream tells whether the client is to be answered something.
+func (st *Stream) asksUpstream() bool { return st.unanswered.Load() > 0 }
+
+// stopUpstream ends all waits.
+func (st *Stream) stopUpstream() {
+	if st.main.remote != nil {
+		st.main.remote.stop(st.draining())
+	}
+	for _, s := range st.sessions {
+		if s.remote != nil {
+			s.remote.stop(st.draining())
+		}
+	}
+}
+
+// registerUpstream has upstream show the client under its new name, with those of its
+// sessions that have none of their own.
+func (s *Session) registerUpstream() {
+	if s.remote != nil {
+		s.remote.register(s.registeredName())
+	} else if s.registeredName() != "" {
+		s.join() // which does that; without memory for it the name is shown here alone
+	}
+	if s != &s.stream.main {
+		return
+	}
+	for _, other := range s.stream.sessions {
+		if other.remote != nil && other.peer.registered.Load() == nil {
+			other.remote.register(other.registeredName())
+		}
+	}
+}

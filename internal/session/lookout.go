@@ -1,0 +1,128 @@
+package session
+
+import (
+	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// The look-out is a goroutine that sees to the times of an Upstream: what was asked and
+// is not answered, whether the connection lives, and until when what clients hold is
+// believed.
+
+const (
+	tickEvery = 15 * time.Millisecond
+	restEvery = 10 * tickEvery // while nothing is pending
+	// plainTicks is after how many ticks a request is late that is answered at once
+	// whatever upstream does: its client takes a line that comes after 100 ms for the
+	// next reply.
+	plainTicks = 3
+	pingMost   = time.Second
+	deadLeast  = 2 * time.Second
+)
+
+// rouse has it look often, since something is pending.
+func (u *Upstream) rouse() {
+	if u.rests.Load() && u.rests.CompareAndSwap(true, false) {
+		u.tick.Store(u.ticks())
+		select {
+		case u.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (u *Upstream) ticks() uint32 { return uint32(time.Since(u.hub.clock.start)/tickEvery) + 1 }
+
+func (u *Upstream) lookOut() {
+	timer := time.NewTimer(tickEvery)
+	defer timer.Stop()
+	var asked [plainTicks + 1]uint64 // how many had been, some ticks ago
+	quiet, epoch := 0, uint32(0)
+	for {
+		select {
+		case <-u.done:
+			return
+		case <-u.kick:
+		case <-timer.C:
+		}
+		u.tick.Store(u.ticks())
+		live := u.live.Load()
+		u.mu.Lock()
+		now := u.asked
+		u.mu.Unlock()
+		if live != epoch {
+			epoch = live
+			clear(asked[:])
+		}
+		behind := u.answered.Load() < asked[0]
+		copy(asked[:], asked[1:])
+		asked[plainTicks] = now
+		if live == 0 || behind {
+			u.late(live != 0)
+		}
+		u.see(live)
+		if quiet++; live == 0 || u.answered.Load() < now {
+			quiet = 0
+		}
+		if quiet >= restAfter {
+			u.rests.Store(true)
+			timer.Reset(restEvery)
+		} else {
+			timer.Reset(tickEvery)
+		}
+	}
+}
+
+// restAfter is after how many ticks in which nothing was late it looks less often.
+const restAfter = 10
+
+// late answers who has waited for too long.
+func (u *Upstream) late(live bool) {
+	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
+	for i := range *u.all.Load() {
+		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
+			r.late(now, plainTicks, patience, live)
+		}
+	}
+}
+
+// see looks whether upstream is there.
+func (u *Upstream) see(live uint32) {
+	l := u.lease.Load()
+	if l == nil {
+		return
+	}
+	now := lease.Now()
+	if l.Expired(now) {
+		u.expire()
+		u.cfg.Cut()
+		return
+	}
+	if live == 0 {
+		return
+	}
+	u.mu.Lock()
+	oldest := now
+	pings := false
+	for _, m := range u.mine {
+		if m.verb == wire.Ping { // `claimed` may be a long time coming
+			pings = true
+			oldest = min(oldest, m.sent)
+		}
+	}
+	ask := !pings && now-u.pinged >= min(pingMost, l.Span()/20)
+	if ask {
+		u.pinged = now
+		u.askLocked(wire.Ping, "")
+	}
+	u.mu.Unlock()
+	if ask {
+		u.cfg.Flush()
+	}
+	if now-oldest > max(deadLeast, l.Span()/4) {
+		u.cfg.Log("upstream does not answer: connecting again")
+		u.cfg.Cut()
+	}
+}

@@ -1,0 +1,170 @@
+package session
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// textResume takes up the stream of a KEY: the client has come back over another
+// connection. The earlier one is ended first, and nothing that is still under way on it
+// is executed.
+func (s *Session) textResume(key, out []byte) []byte {
+	if !s.stream.isFresh(s) {
+		return s.reply(out, 0, wire.NotFirst, []byte(wire.Resume))
+	}
+	hash, ok := hashOf(key, s.stream.Access())
+	if !ok {
+		return s.reply(out, 0, wire.UnknownKey, shortKey(key))
+	}
+	return s.resume(hash, key, out)
+}
+
+// shortKey bounds what is said of what is no KEY.
+func shortKey(key []byte) []byte { return key[:min(len(key), wire.KeyDigits)] }
+
+func (s *Session) resume(hash KeyHash, key, out []byte) []byte {
+	st, h := s.stream, s.hub
+	k := h.keeps.find(hash)
+	if k == nil {
+		if r := h.recovery; r != nil {
+			return s.claimOpen(r, hash, key, out)
+		}
+		return s.reply(out, 0, wire.UnknownKey, key)
+	}
+	k.mu.Lock()
+	switch {
+	case k.state == over || k.doomed:
+		k.mu.Unlock()
+		return s.reply(out, 0, wire.UnknownKey, key)
+	case k.state != detached:
+		c := k.carrier
+		if !slices.Contains(k.resumes, s) {
+			k.resumes = append(k.resumes, s)
+		}
+		k.mu.Unlock()
+		if !s.postpone(resumeMost) {
+			return s.reply(out, 0, wire.UnknownKey, key)
+		}
+		if c != nil {
+			h.network.Detach(c)
+		}
+		return out
+	}
+	k.state, k.carrier = attached, st.carrier
+	k.timer.Stop()
+	k.mu.Unlock()
+	h.keeps.away(-1)
+	h.keeps.resumed.Add(1)
+	st.successor, st.closing = k.stream, true
+	k.stream.attach(st, string(key))
+	return out
+}
+
+// resumeMost is for how long a resume waits for the end of the earlier connection.
+const resumeMost = time.Minute
+
+func appendClaimsOpen(out []byte, left time.Duration, key []byte) []byte {
+	out = append(append(out, "0 "...), wire.ClaimsOpen...)
+	out = strconv.AppendInt(out, left.Milliseconds(), 10)
+	return append(append(append(out, ": "...), key...), '\n')
+}
+
+// attach has the stream go on where another one has begun, which has its connection. What
+// it says first is the reply to the other one's `resume`.
+func (st *Stream) attach(by *Stream, key string) {
+	st.turn = by.turn
+	st.local = by.local
+	st.notices.Store(by.notices.Load())
+	st.door = by.door &^ (mustResume | drains) // which it notices itself
+	st.ahead = max(st.ahead, by.ahead)
+	st.main.peer.access.Store(by.main.peer.access.Load())
+	from := by.main.peer
+	st.long = &resumeReply{stream: st, key: key, from: label{
+		text: from.addr(), process: from.process(), cert: from.cert(),
+		moved: true, ip: from.where(), transport: by.transport, since: by.since,
+	}}
+	if st.hub.cfg.Store != nil {
+		st.hub.network.Outlives(by.carrier)
+	}
+}
+
+// resumeReply is the reply to `resume`, when the sessions have been looked through, which
+// may be many. Nothing is executed before.
+type resumeReply struct {
+	stream   *Stream
+	key      string
+	from     label      // of who has the connection
+	sessions []*Session // that are left
+	begun    bool
+}
+
+// resumeStep is how many sessions are looked at in a piece.
+const resumeStep = 256
+
+func (l *resumeReply) next(out []byte) (_ []byte, more bool) {
+	st := l.stream
+	if !l.begun {
+		l.begun = true
+		l.sessions = slices.Collect(maps.Values(st.sessions))
+		st.main.comeBack(&l.from)
+	}
+	n := min(resumeStep, len(l.sessions))
+	for _, s := range l.sessions[:n] {
+		at := l.from
+		at.text, at.ip = at.text+"#"+strconv.FormatUint(uint64(s.number), 10), netip.AddrPort{}
+		s.comeBack(&at)
+	}
+	if l.sessions = l.sessions[n:]; len(l.sessions) > 0 {
+		return out, true
+	}
+	if left, open := st.keeping.Load().open.stays(); open {
+		return appendClaimsOpen(st.main.prefix(out), left, []byte(l.key)), false
+	}
+	return st.main.reply(out, uint64(1+len(st.sessions)), wire.Resumed, []byte(l.key)), false
+}
+
+func (*resumeReply) rest()        {}
+func (l *resumeReply) keeps() int { return 8 * cap(l.sessions) }
+func (*resumeReply) close()       {}
+
+// comeBack has a session go on at another address. All that it holds is in doubt from now on,
+// as it may have asked for anything on the earlier connection. Whom nobody tells any more
+// that its wait is over keeps its place in line, and its time.
+func (s *Session) comeBack(at *label) {
+	s.peer.label.Store(at)
+	if s.wait != nil {
+		s.wait.parked = true
+	}
+	s.hub.locks.Doubt(s.asks())
+}
+
+// where returns the address, if it is one.
+func (p *peer) where() netip.AddrPort {
+	if l := p.label.Load(); l != nil && l.moved {
+		return l.ip
+	}
+	return p.ip
+}
+
+// connection returns by which transport the client has come, and when, for whose session 0
+// p is.
+func (st *Stream) connection(p *peer) (transport string, since shard.Moment) {
+	if l := p.label.Load(); l != nil && l.moved {
+		return l.transport, l.since
+	}
+	return st.transport, st.since
+}
+
+// Successor returns the stream with which a carrier goes on after Moved. The one that it
+// had has ended.
+func (st *Stream) Successor() *Stream {
+	to := st.successor
+	st.Close()
+	return to
+}

@@ -1,0 +1,52 @@
+package session
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// A KeyHash is what is kept of a KEY: who reads the memory of a server, or its state
+// file, cannot resume with it.
+type KeyHash [sha256.Size]byte
+
+// A Store keeps what has to outlive the server's process. Its methods return at once;
+// done is called once, on any goroutine, when that is durable, or has failed. It may be
+// nil, if nobody needs to know.
+type Store interface {
+	// Keep notes a KEY and for how long it is kept, in milliseconds.
+	Keep(key KeyHash, ms uint64, done func(error))
+	// Forget forgets one.
+	Forget(key KeyHash, done func(error))
+	// Raise has all later servers begin with fencing tokens from floor on.
+	Raise(floor uint64, done func(error))
+	// Recovered notes that all that a server before this one knew has been claimed,
+	// or is free.
+	Recovered(done func(error))
+}
+
+// newKey makes a KEY: nobody guesses one.
+func newKey() string {
+	var key [wire.KeyDigits / 2]byte
+	rand.Read(key[:])
+	return hex.EncodeToString(key[:])
+}
+
+// hashOf returns the hash of a KEY, if it may be one, with who has it: somebody else
+// who has seen it has another one, also after a restart. Nil is who has not said so.
+func hashOf(key []byte, who *Access) (h KeyHash, ok bool) {
+	var bytes [wire.KeyDigits / 2]byte
+	if len(key) != wire.KeyDigits {
+		return h, false
+	}
+	if _, err := hex.Decode(bytes[:], key); err != nil {
+		return h, false
+	}
+	text := bytes[:]
+	if who != nil {
+		text = append(text, who.Name...)
+	}
+	return sha256.Sum256(text), true
+}

@@ -1,0 +1,117 @@
+package session
+
+import (
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// takeUp has the session go on over another connection: it claims what it holds, but for
+// what it was about to release, and asks once more for what was not answered.
+func (r *remote) takeUp(connection uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.epoch == connection {
+		return // it has begun since
+	}
+	r.epoch = connection
+	old, text := r.queue[r.first:], r.text
+	r.queue, r.first, r.text = nil, 0, nil
+	if r.gone {
+		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
+		return
+	}
+	s := r.session
+	if name := s.registeredName(); name != "" {
+		r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(name), asking{silent: true})
+	}
+	releases := make(map[string]bool) // by verb and name, as it stands in text
+	for i := range old {
+		a := &old[i]
+		if a.literal {
+			continue
+		}
+		if v := a.command.verb; v == wire.Release || v == wire.ReleaseShared {
+			releases[string(text[a.from:a.to])] = true
+		}
+	}
+	held := r.claimLocked(releases)
+	now := s.hub.upstream.tick.Load()
+	for i := range old {
+		a := old[i]
+		if a.told || a.silent {
+			continue
+		}
+		request := text[a.from:a.to]
+		if a.probe {
+			from := uint32(len(r.text))
+			r.text = append(r.text, request...)
+			a.from, a.name, a.to = from, from, uint32(len(r.text))
+			r.queueLocked(a)
+			continue
+		}
+		if a.literal {
+			r.literalLocked(request)
+			continue
+		}
+		n, name, _ := a.command.parse(text[a.name:a.to])
+		if len(a.command.args) > 0 {
+			if n, name, _ = a.command.parse(request[len(a.command.verb)+1:]); a.command.flags&mayWait != 0 {
+				n = n.less(a.command, uint64(now-a.tick)*uint64(tickEvery.Milliseconds()))
+			}
+		}
+		at := a.tick
+		r.askLocked(a.command, n, name, asking{again: true, held: held[string(request)]})
+		r.queue[len(r.queue)-1].tick = at
+	}
+}
+
+// less returns the numbers of a request to wait for so many milliseconds less.
+func (n numbers) less(c *command, ms uint64) numbers {
+	wait := &n.a
+	if c.verb == wire.GetSharedWait {
+		wait = &n.b
+	}
+	*wait -= min(*wait, ms)
+	return n
+}
+
+// claimLocked claims what the session holds, but for some, and returns which of those it
+// holds.
+func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
+	s := r.session
+	held = make(map[string]bool)
+	s.hub.locks.Doubt(&s.owner)
+	var p shard.Piece
+	for more := true; more; {
+		more = s.hub.locks.Recall(&s.owner, &p)
+		for _, item := range p.Items {
+			name := p.Name(item)
+			claim, release, n := wire.Claim, wire.Release, numbers{a: item.Number}
+			if item.Kind == shard.Shared {
+				claim, release, n.a = wire.Claims, wire.ReleaseShared, 1
+			}
+			request := release
+			if len(name) > 0 {
+				request += " " + string(name)
+			}
+			if except[request] {
+				held[request] = true
+				continue
+			}
+			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true})
+		}
+	}
+	return held
+}
+
+// expire ends the client if it holds something, or waits, and tells whether it has.
+func (r *remote) expire() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.epoch = 0
+	if r.gone || r.session.owner.Held() == 0 && r.waits.Load() == 0 {
+		return false
+	}
+	r.endLocked(WhyKeepExpired)
+	return true
+}
