@@ -71,14 +71,14 @@ func (q *lineQueue) flush() {
 }
 
 // logger writes to stderr, through a queue that is to be flushed at the end.
-func (c *serveCmd) logger() (*slog.Logger, *lineQueue) {
+func (c *serving) logger() (*slog.Logger, *lineQueue) {
 	queue := newLineQueue(os.Stderr, func(to io.Writer, dropped int64) {
 		slog.New(c.logHandler(to)).Warn("log lines were dropped: nobody read them in time", "count", dropped)
 	})
 	return slog.New(c.logHandler(queue)), queue
 }
 
-func (c *serveCmd) logHandler(to io.Writer) slog.Handler {
+func (c *serving) logHandler(to io.Writer) slog.Handler {
 	opts := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: inWords}
 	if c.Verbose {
 		opts.Level = slog.LevelDebug

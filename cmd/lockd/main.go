@@ -20,6 +20,7 @@ import (
 // environment variable that its help names.
 type cli struct {
 	Serve      serveCmd      `cmd:"" default:"withargs" help:"Serve locks. This is what lockd does without a command."`
+	Proxy      proxyCmd      `cmd:"" help:"Serve this machine's clients, and ask another lockd for the locks: they survive its restarts."`
 	Bench      benchCmd      `cmd:"" help:"Put load on a lockd, Redis or memcached server and measure it."`
 	Run        runCmd        `cmd:"" help:"Run a command while holding a lock."`
 	Shell      shellCmd      `cmd:"" help:"Type requests at a prompt, or send those of a script."`
@@ -32,6 +33,7 @@ type cli struct {
 	Stats      statsCmd      `cmd:"" help:"Print the server's counters."`
 	Top        topCmd        `cmd:"" help:"Watch a server in a terminal: locks, clients, losses, numbers."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is there."`
+	State      stateCmd      `cmd:"" help:"Make the file that serve keeps its state in, or show one."`
 	Token      tokenCmd      `cmd:"" help:"Make tokens, and list and remove who is let in."`
 	Cert       certCmd       `cmd:"" help:"Make certificates to try TLS with."`
 	Completion completionCmd `cmd:"" help:"Print completions for bash, zsh or fish."`

@@ -17,6 +17,7 @@ import (
 var zeroIsMeant = map[string]string{
 	"serve --drain-timeout":    "cut clients off at once",
 	"serve --drain-delay":      "drain at once",
+	"serve --max-keep":         "keep nobody",
 	"run --wait":               "try once",
 	"run --kill-after":         "KILL at once",
 	"run --conflict-exit-code": "success",

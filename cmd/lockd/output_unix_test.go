@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	statefile "github.com/nylen/lockd/internal/state"
 )
 
 // printers are all ways to have lockd print something, for a server, and the
@@ -36,6 +39,9 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--json")
 	add(0, "bench", "-s", server, "-c", "1", "-n", "10", "--warmup", "0s", "--short")
 
+	file := stateFile(t)
+	add(0, "state", "show", file)
+
 	known := map[string]bool{
 		"serve": true, "run": true, "shell": true, // they print their help only
 		"kick": true, "drop": true, // they need somebody to kick, or a rate, each time
@@ -52,6 +58,16 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 		add(0, m[1], "--help")
 	}
 	return all, codes
+}
+
+// stateFile is one of a server that is started for the first time.
+func stateFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "state")
+	if err := statefile.New(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // printTo runs lockd with its output to a file.

@@ -20,15 +20,23 @@ import (
 	"github.com/nylen/lockd/pkg/server"
 )
 
-// serveCmd is the server's command line. Numbers that are not given are 0 and
-// take the defaults of pkg/server, which the help texts repeat.
+// serveCmd is the server's command line.
 type serveCmd struct {
+	serving
+	HTTP    list          `name:"http" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve POST and GET /api/v1/rates/NAME/take over HTTP, for proxies (nginx, HAProxy, Caddy, Traefik) and programs that limit what they serve. Never open it to the internet."`
+	State   filled        `placeholder:"FILE" group:"Running" help:"Keep whom the server keeps in this file, so that clients that ask for it (lockd run --keep, a Locker's Keep, lockd proxy) have their locks also after a restart: until they are back, or their time is over, nobody gets anything new then. lockd state new makes one for a first start."`
+	MaxKeep time.Duration `min:"0" placeholder:"TIME" default:"30s" group:"Running" help:"How long at most a client may be without a connection that asks to be kept; 0: nobody is (${default})."`
+	Grace   graceTime     `placeholder:"TIME" group:"Running" help:"With --state, how long nobody gets anything new after a start, for clients that are not kept and may not know yet that the server was gone (--dead-peer-timeout if the machine was started anew, else 0)."`
+}
+
+// serving is what servers and proxies have in common of it. Numbers that are not given
+// are 0 and take the defaults of pkg/server, which the help texts repeat.
+type serving struct {
 	TCP             list          `name:"tcp" short:"t" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve lines over TCP. A port alone means all interfaces, systemd:NAME the sockets of that name that systemd has opened. May be repeated, as all of these. Without any of them: 127.0.0.1:9999."`
 	Unix            paths         `placeholder:"PATH" sep:"none" group:"Listening" help:"Serve lines over a unix socket. For several, repeat the flag: a path may have commas in it."`
 	UnixMode        fileMode      `placeholder:"MODE" default:"0660" group:"Listening" help:"Mode of the unix sockets (${default})."`
 	WebSocket       list          `name:"websocket" short:"w" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve WebSocket connections, on any path."`
 	WebSocketOrigin list          `name:"websocket-origin" placeholder:"ORIGIN" group:"Listening" help:"Let pages of this origin (https://example.com, or * for all) connect by WebSocket, besides those of the same host."`
-	HTTP            list          `name:"http" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve POST and GET /api/v1/rates/NAME/take over HTTP, for proxies (nginx, HAProxy, Caddy, Traefik) and programs that limit what they serve. Never open it to the internet."`
 	AllowedHost     list          `name:"allowed-host" placeholder:"NAME" group:"Listening" help:"Let pages reach the WebSocket ports, and anybody the admin and the HTTP ports, under this host name, besides localhost and addresses (* for all)."`
 	ProxyProtocol   list          `name:"proxy-protocol" placeholder:"CIDR" group:"Listening" help:"Connections of clients from this network (or address, or unix for all over unix sockets) must begin with a PROXY header, version 1 or 2, which tells the client's address."`
 	TLS             list          `name:"tls" placeholder:"[HOST:]PORT" group:"TLS" help:"Serve lines within TLS."`
@@ -70,6 +78,20 @@ type serveCmd struct {
 const defaultTCP = "127.0.0.1:9999"
 
 func (c *serveCmd) options() server.Options {
+	opts := c.serving.options()
+	opts.HTTP = c.HTTP
+	opts.State = string(c.State)
+	opts.MaxKeep = maxKeep(c.MaxKeep)
+	opts.Grace = c.Grace.option()
+	return opts
+}
+
+// Run serves until a signal asks to stop.
+func (c *serveCmd) Run() error {
+	return c.run(c.options(), func(*slog.Logger, *server.Server) error { return nil })
+}
+
+func (c *serving) options() server.Options {
 	if len(c.TCP)+len(c.Unix)+len(c.WebSocket)+len(c.TLS)+len(c.WSS) == 0 {
 		c.TCP = list{defaultTCP}
 	}
@@ -88,7 +110,6 @@ func (c *serveCmd) options() server.Options {
 		WebSocketOrigins:      c.WebSocketOrigin,
 		TLS:                   c.TLS,
 		WSS:                   c.WSS,
-		HTTP:                  c.HTTP,
 		TLSCert:               string(c.TLSCert),
 		TLSKey:                string(c.TLSKey),
 		TLSClientCA:           string(c.TLSClientCA),
@@ -119,8 +140,8 @@ func (c *serveCmd) options() server.Options {
 	}
 }
 
-// Run serves until a signal asks to stop.
-func (c *serveCmd) Run() error {
+// run serves until a signal asks to stop. before is called before clients are let in.
+func (c *serving) run(opts server.Options, before func(*slog.Logger, *server.Server) error) error {
 	survivePipes()
 	// From here on: a signal that comes while starting must not be lost.
 	signals := make(chan os.Signal, 2)
@@ -132,7 +153,6 @@ func (c *serveCmd) Run() error {
 
 	log, queue := c.logger()
 	defer queue.flush()
-	opts := c.options()
 	opts.Logger = log
 	if c.TLSCert != "" && len(c.TLS)+len(c.WSS) == 0 && !c.AdminTLS {
 		return usageError{errors.New("--tls-cert: nothing speaks TLS: listen with --tls or --wss, too")}
@@ -153,6 +173,9 @@ func (c *serveCmd) Run() error {
 			return err
 		}
 		defer pid.Remove()
+	}
+	if err := before(log, s); err != nil {
+		return err
 	}
 	if err := s.Listen(); err != nil {
 		return flagError(err)
@@ -185,7 +208,7 @@ func (c *serveCmd) Run() error {
 const stopSlack = 10 * time.Second
 
 // drain ends the server when a signal has asked for that.
-func (c *serveCmd) drain(log *slog.Logger, s *server.Server, m *manager, got os.Signal, signals <-chan os.Signal) {
+func (c *serving) drain(log *slog.Logger, s *server.Server, m *manager, got os.Signal, signals <-chan os.Signal) {
 	begun, cut := context.WithCancelCause(context.Background())
 	defer cut(nil)
 	go func() {

@@ -34,19 +34,22 @@ func TestClients(t *testing.T) {
 		for _, transport := range []string{"tcp", "unix"} {
 			t.Run(name+"/"+transport, func(t *testing.T) {
 				t.Parallel()
-				play(t, file, transport, oneRead)
+				play(t, file, transport, oneRead, start)
 			})
 		}
 	}
 }
 
-func play(t *testing.T, file, transport string, oneRead bool) {
+func play(t *testing.T, file, transport string, oneRead bool, start func(testing.TB, server.Options) *testServer) {
 	f, err := os.Open(file)
 	must(t, err)
 	defer f.Close()
 	s := start(t, server.Options{})
 	clients := make(map[byte]*client)
 	addrs := make(addresses)
+	if s.upstream != nil {
+		addrs[throughProxy] = "?"
+	}
 	steps := 0
 	in := bufio.NewScanner(f)
 	for n := 1; in.Scan(); n++ {

@@ -351,7 +351,7 @@ func TestVanishedWanted(t *testing.T) {
 					far.want("1 sg shared", "1 1 ")
 					continue
 				case "rests":
-					far.want("0 limits", "0 1 dead_peer_ms=3600000 max_keep_ms=0")
+					far.want("0 limits", "0 1 dead_peer_ms=3600000 max_keep_ms=30000")
 				case "busy":
 					near.want("g due", "1 ")
 					far.say("2 gw 60000 due")

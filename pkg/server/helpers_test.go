@@ -38,6 +38,7 @@ type testServer struct {
 	ws           string
 	webSocketURL string
 	tls, wss     string
+	upstream     *testServer // of a proxy
 }
 
 // start starts a server that ends with the test.

@@ -160,6 +160,23 @@ type Options struct {
 	// to notice earlier, see docs/locking.md.
 	DeadPeerTimeout time.Duration
 
+	// MaxKeep is for how long at most a client may be without a connection that has
+	// asked to be kept, see docs/surviving.md: for so long what it holds is nobody
+	// else's. 0 means 30 s, less than 0 that nobody is kept; 1 h at most.
+	MaxKeep time.Duration
+	// State is a file in which the server keeps whom it keeps, so that they have what
+	// they hold also after a restart: until they have said what that is, or their time
+	// is over, nobody gets anything new then. The server has the file alone until
+	// Shutdown, and locks PATH.lock beside it for that. Empty means that the end of
+	// the server is the end of all locks.
+	State string
+	// Grace is for how long nobody gets anything new after a start, whatever else is
+	// known, for clients that are not kept and may not know yet that the server was
+	// gone; 0 means DeadPeerTimeout where the machine has been started since, else not
+	// at all, and less than 0 not at all. It has no meaning without State, nor where there is none of
+	// the file: then it is the longer one of DeadPeerTimeout and MaxKeep. 1 h at most.
+	Grace time.Duration
+
 	// WatchNames are names of locks and rates that have metrics of their own, by the
 	// label name: who watches the server sees how many hold and wait, and since when.
 	// At most MaxWatchNames, in UTF-8, without line breaks, and in the spelling of
@@ -170,6 +187,9 @@ type Options struct {
 	// in vain and each refusal at a bound, up to 100 in a second: what the ledger
 	// keeps, see `losses` in docs/protocol.md, for those who keep logs.
 	LogLosses bool
+
+	// Upstream makes the server a proxy; nil: it is none.
+	Upstream *Upstream
 
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
@@ -259,6 +279,9 @@ func (o *Options) complete() error {
 		return optionError("dead-peer-timeout", "must be between %v and %v, not %v: a shorter one would end clients that a network has lost for a moment",
 			minDeadPeer, maxDeadPeer, o.DeadPeerTimeout)
 	}
+	if err := o.completeKeeping(); err != nil {
+		return err
+	}
 	if o.Shards > shard.MaxShards || o.Shards&(o.Shards-1) != 0 {
 		return optionError("shards", "must be a power of two up to %d, not %d", shard.MaxShards, o.Shards)
 	}
@@ -296,6 +319,9 @@ func (o *Options) complete() error {
 		if err := checkAddr(o.Admin); err != nil {
 			return &OptionError{"admin", err}
 		}
+	}
+	if err := o.checkUpstream(); err != nil {
+		return err
 	}
 	if err := o.checkAuth(); err != nil {
 		return err
@@ -364,5 +390,6 @@ func (o *Options) config(f *auth.File) conn.Config {
 		Hosts:          o.hosts,
 		Logger:         o.Logger,
 		LogLosses:      o.LogLosses,
+		Upstream:       o.upstream(),
 	}
 }

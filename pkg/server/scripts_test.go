@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nylen/lockd/pkg/server"
 )
@@ -23,7 +25,7 @@ import (
 //	transports: tcp unix      transports to run over; without it all of them
 //	max-line: 64              an option of the server, also max-locks,
 //	                          max-locks-per-connection, max-waiters,
-//	                          max-sessions and shards
+//	                          max-sessions, max-keep (off, or a time) and shards
 //	fence-session: 9          the session that the runner uses for requests of
 //	                          its own with protocol 2; without it session 0
 //
@@ -48,8 +50,8 @@ import (
 //
 // A text in quotes is a Go string; {A} is the address of A, and {x*40} is x
 // repeated. {#t} is a number, the same wherever t stands; {#t>s} one larger
-// than s, which may be a number or a name, and so {#t<=s}. {version} is the
-// server's.
+// than s, which may be a number or a name, and so {#t<=s}. {%k} is a KEY. A request
+// may have those that a reply has had. {version} is the server's.
 //
 // Who sends `hello 2` speaks protocol 2 from there on.
 func TestScripts(t *testing.T) {
@@ -67,7 +69,7 @@ func TestScripts(t *testing.T) {
 				for _, features := range sc.features {
 					t.Run(transport+"/"+features, func(t *testing.T) {
 						t.Parallel()
-						sc.run(t, transport, features)
+						sc.run(t, transport, features, start)
 					})
 				}
 			}
@@ -186,6 +188,13 @@ func (sc *script) header(key, value string) bool {
 		return number(&sc.opts.MaxWaiters)
 	case "max-sessions":
 		return number(&sc.opts.MaxSessions)
+	case "max-keep":
+		if sc.opts.MaxKeep = -1; value == "off" {
+			return true
+		}
+		var err error
+		sc.opts.MaxKeep, err = time.ParseDuration(value)
+		return err == nil
 	case "fence-session":
 		return number(&sc.fence)
 	}
@@ -218,18 +227,22 @@ type scriptRun struct {
 	half      map[byte]bool // those that sent half a line, or closed their side
 	two       map[byte]bool // those that speak protocol 2
 	numbers   numbers
+	keys      keys
 	session   int // for fences
 	fences    int
 }
 
-func (sc *script) run(t *testing.T, transport, features string) {
+func (sc *script) run(t *testing.T, transport, features string, start func(testing.TB, server.Options) *testServer) {
 	opts := sc.opts
 	opts.DisableDump = features == "dump-off" || features == "both-off"
 	opts.DisableRegistry = features == "registry-off" || features == "both-off"
 	r := &scriptRun{
 		t: t, s: start(t, opts), transport: transport, session: sc.fence,
-		peers: make(map[byte]peer), addrs: make(addresses), numbers: make(numbers),
+		peers: make(map[byte]peer), addrs: make(addresses), numbers: make(numbers), keys: make(keys),
 		half: make(map[byte]bool), two: make(map[byte]bool),
+	}
+	if r.s.upstream != nil {
+		r.addrs[throughProxy] = "?"
 	}
 	var steps []step
 	for _, st := range sc.steps {
@@ -259,7 +272,11 @@ func (sc *script) run(t *testing.T, transport, features string) {
 			if st.op == "@" {
 				waitConnections(t, r.s.Server, n)
 			} else {
-				waitWaiters(t, r.s.Server, n)
+				of := r.s
+				if of.upstream != nil {
+					of = of.upstream
+				}
+				waitWaiters(t, of.Server, n)
 			}
 			continue
 		}
@@ -269,9 +286,11 @@ func (sc *script) run(t *testing.T, transport, features string) {
 			p.closeWrite()
 			r.half[st.who] = true
 		case ">":
-			p.request(r.addrs.put(st.text))
+			p.request(r.addrs.put(r.numbers.put(r.keys.put(st.text))))
 			r.half[st.who] = false
-			r.two[st.who] = r.two[st.who] || slices.Contains(strings.Split(st.text, "\n"), "hello 2")
+			r.two[st.who] = r.two[st.who] || slices.ContainsFunc(strings.Split(st.text, "\n"), func(l string) bool {
+				return l == "hello 2" || l == "hello 2 notices"
+			})
 		case ">>":
 			p.raw(st.text)
 			r.half[st.who] = !strings.HasSuffix(st.text, "\n")
@@ -279,7 +298,10 @@ func (sc *script) run(t *testing.T, transport, features string) {
 			r.fence(st.who)
 		case "<", "|":
 			line := r.line(st.who, p, st.op == "<")
-			want, err := r.numbers.fill(line, st.text+"\n")
+			want, err := r.keys.fill(line, st.text+"\n")
+			if err == nil {
+				want, err = r.numbers.fill(line, want)
+			}
 			if err == nil {
 				err = r.addrs.match(line, want)
 			}
@@ -367,6 +389,45 @@ func (ns numbers) fill(got, want string) (string, error) {
 		}
 		want = before + digits + after
 	}
+}
+
+// put replaces {#t} in a request.
+func (ns numbers) put(text string) string {
+	for name, n := range ns {
+		text = strings.ReplaceAll(text, "{#"+name+"}", strconv.FormatUint(n, 10))
+	}
+	return text
+}
+
+// keys are the KEYs that a script gave names.
+type keys map[string]string
+
+var keyPattern = regexp.MustCompile(`^[0-9a-f]{32}`)
+
+// fill replaces {%k} in what is wanted by what came.
+func (ks keys) fill(got, want string) (string, error) {
+	before, after, ok := strings.Cut(want, "{%")
+	if !ok {
+		return want, nil
+	}
+	name, after, _ := strings.Cut(after, "}")
+	key := ks[name]
+	if key == "" {
+		at := strings.LastIndex(got, " ") + 1
+		if key = keyPattern.FindString(got[at:]); key == "" {
+			return "", fmt.Errorf("got  %q\nwant %q with a KEY", got, want)
+		}
+		ks[name] = key
+	}
+	return before + key + after, nil
+}
+
+// put replaces {%k} in a request.
+func (ks keys) put(text string) string {
+	for name, key := range ks {
+		text = strings.ReplaceAll(text, "{%"+name+"}", key)
+	}
+	return text
 }
 
 func (r *scriptRun) peer(who byte) peer {

@@ -36,6 +36,7 @@ import (
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/httprate"
 	"github.com/nylen/lockd/internal/metrics"
+	"github.com/nylen/lockd/internal/state"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -56,6 +57,7 @@ type Server struct {
 	rates     *httprate.Handler
 	http      *http.Server // for the same
 	certs     *certs.Store // nil: none, or not from files
+	state     *state.File  // nil: none
 	files     []reloader   // that are read again when they change
 
 	mu        sync.Mutex                  // guards what follows
@@ -83,7 +85,8 @@ type Addr struct {
 }
 
 // New returns a server that does not listen yet, or what is wrong with opts. With
-// an AuthFile it looks after that until Shutdown.
+// an AuthFile it looks after that until Shutdown, and with a State it has that file until
+// then.
 func New(opts Options) (*Server, error) {
 	if err := opts.complete(); err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
@@ -92,7 +95,7 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
-	s := &Server{opts: opts, conns: conn.NewServer(opts.config(access)), listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
+	s := &Server{opts: opts, listeners: make(map[*conn.Listener]struct{}), closed: make(chan struct{})}
 	if watched != nil {
 		s.files = append(s.files, watched)
 	}
@@ -101,6 +104,12 @@ func New(opts Options) (*Server, error) {
 		s.closeFiles()
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
+	cfg := opts.config(access)
+	if err := s.openState(&cfg); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
+	s.conns = conn.NewServer(cfg)
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.rates = httprate.New(httprate.Config{Bounds: s.conns.Hub().RateBounds(), Hosts: opts.hosts, WrongToken: s.conns.Denied})
@@ -349,6 +358,9 @@ func (s *Server) Collector() prometheus.Collector {
 	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns)
 	c.CertificateExpiry, c.Ready, c.Watched = s.certificateExpiry, s.ready, s.opts.WatchNames
 	c.HTTPRequests = s.rates.Requests
+	if s.state != nil {
+		c.StateFailures = s.state.Failures
+	}
 	return c
 }
 
@@ -408,6 +420,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.serving.Wait()
 	s.api.Close()
 	s.closeFiles()
+	s.closeState()
 	close(s.closed)
 	return err
 }

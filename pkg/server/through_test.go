@@ -1,0 +1,111 @@
+package server_test
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nylen/lockd/pkg/server"
+)
+
+// startThrough starts a server, and a proxy for it that listens in all ways. Both have
+// the same options.
+func startThrough(tb testing.TB, opts server.Options) *testServer {
+	tb.Helper()
+	own := opts
+	own.MaxShare = []string{"off"} // all of the proxy's clients are one there
+	own.MaxSessions = 0
+	own.MaxLine = cmp.Or(own.MaxLine, server.DefaultMaxLine) + len("4294967295 ")
+	upstream := start(tb, own)
+	return startThroughOf(tb, upstream, opts)
+}
+
+func startThroughOf(tb testing.TB, upstream *testServer, opts server.Options) *testServer {
+	tb.Helper()
+	opts.State, opts.Grace = "", 0
+	opts.Upstream = &server.Upstream{
+		Target: "the test's",
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", upstream.tcp)
+		},
+	}
+	s := start(tb, opts)
+	s.upstream = upstream
+	ctx, stop := context.WithTimeout(context.Background(), giveUp)
+	defer stop()
+	must(tb, s.AwaitUpstream(ctx))
+	return s
+}
+
+// throughProxy stands among the addresses of a script where lists come from a proxy's
+// upstream: there clients are sessions of the proxy.
+const throughProxy = 0
+
+var (
+	upstreamsAddress = regexp.MustCompile(`[0-9.]+:[0-9]+#[0-9]+`)
+	scriptsAddress   = regexp.MustCompile(`{[A-Z]}(#[0-9]+)?`)
+)
+
+// Existing clients see no difference.
+func TestThroughClients(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/clients/*.txt")
+	must(t, err)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		oneRead := name == "python" || name == "glockd-tester"
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, file, "unix", oneRead, startThrough)
+		})
+	}
+}
+
+// notThrough are scripts that are about the server that clients are connected to.
+var notThrough = map[string]string{
+	"share-locks":              "shares are one client's of the server, and all of a proxy's are one",
+	"share-others":             "the same",
+	"two-share-sessions":       "the same",
+	"two-waiting":              "replies of different sessions come in another order",
+	"two-pipelined":            "the same",
+	"two-invalid":              "the same",
+	"two-too-many-sessions":    "the same",
+	"two-line-too-long":        "the same",
+	"two-line-too-long-blanks": "the same",
+	"two-look":                 "sessions that are shown by the name of session 0 are registered by that upstream",
+	"two-many-lines":           "the same",
+	"two-end":                  "the same",
+	"two-too-many-waiters":     "replies of two sessions share a message of WebSocket",
+	"wait-half-close":          "behind a request that may wait, the closing of a side is known earlier",
+	"extension-stats":          "counters are the proxy's own",
+	"stats":                    "the same",
+}
+
+// Nor do the scripts, but for what is about the server itself.
+func TestThroughScripts(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/scripts/*.txt")
+	must(t, err)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		if notThrough[name] != "" || strings.HasPrefix(name, "kept") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sc := readScript(t, file)
+			for _, transport := range sc.transports {
+				for _, features := range sc.features {
+					t.Run(transport+"/"+features, func(t *testing.T) {
+						t.Parallel()
+						sc.run(t, transport, features, startThrough)
+					})
+				}
+			}
+		})
+	}
+}
