@@ -41,9 +41,11 @@ WHY is one of these:
 	kick           somebody kicked it
 	shutdown       the server was stopped
 	cut_off        the server ended it: out of memory, or it broke the protocol
+	keep_expired   it was kept, and did not come back in time
 	wait_timeout   it waited for as long as it wanted to
 	wait_given_up  it stopped waiting, or its connection ended
 	refused        at a bound, which is named behind
+	keep_expired   it was kept, and did not come back in time
 
 The server remembers the latest ones, some thousands, until it ends. For all, have
 it log them: --log-losses.

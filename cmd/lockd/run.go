@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nylen/lockd/internal/command"
@@ -36,6 +37,8 @@ type runCmd struct {
 	KillAfter      time.Duration  `min:"0" placeholder:"TIME" default:"10s" group:"Losing the lock" help:"From TERM to KILL (${default})."`
 	LostAfter      time.Duration  `placeholder:"TIME" default:"20s" group:"Losing the lock" help:"The lock counts as lost when the server does not answer for so long (${default}), and earlier if the server would free it in less: when there is just time for --kill-after before that."`
 
+	Keep time.Duration `placeholder:"TIME" group:"Losing the lock" help:"For how long the lock survives without a connection to the server, which may be restarted meanwhile. The server has to keep it for --kill-after longer, and a little, or lockd run refuses. Without it: the lock is lost with the connection."`
+
 	emptyName
 	Lock    lockName   `arg:"" name:"name" help:"The lock."`
 	Command []verbatim `arg:"" passthrough:"partial" complete:"program" help:"The command and its arguments. No shell is between."`
@@ -43,6 +46,7 @@ type runCmd struct {
 	name    string
 	command []string
 	stderr  *lineQueue
+	holds   atomic.Bool // the command runs, or is about to
 }
 
 // Help is printed by kong below the summary.
@@ -82,6 +86,14 @@ away.
 
 The lock is released when the command ends. What it leaves running in the
 background is left alone, and goes on without the lock.
+
+With --keep 15s, the lock outlives the connection for 15 s: when the network has a
+blip, a balancer is reloaded or the server is restarted (with --state FILE), lockd
+run comes back to its lock, or to its place in line, and says so on stderr; the
+command does not notice. The lock is lost when that takes longer, or when the server
+knows nothing of it any more. The price: when lockd run itself is killed with -9, the
+lock is free some 30 s and --kill-after later, not at once. --lost-after is then how
+long the server may be silent until lockd run tries another connection.
 
 When the lock is lost, because the server is gone or does not answer, the
 process group gets TERM and, what is left of it after --kill-after, KILL. (On
@@ -142,15 +154,22 @@ func (c *runCmd) Run() error {
 	}
 	opts := c.options()
 	opts.MaxLine, opts.Name, opts.ReadTimeout = longestLine, c.registered(), c.LostAfter
-	locker, err := client.NewLocker(client.LockerOptions{Options: opts, StopTime: c.KillAfter, FailFast: true})
+	locker, err := client.NewLocker(client.LockerOptions{
+		Options: opts, StopTime: c.KillAfter, FailFast: true, Keep: c.Keep, OnKeep: c.tellKept,
+	})
 	if err != nil {
 		return err
 	}
 	w := c.newWaiting(locker)
-	stop := caller.EndOnSignal(w.news.stop, exit)
+	stop := caller.EndOnSignal(func() {
+		w.news.stop()
+		c.leave(locker)
+	}, exit)
 	lock, err := w.acquire()
 	w.news.stop()
 	if err != nil {
+		stop() // which tells a signal's end of all this from others
+		c.leave(locker)
 		code := exitUnavailable
 		if errors.As(err, new(errConflict)) {
 			code = c.Conflict
@@ -158,8 +177,11 @@ func (c *runCmd) Run() error {
 		fail(code, c.explain(err))
 	}
 
+	c.holds.Store(true)
 	select {
 	case <-lock.Lost():
+		stop()
+		c.leave(locker)
 		fail(exitUnavailable, c.explain(lock.Err()))
 	default:
 	}
@@ -170,10 +192,12 @@ func (c *runCmd) Run() error {
 	})
 	if err != nil {
 		release(lock)
+		c.leave(locker)
 		c.cannotStart(path, err)
 	}
 	c.supervise(lock, cmd)
 	release(lock)
+	c.leave(locker)
 	c.stderr.flush()
 	cmd.Interrupted(caller)
 	exit(cmd.Code())
@@ -209,7 +233,14 @@ func (c *runCmd) environment(token uint64) []string {
 // why says why a connection was lost.
 func (c *runCmd) why(err error) error {
 	var silence interface{ Silent() time.Duration }
+	var away interface{ Away() time.Duration }
 	switch {
+	case errors.As(err, &away):
+		return fmt.Errorf("no connection to the server for %v", shortly(away.Away()))
+	case errors.Is(err, client.ErrForgotten):
+		return errors.New("the server has not kept it")
+	case errors.Is(err, client.ErrRevoked):
+		return errors.New("the server has taken it away")
 	case errors.As(err, &silence):
 		return fmt.Errorf("the server has been silent for %v", silence.Silent())
 	case errors.Is(err, client.ErrTimeout):
@@ -225,6 +256,39 @@ func release(lock *client.Lock) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	lock.Release(ctx)
+}
+
+// leave tells the server that nothing is to be kept any more. Who is not kept is gone
+// with its connection.
+func (c *runCmd) leave(locker *client.Locker) {
+	if c.Keep > 0 {
+		locker.Close()
+	}
+}
+
+// tellKept says what becomes of the connection while the lock is held.
+func (c *runCmd) tellKept(e client.KeepEvent) {
+	if !c.holds.Load() {
+		return
+	}
+	back := fmt.Sprintf("connected again after %v", shortly(e.Span))
+	switch {
+	case e.Kind == client.KeepBlip:
+		c.warn(fmt.Sprintf("connection lost (%v): the lock %s is kept for another %v, in which to connect again", c.why(e.Err), quote(c.name), shortly(e.Span)))
+	case e.Lost > 0: // which supervise says
+	case e.Kind == client.KeepResumed:
+		c.warn(fmt.Sprintf("%s: the lock %s is still held", back, quote(c.name)))
+	case e.Kind == client.KeepRecovered:
+		c.warn(fmt.Sprintf("%s: the server was restarted, and the lock %s is still held", back, quote(c.name)))
+	}
+}
+
+// shortly spells a time for those who need not know it exactly.
+func shortly(d time.Duration) time.Duration {
+	if d < 10*time.Second {
+		return d.Round(10 * time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
 }
 
 // supervise stays with the command to its end and, when the lock is lost, to

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -29,6 +30,7 @@ type waiting struct {
 	until  time.Time // when --wait is over; zero until the server was reached
 	gone   time.Time // since when the server gives no answers; zero if it does
 	news   *waitNews
+	warned bool // that the lock does not survive a restart of the server
 }
 
 // errConflict: the lock or the rate was not to be had in time.
@@ -132,7 +134,7 @@ func (w *waiting) attempt() (*client.Lock, error) {
 		}
 	}
 	if errors.Is(err, client.ErrNotAcquired) {
-		return nil, w.conflict()
+		return nil, w.conflict(err)
 	}
 	if err == nil && w.Rate.n > 0 {
 		if err = w.takeRate(lock); err != nil {
@@ -161,15 +163,44 @@ func (w *waiting) reach() (old bool, err error) {
 			w.until = time.Now().Add(*w.Wait)
 		}
 	}
-	return len(missing) > 0, nil
+	for _, err := range missing {
+		switch {
+		case errors.Is(err, client.ErrNoWaiting):
+			old = true
+		case errors.Is(err, client.ErrNoKeep), errors.Is(err, client.ErrShortKeep):
+			return false, errUnkept{err, w.runCmd}
+		case errors.Is(err, client.ErrBlipsOnly) && !w.warned:
+			w.warned = true
+			w.warn("the server runs without --state, so the lock will not survive a restart of it")
+		}
+	}
+	return old, nil
 }
 
-// try asks for the lock once.
-func (w *waiting) try() (*client.Lock, error) {
+// errUnkept: the server does not keep the lock for so long as --keep says.
+type errUnkept struct {
+	error
+	run *runCmd
+}
+
+func (e errUnkept) Error() string {
+	return fmt.Sprintf("--keep %v, and --kill-after %v: %s", e.run.Keep, e.run.KillAfter, strings.TrimPrefix(e.error.Error(), "lockd: "))
+}
+
+func (e errUnkept) Unwrap() error { return e.error }
+
+// try asks for the lock once. A server that has just been started may give nothing to
+// anybody yet; one may stand in line meanwhile, as where others hold it.
+func (w *waiting) try() (lock *client.Lock, err error) {
 	if w.Shared {
-		return w.locker.TryAcquireShared(context.Background(), w.name, w.limit())
+		lock, err = w.locker.TryAcquireShared(context.Background(), w.name, w.limit())
+	} else {
+		lock, err = w.locker.TryAcquire(context.Background(), w.name)
 	}
-	return w.locker.TryAcquire(context.Background(), w.name)
+	if errors.Is(err, client.ErrRecovering) {
+		err = fmt.Errorf("%w (%w)", client.ErrNotAcquired, err)
+	}
+	return lock, err
 }
 
 // limit is of the shared lock; 0 means none.
@@ -244,8 +275,11 @@ func (w *waiting) takeRate(lock *client.Lock) error {
 	}
 }
 
-func (c *runCmd) conflict() error {
+func (c *runCmd) conflict(why error) error {
 	text := quote(c.name) + " is held by others"
+	if errors.Is(why, client.ErrRecovering) {
+		text = quote(c.name) + " may be held by others: the server has just been started and is recovering"
+	}
 	if *c.Wait > 0 {
 		text += fmt.Sprintf(", waited %v", *c.Wait)
 	}
@@ -256,7 +290,7 @@ func (c *runCmd) conflict() error {
 func (c *runCmd) explain(err error) string {
 	var away errAway
 	switch errors.As(err, &away); {
-	case errors.As(err, new(errConflict)):
+	case errors.As(err, new(errConflict)), errors.As(err, new(errUnkept)):
 		return err.Error()
 	case away.first, errors.Is(err, client.ErrUnreachable):
 		patience := c.ConnectTimeout

@@ -17,6 +17,10 @@ import (
 // is going to be any: longer than a server takes to refuse one.
 const markAfter = 300 * time.Millisecond
 
+// keptMarkAfter is the same for who wants to be kept, which has to be asked for before
+// anything else: so nobody else's request may come first because of a slow network.
+const keptMarkAfter = 2 * time.Second
+
 // authenticate presents the token of the options, if there is one.
 //
 // A server that is too old for tokens says nothing to it. So if there is silence,
@@ -42,7 +46,7 @@ func (o *Options) authenticate(ctx context.Context, t transport) (err error) {
 	if err := t.send(request{verb: wire.Auth, name: token}); err != nil {
 		return err
 	}
-	mark := time.AfterFunc(markAfter, func() { t.send(request{verb: me.word}) }) // if that fails, so does reading
+	mark := time.AfterFunc(o.markAfter, func() { t.send(request{verb: me.word}) }) // if that fails, so does reading
 	line, err := t.readLine()
 	marked := !mark.Stop()
 	switch {

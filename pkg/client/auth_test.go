@@ -37,6 +37,7 @@ type gate struct {
 	known  bool   // it knows everybody, as by certificates
 	prefix string // what may be inspected; everything if empty
 	delay  time.Duration
+	keeps  time.Duration // what the server says that it keeps for at most
 
 	mu    sync.Mutex
 	token string
@@ -83,7 +84,7 @@ func (g *gate) serve(conn net.Conn) {
 		case verb == "ping":
 			io.WriteString(conn, "1 pong\n")
 		case verb == "limits":
-			io.WriteString(conn, "1 dead_peer_ms=20000 max_keep_ms=0\n")
+			fmt.Fprintf(conn, "1 dead_peer_ms=20000 max_keep_ms=%d\n", g.keeps.Milliseconds())
 		case verb == "i" && known && !strings.HasPrefix(rest, g.prefix):
 			io.WriteString(conn, "0 Not Allowed: i\n")
 		case verb == "hello" && known:

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -56,6 +57,32 @@ func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 	// A WebSocket keeps requests apart.
 	c.lossy = old && to.url == nil && t.endedCRLF()
 	return c, nil
+}
+
+// Connect connects to the target of the options and says nothing: what is spoken over the
+// connection is the caller's business. It uses Target, which is no WebSocket, TLS, Dial
+// and ConnectTimeout. Within TLS the handshake is over when it returns.
+func Connect(ctx context.Context, opts Options) (net.Conn, error) {
+	opts, to, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if to.url != nil {
+		return nil, errors.New("lockd: a WebSocket is no bare connection")
+	}
+	if opts.ConnectTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, opts.ConnectTimeout)
+		defer cancel()
+	}
+	conn, err := opts.dialer(to)(ctx)
+	if err == nil && to.secure {
+		conn, err = opts.secured(ctx, conn, to)
+	}
+	if err != nil {
+		return nil, unreachable{err}
+	}
+	return conn, nil
 }
 
 // Protocol returns which one the connection speaks: 1 or 2.

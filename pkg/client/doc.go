@@ -153,6 +153,17 @@
 // end of the queue; LockerOptions.MaxOutage bounds for how long there may be
 // none.
 //
+// With [LockerOptions].Keep all that is different: the locks outlive the connection for a
+// while, and with a server that has a state file, its own restart, too. The Locker comes
+// back to them by itself, calls wait until it has, and Lost closes only if that takes too
+// long, or for those locks that the server has not got any more. It closes before anybody
+// else can have the lock, as ever. OnKeep tells of blips, and Missing what the server does
+// not give of it:
+//
+//	l, err := client.NewLocker(client.LockerOptions{Keep: 20 * time.Second})
+//	...
+//	defer l.Close() // or else the server keeps the locks of a process that has ended
+//
 // With a server that speaks protocol 1 only, TryAcquire and TryDo work, and so do
 // shared locks without a limit, each lock taking a connection of its own, of which
 // the Locker asks for a sign of life as of any other; Inspect and InspectShared do,

@@ -58,6 +58,12 @@ var (
 	// server allow. More Connections are the remedy.
 	ErrTooManySessions = errors.New("lockd: too many sessions")
 
+	// ErrRecovering: the server has just started, and gives nothing to anybody until
+	// those who held locks before have had the time to claim them. A Locker waits for
+	// the end of that, unless it is to FailFast; to wait in a queue, as Acquire does, is
+	// allowed meanwhile.
+	ErrRecovering = errors.New("lockd: server is recovering: it grants nothing until the holders of before have claimed their locks")
+
 	// ErrBadArgument: a limit, a rate or a number of units makes no sense.
 	// Nothing was sent.
 	ErrBadArgument = errors.New("lockd: bad argument")
@@ -81,6 +87,16 @@ var (
 	// ErrUnreachable, as the cause of an ErrLost: the connection could not even
 	// be made, for a reason that is wrapped, too. No lock was held over it.
 	ErrUnreachable = errors.New("lockd: server cannot be reached")
+
+	// ErrRevoked, as the cause of an ErrLost: the server has taken away this lock
+	// alone, because somebody has ended its owner, or because after a restart it had
+	// gone to somebody else.
+	ErrRevoked = errors.New("lockd: the server has taken the lock away")
+
+	// ErrForgotten, as the cause of an ErrLost: the connection was lost, and when there
+	// was one again the server knew nothing of the locks that it should have kept (see
+	// LockerOptions.Keep).
+	ErrForgotten = errors.New("lockd: the server has not kept the locks")
 
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("lockd: client is closed")
@@ -198,6 +214,22 @@ var (
 
 	// ErrNoKick: the server ends no clients.
 	ErrNoKick = fmt.Errorf("%w: it ends no clients (no kick)", ErrUnsupported)
+)
+
+// What a server does not give of LockerOptions.Keep. Locker.Missing returns them.
+var (
+	// ErrNoKeep: the server keeps nothing without a connection. It is too old, or told
+	// not to, or has no room for one more that it keeps things for, or keeps them for less
+	// than LockerOptions.StopTime. So locks are lost with the connection.
+	ErrNoKeep = errors.New("lockd: the server keeps no locks without a connection")
+
+	// ErrShortKeep: the server keeps locks for a shorter time than was asked for (see its
+	// flag --max-keep). The error that wraps it says for how long.
+	ErrShortKeep = errors.New("lockd: the server keeps locks without a connection for a shorter time")
+
+	// ErrBlipsOnly: the server keeps locks without a connection, but not over its own
+	// restart (it runs without --state).
+	ErrBlipsOnly = errors.New("lockd: the server keeps no locks over its own restart")
 )
 
 // A ReplyError is a refusal that this package has no name for, such as a newer

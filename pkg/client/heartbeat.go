@@ -24,6 +24,7 @@ const looks = 4
 // The limits that a server has told.
 type limits struct {
 	deadPeer time.Duration // H; 0: unknown
+	maxKeep  time.Duration // the longest that it keeps anything; 0: nothing
 }
 
 // parseLimits reads what follows the number of the reply to `limits`: pairs, of
@@ -31,8 +32,15 @@ type limits struct {
 func parseLimits(text []byte) (l limits) {
 	for _, pair := range bytes.Fields(text) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
-		if ms, err := strconv.ParseUint(string(value), 10, 32); err == nil && string(key)+"=" == wire.DeadPeer {
+		ms, err := strconv.ParseUint(string(value), 10, 32)
+		if err != nil {
+			continue
+		}
+		switch string(key) + "=" {
+		case wire.DeadPeer:
 			l.deadPeer = time.Duration(ms) * time.Millisecond
+		case wire.MaxKeep:
+			l.maxKeep = time.Duration(ms) * time.Millisecond
 		}
 	}
 	return l
@@ -61,11 +69,18 @@ func (e silentError) Silent() time.Duration { return e.d }
 
 // interval is between two requests.
 func (m *mux) interval() time.Duration {
-	if m.timeout == 0 {
-		return restTime
+	d := restTime
+	if m.timeout > 0 {
+		d = m.timeout / looks
 	}
-	return m.timeout / looks
+	if k := m.keeping; k != nil {
+		d = min(d, k.lease.Span()/(2*looks)) // so much less there is for coming back
+	}
+	return d
 }
+
+// asks tells whether the server is asked at all.
+func (m *mux) asks() bool { return m.timeout > 0 || m.keeping != nil }
 
 // look is called by the timer: it asks the server, unless it has yet to answer. It
 // also ends sessions that nobody needs any more.
@@ -75,21 +90,48 @@ func (m *mux) look() {
 	if m.err() != nil {
 		return
 	}
-	if s := m.sessions.get(0); m.timeout > 0 && s.state.Load() == quiet {
-		m.asked = time.Now()
-		m.tellLocked(s, ping) // it does nothing else
+	if !m.down {
+		if s := m.sessions.get(0); m.asks() && s.state.Load() == quiet {
+			m.askingLocked()
+			m.tellLocked(s, ping)
+		}
+		m.full = false
+		m.endRestedLocked()
 	}
-	m.full = false
-	m.endRestedLocked()
 	m.timer.Reset(m.interval())
 }
 
+// askingLocked notes that the server is about to be asked by session 0, which does
+// nothing else.
+func (m *mux) askingLocked() {
+	m.asked = time.Now()
+	if k := m.keeping; k != nil {
+		k.sent = k.clock()
+	}
+}
+
+// silence is how long ago the server was heard.
+func (m *mux) silence() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.transport.silence()
+}
+
 // beatenLocked takes note of the answer. If it comes late, such as when the process was
-// stopped meanwhile, it says little, and the next one is asked for at once.
-func (m *mux) beatenLocked() {
+// stopped meanwhile, it says little, and the next one is asked for at once. It returns
+// false if it is too late for what is kept.
+func (m *mux) beatenLocked(v *verb) bool {
 	m.watch.extend(m.asked)
-	if m.timer != nil && m.timeout > 0 && time.Since(m.asked) >= m.interval() {
+	if m.timer != nil && m.asks() && time.Since(m.asked) >= m.interval() {
 		m.timer.Reset(0)
+	}
+	switch k := m.keeping; {
+	case k == nil:
+		return true
+	case v == claimed:
+		return m.claimedLocked()
+	default:
+		return k.lease.Answered(k.clock(), k.sent)
 	}
 }
 
@@ -106,7 +148,7 @@ func (m *mux) giveUp() {
 		m.watch.extend(heard)
 		return
 	}
-	m.close(silentError{m.timeout})
+	m.drop(silentError{m.timeout})
 }
 
 // listsLocked tells whether a reply of many lines is under way.

@@ -12,8 +12,8 @@ import (
 )
 
 // A Lock is a lock that is held: by its own owner, which no other Lock shares,
-// until it is released or the connection is lost. Its methods may be called by
-// many goroutines at once.
+// until it is released or the connection is lost (for longer than the server keeps it,
+// with LockerOptions.Keep). Its methods may be called by many goroutines at once.
 type Lock struct {
 	name   string
 	number int64 // an exclusive lock's token or a shared lock's count
@@ -24,6 +24,11 @@ type Lock struct {
 
 	old    *oldPool // protocol 1
 	client *Client
+
+	// Of a mux with notices, which may lose this lock alone.
+	lost  chan struct{} // nil: it is lost with the mux only
+	why   error         // set by the mux before it closes lost; guarded by its mutex until then
+	taken bool          // by its caller; guarded by the mux's mutex
 
 	released atomic.Bool
 }
@@ -54,13 +59,18 @@ func (l *Lock) Count() int {
 }
 
 // Lost returns a channel that closes when the lock is lost because the
-// connection is; Err then tells why. From then on someone else may hold it,
+// connection is, or because it was taken away; Err then tells why. With
+// LockerOptions.Keep it closes only when the lock is really lost: when the server did
+// not have it any more, or could not be reached in time. From then on someone else may hold it,
 // perhaps since a moment before; what must not be done twice whatever happens
 // needs the Token. When the lock is released, the channel has no meaning any
 // more.
 func (l *Lock) Lost() <-chan struct{} {
-	if l.client != nil {
+	switch {
+	case l.client != nil:
 		return l.client.Lost()
+	case l.lost != nil:
+		return l.lost
 	}
 	return l.mux.ctx.Done()
 }
@@ -68,7 +78,7 @@ func (l *Lock) Lost() <-chan struct{} {
 // Err returns nil as long as the lock is held. When it is lost, Err returns an
 // ErrLost that wraps why: ErrTimeout if the server fell silent, io.EOF if it
 // closed the connection, ErrClosed if the Locker was closed, an error of the
-// network. Once Release was called it is ErrNotHeld, even if the lock was lost
+// network, ErrRevoked if it was taken away. Once Release was called it is ErrNotHeld, even if the lock was lost
 // before: that is what Release returns.
 func (l *Lock) Err() error {
 	if l.released.Load() {
@@ -79,7 +89,16 @@ func (l *Lock) Err() error {
 
 // lostErr is Err before Release was called.
 func (l *Lock) lostErr() error {
-	if l.client == nil {
+	switch {
+	case l.lost != nil:
+		l.mux.lapsed() // of a process that was stopped nobody else may have noticed yet
+		select {
+		case <-l.lost:
+			return l.why
+		default:
+			return nil
+		}
+	case l.client == nil:
 		return l.mux.err()
 	}
 	err := l.client.Err()
@@ -104,7 +123,7 @@ func (l *Lock) Silence() time.Duration {
 	if l.client != nil {
 		return l.client.transport.silence()
 	}
-	return l.mux.transport.silence()
+	return l.mux.silence()
 }
 
 // Release releases the lock. It does so also if ctx has ended: the context
@@ -115,6 +134,11 @@ func (l *Lock) Silence() time.Duration {
 //
 // Release returns an ErrLost if the lock was lost before, and ErrNotHeld if it
 // was called before, whatever came of that.
+//
+// When there is no connection for a while, and the server keeps the lock meanwhile (see
+// LockerOptions.Keep), Release returns when there is one again and the server has
+// said that the lock is free, or ctx ends. The lock is never held again after it was
+// called.
 func (l *Lock) Release(ctx context.Context) error {
 	if l.released.Swap(true) {
 		return ErrNotHeld
@@ -132,7 +156,7 @@ func (l *Lock) release(ctx context.Context) error {
 	}
 	m, s := l.mux, l.session
 	for first := true; ; first = false {
-		if err := m.again(s, v, l.name); err != nil {
+		if err := m.giveBack(l, v); err != nil {
 			return err
 		}
 		if err := m.wait(ctx, s); err != nil {
@@ -150,6 +174,11 @@ func (l *Lock) release(ctx context.Context) error {
 	err := s.err
 	if err == nil || !errors.Is(err, ErrLost) {
 		m.put(s)
+	}
+	if l.lost != nil && err == ErrNotHeld {
+		// It was taken away while it was asked, or it was released before, when the
+		// answer was lost, or because it was not claimed.
+		return l.lostErr()
 	}
 	return err
 }
@@ -259,6 +288,9 @@ func (l *Locker) acquire(ctx context.Context, v *verb, limit int, name string) (
 		}
 		switch s.err {
 		case nil:
+			if m.notices {
+				return m.take(s), nil
+			}
 			return &Lock{name: name, number: s.n, shared: isShared, mux: m, session: s}, nil
 		case errWaitedOut:
 			// The deadline is near, or it was a long day. Or the server is
@@ -342,7 +374,7 @@ func (lock *Lock) do(ctx context.Context, fn func(ctx context.Context, lock *Loc
 // whenLost calls f with the reason when the lock is lost, until it is told to
 // stop.
 func (l *Lock) whenLost(f func(error)) (stop func()) {
-	if l.client == nil {
+	if l.client == nil && l.lost == nil {
 		mux := l.mux
 		unhook := context.AfterFunc(mux.ctx, func() { f(mux.err()) })
 		return func() { unhook() }
@@ -350,7 +382,7 @@ func (l *Lock) whenLost(f func(error)) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-l.client.Lost():
+		case <-l.Lost():
 			f(l.lostErr())
 		case <-done:
 		}

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nylen/lockd/internal/kept"
 	"github.com/nylen/lockd/internal/wire"
 )
 
@@ -43,6 +45,28 @@ type LockerOptions struct {
 	// reported lost. Locks are reported lost so much earlier, as far as the
 	// server's --dead-peer-timeout leaves a quarter of it for the server's answer.
 	StopTime time.Duration
+
+	// Keep is how long a connection may be away before its locks are lost: after a blip
+	// of the network, or while the server is restarted, the Locker comes back to what it
+	// held, Lock.Lost does not close, and calls wait until it is back, also with FailFast
+	// and longer than MaxOutage says. Requests whose answers were lost are made again;
+	// only a rate may be charged twice for that.
+	//
+	// The price is that the locks of a process which is killed are free so much later:
+	// it has to Close the Locker to have them free at once.
+	//
+	// The server is asked for as much that there is StopTime besides, and it may give
+	// less, or nothing: see Missing and OnKeep. In the time that it gives a request of
+	// this client has to be answered; while the process or the machine stands still it
+	// goes on. Zero means that locks are lost with the connection. What is asked for
+	// is a day at most.
+	Keep time.Duration
+
+	// OnKeep, if not nil, is told what becomes of connections with Keep, one event at a
+	// time, in their order. If it takes its time, it delays the next event and nothing
+	// else; it must not Close the Locker. What has to stop when a lock is lost, has
+	// Lock.Lost to wait for.
+	OnKeep func(KeepEvent)
 
 	// Anonymous makes the Locker register no name, in place of ProcessName(), so
 	// that the server shows addresses. Notes are shown all the same, see
@@ -96,6 +120,8 @@ type LockerOptions struct {
 	// or MaxOutage nobody is, since the calls' errors say it.
 	// slog.New(slog.DiscardHandler) keeps quiet whatever happens.
 	Logger *slog.Logger
+
+	clock func() time.Duration // kept.Now, but in tests
 }
 
 func (o *LockerOptions) complete() error {
@@ -130,6 +156,10 @@ func (o *LockerOptions) complete() error {
 	switch {
 	case o.StopTime < 0:
 		return errors.New("lockd: LockerOptions.StopTime is negative")
+	case o.Keep < 0:
+		return errors.New("lockd: LockerOptions.Keep is negative")
+	case o.Keep > maxWait || o.Keep > 0 && (o.StopTime > maxWait || kept.Ask(o.Keep, o.StopTime) > maxWait):
+		return errors.New("lockd: LockerOptions.Keep, with StopTime and a margin, is longer than a day")
 	case o.MinBackoff < 0:
 		return errors.New("lockd: LockerOptions.MinBackoff is negative")
 	case o.MaxBackoff < 0:
@@ -143,6 +173,12 @@ func (o *LockerOptions) complete() error {
 		o.MaxBackoff = defaultMaxBackoff
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	if o.Keep > 0 {
+		o.markAfter = keptMarkAfter
+	}
+	if o.clock == nil {
+		o.clock = kept.Now
+	}
 	if o.FailFast {
 		o.MaxOutage = 0
 	}
@@ -185,6 +221,8 @@ type Locker struct {
 	news   *news
 	old    *oldPool
 
+	keepNews *keepNews
+
 	muxes []atomic.Pointer[mux] // nil where there is no connection now
 
 	ctx   context.Context // ends with Close
@@ -218,6 +256,7 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 		down:    time.Now(),
 		old:     newOldPool(&opts, to),
 	}
+	l.keepNews = &keepNews{log: opts.Logger, target: to.String(), tell: opts.OnKeep, ended: &l.ended}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range l.muxes {
 		l.ended.Go(func() { l.run(i) })
@@ -227,7 +266,10 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 
 // Close ends the connections, and with them every lock that is held. Calls
 // under way return ErrClosed. It returns when all of the Locker's goroutines
-// have ended, and always nil; closing again does nothing.
+// have ended, and always nil; closing again does nothing. With LockerOptions.Keep it
+// tells the server, so that nothing is kept, and waits for a second at most until that
+// is done; when there is no connection then, the locks are free when the server has
+// kept them for long enough.
 func (l *Locker) Close() error {
 	l.stop()
 	l.old.close()
@@ -245,15 +287,22 @@ func (l *Locker) Ready(ctx context.Context) error {
 
 // Missing waits for a connection and tells which features its server is too
 // old for: ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook,
-// ErrNoKick, ErrNoDropRate, ErrNoLosses. It is empty if the server speaks protocol
+// ErrNoKick, ErrNoDropRate, ErrNoLosses. It has none of these if the server speaks protocol
 // 2, which may be too old for the last four all the same. The methods that need one of
 // them return that error.
+//
+// With LockerOptions.Keep it also tells what the server does not give of that: ErrNoKeep,
+// or an ErrShortKeep, and ErrBlipsOnly. Another connection may be to a server that does.
 func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 	m, err := l.connection(ctx)
-	if err != nil || !m.old {
+	switch {
+	case err != nil:
 		return nil, err
+	case !m.old:
+		return slices.Clone(m.missing), nil
 	}
-	return []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick, ErrNoDropRate, ErrNoLosses}, nil
+	old := []error{ErrNoWaiting, ErrNoSharedLimits, ErrNoRates, ErrNoTokens, ErrNoLook, ErrNoKick, ErrNoDropRate, ErrNoLosses}
+	return append(old, m.missing...), nil
 }
 
 // run keeps one connection up.
@@ -302,10 +351,13 @@ func (l *Locker) serve(i int, m *mux) error {
 	over := make(chan struct{})
 	l.ended.Go(func() {
 		defer close(over)
-		unhook := context.AfterFunc(l.ctx, func() { m.close(ErrClosed) })
+		unhook := context.AfterFunc(l.ctx, func() { m.leave(ErrClosed) })
 		defer unhook()
 		m.run(func(cause error) {
 			err = cause
+			if m.keeping != nil && l.ctx.Err() == nil {
+				l.keepNews.add(KeepEvent{Kind: KeepGone, Err: m.err()})
+			}
 			if l.muxes[i].CompareAndSwap(m, nil) {
 				l.tell(cause)
 			}
@@ -336,8 +388,12 @@ func (l *Locker) connect() (*mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	asked := time.Now()
-	old, told, err := negotiate(ctx, t)
+	g := greeted{asked: time.Now()}
+	if l.opts.Keep > 0 {
+		g, err = l.keep(ctx, t)
+	} else {
+		g.old, g.told, err = negotiate(ctx, t)
+	}
 	if err != nil {
 		t.close()
 		if ctx.Err() != nil {
@@ -345,7 +401,15 @@ func (l *Locker) connect() (*mux, error) {
 		}
 		return nil, err
 	}
-	return newMux(t, old, &l.opts, told, asked), nil
+	m := newMux(t, g.old, &l.opts, g.told, g.asked)
+	m.notices, m.missing = g.notices, g.missing
+	if g.keeping != nil {
+		m.startKeeping(g.keeping)
+	}
+	if l.opts.Keep > 0 {
+		l.keepNews.add(m.keepBegins())
+	}
+	return m, nil
 }
 
 // tell wakes those that wait for a connection.
@@ -474,14 +538,25 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 				m.put(s) // and it asks for no more, see start
 				continue
 			}
-			if s.err == ErrShuttingDown {
+			if s.err == ErrShuttingDown || s.err == ErrRecovering {
+				why := s.err
 				m.put(s)
-				m.retire()
 				if ending.IsZero() {
 					ending = time.Now()
 				}
 				if time.Since(ending) >= l.opts.outage() {
-					return nil, nil, lost(ErrShuttingDown)
+					if why == ErrShuttingDown {
+						m.retire()
+						why = lost(why)
+					}
+					return nil, nil, why
+				}
+				if why == ErrShuttingDown && !m.outlivesServer() {
+					m.retire()
+					continue
+				}
+				if err := m.pauseFor(ctx, why, time.Since(ending)); err != nil {
+					return nil, nil, err
 				}
 				continue
 			}
@@ -506,6 +581,9 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 				return m, s, nil
 			}
 			err = s.err
+			if m.err() == nil {
+				m.put(s) // only this call is lost
+			}
 		}
 		switch {
 		case !errors.Is(err, ErrLost):

@@ -87,6 +87,7 @@ const (
 	WhyWaitTimeout Why = "wait_timeout"
 	WhyWaitGivenUp Why = "wait_given_up"
 	WhyRefused     Why = "refused"
+	WhyKeepExpired Why = "keep_expired"
 )
 
 // maxLosses is how many one may ask for.

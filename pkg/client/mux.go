@@ -21,10 +21,16 @@ import (
 //
 // A mux to an old server carries nothing. It tells by its end that the server
 // has gone and may be another one next time.
+//
+// One that the server keeps (see keeping) outlives its connection: it goes on over the
+// next one, and only when that cannot be had in time does it end. It is down
+// meanwhile.
 type mux struct {
-	transport   transport
-	old         bool // the server speaks protocol 1 only
-	maxSessions int  // how many there may be, number 0 not included
+	old         bool     // the server speaks protocol 1 only
+	notices     bool     // the server tells what was not asked, such as that one lock is lost
+	keeping     *keeping // nil: the mux ends with its connection
+	missing     []error  // what the options want and the server does not give
+	maxSessions int      // how many there may be, number 0 not included
 	opts        *Options
 	name        string // what is registered; may be empty
 	maxLine     int
@@ -40,11 +46,14 @@ type mux struct {
 	sessions sessionTable // the sessions; number 0 is the heartbeat's
 	watch    watchdog     // of what the heartbeat asks; it calls with none of its mutexes held
 
-	mu    sync.Mutex // guards what follows
-	wake  sync.Cond  // the writer, when idle
-	idle  bool       // the writer waits
-	out   []byte     // requests to be written
-	cause error      // what ended the mux, if not its reading
+	mu        sync.Mutex // guards what follows
+	transport transport
+	down      bool      // there is no connection, and requests wait in their sessions
+	leaving   bool      // the server was told that this is the end
+	wake      sync.Cond // the writer, when idle
+	idle      bool      // the writer waits
+	out       []byte    // requests to be written
+	cause     error     // what ended the connection, if not its reading
 
 	free   []*session // sessions; the last one freed is the next one used
 	rested int        // how many of them, the first ones, have been free since
@@ -85,29 +94,53 @@ func newMux(t transport, old bool, o *LockerOptions, told limits, asked time.Tim
 	return m
 }
 
-// run reads and writes until the connection ends. When the locks have been told
-// that they are lost, and before any call is, ended is called with the reason:
-// calls may go on with another mux then, and shall not find this one.
+// run reads and writes until the mux ends: with its connection, or when it cannot
+// come back. When the locks have been told that they are lost, and before any call is,
+// ended is called with the reason: calls may go on with another mux then, and shall
+// not find this one.
 func (m *mux) run(ended func(error)) {
 	var writer sync.WaitGroup
+	t := m.transport
 	if !m.old {
-		writer.Go(m.write)
 		m.mu.Lock()
 		m.timer = time.AfterFunc(m.interval(), m.look)
 		m.watch.extend(m.asked)
 		m.mu.Unlock()
+		writer.Go(func() { m.write(t) })
 	}
-	err := m.read()
+	err := m.read(t)
+	for m.keeping != nil && m.err() == nil {
+		cause := m.reason(err)
+		m.suspend(t, cause)
+		writer.Wait() // so nothing more is said over the old connection
+		if t = m.comeBack(cause); t == nil {
+			err = context.Cause(m.ctx)
+			break
+		}
+		writer.Go(func() { m.write(t) })
+		err = m.read(t)
+	}
+	err = m.reason(err)
 	m.mu.Lock()
-	if m.cause != nil {
-		err = m.cause
-	}
-	m.end(lost(err))
+	m.endLocked(err)
 	m.mu.Unlock()
 	ended(err)
 	m.fail()
+	if m.leaving && t != nil {
+		hearOut(t)
+	}
 	m.transport.close()
 	writer.Wait()
+}
+
+// reason returns what ended the connection, or what reading came to.
+func (m *mux) reason(err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cause != nil {
+		return m.cause
+	}
+	return err
 }
 
 // protocol is the one that the server speaks.
@@ -151,9 +184,23 @@ func (m *mux) close(cause error) {
 	if m.cause == nil {
 		m.cause = cause
 	}
-	m.end(lost(m.cause))
+	m.endLocked(m.cause)
+	t := m.transport
 	m.mu.Unlock()
-	m.transport.close()
+	t.close()
+}
+
+// endLocked ends the mux, and tells its locks.
+func (m *mux) endLocked(cause error) {
+	m.end(lost(cause))
+	if !m.notices {
+		return // they hang on the context
+	}
+	for s := range m.sessions.all() {
+		if lock := s.lock; lock != nil {
+			lock.loseLocked(m.err())
+		}
+	}
 }
 
 // fail tells all calls that the mux has ended. Only the goroutine that reads
@@ -165,6 +212,9 @@ func (m *mux) fail() {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
+	if k := m.keeping; k != nil {
+		k.timer.Stop()
+	}
 	m.wake.Signal()
 	for s := range m.sessions.all() {
 		if s.state.CompareAndSwap(calling, resolved) {
@@ -175,13 +225,13 @@ func (m *mux) fail() {
 }
 
 // write writes the requests. When there are none, it waits.
-func (m *mux) write() {
+func (m *mux) write(t transport) {
 	var b []byte
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for {
 		for len(m.out) == 0 {
-			if m.err() != nil {
+			if m.err() != nil || m.down {
 				return
 			}
 			m.idle = true
@@ -199,14 +249,17 @@ func (m *mux) write() {
 		}
 		b, m.out = m.out, b[:0]
 		m.mu.Unlock()
-		err := m.transport.sendLines(b)
+		var err error = errLapsed
+		if !m.lapsed() {
+			err = t.sendLines(b)
+		}
 		m.mu.Lock()
 		if err != nil {
 			if m.cause == nil {
 				m.cause = err
 			}
 			// The server's last word may still be on its way, see grace.
-			m.transport.expireReads(time.Now().Add(grace))
+			t.expireReads(time.Now().Add(grace))
 			return
 		}
 	}
@@ -260,7 +313,11 @@ func (m *mux) registerLocked(s *session, note string) {
 	if note != "" || s.number == 0 {
 		text = registration(m.name, note, m.maxLine)
 	}
-	s.noted = note != ""
+	s.note, s.unsure = note, false
+	if m.down {
+		s.unsure = true
+		return
+	}
 	s.asides.Add(1)
 	m.appendLocked(s, iam, arguments{}, text)
 }
@@ -321,6 +378,9 @@ func (m *mux) askLocked(s *session, v *verb, a arguments, name string) {
 	if v.most == 0 {
 		s.most = int64(a.n[0])
 	}
+	if m.keeping != nil {
+		s.numbers = a // for the next connection
+	}
 	s.state.Store(calling)
 	m.appendLocked(s, v, a, name)
 }
@@ -334,6 +394,9 @@ func (m *mux) tellLocked(s *session, v *verb) {
 }
 
 func (m *mux) appendLocked(s *session, v *verb, a arguments, name string) {
+	if m.down {
+		return // what is asked now the next connection brings, see resume
+	}
 	b := append(strconv.AppendUint(m.out, uint64(s.number), 10), ' ')
 	b = append(b, v.word...)
 	for _, n := range a.n[:a.count] {
@@ -360,14 +423,14 @@ func (m *mux) put(s *session) {
 func (m *mux) putLocked(s *session) {
 	refused := s.err == ErrTooManySessions
 	s.state.Store(quiet)
-	s.verb, s.name, s.lines, s.err, s.granted = nil, "", nil, nil, false
+	s.verb, s.name, s.lines, s.err, s.granted, s.lock = nil, "", nil, nil, false, nil
 	switch {
 	case s.number == 0:
 	case refused:
 		m.full = true
 		m.dropLocked(s)
 	default:
-		if s.noted && m.err() == nil {
+		if s.note != "" && m.err() == nil {
 			m.registerLocked(s, "")
 		}
 		m.free = append(m.free, s)
@@ -410,7 +473,10 @@ func (m *mux) forsake(s *session) bool {
 	if s.lines != nil {
 		s.lines.drop()
 	}
-	if s.verb.waits {
+	switch {
+	case m.down:
+		m.forgetLocked(s)
+	case s.verb.waits:
 		m.appendLocked(s, cancel, arguments{}, "")
 	}
 	return true
@@ -426,25 +492,45 @@ func (m *mux) undo(s *session) {
 }
 
 func (m *mux) undoLocked(s *session) {
+	s.lock = nil
+	if m.down {
+		m.forgetLocked(s)
+		return
+	}
 	m.askLocked(s, s.verb.undo, arguments{}, s.name)
 	s.state.Store(forsaken)
 	s.stage = toRelease
 }
 
 // read hands out the replies.
-func (m *mux) read() error {
+func (m *mux) read(t transport) error {
 	for {
-		line, err := m.transport.readLine()
+		line, err := t.readLine()
 		if err != nil {
 			return err
+		}
+		if m.keeping != nil {
+			if err := m.mayUse(); err != nil {
+				return err
+			}
 		}
 		number, rest, ok := number(line)
 		if !ok || m.old {
 			return notAsked(line)
 		}
+		if m.notices && hasPrefix(rest, wire.Notice) {
+			m.notice(number, rest[len(wire.Notice):])
+			continue
+		}
 		s := m.sessions.get(number)
 		if s == nil {
 			return notAsked(line)
+		}
+		if s.claim != nil {
+			if err := m.claimAnswered(s, rest); err != nil {
+				return err
+			}
+			continue
 		}
 		if s.asides.Load() > 0 {
 			if _, err := parseReply(rest, iam, "", iam.most); err != nil {
@@ -466,6 +552,9 @@ func (m *mux) read() error {
 			}
 			if s.state.CompareAndSwap(calling, resolved) {
 				s.n, s.err = r.n, r.err
+				if m.notices && s.err == nil && s.verb.effect == acquires {
+					m.hold(s)
+				}
 				s.done <- struct{}{}
 				continue
 			}
@@ -492,8 +581,11 @@ func (m *mux) settle(s *session, line []byte) error {
 	if err != nil {
 		return err
 	}
-	if s.number == 0 {
-		m.beatenLocked()
+	if v == claimed && r.err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, r.err)
+	}
+	if s.number == 0 && !m.beatenLocked(v) {
+		return errLapsed
 	}
 	if v.effect == releases && errors.Is(r.err, ErrNotAuthenticated) {
 		return errUnknown

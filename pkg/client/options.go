@@ -99,6 +99,8 @@ type Options struct {
 	// of a list may take several times its length. Zero means 1 GiB, room for 16
 	// million locks with lines of 64 bytes, and 256 MiB on 32-bit systems.
 	MaxReply int
+
+	markAfter time.Duration // how long a server may be silent before it is asked whether it is too old
 }
 
 // Validate returns the error that New would return for these options, without
@@ -116,6 +118,9 @@ func (o Options) withDefaults() (Options, target, error) {
 	}
 	if o.ReadTimeout == 0 {
 		o.ReadTimeout = defaultReadTimeout
+	}
+	if o.markAfter == 0 {
+		o.markAfter = markAfter
 	}
 	name, err := fold(o.Name)
 	switch {

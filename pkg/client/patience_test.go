@@ -18,7 +18,7 @@ func TestPatience(t *testing.T) {
 		{2 * time.Second, 15 * time.Second, 0, 1500 * time.Millisecond},
 		{20 * time.Second, -1, 0, 0},
 	} {
-		if got := (limits{c.h}).patience(c.readTimeout, c.stop); got != c.want {
+		if got := (limits{deadPeer: c.h}).patience(c.readTimeout, c.stop); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
@@ -37,7 +37,7 @@ func TestPatience(t *testing.T) {
 // given time to read.
 func TestPardon(t *testing.T) {
 	for _, h := range []time.Duration{2 * time.Second, 20 * time.Second, time.Hour} {
-		d := limits{h}.patience(time.Hour, 0)
+		d := limits{deadPeer: h}.patience(time.Hour, 0)
 		nap := d / naps
 		for late := time.Duration(0); late < nap; late += nap / 100 {
 			if p := pardon(late, nap); p <= 0 || d+late+p >= h {

@@ -34,7 +34,13 @@ type session struct {
 	stage   stage
 	granted bool // there is something to release
 
-	noted bool // it has registered a note; guarded by the mux's mutex
+	note   string // what it has registered; guarded by the mux's mutex
+	unsure bool   // whether the server knows that; the same
+
+	// Of a mux whose server keeps what it holds, or loses locks one by one.
+	lock    *Lock     // what it holds; guarded by the mux's mutex
+	numbers arguments // what is asked, to be asked again; the same
+	claim   *Lock     // whose claim is the next reply; the goroutine's that reads
 }
 
 // interrupted returns the error of a call that its context has ended.

@@ -93,22 +93,7 @@ func (o *Options) connect(ctx context.Context, to target, use use) (transport, e
 		ctx, cancel = context.WithTimeout(ctx, o.ConnectTimeout)
 		defer cancel()
 	}
-	dial := o.Dial
-	if dial == nil {
-		// For servers that do not tell after which time they free the locks of a
-		// client that they cannot reach: a lockd does so after 35 s, and it may
-		// have heard the client last when that had 15 s left to be silent.
-		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-			Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3,
-		}}
-		dial = func(ctx context.Context) (net.Conn, error) {
-			if to.url == nil {
-				return d.DialContext(ctx, to.network, to.addr)
-			}
-			return d.DialContext(ctx, "tcp", to.hostPort())
-		}
-	}
-	t, err := o.open(ctx, to, dial, use)
+	t, err := o.open(ctx, to, o.dialer(to), use)
 	if err == nil {
 		if err = o.authenticate(ctx, t); err == nil {
 			return t, nil
@@ -127,6 +112,25 @@ func (o *Options) connect(ctx context.Context, to target, use use) (transport, e
 		err = fmt.Errorf("%w: no connection after %v: %v", ErrTimeout, o.ConnectTimeout, err)
 	}
 	return nil, unreachable{err}
+}
+
+// dialer returns what makes the connection below all else.
+func (o *Options) dialer(to target) func(context.Context) (net.Conn, error) {
+	if o.Dial != nil {
+		return o.Dial
+	}
+	// For servers that do not tell after which time they free the locks of a
+	// client that they cannot reach: a lockd does so after 35 s, and it may
+	// have heard the client last when that had 15 s left to be silent.
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3,
+	}}
+	return func(ctx context.Context) (net.Conn, error) {
+		if to.url == nil {
+			return d.DialContext(ctx, to.network, to.addr)
+		}
+		return d.DialContext(ctx, "tcp", to.hostPort())
+	}
 }
 
 // open makes the connection, and whatever is between it and requests.

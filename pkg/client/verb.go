@@ -23,6 +23,7 @@ type verb struct {
 	space  space  // which locks those are
 	undo   *verb  // releases what yes acquired
 	waits  bool   // the reply may be a long time coming, and cancel hurries it
+	once   bool   // not to be asked again when the reply was lost
 
 	deed    string // what it does, for errors; empty: its word
 	missing error  // the server does not know the verb
@@ -89,8 +90,8 @@ var (
 	clients  = &verb{word: wire.Clients, most: 1, yes: endText, missing: ErrNoOverview}
 	figures  = &verb{word: wire.Stats, most: 1, yes: endText, missing: ErrNoOverview}
 	losses   = &verb{word: wire.Losses, most: 1, yes: endText, missing: ErrNoLosses}
-	dropRate = &verb{word: wire.DropRate, deed: "drop", most: 1, yes: wire.RateDropped, no: wire.NoSuchRate, fail: ErrNoSuchRate, missing: ErrNoDropRate}
-	kick     = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick}
+	dropRate = &verb{word: wire.DropRate, deed: "drop", most: 1, yes: wire.RateDropped, no: wire.NoSuchRate, fail: ErrNoSuchRate, missing: ErrNoDropRate, once: true}
+	kick     = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick, once: true}
 )
 
 // Those of protocol 2, which only a mux speaks.
@@ -102,9 +103,13 @@ var (
 	takeRate    = &verb{word: wire.TakeRate, deed: "rate", yes: wire.RateAllowed, no: wire.RateAllowed}
 	inspectRate = &verb{word: wire.InspectRate, deed: "rate", yes: wire.RateOpen, no: wire.RateOpen}
 
-	ping   = &verb{word: wire.Ping, most: 1, yes: pongText}
-	hello  = &verb{word: wire.Hello}
-	ask    = &verb{word: wire.Limits}
+	ping    = &verb{word: wire.Ping, most: 1, yes: pongText}
+	hello   = &verb{word: wire.Hello}
+	ask     = &verb{word: wire.Limits}
+	claim   = &verb{word: wire.Claim, most: maxToken, yes: wire.ClaimSuccess, no: wire.ClaimFailure, fail: ErrRevoked}
+	claims  = &verb{word: wire.Claims, most: maxCount, yes: wire.SharedClaimSuccess, no: wire.SharedClaimFailure, fail: ErrRevoked}
+	claimed = &verb{word: wire.Claimed, most: 1, yes: okText}
+
 	cancel = &verb{word: wire.Cancel, most: 1, yes: okText}
 	bye    = &verb{word: wire.Quit, most: 1, yes: byeText}
 )

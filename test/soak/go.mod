@@ -9,6 +9,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/gobwas/ws v1.5.0
+	golang.org/x/sys v0.50.0 // indirect
 )
 
 replace github.com/nylen/lockd => ../..
