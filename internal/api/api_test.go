@@ -24,6 +24,8 @@ func (nobody) Kick(session.Carrier, session.Kick)             {}
 func (nobody) Authenticated(*session.Stream, *session.Access) {}
 func (nobody) Gone([]session.Carrier) int                     { return -1 }
 func (nobody) Want([]session.Carrier)                         {}
+func (nobody) Detach(session.Carrier)                         {}
+func (nobody) Outlives(session.Carrier)                       {}
 
 func newAPI(t testing.TB) *API {
 	h := session.NewHub(session.Config{Shards: 2, MaxLine: 4096, MaxOutput: 64 << 10, MaxSessions: 100}, nobody{})

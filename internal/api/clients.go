@@ -27,7 +27,7 @@ type processView struct {
 
 func clientRowOf(c *session.Client) clientRow {
 	r := clientRow{
-		party: party{Address: c.Address(), named: nameOf(c.Name()), Identity: identityOf(c.Access()), Transport: c.Transport},
+		party: party{Address: c.Address(), named: nameOf(c.Name()), Identity: identityOf(c.Access()), Transport: c.Transport, Away: c.Away},
 		AgeMS: c.Age.Milliseconds(), Sessions: c.Sessions, Locks: c.Locks, Waits: c.Waits, Bytes: c.Bytes,
 		IdentityKind: c.IdentityKind(),
 	}

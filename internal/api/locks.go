@@ -119,7 +119,7 @@ func topRow(r *session.LockRow) lockRow {
 		if name == r.Holder.Address() {
 			name = ""
 		}
-		row.Holder = &party{Address: r.Holder.Address(), named: nameOf(name), Identity: identityOf(r.Holder.Access()), Transport: r.Holder.Transport}
+		row.Holder = &party{Address: r.Holder.Address(), named: nameOf(name), Identity: identityOf(r.Holder.Access()), Transport: r.Holder.Transport, Away: r.Holder.Away}
 	}
 	return row
 }
@@ -218,7 +218,7 @@ func (a *API) searchLocks(c *call, prefix, holder string) {
 }
 
 func partyOf(w session.Who) *party {
-	return &party{Address: w.Address, named: nameOf(w.Name), Identity: identityOf(w.Access), Transport: w.Transport}
+	return &party{Address: w.Address, named: nameOf(w.Name), Identity: identityOf(w.Access), Transport: w.Transport, Away: w.Away}
 }
 
 // lockView is all that there is under one name.

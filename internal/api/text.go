@@ -32,6 +32,7 @@ type party struct {
 	named          // as it has registered; "" if it has not
 	Identity
 	Transport string `json:"transport"`
+	Away      bool   `json:"away,omitempty"` // it is kept, and has no connection now
 }
 
 // Identity is who a client has shown to be.

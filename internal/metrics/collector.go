@@ -50,6 +50,12 @@ var (
 	longest  = desc("queue_longest", "The length of the longest queue.")
 	oldest   = desc("oldest_wait_seconds", "How long the one has waited who has waited for longest; 0: nobody waits.")
 	holdTime = desc("hold_seconds", "How long locks were held, to 16 ms, whoever ended that.", "kind")
+	keptNow  = desc("kept_clients", "Clients that outlive their connections, by whether they have one now.", "state")
+	keeps    = desc("keep_total", "Times that such a client came back in time, or did not.", "result")
+	claims   = desc("claims_total", "Claims of what was held before a blip or a restart.", "result")
+	recovers = desc("recovering", "1 while nobody gets anything new after a start, as clients of the process before may claim what they hold.")
+	expected = desc("recovery_expected_clients", "Clients that may come back until the recovery is over.")
+	unstored = desc("state_write_failures_total", "Times that the state file could not be written.")
 	build    = desc("build_info", "1, with what this server was built from.", "version", "revision", "goversion")
 )
 
@@ -65,6 +71,9 @@ type Collector struct {
 	CertificateExpiry func() time.Time
 	// HTTPRequests returns how many requests over HTTP were answered, by status code.
 	HTTPRequests func() map[string]uint64
+	// StateFailures returns how many times the state file could not be written; nil: there
+	// is none.
+	StateFailures func() int
 	// Ready tells why the server does not take all new connections.
 	Ready func() error
 	// Watched are names that have metrics of their own.
@@ -81,6 +90,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		commands, invalid, acquire, held, holders, released, orphans, open, accepted, rejected, dead, losses, unlogged, bytes, build,
 		waiters, waits, waitTime, rates, limiters, sessions, requests, certEnds, memory, most,
+		keptNow, keeps, claims, recovers, expected, unstored,
 		started, ready, used, limit, share, queues, longest, oldest, holdTime,
 	} {
 		ch <- d
@@ -166,6 +176,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(queues, n, queueLengths[i])
 	}
 	gauge(longest, state.Queues.Longest)
+	c.collectKept(hub.Kept(), counter, gauge)
 	ch <- prometheus.MustNewConstMetric(oldest, prometheus.GaugeValue, float64(state.Queues.Oldest)/1e3)
 	ch <- prometheus.MustNewConstMetric(started, prometheus.GaugeValue, hub.Started())
 	if c.Ready != nil {
@@ -184,4 +195,25 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	gauge(build, 1, c.version, c.revision, runtime.Version())
+}
+
+// collectKept is about what outlives connections, and the server's process.
+func (c *Collector) collectKept(kept session.Kept, counter func(*prometheus.Desc, uint64, ...string), gauge func(*prometheus.Desc, int, ...string)) {
+	gauge(keptNow, kept.Clients-kept.Away, "connected")
+	gauge(keptNow, kept.Away, "away")
+	counter(keeps, kept.Resumed, "resumed")
+	counter(keeps, kept.Expired, "expired")
+	counter(claims, kept.Claims, "accepted")
+	counter(claims, kept.Refused, "refused")
+	recovering := 0
+	if kept.Recovers {
+		recovering = 1
+	}
+	gauge(recovers, recovering)
+	gauge(expected, kept.Open)
+	failures := 0
+	if c.StateFailures != nil {
+		failures = c.StateFailures()
+	}
+	counter(unstored, uint64(failures))
 }

@@ -39,7 +39,9 @@ export function clients({ query, change }) {
     sort = by;
     changed();
   }, empty: () => q ? nothing("No client matches.") : nothing("No client is connected. Be one:", nc(), "iam me"), columns: [
-    { title: "Address", sort: "none", ascending: true, class: "main", cell: (cell, item) => show(cell, item.address, () => el("a", { href: clientHref(item.address) }, item.address)) },
+    { title: "Address", sort: "none", ascending: true, class: "main", cell: (cell, item) => show(cell, `${item.address} ${Boolean(item.away)}`, () => [
+      el("a", { href: clientHref(item.address) }, item.address), item.away && el("span", { class: "away", title: "it has no connection now; what it holds is kept for it for a while" }, " (away)"),
+    ].filter(Boolean)) },
     { title: "Name", cell: own },
     { title: "Transport", cell: (cell, item) => {
       setText(cell, item.transport ?? "");
@@ -118,7 +120,7 @@ export function oneClient({ id }) {
       throw failure;
     }
     facts.set("Name", (cell) => own(cell, item));
-    facts.set("Transport", item.transport ?? "–");
+    facts.set("Transport", item.away ? "none now: it is kept for a while" : item.transport ?? "–");
     facts.set("Identity", (cell) => identity(cell, item));
     facts.set("Process", processOf(item));
     facts.set("Connected for", duration(item.age_ms));

@@ -16,9 +16,10 @@ export function client(cell, who, { link = true, brief = false } = {}) {
   }
   const name = nameIn(who);
   const own = name.bytes.length > 0 && name.toString() !== who.address;
-  show(cell, `${who.address} ${name.id}`, () => brief && own ? el("span", { title: who.address }, named(name, { most: 40 })) : [
+  const away = who.away && el("span", { class: "away", title: "it has no connection now; what it holds is kept for it for a while" }, " (away)");
+  show(cell, `${who.address} ${name.id} ${Boolean(who.away)}`, () => brief && own ? [el("span", { title: who.address }, named(name, { most: 40 })), away].filter(Boolean) : [
     own && named(name, { most: 40 }), own && " ",
-    link ? el("a", { class: own ? "address" : "address only", href: clientHref(who.address) }, who.address) : el("span", { class: "address" }, who.address),
+    link ? el("a", { class: own ? "address" : "address only", href: clientHref(who.address) }, who.address) : el("span", { class: "address" }, who.address), away,
   ].filter(Boolean));
 }
 
@@ -86,6 +87,7 @@ export class Facts {
 const reasons = {
   disconnect: "client disconnected", dead_peer: "client vanished without a word", kick: "client was kicked", shutdown: "server shut down",
   cut_off: "client was cut off", wait_timeout: "wait timed out", wait_given_up: "wait was given up", refused: "request was refused",
+  keep_expired: "client did not come back",
 };
 export const why = (loss) => reasons[loss.why] ?? String(loss.why ?? "").replaceAll(/[_-]/g, " ");
 export const whys = Object.entries(reasons);
