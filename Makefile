@@ -27,7 +27,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race noloop nested soak fuzz lint bench cover compare pgo deb rpm release
+.PHONY: help run build test race noloop nested soak survive fuzz lint bench cover compare pgo deb rpm release
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -56,6 +56,9 @@ nested: ## go vet and the tests of the modules in test, bench and tools
 
 soak: ## clients of all kinds that come and go in every way, watched from outside (ARGS='-duration 30m'; 20s)
 	@cd test/soak && $(GO) run . $(ARGS)
+
+survive: ## kept clients, and plain ones behind a proxy, while the server is killed 50 times (ARGS='-kills 10 -kept 40 -plain 40')
+	@cd test/survive && $(GO) run . $(ARGS)
 
 fuzz: ## every fuzz target with FUZZTIME (200000x) inputs
 	@tools/fuzz.sh $(FUZZTIME)

@@ -1,0 +1,128 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nylen/lockd/internal/netlab"
+)
+
+// build makes lockd.
+func build(dir string, flags []string) (string, error) {
+	path := filepath.Join(dir, "lockd")
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, "./cmd/lockd")...)
+	cmd.Dir = filepath.Join("..", "..") // the module around this one
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// A process is a lockd, server or proxy, that is killed and started again at the same
+// address.
+type process struct {
+	program string
+	args    []string
+	addr    string
+	log     string // a file, of all its lives
+	cmd     *exec.Cmd
+	started time.Duration
+}
+
+// newProcess returns one that listens at an address of its own, which stays free for it.
+func newProcess(program, dir, name string, args ...string) (*process, error) {
+	host := netlab.OwnHost()
+	l, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	p := &process{program: program, addr: l.Addr().String(), log: filepath.Join(dir, name+".log")}
+	p.args = append([]string{name, "--tcp", p.addr, "--admin", host + ":0"}, args...)
+	return p, nil
+}
+
+func (p *process) start() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p.cmd = exec.Command(p.program, p.args...)
+	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "LOCKD_") })
+	p.cmd.Stderr = log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive a test that panics
+	p.started = now()
+	return p.cmd.Start()
+}
+
+// kill ends it without a word, and returns when that was.
+func (p *process) kill() time.Duration {
+	at := now()
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+	return at
+}
+
+func (p *process) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
+
+// patience is for what takes no time, on a machine that has to do with others.
+const patience = 30 * time.Second
+
+// await waits until it takes connections.
+func (p *process) await(ctx context.Context) error {
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(3 * time.Millisecond) {
+		if c, err := net.DialTimeout("tcp", p.addr, time.Second); err == nil {
+			c.Close()
+			return nil
+		}
+		if p.cmd.ProcessState != nil {
+			break
+		}
+	}
+	return fmt.Errorf("%s does not listen at %s; its log:\n%s", p.args[0], p.addr, p.tail(20))
+}
+
+// stop ends it as one should.
+func (p *process) stop() error {
+	p.signal(syscall.SIGTERM)
+	timer := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	defer timer.Stop()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("%s ends with %w; its log:\n%s", p.args[0], err, p.tail(20))
+	}
+	return nil
+}
+
+func (p *process) tail(n int) string {
+	text, _ := os.ReadFile(p.log)
+	lines := slices.Collect(strings.Lines(string(text)))
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
+// complaints are the lines of its log that no process should write.
+func (p *process) complaints() error {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		for _, bad := range []string{"panic", "fatal error", "DATA RACE", "level=ERROR"} {
+			if strings.Contains(line, bad) {
+				return errors.New(p.args[0] + " has logged " + line)
+			}
+		}
+	}
+	return nil
+}
