@@ -32,6 +32,7 @@ import (
 
 	"github.com/nylen/lockd/internal/certs"
 	"github.com/nylen/lockd/internal/session"
+	"github.com/nylen/lockd/internal/state"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -483,6 +484,8 @@ var mayImport = map[string][]string{
 	"internal/auth":        {"internal/lockfile", "internal/session"},
 	"internal/load":        {"internal/cputime", "internal/wire"},
 	"internal/lockfile":    {},
+	"internal/kept":        {},
+	"internal/state":       {"internal/lockfile"},
 	"internal/reload":      {},
 	"internal/size":        {},
 	"internal/clidoc":      {},
@@ -491,13 +494,13 @@ var mayImport = map[string][]string{
 	"internal/stress":      {},
 	"internal/netlab":      {},
 	"internal/tlstest":     {"internal/certs"},
-	"internal/session":     {"internal/wire", "internal/shard"},
+	"internal/session":     {"internal/kept", "internal/wire", "internal/shard"},
 	"internal/httprate":    {"internal/conn", "internal/hosts", "internal/session", "internal/shard", "internal/wire"},
 	"internal/conn":        {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
-	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/api", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size"},
-	"pkg/client":           {"internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/wire"},
+	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/api", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size", "internal/state"},
+	"pkg/client":           {"internal/kept", "internal/wire"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/state", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -743,13 +746,14 @@ func TestExamples(t *testing.T) {
 var (
 	fencingToken = regexp.MustCompile(`\b1\d{15}\b`)
 	retryTime    = regexp.MustCompile(`Rate Limited \d+ ms`)
+	keptKey      = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 	losses       = regexp.MustCompile(`\t(held|waited|refused)\t([a-z_]+)\t\d+\t\d+\t`)
 	since        = regexp.MustCompile(`\t(held|open)\t\d+\t`)
 )
 
 // alike tells whether a reply is the one in the document. Tokens and times are
 // different ones each time; the same token stands for the same one, and their
-// order is that of the document.
+// order is that of the document. KEYs are others each time, too.
 func alike(got, want string, tokens map[string]string) bool {
 	gots, wants := fencingToken.FindAllString(got, -1), fencingToken.FindAllString(want, -1)
 	if len(gots) != len(wants) {
@@ -757,11 +761,18 @@ func alike(got, want string, tokens map[string]string) bool {
 	}
 	for i, w := range wants {
 		for known, is := range tokens {
-			if strings.Compare(known, w) != strings.Compare(is, gots[i]) {
+			if len(known) == len(w) && strings.Compare(known, w) != strings.Compare(is, gots[i]) {
 				return false
 			}
 		}
 		tokens[w] = gots[i]
+	}
+	if key := keptKey.FindString(want); key != "" {
+		if is, known := tokens[key]; known {
+			want = strings.ReplaceAll(want, key, is)
+		} else if tokens[key] = keptKey.FindString(got); tokens[key] != "" {
+			want = strings.ReplaceAll(want, key, tokens[key])
+		}
 	}
 	same := func(s string) string {
 		s = retryTime.ReplaceAllString(fencingToken.ReplaceAllString(s, "TOKEN"), "Rate Limited RETRY ms")
@@ -784,6 +795,12 @@ func play(t *testing.T, script string) {
 		}
 		opts.AuthFile = filepath.Join(t.TempDir(), "auth")
 		if err := os.WriteFile(opts.AuthFile, []byte(lines.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if strings.Contains(script, " keep ") {
+		opts.State = filepath.Join(t.TempDir(), "state")
+		if err := state.New(opts.State); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -833,6 +850,9 @@ func play(t *testing.T, script string) {
 		last = ""
 		switch what := line[1:3]; {
 		case what == "> ":
+			for known, is := range tokens { // that the client has been told
+				text = strings.ReplaceAll(text, known, is)
+			}
 			io.WriteString(c.TCPConn, text+"\n")
 			c.sessions = c.sessions || text == "hello 2"
 			last = name
@@ -840,6 +860,9 @@ func play(t *testing.T, script string) {
 			expect(name, text)
 		case what == "| " && text == "closes its sending side":
 			c.CloseWrite()
+		case what == "| " && text == "loses its connection":
+			c.Close()
+			c.ended = true
 		case what == "| " && text == "the server shuts down":
 			go s.Shutdown(context.Background())
 		case what == "| " && text == "is disconnected":
