@@ -18,6 +18,8 @@ var zeroIsMeant = map[string]string{
 	"serve --drain-timeout":    "cut clients off at once",
 	"serve --drain-delay":      "drain at once",
 	"serve --max-keep":         "keep nobody",
+	"proxy --drain-timeout":    "cut clients off at once",
+	"proxy --drain-delay":      "drain at once",
 	"run --wait":               "try once",
 	"run --kill-after":         "KILL at once",
 	"run --conflict-exit-code": "success",

@@ -43,7 +43,7 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	add(0, "state", "show", file)
 
 	known := map[string]bool{
-		"serve": true, "run": true, "shell": true, // they print their help only
+		"serve": true, "proxy": true, "run": true, "shell": true, // they print their help only
 		"kick": true, "drop": true, // they need somebody to kick, or a rate, each time
 		"cert": true, "token": true, // they write files, and say so on stderr
 	}
