@@ -19,6 +19,7 @@ type Upstream struct {
 	Target   string // for people
 	Keep     time.Duration
 	Patience time.Duration
+	Prompt   time.Duration // see session.UpstreamConfig
 	// Dial connects to it, and Token is what to show it; nil: nothing.
 	Dial  func(context.Context) (net.Conn, error)
 	Token func(context.Context) (string, error)
@@ -62,7 +63,7 @@ func newUplink(s *Server, to *Upstream) *uplink {
 // config is for the session's side.
 func (u *uplink) config() *session.UpstreamConfig {
 	return &session.UpstreamConfig{
-		Keep: u.to.Keep, Patience: u.to.Patience, Flush: u.flush, Cut: u.cut, Relay: u.relay,
+		Keep: u.to.Keep, Patience: u.to.Patience, Prompt: u.to.Prompt, Flush: u.flush, Cut: u.cut, Relay: u.relay,
 		Log: func(msg string, attrs ...any) { u.log.Info(msg, append(attrs, "upstream", u.to.Target)...) },
 	}
 }

@@ -83,7 +83,7 @@ func (u *Upstream) late(live bool) {
 	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
-			r.late(now, plainTicks, patience, live)
+			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, live)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 type relayReply struct {
 	session *Session
 	command *command
-	cancel  func()
 
 	mu      sync.Mutex // guards what follows
+	cancel  func()     // nil: it has not begun
 	room    sync.Cond
 	buffer  []byte
 	within  bool // a line has begun
@@ -40,8 +40,18 @@ func (s *Session) relay(c *command, name, out []byte) []byte {
 func (s *Session) newRelay(c *command, name []byte) *relayReply {
 	l := &relayReply{session: s, command: c}
 	l.room.L = &l.mu
-	l.cancel = s.hub.upstream.cfg.Relay(appendRequest(nil, c, s.args(), name), l)
+	request := appendRequest(nil, c, s.args(), name)
+	s.hub.upstream.after(func() { l.begin(request) })
 	return l
+}
+
+// begin makes the request, now that it does not overtake what clients have asked before.
+func (l *relayReply) begin(request []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.cancel = l.session.hub.upstream.cfg.Relay(request, l)
+	}
 }
 
 // Take takes a part of what upstream has sent, without the number of its session: whole
@@ -108,7 +118,7 @@ func (l *relayReply) Fail() {
 func (l *relayReply) queued() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.hurried && !l.done && len(l.buffer) == 0
+	return !l.hurried && !l.done && len(l.buffer) < pieceBytes // a short reply leaves in one write
 }
 
 func (l *relayReply) hurry() {
@@ -142,8 +152,11 @@ func (l *relayReply) close() {
 	l.mu.Lock()
 	l.closed = true
 	l.room.Signal()
+	cancel := l.cancel
 	l.mu.Unlock()
-	l.cancel()
+	if cancel != nil {
+		cancel()
+	}
 }
 
 // A Relay takes a reply that comes over a connection of its own.

@@ -63,6 +63,9 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(a.command, n, name, asking{again: true, held: held[string(request)]})
 		r.queue[len(r.queue)-1].tick = at
 	}
+	if r.stops { // the wait has been asked for anew, and its client still wants none
+		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
+	}
 }
 
 // less returns the numbers of a request to wait for so many milliseconds less.

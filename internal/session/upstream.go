@@ -19,6 +19,7 @@ import (
 type UpstreamConfig struct {
 	Keep     time.Duration // for how long that is asked to keep what the proxy has, without a connection; 0: the longest
 	Patience time.Duration // for how long who may wait is not told that it cannot be reached; 0: DefaultPatience
+	Prompt   time.Duration // the same for who may not wait; what is less than plainTicks, as nothing is, means those
 	// Flush has what Take returns sent soon, and Cut ends the connection. Neither blocks;
 	// any goroutine calls them.
 	Flush func()
@@ -87,6 +88,7 @@ const (
 type own struct {
 	verb string
 	sent time.Duration // by the lease's clock, before it was
+	then func()        // is called when it is answered, or will not be; nil: nothing is
 }
 
 // ErrUpstream is that a server can be no proxy's.
@@ -199,13 +201,28 @@ func (u *Upstream) ask(verb, rest string) {
 }
 
 func (u *Upstream) askLocked(verb, rest string) {
-	u.mine = append(u.mine, own{verb, lease.Now()})
+	u.mine = append(u.mine, own{verb: verb, sent: lease.Now()})
 	u.out = append(append(u.out, "0 "...), verb...)
 	if rest != "" {
 		u.out = append(append(u.out, ' '), rest...)
 	}
 	u.out = append(u.out, '\n')
 	u.filled.Store(true)
+}
+
+// after calls f when upstream has executed all that was sent so far, or is away. It does
+// not wait for that.
+func (u *Upstream) after(f func()) {
+	u.mu.Lock()
+	there := u.live.Load() != 0
+	if there {
+		u.askLocked(wire.Ping, "")
+		u.mine[len(u.mine)-1].then = f
+	}
+	u.mu.Unlock()
+	if !there {
+		f()
+	}
 }
 
 // Begin begins the dialogue over a new connection, with a token for a server that asks
@@ -224,12 +241,18 @@ func (u *Upstream) Begin(token string) {
 func (u *Upstream) Lost(refused error) {
 	u.mu.Lock()
 	u.live.Store(0)
+	mine := u.mine
 	u.out, u.mine, u.partial = nil, nil, nil
 	u.replaying = 0
 	u.replays.Store(false)
 	u.asked = 0
 	u.answered.Store(0)
 	u.mu.Unlock()
+	for _, of := range mine {
+		if of.then != nil {
+			of.then()
+		}
+	}
 	if refused != nil && u.blipsOnly {
 		u.expire()
 	}
@@ -327,6 +350,9 @@ func (u *Upstream) told(line []byte) error {
 	of := u.mine[0]
 	u.mine = u.mine[1:]
 	u.mu.Unlock()
+	if of.then != nil {
+		defer of.then()
+	}
 	now := lease.Now()
 	number, text, _ := wire.Number(line)
 	l := u.lease.Load()

@@ -22,3 +22,7 @@ func OpenFiles() int { return openFiles(false) }
 
 // SampleEvery has the admin address take samples more often than once a second.
 func (o *Options) SampleEvery(d time.Duration) { o.samples = d }
+
+// Unhurried has a proxy wait that long, too, for the answer to a request that may not wait:
+// on a busy machine a server that is there may need more time than clients stand.
+func (u *Upstream) Unhurried(d time.Duration) { u.prompt = d }

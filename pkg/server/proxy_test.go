@@ -45,6 +45,7 @@ func startProxied(t *testing.T, opts, own server.Options) *proxied {
 			return p.cable(ctx)
 		},
 	}
+	own.Upstream.Unhurried(time.Second) // a server that is there may take longer than clients stand
 	p.testServer = start(t, own)
 	ctx, stop := context.WithTimeout(context.Background(), giveUp)
 	defer stop()

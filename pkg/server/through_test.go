@@ -3,11 +3,14 @@ package server_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/nylen/lockd/pkg/server"
 )
@@ -33,6 +36,7 @@ func startThroughOf(tb testing.TB, upstream *testServer, opts server.Options) *t
 			return new(net.Dialer).DialContext(ctx, "tcp", upstream.tcp)
 		},
 	}
+	opts.Upstream.Unhurried(giveUp)
 	s := start(tb, opts)
 	s.upstream = upstream
 	ctx, stop := context.WithTimeout(context.Background(), giveUp)
@@ -109,3 +113,58 @@ func TestThroughScripts(t *testing.T) {
 		})
 	}
 }
+
+// A wait that its client gives up while upstream cannot be reached ends when it can.
+func TestThroughWaitGivenUpMeanwhile(t *testing.T) {
+	t.Parallel()
+	upstream := start(t, server.Options{})
+	holder := upstream.dial(t, "tcp")
+	holder.ask("g foo", "1 Lock Get Success: foo")
+	var mu sync.Mutex // guards the two
+	var away bool
+	var conns []net.Conn
+	through := start(t, server.Options{Upstream: &server.Upstream{
+		Target: "the test's",
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if away {
+				return nil, errors.New("the cable is out")
+			}
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", upstream.tcp)
+			if err != nil {
+				return nil, err
+			}
+			c = &bareConn{c} // nobody takes its descriptor
+			conns = append(conns, c)
+			return c, nil
+		},
+		Patience: giveUp,
+	}})
+	ctx, stop := context.WithTimeout(context.Background(), giveUp)
+	defer stop()
+	must(t, through.AwaitUpstream(ctx))
+	c := through.dial(t, "tcp")
+	c.send("gw 86400000 foo\n")
+	waitWaiters(t, upstream.Server, 1)
+	mu.Lock()
+	away = true
+	for _, conn := range conns {
+		conn.Close()
+	}
+	mu.Unlock()
+	eventually(t, "upstream has lost the proxy", func() bool { return metric(t, upstream.Server, "lockd_connections") == 1 })
+	c.closeWrite()
+	time.Sleep(50 * time.Millisecond) // the proxy knows that it is to be given up; if not yet, the test says less
+	mu.Lock()
+	away = false
+	mu.Unlock()
+	if got := c.line(); got != "0 Lock Get Canceled: foo\n" {
+		t.Fatalf("got %q", got)
+	}
+	c.end()
+	waitWaiters(t, upstream.Server, 0)
+}
+
+// bareConn hides what kind of connection it is.
+type bareConn struct{ net.Conn }

@@ -26,6 +26,8 @@ type Upstream struct {
 	// Patience is how long a request that may wait has to wait while it cannot be
 	// reached, before it is refused; 0 means 10 s.
 	Patience time.Duration
+
+	prompt time.Duration // the same for requests that may not; 0: what clients stand
 }
 
 func (o *Options) upstream() *conn.Upstream {
@@ -34,7 +36,7 @@ func (o *Options) upstream() *conn.Upstream {
 	}
 	return &conn.Upstream{
 		Target: o.Upstream.Target, Dial: o.Upstream.Dial, Token: o.Upstream.Token,
-		Keep: o.Upstream.Keep, Patience: o.Upstream.Patience,
+		Keep: o.Upstream.Keep, Patience: o.Upstream.Patience, Prompt: o.Upstream.prompt,
 	}
 }
 
