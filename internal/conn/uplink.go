@@ -278,7 +278,7 @@ func (u *uplink) stop() {
 	u.over.Wait()
 }
 
-// First waits until there is a connection that serves, and returns what is wrong if
+// FirstUpstream waits until there is a connection that serves, and returns what is wrong if
 // there is none.
 func (s *Server) FirstUpstream(ctx context.Context) error {
 	select {

@@ -158,7 +158,7 @@ func (s *Session) unpark(c *command, arg []byte) {
 // anything else: what it was granted is in doubt until it is named.
 func (s *Session) takeUp() {
 	if outcome := s.hub.locks.SettleDoubted(s.asks()); outcome != shard.Waiting {
-		s.endParkedAs(outcome)
+		s.endWaitAs(outcome)
 	}
 }
 
@@ -166,7 +166,7 @@ func (s *Session) takeUp() {
 func (s *Session) endParked() {
 	name, kind := s.wait.name, s.wait.kind
 	_, outcome := s.hub.locks.Cancel(s.asks())
-	s.endParkedAs(outcome)
+	s.endWaitAs(outcome)
 	switch {
 	case outcome != shard.Acquired:
 	case kind == shard.Shared:
@@ -174,21 +174,6 @@ func (s *Session) endParked() {
 	default:
 		s.release(name)
 	}
-}
-
-func (s *Session) endParkedAs(outcome shard.Outcome) {
-	result := waitCanceled
-	switch outcome {
-	case shard.Acquired:
-		result = waitGranted
-	case shard.TimedOut:
-		result = waitTimedOut
-	}
-	if result != waitGranted {
-		s.noteWait(outcome)
-	}
-	s.stream.counters.waited(result, s.wait.since)
-	s.endWait()
 }
 
 // goesOn tells whether a request to wait takes up the one that the session has parked,

@@ -41,9 +41,9 @@ type page [1 << pageBits]atomic.Pointer[peer]
 type peer struct {
 	id      uint32
 	ip      netip.AddrPort
-	label   atomic.Pointer[label]    // of the address, once somebody has asked for it
-	evicted atomic.Pointer[eviction] // it is to end, and its client goes on; nil: it is not
-	session atomic.Pointer[Session]  // nil when it has ended: a list may keep the peer
+	label   atomic.Pointer[label]   // of the address, once somebody has asked for it
+	evicted atomic.Pointer[ending]  // why it is to end, while its client goes on; nil: it is not
+	session atomic.Pointer[Session] // nil when it has ended: a list may keep the peer
 	share   atomic.Pointer[shard.Share]
 
 	lingers    atomic.Uint64          // of session 0: until when nobody waits for its client's end, by the clock's nanoseconds

@@ -24,9 +24,6 @@ func (h *Hub) End() { h.ending.Store(true) }
 // ComesLate says, before Begin, that the client has come while the server drained.
 func (st *Stream) ComesLate() { st.late = true }
 
-// Late tells whether that was said.
-func (st *Stream) Late() bool { return st.late }
-
 // Notice has the stream know whether the server drains. Advance calls it, and so
 // does who calls Answer and Settle.
 func (st *Stream) Notice() {

@@ -151,8 +151,7 @@ func (s *Session) textKeep(_, out []byte) []byte {
 		return s.keepRefused(out)
 	}
 	if !h.keeps.add(k, h.mostKept()) {
-		st.giveMemory(keepingBytes)
-		st.account.share.GiveSession()
+		st.giveKeeping()
 		return s.keepRefused(out)
 	}
 	reply := &keepReply{session: s, keeping: k, key: key}
@@ -239,15 +238,18 @@ func (l *keepReply) close() {
 	}
 	st := l.session.stream
 	st.hub.keeps.gone(l.keeping)
-	st.giveMemory(keepingBytes)
-	st.account.share.GiveSession()
+	st.giveKeeping()
 	l.keeping.forget(nil)
 }
 
 // endKeeping gives back what a KEY took, at the stream's end.
 func (st *Stream) endKeeping() {
 	if st.isKept() {
-		st.giveMemory(keepingBytes)
-		st.account.share.GiveSession()
+		st.giveKeeping()
 	}
+}
+
+func (st *Stream) giveKeeping() {
+	st.giveMemory(keepingBytes)
+	st.account.share.GiveSession()
 }

@@ -9,11 +9,6 @@ import (
 // number is `!`: that a session of its own has been ended, with each lock that it has
 // lost by that, and that the server drains.
 
-// An eviction ends one session of a client, which goes on: somebody has kicked it.
-type eviction struct {
-	who ending
-}
-
 // notice appends the beginning of a notice to a session.
 func (s *Session) notice(out []byte) []byte {
 	return append(s.prefix(out), wire.Notice...)
@@ -22,8 +17,7 @@ func (s *Session) notice(out []byte) []byte {
 // evict has a session of a client end that has asked for notices. Any goroutine may
 // call it.
 func (s *Session) evict(why Why, by string) {
-	e := &eviction{who: ending{why: why, by: by}}
-	if !s.peer.evicted.CompareAndSwap(nil, e) {
+	if !s.peer.evicted.CompareAndSwap(nil, &ending{why: why, by: by}) {
 		return
 	}
 	st := s.stream
@@ -69,7 +63,7 @@ func (evictedReply) close()     {}
 // tells whether it has ended by that.
 func (s *Session) evictSome(f func(shard.Kind, []byte)) bool {
 	st := s.stream
-	e := &s.peer.evicted.Load().who
+	e := s.peer.evicted.Load()
 	s.forgetWait()
 	lost := losts.Get().(*shard.Lost)
 	defer losts.Put(lost)

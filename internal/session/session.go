@@ -101,10 +101,7 @@ func (s *Session) closeSome() bool {
 // forgetWait ends the wait, if any, without a reply. What it may have been granted
 // meanwhile is released with the rest.
 func (s *Session) forgetWait() {
-	if s.wait != nil && s.wait.denial != nil {
-		s.wait.denial.timer.Stop()
-		s.wait = nil
-	}
+	s.endDenial()
 	if s.wait != nil {
 		if _, outcome := s.hub.locks.Cancel(s.asks()); outcome != shard.Acquired {
 			s.noteWait(outcome)

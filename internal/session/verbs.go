@@ -149,10 +149,16 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 	}
 	g, outcome := end(s.asks())
 	s.granted(g)
+	if outcome != shard.Waiting {
+		s.endWaitAs(outcome)
+	}
+	return g, outcome
+}
+
+// endWaitAs counts a wait that is decided, notes it if it was in vain, and forgets it.
+func (s *Session) endWaitAs(outcome shard.Outcome) {
 	result := waitCanceled
 	switch outcome {
-	case shard.Waiting:
-		return g, outcome
 	case shard.Acquired:
 		result = waitGranted
 	case shard.TimedOut:
@@ -163,5 +169,4 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 	}
 	s.stream.counters.waited(result, s.wait.since)
 	s.endWait()
-	return g, outcome
 }

@@ -5,10 +5,6 @@ package shard
 // new: see recover.go. A claim is bounded by nothing, as a holder is not to lose a lock
 // since there are too many. What it takes counts as ever.
 
-// Base is the token where those of this start begin: whoever claims something with one
-// that is not below has made it up.
-func (t *Set) Base() uint64 { return t.base }
-
 // Claim says that o holds the exclusive lock name, with a token from before. What o holds
 // with that token it may claim at any time. Anything else only while the set is
 // recovering, and open says that o is one of those who may: then it gets a lock that

@@ -34,7 +34,7 @@ type Set struct {
 	shards      []Shard
 	shift       uint8 // a name's hash shifted right by it is a shard's number
 	seed        maphash.Seed
-	base        uint64
+	base        uint64 // where the tokens of this start begin: a claim with one that is not below is made up
 	ownerOf     func(id uint32) *Owner
 	recovering  atomic.Bool
 	mirror      bool

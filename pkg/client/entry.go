@@ -63,7 +63,7 @@ type State string
 
 const (
 	StateHeld    State = wire.Held    // by a client that is connected
-	StateKept    State = "kept"       // by one that has no connection now, and may come back
+	StateKept    State = wire.Away    // by one that has no connection now, and may come back
 	StateWaits   State = wire.Waits   // in the queue
 	StateLimited State = wire.Limited // no unit of a rate is open
 	StateOpen    State = wire.Open    // some are

@@ -4,7 +4,7 @@ import { clientPath, get } from "./api.js";
 import { el, named, setAttribute, setText, show } from "./dom.js";
 import { kickButton } from "./kick.js";
 import { live } from "./live.js";
-import { clientHref, Facts, failed, heading, lockLink, nc, note, nothing, Pager, search } from "./parts.js";
+import { away, clientHref, Facts, failed, heading, lockLink, nc, note, nothing, Pager, search } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
 import { bytes, count, duration, many, nameIn } from "./text.js";
@@ -40,7 +40,7 @@ export function clients({ query, change }) {
     changed();
   }, empty: () => q ? nothing("No client matches.") : nothing("No client is connected. Be one:", nc(), "iam me"), columns: [
     { title: "Address", sort: "none", ascending: true, class: "main", cell: (cell, item) => show(cell, `${item.address} ${Boolean(item.away)}`, () => [
-      el("a", { href: clientHref(item.address) }, item.address), item.away && el("span", { class: "away", title: "it has no connection now; what it holds is kept for it for a while" }, " (away)"),
+      el("a", { href: clientHref(item.address) }, item.address), away(item),
     ].filter(Boolean)) },
     { title: "Name", cell: own },
     { title: "Transport", cell: (cell, item) => {

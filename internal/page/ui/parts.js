@@ -7,6 +7,9 @@ export const lockHref = (name) => `#/lock/${name.id}`;
 // A client's view; its sessions, whose addresses end in #1, #2 and so on, are in it.
 export const clientHref = (address) => `#/client/${nameOf(address.split("#")[0]).id}`;
 
+// away says of somebody that he has no connection now, if it is so.
+export const away = (who) => who.away && el("span", { class: "away", title: "it has no connection now; what it holds is kept for it for a while" }, " (away)");
+
 // client writes who somebody is: the name that it has given itself, and its address;
 // in brief, the name is enough.
 export function client(cell, who, { link = true, brief = false } = {}) {
@@ -16,10 +19,9 @@ export function client(cell, who, { link = true, brief = false } = {}) {
   }
   const name = nameIn(who);
   const own = name.bytes.length > 0 && name.toString() !== who.address;
-  const away = who.away && el("span", { class: "away", title: "it has no connection now; what it holds is kept for it for a while" }, " (away)");
-  show(cell, `${who.address} ${name.id} ${Boolean(who.away)}`, () => brief && own ? [el("span", { title: who.address }, named(name, { most: 40 })), away].filter(Boolean) : [
+  show(cell, `${who.address} ${name.id} ${Boolean(who.away)}`, () => brief && own ? [el("span", { title: who.address }, named(name, { most: 40 })), away(who)].filter(Boolean) : [
     own && named(name, { most: 40 }), own && " ",
-    link ? el("a", { class: own ? "address" : "address only", href: clientHref(who.address) }, who.address) : el("span", { class: "address" }, who.address), away,
+    link ? el("a", { class: own ? "address" : "address only", href: clientHref(who.address) }, who.address) : el("span", { class: "address" }, who.address), away(who),
   ].filter(Boolean));
 }
 
