@@ -60,7 +60,11 @@ func (st *Stream) session(n uint32) (_ *Session, refusal string) {
 	if n == 0 {
 		return &st.main, ""
 	}
+	if s := st.recent; s != nil && s.number == n { // requests of one come together, above all from a proxy
+		return s, ""
+	}
 	if s := st.sessions[n]; s != nil {
+		st.recent = s
 		return s, ""
 	}
 	most := st.hub.cfg.MaxSessions

@@ -77,7 +77,7 @@ func (s *Session) evictSome(f func(shard.Kind, []byte)) bool {
 		return false
 	}
 	s.closeSome()
-	delete(st.sessions, s.number)
+	st.forget(s.number)
 	return true
 }
 

@@ -129,7 +129,7 @@ func (s *Session) letGoSome() bool {
 		s.setName("")
 	default:
 		s.closeSome()
-		delete(s.stream.sessions, s.number)
+		s.stream.forget(s.number)
 	}
 	return true
 }

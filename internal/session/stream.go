@@ -26,6 +26,7 @@ type Stream struct {
 
 	main        Session             // protocol 1's, and protocol 2's session 0
 	sessions    map[uint32]*Session // protocol 2's others
+	recent      *Session            // whom of these a request was for last; nil: nobody who is there
 	multiplexed bool                // speaks protocol 2
 	local       bool                // the client is on this machine
 	door        door                // what is looked at before a request is executed
@@ -350,7 +351,7 @@ func (st *Stream) closeSome() bool {
 		if !s.closeSome() {
 			return false
 		}
-		delete(st.sessions, number)
+		st.forget(number)
 		if work >= closeStep {
 			return false
 		}
@@ -362,6 +363,12 @@ func (st *Stream) closeSome() bool {
 	st.endKeeping()
 	st.endAccount()
 	return true
+}
+
+// forget drops a session that has ended.
+func (st *Stream) forget(number uint32) {
+	delete(st.sessions, number)
+	st.recent = nil
 }
 
 // Multiplexed tells whether the client speaks protocol 2.
