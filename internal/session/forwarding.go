@@ -10,9 +10,11 @@ import "github.com/nylen/lockd/internal/wire"
 
 // doForwarding does what a command is for.
 func (s *Session) doForwarding(c *command, name, out []byte) []byte {
-	switch {
-	case c.flags&forwarded != 0:
+	if c.flags&forwarded != 0 {
 		return s.forward(c, name, out)
+	}
+	s.stream.askUpstream()
+	switch {
 	case c.verb == wire.Quit && s.quitsUpstream():
 		return out
 	case s.remote != nil && s.remote.pending.Load() > 0:
@@ -44,6 +46,10 @@ func (st *Stream) requestBehind(line, out []byte) []byte {
 	before := len(out)
 	out = st.execute(line, out)
 	said := out[before:]
+	if len(said) == 0 {
+		return out
+	}
+	st.askUpstream()
 	s := &st.main
 	if st.multiplexed {
 		n, _, ok := wire.Number(said)
@@ -54,7 +60,7 @@ func (st *Stream) requestBehind(line, out []byte) []byte {
 			s = nil
 		}
 	}
-	if len(said) == 0 || s == nil || !s.behind() {
+	if s == nil || !s.behind() {
 		return out
 	}
 	if st.multiplexed && s.remote.waits.Load() > 0 {
@@ -131,7 +137,7 @@ func (st *Stream) stalls() bool {
 	if st.unanswered.Load() == 0 {
 		return false
 	}
-	return st.underWay.Load() > mostUnderWay || !st.multiplexed && st.main.remote != nil && st.main.remote.stopping()
+	return st.underWay.Load() > mostUnderWay || !st.multiplexed && st.main.remote != nil && st.main.remote.stops.Load()
 }
 
 // behind tells whether what the session does next has to wait for replies.
@@ -139,12 +145,6 @@ func (s *Session) behind() bool { return s.remote != nil && s.remote.pending.Loa
 
 // mostUnderWay is how many bytes of requests and replies of a client may be kept for it.
 const mostUnderWay = 64 << 10
-
-func (r *remote) stopping() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stops
-}
 
 // awaitsUpstream tells whether a client of protocol 1 waits. Over WebSocket it does for
 // each reply, as that is a message of its own.

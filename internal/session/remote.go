@@ -24,6 +24,7 @@ type remote struct {
 	waits   atomic.Int32 // times that it has asked to wait, and that is not decided
 	pending atomic.Int32 // requests that its client is to be answered, until the stream has the replies
 	bytes   atomic.Int32 // that it keeps
+	stops   atomic.Bool  // its wait is to end
 
 	mu      sync.Mutex // guards what follows, and the session's owner
 	large   *largeRoom // that queue and text have; nil: they have some of their own
@@ -36,7 +37,6 @@ type remote struct {
 	given   int32   // how many of those that are pending they answer
 	posted  bool    // its stream is to take them
 	many    bool    // its client speaks protocol 2
-	stops   bool    // its wait is to end
 	stopped bool    // the server drains, which is why
 	quit    bool    // the client's `bye` is answered
 	ended   bool    // by upstream
@@ -49,13 +49,12 @@ type asking struct {
 	command        *command
 	from, name, to uint32 // in text: all of it, and the name
 	tick           uint32 // when
-	sent           bool
-	again          bool // once more, over another connection
-	silent         bool // it is not the client's
-	told           bool // the client has had an answer that was not upstream's
-	literal        bool // no request, but a reply that was made here
-	probe          bool // whatever it is, upstream is asked for a sign of life
-	held           bool // a release of what the session held
+	again          bool   // once more, over another connection
+	silent         bool   // it is not the client's
+	told           bool   // the client has had an answer that was not upstream's
+	literal        bool   // no request, but a reply that was made here
+	probe          bool   // whatever it is, upstream is asked for a sign of life
+	held           bool   // a release of what the session held
 }
 
 // What a remote takes, about, and how much of its queue is kept when it is empty.
@@ -114,11 +113,10 @@ func (s *Session) forward(c *command, name, out []byte) []byte {
 			n = n.less(c, wire.MaxWait)
 		}
 	}
-	r.owes(1)
-	r.mu.Lock()
-	r.many = s.stream.multiplexed
-	r.askLocked(c, n, name, asking{})
-	r.mu.Unlock()
+	s.stream.turn.asks.add(r, c, n, name)
+	if s.stream.apart {
+		s.stream.askUpstream()
+	}
 	return out
 }
 
@@ -143,9 +141,15 @@ func (r *remote) probe(said []byte) {
 	r.owes(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	from := uint32(len(r.text))
+	r.probeLocked(said, asking{})
+}
+
+func (r *remote) probeLocked(said []byte, a asking) {
+	a.command, a.probe, a.from = lookup([]byte(wire.Ping)), true, uint32(len(r.text))
 	r.text = append(r.text, said...)
-	r.queueLocked(asking{command: lookup([]byte(wire.Ping)), probe: true, from: from, name: from, to: uint32(len(r.text))})
+	a.name, a.to = a.from, uint32(len(r.text))
+	line := append(appendNumber(nil, uint64(r.number)), wire.Ping+"\n"...)
+	r.queueLocked(line, a)
 }
 
 // registeredName is under which name the session is shown, if that is not its address.
@@ -165,28 +169,45 @@ func (r *remote) register(name string) {
 
 // askLocked puts a request into the queue, and sends it if upstream is there.
 func (r *remote) askLocked(c *command, n numbers, name []byte, a asking) {
-	a.command, a.from = c, uint32(len(r.text))
-	r.text = appendRequest(r.text, c, n, name)
-	a.to = uint32(len(r.text))
-	a.name = a.to - uint32(len(name))
-	r.queueLocked(a)
+	line := len(r.text)
+	r.text, a = r.appendAsking(r.text, c, n, name, a)
+	r.queueLocked(r.text[line:], a)
 }
 
-// queueLocked puts one into the queue whose text is there.
-func (r *remote) queueLocked(a asking) {
+// appendAsking appends a request to text, as the line that it is upstream.
+func (r *remote) appendAsking(text []byte, c *command, n numbers, name []byte, a asking) ([]byte, asking) {
+	text = appendNumber(text, uint64(r.number))
+	a.command, a.from = c, uint32(len(text))
+	text = appendRequest(text, c, n, name)
+	a.to = uint32(len(text))
+	a.name = a.to - uint32(len(name))
+	return append(text, '\n'), a
+}
+
+// queueLocked puts one into the queue whose text is there, and sends its line.
+func (r *remote) queueLocked(line []byte, a asking) {
 	u := r.session.hub.upstream
 	u.rouse()
 	a.tick = u.tick.Load()
-	if len(r.queue) == keptAsking/askingBytes {
+	r.makeRoomLocked(1)
+	r.queue = append(r.queue, a)
+	ordered := uint64(1)
+	if a.waits() {
+		ordered = 0
+	}
+	u.send(r.epoch, line, ordered)
+	r.weighLocked()
+}
+
+// makeRoomLocked has the queue be where there is room for more, if they are many.
+func (r *remote) makeRoomLocked(more int) {
+	if len(r.queue)+more > keptAsking/askingBytes {
 		r.growLocked()
 	}
-	if len(r.queue) == cap(r.queue) && r.first > 0 {
+	if len(r.queue)+more > cap(r.queue) && r.first > 0 {
 		n := copy(r.queue, r.queue[r.first:])
 		r.queue, r.first = r.queue[:n], 0
 	}
-	r.queue = append(r.queue, a)
-	r.sendLocked(&r.queue[len(r.queue)-1])
-	r.weighLocked()
 }
 
 // appendRequest appends a request, as it was asked for.
@@ -199,14 +220,6 @@ func appendRequest(out []byte, c *command, n numbers, name []byte) []byte {
 		out = append(append(out, ' '), name...)
 	}
 	return out
-}
-
-func (r *remote) sendLocked(a *asking) {
-	request := r.text[a.from:a.to]
-	if a.probe {
-		request = []byte(wire.Ping)
-	}
-	a.sent = r.session.hub.upstream.send(r.epoch, r.number, request, !a.waits())
 }
 
 func (r *remote) nameLocked(a *asking) []byte { return r.text[a.name:a.to] }
@@ -259,11 +272,28 @@ func (r *remote) packLocked() {
 	}
 }
 
-// answer takes a line that upstream has sent for the session. It tells whether it was
-// an answer to one of those requests that are answered in the order of all.
-func (r *remote) answer(line []byte, now shard.Moment) (ordered bool) {
+// beginAnswers takes the mutex, for answerLocked, unless r is nil.
+func (r *remote) beginAnswers(now shard.Moment) {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	if !r.gone {
+		r.session.owner.Now = now
+	}
+}
+
+// endAnswers gives it back.
+func (r *remote) endAnswers() {
+	if r != nil {
+		r.fitLocked()
+		r.mu.Unlock()
+	}
+}
+
+// answerLocked takes a line that upstream has sent for the session. It tells whether it
+// was an answer to one of those requests that are answered in the order of all.
+func (r *remote) answerLocked(line []byte) (ordered bool) {
 	if bytes.HasPrefix(line, []byte(wire.Notice)) {
 		r.noticeLocked(line[len(wire.Notice):])
 		return false
@@ -283,14 +313,12 @@ func (r *remote) answer(line []byte, now shard.Moment) (ordered bool) {
 	}
 	r.first++
 	if !r.gone {
-		r.session.owner.Now = now
 		r.noteLocked(&a, line)
 	}
 	r.giveLiteralsLocked()
 	if a.command.verb == wire.Quit && a.silent {
 		r.session.hub.upstream.leave(r)
 	}
-	r.fitLocked()
 	return !a.waits()
 }
 
@@ -373,7 +401,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	}
 	if a.waits() && !a.told {
 		r.waits.Add(-1)
-		r.stops = false
+		r.stops.Store(false)
 	}
 	granted := false
 	switch a.command.verb {
@@ -566,10 +594,11 @@ func (r *remote) replies(out []byte) (_ []byte, quit bool) {
 func (r *remote) stop(drains bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.waits.Load() == 0 || r.stops {
+	if r.waits.Load() == 0 || r.stops.Load() {
 		return
 	}
-	r.stops, r.stopped = true, r.stopped || drains
+	r.stops.Store(true)
+	r.stopped = r.stopped || drains
 	r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 }
 
@@ -642,7 +671,7 @@ func (r *remote) giveUpLocked(a *asking) {
 	a.told = true
 	if a.command.flags&mayWait != 0 {
 		r.waits.Add(-1)
-		r.stops = false
+		r.stops.Store(false)
 	}
 	s.owner.Now = s.hub.upstream.moment()
 	tell := func(number uint64, text string) { r.tellLocked(number, append([]byte(text), name...)) }

@@ -85,6 +85,7 @@ type Turn struct {
 	// gone.
 	Looks int
 
+	asks     batch        // of a proxy: what a session asks upstream
 	judged   bool         // of a proxy: late is known
 	late     bool         // upstream was not heard for too long
 	now      shard.Moment // when something was first asked of the table; 0: nothing was
@@ -233,7 +234,13 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 // Answer is the part of Advance that takes input, and Settle the other one, for
 // carriers that have to keep their replies apart. It never says Last: when both
 // are done, Pause tells what comes next.
-func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
+func (st *Stream) Answer(in, out []byte) (rest, _ []byte, next Next) {
+	rest, out, next = st.answer(in, out)
+	st.askUpstream()
+	return rest, out, next
+}
+
+func (st *Stream) answer(in, out []byte) (rest, _ []byte, _ Next) {
 	var began time.Time // giving out long replies
 	for {
 		switch {
@@ -250,6 +257,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			out = st.goOn(out)
 			continue
 		case st.closing:
+			st.askUpstream()
 			if st.door&forwards != 0 && st.asksUpstream() { // these come first
 				st.stopUpstream()
 				return in, out, Stalled
@@ -264,6 +272,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			out = st.doDelayed(out)
 			continue
 		case st.waiting() || st.long != nil:
+			st.askUpstream()
 			if st.door&deaf != 0 {
 				return nil, out, Waiting
 			}
@@ -273,6 +282,7 @@ func (st *Stream) Answer(in, out []byte) (rest, _ []byte, _ Next) {
 			out = st.GiveUp(out)
 			continue
 		case len(in) == 0:
+			st.askUpstream()
 			if st.door&forwards != 0 && st.leaving && st.asksUpstream() {
 				return nil, out, Waiting
 			}
@@ -478,7 +488,7 @@ func (st *Stream) refuseHTTP(out []byte) []byte {
 // request executes one line, given without its newline, and appends the reply
 // to out; a long one, and one that waits, comes later. It overwrites line.
 func (st *Stream) request(line, out []byte) []byte {
-	if st.door&forwards != 0 && st.asksUpstream() {
+	if st.door&forwards != 0 && (st.asksUpstream() || st.turn.asks.remote != nil) {
 		return st.requestBehind(line, out)
 	}
 	return st.execute(line, out)

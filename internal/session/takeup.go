@@ -43,10 +43,7 @@ func (r *remote) takeUp(connection uint32) {
 		}
 		request := text[a.from:a.to]
 		if a.probe {
-			from := uint32(len(r.text))
-			r.text = append(r.text, request...)
-			a.from, a.name, a.to = from, from, uint32(len(r.text))
-			r.queueLocked(a)
+			r.probeLocked(request, a)
 			continue
 		}
 		if a.literal {
@@ -63,7 +60,7 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(a.command, n, name, asking{again: true, held: held[string(request)]})
 		r.queue[len(r.queue)-1].tick = at
 	}
-	if r.stops { // the wait has been asked for anew, and its client still wants none
+	if r.stops.Load() { // the wait has been asked for anew, and its client still wants none
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
 }

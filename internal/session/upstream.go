@@ -158,26 +158,22 @@ func (u *Upstream) find(number uint64) *remote {
 	return nil
 }
 
-// send sends a request, and tells whether it has: not if the session has not been taken
-// up over the connection that there is.
-func (u *Upstream) send(epoch, number uint32, request []byte, ordered bool) bool {
+// send sends lines, of which some are answered in the order of all requests: not if
+// their session has not been taken up over the connection that there is.
+func (u *Upstream) send(epoch uint32, lines []byte, ordered uint64) {
 	if epoch == 0 {
-		return false
+		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.live.Load() != epoch {
-		return false
+		return
 	}
-	u.out = append(strconv.AppendUint(u.out, uint64(number), 10), ' ')
-	u.out = append(append(u.out, request...), '\n')
-	if ordered {
-		u.asked++
-	}
+	u.out = append(u.out, lines...)
+	u.asked += ordered
 	if !u.filled.Load() {
 		u.filled.Store(true)
 	}
-	return true
 }
 
 // Pending tells whether there is anything to be sent.
@@ -270,7 +266,11 @@ func (u *Upstream) Receive(in []byte) error {
 	}
 	now := u.moment()
 	answered := uint64(0)
-	defer func() { u.answered.Add(answered) }()
+	var r *remote // whose turn it is: replies of one come together
+	defer func() {
+		r.endAnswers()
+		u.answered.Add(answered)
+	}()
 	for len(in) > 0 {
 		end := bytes.IndexByte(in, '\n')
 		if end < 0 {
@@ -297,11 +297,18 @@ func (u *Upstream) Receive(in []byte) error {
 		case !ok:
 			return &ErrUpstream{"it does not speak protocol 2: " + string(line[:min(len(line), 80)])}
 		case number == 0:
+			r.endAnswers()
+			r = nil
 			if err := u.told(reply); err != nil {
 				return err
 			}
 		default:
-			if r := u.find(number); r != nil && r.answer(reply, now) {
+			if next := u.find(number); next != r {
+				r.endAnswers()
+				r = next
+				r.beginAnswers(now)
+			}
+			if r != nil && r.answerLocked(reply) {
 				answered++
 			}
 		}
