@@ -18,6 +18,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -43,6 +44,14 @@ var loads = []load.Options{
 	{Connections: 50, Mix: load.Shared},
 	{Connections: 50, Pipeline: 64, Mix: load.Inspect},
 	{Connections: 50, Names: load.New, Short: true},
+}
+
+// through are what it asks through a proxy.
+var through = []load.Options{
+	{Connections: 50},
+	{Connections: 50, Pipeline: 64},
+	{Connections: 50, Pipeline: 64, Names: load.New},
+	{Connections: 50, Pipeline: 64, Mix: load.Shared},
 }
 
 func main() {
@@ -73,6 +82,15 @@ func serve(profile string) error {
 	if err := s.Listen(); err != nil {
 		return err
 	}
+	tcp := s.Addrs()[0].String()
+	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", tcp) }
+	p, err := server.New(server.Options{TCP: []string{"127.0.0.1:0"}, MaxKeep: -1, Upstream: &server.Upstream{Target: tcp, Dial: dial}})
+	if err != nil {
+		return err
+	}
+	if err := p.Listen(); err != nil {
+		return err
+	}
 	out, err := os.Create(profile)
 	if err != nil {
 		return err
@@ -80,7 +98,7 @@ func serve(profile string) error {
 	if err := pprof.StartCPUProfile(out); err != nil {
 		return err
 	}
-	fmt.Println(s.Addrs()[0], s.Addrs()[1])
+	fmt.Println(tcp, s.Addrs()[1], p.Addrs()[0])
 	io.Copy(io.Discard, os.Stdin)
 	pprof.StopCPUProfile()
 	return out.Close()
@@ -110,17 +128,17 @@ func record(ctx context.Context, to string, duration time.Duration) error {
 	defer child.Wait()
 	defer steer.Close()
 	line, _ := bufio.NewReader(said).ReadString('\n')
-	tcp, ws, ok := strings.Cut(strings.TrimSpace(line), " ")
-	if !ok {
+	at := strings.Fields(line)
+	if len(at) != 3 {
 		return errors.New("the server does not start")
 	}
-	for _, o := range loads {
-		o.Target, o.Duration = tcp, duration
-		r, err := load.Run(ctx, o)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(os.Stderr, "%s locks, %s names, %d connections, %d deep, short %v: %.0f/s\n", r.Mix, r.Names, r.Connections, r.Pipeline, r.Short, r.Throughput)
+	tcp, ws, proxy := at[0], at[1], at[2]
+	if err := put(ctx, loads, tcp, duration); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "through a proxy:")
+	if err := put(ctx, through, proxy, duration); err != nil {
+		return err
 	}
 	for _, target := range []string{"tcp://" + tcp, "ws://" + ws} {
 		if err := wait(ctx, target, duration); err != nil {
@@ -136,6 +154,19 @@ func record(ctx context.Context, to string, duration time.Duration) error {
 		return err
 	}
 	return os.Rename(part, to)
+}
+
+// put puts loads on a target, one after the other.
+func put(ctx context.Context, loads []load.Options, target string, duration time.Duration) error {
+	for _, o := range loads {
+		o.Target, o.Duration = target, duration
+		r, err := load.Run(ctx, o)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%s locks, %s names, %d connections, %d deep, short %v: %.0f/s\n", r.Mix, r.Names, r.Connections, r.Pipeline, r.Short, r.Throughput)
+	}
+	return nil
 }
 
 // wait has many wait for few locks, over protocol 2.

@@ -20,6 +20,7 @@ type Upstream struct {
 	Keep     time.Duration
 	Patience time.Duration
 	Prompt   time.Duration // see session.UpstreamConfig
+	Loops    int           // how many event loops serve clients; 0: as many as befit a guest, see loopsWanted
 	// Dial connects to it, and Token is what to show it; nil: nothing.
 	Dial  func(context.Context) (net.Conn, error)
 	Token func(context.Context) (string, error)

@@ -374,9 +374,9 @@ func (r *remote) giveLocked(a *asking) {
 
 var largeReplies = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
-// roomLocked has out be in a large buffer if there is more than a little to be put into it.
+// roomLocked has out be in a large buffer if there is more than one reply to be put into it.
 func (r *remote) roomLocked(more int) {
-	if r.full == nil && len(r.out)+more > keptAsking {
+	if r.full == nil && len(r.out) > 0 && len(r.out)+more > cap(r.out) {
 		r.full = largeReplies.Get().(*[]byte)
 		r.out = append((*r.full)[:0], r.out...)
 	}

@@ -26,3 +26,6 @@ func (o *Options) SampleEvery(d time.Duration) { o.samples = d }
 // Unhurried has a proxy wait that long, too, for the answer to a request that may not wait:
 // on a busy machine a server that is there may need more time than clients stand.
 func (u *Upstream) Unhurried(d time.Duration) { u.prompt = d }
+
+// LoopCount has a proxy serve its clients on so many event loops, whatever the machine has.
+func (u *Upstream) LoopCount(n int) { u.loops = n }

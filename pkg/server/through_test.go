@@ -37,6 +37,7 @@ func startThroughOf(tb testing.TB, upstream *testServer, opts server.Options) *t
 		},
 	}
 	opts.Upstream.Unhurried(giveUp)
+	opts.Upstream.LoopCount(2)
 	s := start(tb, opts)
 	s.upstream = upstream
 	ctx, stop := context.WithTimeout(context.Background(), giveUp)

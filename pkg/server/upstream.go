@@ -28,6 +28,7 @@ type Upstream struct {
 	Patience time.Duration
 
 	prompt time.Duration // the same for requests that may not; 0: what clients stand
+	loops  int           // event loops; 0: what befits the machine
 }
 
 func (o *Options) upstream() *conn.Upstream {
@@ -37,6 +38,7 @@ func (o *Options) upstream() *conn.Upstream {
 	return &conn.Upstream{
 		Target: o.Upstream.Target, Dial: o.Upstream.Dial, Token: o.Upstream.Token,
 		Keep: o.Upstream.Keep, Patience: o.Upstream.Patience, Prompt: o.Upstream.prompt,
+		Loops: o.Upstream.loops,
 	}
 }
 
