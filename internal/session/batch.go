@@ -19,9 +19,9 @@ func (b *batch) add(r *remote, c *command, n numbers, name []byte) {
 		b.send()
 		b.remote = r
 	}
-	var a asking
-	b.text, a = r.appendAsking(b.text, c, n, name, a)
-	b.queue = append(b.queue, a)
+	b.queue = append(b.queue, asking{})
+	a := &b.queue[len(b.queue)-1]
+	b.text = r.appendAsking(b.text, a, c, n, name)
 	if !a.waits() {
 		b.ordered++
 	}

@@ -170,18 +170,19 @@ func (r *remote) register(name string) {
 // askLocked puts a request into the queue, and sends it if upstream is there.
 func (r *remote) askLocked(c *command, n numbers, name []byte, a asking) {
 	line := len(r.text)
-	r.text, a = r.appendAsking(r.text, c, n, name, a)
+	r.text = r.appendAsking(r.text, &a, c, n, name)
 	r.queueLocked(r.text[line:], a)
 }
 
-// appendAsking appends a request to text, as the line that it is upstream.
-func (r *remote) appendAsking(text []byte, c *command, n numbers, name []byte, a asking) ([]byte, asking) {
+// appendAsking appends a request to text, as the line that it is upstream, and has a say
+// where it is.
+func (r *remote) appendAsking(text []byte, a *asking, c *command, n numbers, name []byte) []byte {
 	text = appendNumber(text, uint64(r.number))
 	a.command, a.from = c, uint32(len(text))
 	text = appendRequest(text, c, n, name)
 	a.to = uint32(len(text))
 	a.name = a.to - uint32(len(name))
-	return append(text, '\n'), a
+	return append(text, '\n')
 }
 
 // queueLocked puts one into the queue whose text is there, and sends its line.
