@@ -4,18 +4,21 @@
 //
 //	go run ./bench/proxy
 //
-// It builds lockd, and needs nothing else. The ratios are what counts: times depend on
-// the machine.
+// It builds lockd, and needs nothing else. Where HAProxy is installed that is measured,
+// too, with a connection to the server for each client: it copies bytes, and knows
+// nothing of what they say. The ratios are what counts: times depend on the machine.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,12 +69,25 @@ func run(rounds int, each time.Duration) error {
 		return err
 	}
 	defer end(proxy)
-	fmt.Printf("%-28s %10s %10s %8s\n", "CPU of a request, us", "direct", "proxy", "ratio")
+	ways := []way{{"direct", direct, server}, {"lockd proxy", through, proxy}}
+	peer, err := copier(dir, direct)
+	switch {
+	case err == nil:
+		defer end(peer.process)
+		ways = append(ways, peer)
+	case !errors.Is(err, exec.ErrNotFound):
+		return err
+	}
+	fmt.Printf("%-28s", "CPU of a request, us")
+	for _, w := range ways {
+		fmt.Printf(" %18s", w.name)
+	}
+	fmt.Println()
 	for _, load := range loads {
-		var least [2]float64
+		least := make([]float64, len(ways))
 		for range rounds {
-			for i, socket := range []string{direct, through} {
-				us, err := measure(lockd, socket, load.connections, load.pipeline, each, server, proxy)
+			for i, w := range ways {
+				us, err := measure(lockd, w.socket, load.connections, load.pipeline, each, server, w.process)
 				if err != nil {
 					return err
 				}
@@ -80,25 +96,57 @@ func run(rounds int, each time.Duration) error {
 				}
 			}
 		}
-		fmt.Printf("%-28s %10.3f %10.3f %8.2f\n", load.what, least[0], least[1], least[1]/least[0])
+		fmt.Printf("%-28s", load.what)
+		for _, us := range least {
+			fmt.Printf(" %10.3f %4.2f x ", us, us/least[0])
+		}
+		fmt.Println()
 	}
 	return nil
+}
+
+// A way is how clients reach the server.
+type way struct {
+	name, socket string
+	process      *exec.Cmd // what they reach, which may be the server
+}
+
+// copier starts HAProxy in front of a server's socket.
+func copier(dir, socket string) (way, error) {
+	program, err := exec.LookPath("haproxy")
+	if err != nil {
+		return way{}, err
+	}
+	w := way{name: "HAProxy", socket: filepath.Join(dir, "haproxy")}
+	config := filepath.Join(dir, "haproxy.cfg")
+	text := "defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n" +
+		"listen lockd\n bind unix@" + w.socket + "\n server one unix@" + socket + "\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return way{}, err
+	}
+	w.process = exec.Command(program, "-q", "-db", "-f", config)
+	return w, listens(w.process, w.socket)
 }
 
 // start starts a lockd that listens on a socket alone, without shares.
 func start(lockd, socket, command string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command(lockd, append([]string{command, "--unix", socket, "--admin", "off", "--max-share", "off"}, args...)...)
+	return cmd, listens(cmd, socket)
+}
+
+// listens starts a program, and waits until it listens.
+func listens(cmd *exec.Cmd, socket string) error {
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("unix", socket); err == nil {
 			c.Close()
-			return cmd, nil
+			return nil
 		}
 	}
 	end(cmd)
-	return nil, fmt.Errorf("lockd %s does not listen", command)
+	return fmt.Errorf("%s does not listen", strings.Join(cmd.Args, " "))
 }
 
 func end(cmd *exec.Cmd) {
@@ -136,7 +184,10 @@ const tick = 10 * time.Millisecond
 
 // used returns how much processor time some processes have used.
 func used(of []*exec.Cmd) (sum time.Duration, err error) {
-	for _, cmd := range of {
+	for i, cmd := range of {
+		if slices.Contains(of[:i], cmd) {
+			continue
+		}
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
 		if err != nil {
 			return 0, err
