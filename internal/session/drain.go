@@ -13,6 +13,9 @@ import "github.com/nylen/lockd/internal/wire"
 //   - who holds nothing is ended, so that it goes elsewhere;
 //   - who comes now may ask as long as the drain goes on, until it is refused
 //     something: it looks for a server that gives.
+//
+// Who outlives the server is not refused anything, and waits on: for it the end is a
+// moment without a connection, after which it has what it had, and asks for the rest again.
 
 // Drain begins that. Each stream knows of it from its next Advance on, which the
 // carriers have to see to.
@@ -29,13 +32,18 @@ func (st *Stream) ComesLate() { st.late = true }
 func (st *Stream) Notice() {
 	if st.hub.draining.Load() && !st.draining() {
 		st.door |= drains
-		st.endWaits()
+		if st.turnsAway() {
+			st.endWaits()
+		}
 		st.tellDraining()
 	}
 }
 
 // draining tells whether the stream knows that the server drains.
 func (st *Stream) draining() bool { return st.door&drains != 0 }
+
+// turnsAway tells whether the client gets nothing new, as the server drains.
+func (st *Stream) turnsAway() bool { return st.draining() && !st.outlives() }
 
 // mayAsk tells whether the client stays though it holds nothing while the server
 // drains.
@@ -54,7 +62,7 @@ func (s *Session) do(c *command, name, out []byte) []byte {
 //
 //go:noinline
 func (s *Session) doOtherwise(c *command, name, out []byte) []byte {
-	if s.stream.draining() && c.flags&takes != 0 && s.isNew(c, name) {
+	if s.stream.turnsAway() && c.flags&takes != 0 && s.isNew(c, name) {
 		return s.turnAway(c, name, out)
 	}
 	if s.stream.door&forwards != 0 {

@@ -551,8 +551,9 @@ func TestServerEndsWhileAway(t *testing.T) {
 	}
 }
 
-// Who outlives the server is not waited for when that drains, is told so if it likes, and
-// is cut at the end, without losing its KEY. Without a Store it is as everybody else.
+// Who outlives the server is not waited for when that drains, is told so if it likes, goes
+// on with what it does, and is cut at the end, without losing its KEY. Without a Store it
+// is as everybody else.
 func TestKeptWhileTheServerDrains(t *testing.T) {
 	for _, stored := range []bool{true, false} {
 		cfg := testConfig()
@@ -562,15 +563,30 @@ func TestKeptWhileTheServerDrains(t *testing.T) {
 		}
 		h := keptHub(t, cfg)
 		holder, idle, waiter := dialKept(t, h, "holder"), dialKept(t, h, "idle"), dialKept(t, h, "waiter")
+		plain := dialKept(t, h, "plain")
 		holder.key("60000")
 		idle.key("60000")
 		waiter.key("60000")
 		holder.expect("0 g x", `0 \d+ Lock Get Success: x`)
+		plain.sayAll("3 gw 60000 x", 0)
 		waiter.sayAll("1 gw 60000 x", 0)
 		h.Drain()
-		waiter.expect("", "1 0 Shutting Down: x")
+		plain.expect("", "3 0 Shutting Down: x")
+		if !stored {
+			waiter.expect("", "1 0 Shutting Down: x")
+			holder.expect("0 g y", `0 0 Shutting Down: y`)
+		} else {
+			holder.expect("0 g y", `0 \d+ Lock Get Success: y`)
+			holder.expect("0 rl 5 1000 1 y", `0 5 Rate Allowed: y`)
+			holder.expect("0 r x", `0 1 Lock Release Success: x`)
+			waiter.expect("", `1 \d+ Lock Get Success: x`)
+			waiter.expect("1 r x", `1 1 Lock Release Success: x`)
+			waiter.sayAll("1 gw 60000 y", 0)
+			if got := waiter.sayAll("1 cancel", 2); got != "1 0 Lock Get Canceled: y\n1 1 ok\n" {
+				t.Errorf("cancel: %q", got)
+			}
+		}
 		holder.expect("0 g x", `0 \d+ Lock Get Success: x`)
-		holder.expect("0 g y", `0 0 Shutting Down: y`)
 		dialKept(t, h, "late").expect("0 keep 60000", "0 0 Shutting Down: keep")
 		next := func(c *keptClient) Next {
 			c.mu.Lock()

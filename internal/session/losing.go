@@ -159,7 +159,7 @@ func (s *Session) noteWait(outcome shard.Outcome) {
 		why = WhyWaitTimeout
 	case e != nil && e.why != WhyDisconnect:
 		why, by = e.why, e.by
-	case st.draining() && !st.leaving && !st.closing:
+	case st.turnsAway() && !st.leaving && !st.closing:
 		why = WhyShutdown
 	}
 	l := s.who()

@@ -54,7 +54,7 @@ func (s *Session) failed(out []byte, kind shard.Kind, outcome shard.Outcome, ref
 	case shard.Refused, shard.TimedOut:
 		return s.reply(out, 0, refused, name)
 	case shard.Canceled:
-		if s.stream.draining() && !s.stream.leaving {
+		if s.stream.turnsAway() && !s.stream.leaving {
 			s.stream.turnedAway = true
 			return s.reply(out, 0, wire.ShuttingDown, name)
 		}
@@ -199,7 +199,7 @@ func (s *Session) settle(out []byte) []byte {
 	if s.wait != nil && s.wait.parked {
 		return out // until a request takes it up
 	}
-	return s.over(out, s.stream.leaving || s.stream.draining())
+	return s.over(out, s.stream.leaving || s.stream.turnsAway())
 }
 
 // cancelWait ends the wait, if any, and appends the reply to the request that

@@ -46,7 +46,7 @@ func startProxied(t *testing.T, opts, own server.Options) *proxied {
 		},
 	}
 	own.Upstream.Unhurried(time.Second) // a server that is there may take longer than clients stand
-	own.Upstream.LoopCount(2) // as many as there may be races between
+	own.Upstream.LoopCount(2)           // as many as there may be races between
 	p.testServer = start(t, own)
 	ctx, stop := context.WithTimeout(context.Background(), giveUp)
 	defer stop()
