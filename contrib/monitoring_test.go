@@ -202,7 +202,7 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"Health", "Requests", "Locks and queues", "Waits", "Losses", "Kept clients", "Rates", "Bounds", "Connections", "CPU", "Go"}
+	want := []string{"Health", "Requests", "Locks and queues", "Waits", "Losses", "Kept clients", "Proxies", "Rates", "Bounds", "Connections", "CPU", "Go"}
 	if !slices.Equal(rows, want) {
 		t.Errorf("its rows are %q, not %q", rows, want)
 	}

@@ -306,6 +306,20 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	proxy := newServerWith(t, server.Options{MaxKeep: -1, Upstream: &server.Upstream{
+		Dial: func(context.Context) (net.Conn, error) { return s.Dial() },
+	}})
+	proxys := prometheus.NewRegistry()
+	proxys.MustRegister(proxy.Collector())
+	more, err := proxys.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range more {
+		if strings.HasPrefix(f.GetName(), "lockd_upstream_") {
+			families = append(families, f)
+		}
+	}
 	metrics := make(map[string]string)
 	values := make(map[string]bool)
 	var verbs []string

@@ -95,6 +95,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
+	describeUpstream(ch)
 	describeWatched(ch)
 }
 
@@ -176,6 +177,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(queues, n, queueLengths[i])
 	}
 	gauge(longest, state.Queues.Longest)
+	if up := hub.Upstream(); up != nil {
+		collectUpstream(ch, up.Link())
+	}
 	c.collectKept(hub.Kept(), counter, gauge)
 	ch <- prometheus.MustNewConstMetric(oldest, prometheus.GaugeValue, float64(state.Queues.Oldest)/1e3)
 	ch <- prometheus.MustNewConstMetric(started, prometheus.GaugeValue, hub.Started())

@@ -670,6 +670,7 @@ func (r *remote) giveUpLocked(a *asking) {
 		return
 	}
 	a.told = true
+	s.hub.upstream.given.Add(1)
 	if a.command.flags&mayWait != 0 {
 		r.waits.Add(-1)
 		r.stops.Store(false)

@@ -72,6 +72,7 @@ func (h *Hub) Stats() Stats {
 		"not_allowed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.notAllowed }),
 		"auth_failed":       h.sum(func(c *counters) *atomic.Uint64 { return &c.authFailed }),
 	}
+	st.Locks.Waiters += h.upstream.waiting()
 	for outcome, bound := range bounds {
 		for kind := range shard.Kinds {
 			if bound != "" {
@@ -123,5 +124,5 @@ func (h *Hub) Counters() []Counter {
 // how many sessions wait for one.
 func (h *Hub) Held() (locks, waiters int) {
 	st := h.locks.Stats()
-	return st.Locks[shard.Exclusive] + st.Holders, st.Waiters
+	return st.Locks[shard.Exclusive] + st.Holders, st.Waiters + h.upstream.waiting()
 }

@@ -60,6 +60,10 @@ type Upstream struct {
 
 	answered atomic.Uint64 // of those
 
+	served atomic.Uint64 // connections that served
+	given  atomic.Uint64 // requests that were answered here, as they were not there
+	ended  atomic.Uint64 // clients that have lost what they held
+
 	// The rest is its goroutine's that has the connection.
 	connection uint32
 	state      upstreamState
@@ -464,6 +468,7 @@ func (u *Upstream) begins(again bool) {
 	u.connection++
 	u.live.Store(u.connection)
 	u.state, u.replaying = serves, 1
+	u.served.Add(1)
 	u.replays.Store(true)
 	u.mu.Unlock()
 	if again {
@@ -520,6 +525,7 @@ func (u *Upstream) expire() {
 			n++
 		}
 	}
+	u.ended.Add(uint64(n))
 	u.cfg.Log("what the proxy's clients held is lost: they were not heard upstream for too long", "clients", n)
 }
 
@@ -546,6 +552,34 @@ func (u *Upstream) Live() (bool, time.Duration) {
 		return u.live.Load() != 0, 0
 	}
 	return u.live.Load() != 0, l.Left(lease.Now())
+}
+
+// A Link is how a proxy's connection to its server is.
+type Link struct {
+	Live     bool          // requests are passed on
+	Left     time.Duration // until what clients hold is given up, if nothing is heard meanwhile
+	Served   uint64        // connections that served
+	Answered uint64        // requests that the proxy has answered itself, as they were not answered in time
+	Ended    uint64        // clients that have lost what they held, as nothing was heard for too long
+}
+
+// Link looks.
+func (u *Upstream) Link() Link {
+	live, left := u.Live()
+	return Link{Live: live, Left: max(0, left), Served: u.served.Load(), Answered: u.given.Load(), Ended: u.ended.Load()}
+}
+
+// waiting is how many sessions wait for a lock there. It goes over all of them.
+func (u *Upstream) waiting() (n int) {
+	if u == nil {
+		return 0
+	}
+	for i := range *u.all.Load() {
+		if r := u.find(uint64(i)); r != nil && r.waits.Load() > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // isLate tells whether the time is up, which the look-out may not know yet.
