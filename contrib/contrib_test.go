@@ -286,7 +286,8 @@ func passSockets(t *testing.T, name string, environment ...string) map[string]st
 }
 
 // The container's program serves from a root that has nothing else, cannot be
-// written to, and is somebody's who is not root.
+// written to, and is somebody's who is not root; with a volume of his for a state file,
+// too, made as docs/deploying.md says.
 func TestContainer(t *testing.T) {
 	t.Parallel()
 	recipe := read(t, "../Dockerfile")
@@ -311,13 +312,24 @@ func TestContainer(t *testing.T) {
 			t.Skip("there is no ", program)
 		}
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "lockd"), []byte(read(t, binary)), 0o755); err != nil {
+	dir := filepath.Join(t.TempDir(), "root")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.MkdirAll(filepath.Join(dir, "var/lib/lockd"), 0o755))
+	must(os.WriteFile(filepath.Join(dir, "lockd"), []byte(read(t, binary)), 0o755))
+	var uid, gid int
+	if _, err := fmt.Sscanf(user[1], "%d:%d", &uid, &gid); err != nil {
 		t.Fatal(err)
 	}
+	must(os.Mkdir(dir+".volume", 0o700))
+	must(os.Chown(dir+".volume", uid, gid))
 	enter := func(args ...string) *exec.Cmd {
 		const script = `d=$1 u=$2; shift 2
-			mount --bind "$d" "$d" && mount -o remount,ro,bind "$d" && exec chroot --userspec="$u" "$d" "$@"`
+			mount --bind "$d" "$d" && mount --bind "$d.volume" "$d/var/lib/lockd" && mount -o remount,ro,bind "$d" && exec chroot --userspec="$u" "$d" "$@"`
 		return exec.Command("unshare", append([]string{"-m", "-n", "sh", "-c", script, "-", dir, user[1]}, args...)...)
 	}
 	if out, err := enter("/lockd", "version").CombinedOutput(); err != nil {
@@ -332,6 +344,31 @@ func TestContainer(t *testing.T) {
 	inside := exec.Command("nsenter", append([]string{"-t", fmt.Sprint(cmd.Process.Pid), "-n", "sh", "-c", `ip link set lo up; exec "$@"`, "-", filepath.Join(dir, health[0])}, health[1:]...)...)
 	if out, err := inside.CombinedOutput(); err != nil {
 		t.Errorf("health: %v, %s", err, out)
+	}
+
+	// The commands of docs/deploying.md.
+	const volume = " -v lockd:/var/lib/lockd lockd "
+	commands := 0
+	for line := range strings.Lines(strings.ReplaceAll(read(t, "../docs/deploying.md"), "\\\n", "")) {
+		_, args, found := strings.Cut(strings.Join(strings.Fields(line), " "), volume)
+		if !found {
+			continue
+		}
+		commands++
+		cmd := enter(append(slices.Clip(entry), strings.Fields(args)...)...)
+		if strings.HasPrefix(args, "state new ") {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v, %s", args, err, out)
+			}
+			continue
+		}
+		// No /proc is mounted in here, so the start of the machine is another one.
+		if said := serve(t, cmd); strings.Contains(said, "no state file") {
+			t.Errorf("%s: %s", args, said)
+		}
+	}
+	if commands != 2 {
+		t.Errorf("%d commands with a volume are in docs/deploying.md", commands)
 	}
 }
 
