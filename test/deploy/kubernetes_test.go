@@ -238,6 +238,108 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// program builds lockd.
+func program(t *testing.T, dir string) string {
+	t.Helper()
+	lockd := filepath.Join(dir, "lockd")
+	build := exec.Command("go", "build", "-o", lockd, "./cmd/lockd")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return lockd
+}
+
+// The proxy beside a program, as docs/deploying.md has it: a sidecar, whose arguments the
+// real one takes, before a server with an auth file.
+func TestSidecar(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/deploying.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^    spec:\n(?:^     .*\n)+`).FindAll(text, -1)
+	if len(shown) != 1 {
+		t.Fatalf("%d pods are shown", len(shown))
+	}
+	var pod struct{ Spec core.PodSpec }
+	if err := yaml.UnmarshalStrict(shown[0], &pod); err != nil {
+		t.Fatal(err)
+	}
+	c := pod.Spec.InitContainers[0]
+	if c.RestartPolicy == nil || *c.RestartPolicy != core.ContainerRestartPolicyAlways || strings.Join(c.StartupProbe.Exec.Command, " ") != "/lockd ping" {
+		t.Errorf("%+v", c)
+	}
+	if c.VolumeMounts[0].Name != pod.Spec.Volumes[0].Name || *pod.Spec.SecurityContext.FSGroup != 65532 {
+		t.Errorf("%+v, %+v", pod.Spec.Volumes, pod.Spec.SecurityContext)
+	}
+
+	dir := t.TempDir()
+	lockd := program(t, dir)
+	auth, token := filepath.Join(dir, "auth"), filepath.Join(dir, "token")
+	out, err := exec.Command(lockd, "token", "add", "web", "--role", "lock", "--auth-file", auth).Output()
+	if err == nil {
+		err = os.WriteFile(token, out, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(args ...string) (addr string) {
+		t.Helper()
+		cmd := exec.Command(lockd, append(args, "--tcp=127.0.0.1:0")...)
+		stderr, err := cmd.StderrPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+		in := bufio.NewReader(stderr)
+		t.Cleanup(func() {
+			timer.Stop()
+			cmd.Process.Signal(syscall.SIGTERM)
+			io.Copy(io.Discard, in)
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+		for said := ""; ; {
+			line, err := in.ReadString('\n')
+			if said += line; err != nil {
+				t.Fatalf("it says %q, %v", said, err)
+			}
+			if _, rest, found := strings.Cut(line, " tcp="); found {
+				return strings.Fields(rest)[0]
+			}
+		}
+	}
+	server := start("--admin=off", "--auth-file="+auth)
+	var args []string
+	for _, arg := range c.Args {
+		switch name, value, _ := strings.Cut(arg, "="); name {
+		case "--server":
+			if host, port, _ := strings.Cut(value, ":"); host != "lockd" || port != "9999" {
+				t.Errorf("%s is not the Service", arg)
+			}
+			arg = name + "=" + server
+		case "--token-file":
+			if filepath.Dir(value) != c.VolumeMounts[0].MountPath {
+				t.Errorf("%s is not where the Secret is", arg)
+			}
+			arg = name + "=" + token
+		}
+		args = append(args, arg)
+	}
+	proxy := start(args...)
+	if out, err := exec.Command(lockd, "run", "-s", proxy, "a", "--", lockd, "inspect", "a", "-s", server, "--token-file", token).CombinedOutput(); err != nil || !strings.Contains(string(out), "exclusive: held") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
+// The container's arguments, with the real program: it serves on the ports that
+// the container names, its probes are answered without a token and its metrics
+// with one, and it ends within the time that it is given.
 // The container's arguments, with the real program: it serves on the ports that
 // the container names, its probes are answered without a token and its metrics
 // with one, and it ends within the time that it is given.
@@ -246,12 +348,7 @@ func TestServes(t *testing.T) {
 	spec := set(t).Spec.Template.Spec
 	c := spec.Containers[0]
 	dir := t.TempDir()
-	lockd := filepath.Join(dir, "lockd")
-	build := exec.Command("go", "build", "-o", lockd, "./cmd/lockd")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	lockd := program(t, dir)
 	auth := filepath.Join(dir, "auth")
 	token, err := exec.Command(lockd, "token", "add", "prometheus", "--role", "read", "--auth-file", auth).Output()
 	if err != nil {
