@@ -1,4 +1,5 @@
-# lockd in a container: one static program, no shell, not root, and nothing that it writes.
+# lockd in a container: one static program, no shell, not root, and nothing that it writes
+# but a state file, if asked.
 #   docker build -t lockd --build-arg REVISION=$(git rev-parse HEAD) .
 #   docker run --read-only -p 9999:9999 lockd
 # docs/deploying.md has more.
@@ -11,6 +12,7 @@ COPY . .
 ARG REVISION
 RUN CGO_ENABLED=0 go build -trimpath \
     -ldflags="-s -w -X github.com/nylen/lockd/pkg/server.archived=${REVISION:-\$unknown}" -o /lockd ./cmd/lockd
+RUN mkdir /state
 
 FROM scratch
 ARG REVISION=unknown
@@ -24,6 +26,8 @@ LABEL org.opencontainers.image.title="lockd" \
 # For lockd as a client of a server whose certificate a public authority has signed.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /lockd /lockd
+# Where a volume for the state file goes: a new one gets this owner.
+COPY --from=build --chown=65532:65532 /state /var/lib/lockd
 USER 65532:65532
 EXPOSE 9999
 STOPSIGNAL SIGTERM

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,7 +54,7 @@ func TestMain(m *testing.M) {
 
 var binary string
 
-// serve starts a server and returns its first line.
+// serve starts a server, and returns what it says until it listens.
 func serve(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -65,9 +66,12 @@ func serve(t *testing.T, cmd *exec.Cmd) string {
 	}
 	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	in := bufio.NewReader(stderr)
-	line, err := in.ReadString('\n')
-	if err != nil {
-		t.Fatalf("%q, %v", line, err)
+	said := ""
+	for !strings.Contains(said, "listening") {
+		line, err := in.ReadString('\n')
+		if said += line; err != nil {
+			t.Fatalf("%q, %v", said, err)
+		}
 	}
 	t.Cleanup(func() {
 		timer.Stop()
@@ -77,7 +81,7 @@ func serve(t *testing.T, cmd *exec.Cmd) string {
 			t.Errorf("it ends with %v, %s", err, rest)
 		}
 	})
-	return line
+	return said
 }
 
 func ask(t *testing.T, network, addr, request, want string) {
@@ -108,7 +112,10 @@ func setting(t *testing.T, unit, name string) (all []string) {
 	return all
 }
 
-// The service is confined: systemd's own figure is below 2.0.
+// services are those that there are units for, each with its socket unit.
+var services = []string{"lockd", "lockd-proxy"}
+
+// The services are confined: systemd's own figure is below 2.0.
 func TestUnitIsConfined(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
@@ -118,30 +125,135 @@ func TestUnitIsConfined(t *testing.T) {
 	if out, err := exec.Command(analyze, "security", "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "--offline") {
 		t.Skip("this systemd-analyze cannot look at a file")
 	}
-	out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=19", "--no-pager", "systemd/lockd.service").CombinedOutput()
+	for _, name := range services {
+		out, err := exec.Command(analyze, "security", "--offline=true", "--threshold=19", "--no-pager", "systemd/"+name+".service").CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// systemd understands all that is in the units.
+func TestUnitsVerify(t *testing.T) {
+	t.Parallel()
+	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
+		t.Skip("there is no systemd-analyze")
+	}
+	dir := t.TempDir()
+	verify := func(change string) (string, error) {
+		args := []string{"verify", "--man=no"}
+		for _, name := range services {
+			for _, ending := range []string{".service", ".socket"} {
+				unit := strings.Replace(read(t, "systemd/"+name+ending), "/usr/local/bin/lockd", binary, 1) // has to be there
+				if err := os.WriteFile(filepath.Join(dir, name+ending), []byte(unit+change), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				args = append(args, filepath.Join(dir, name+ending))
+			}
+		}
+		out, err := exec.Command(analyze, args...).CombinedOutput()
+		return string(out), err
+	}
+	if out, _ := verify("\n[Service]\nKillTheMode=no\n"); !strings.Contains(out, "KillTheMode") {
+		t.Skipf("this systemd-analyze does not tell a wrong unit: %s", out)
+	}
+	if out, err := verify(""); err != nil || out != "" {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// What the service starts takes the sockets that its socket unit opens.
+// What the proxy may do is what the server may, but for the folder of the state file.
+func TestSameConfinement(t *testing.T) {
+	t.Parallel()
+	confinement := func(name string) (all []string) {
+		_, rest, found := strings.Cut(read(t, "systemd/"+name+".service"), "\n# It needs its sockets and nothing else")
+		if !found {
+			t.Fatalf("%s.service has nothing of it", name)
+		}
+		rest, _, _ = strings.Cut(rest, "[Install]")
+		for line := range strings.Lines(rest) {
+			if name, _, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") && !strings.HasPrefix(name, "StateDirectory") && name != "RuntimeDirectory" {
+				all = append(all, strings.TrimSpace(line))
+			}
+		}
+		return all
+	}
+	server, proxy := confinement("lockd"), confinement("lockd-proxy")
+	if len(server) < 25 || !slices.Equal(server, proxy) {
+		t.Errorf("the server has %q\nand the proxy %q", server, proxy)
+	}
+}
+
+// The state file is where the service may write, and is one line of its settings, which
+// beats the unit's, as systemd has it, since these are in a file.
+func TestUnitHasState(t *testing.T) {
+	t.Parallel()
+	folder, mode := setting(t, "lockd.service", "StateDirectory"), setting(t, "lockd.service", "StateDirectoryMode")
+	if got := setting(t, "lockd.service", "Environment"); len(got) != 1 || got[0] != "LOCKD_STATE=/var/lib/"+folder[0]+"/state" || mode[0] != "0700" {
+		t.Errorf("%q, in %q, mode %q", got, folder, mode)
+	}
+	if start := setting(t, "lockd.service", "ExecStart")[0]; strings.Contains(start, "--state") {
+		t.Errorf("nobody can switch it off in the file with settings: %s", start)
+	}
+	if unit := read(t, "systemd/lockd.service"); strings.Contains(unit, "\nExecStartPre") {
+		t.Error("something runs before each start, when a state file may be missing that was lost")
+	}
+}
+
+// What the services start takes the sockets that their socket units open: the server,
+// with a state file and, by one line, without, and the proxy, which asks that server.
 func TestUnitsServe(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("systemd is Linux's")
 	}
 	dir := t.TempDir()
-	args := strings.Fields(setting(t, "lockd.service", "ExecStart")[0])
+	state := filepath.Join(dir, "state")
+	if out, err := exec.Command(binary, "state", "new", state).CombinedOutput(); err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	variable, _, _ := strings.Cut(setting(t, "lockd.service", "Environment")[0], "=")
+	addrs := passSockets(t, "lockd", variable+"="+state)
+	if out, err := exec.Command(binary, "state", "show", state).CombinedOutput(); err != nil {
+		t.Errorf("%v, %s", err, out)
+	}
+	if _, err := os.Stat(state + ".lock"); err != nil {
+		t.Errorf("the server does not have the state file: %v", err)
+	}
+	passSockets(t, "lockd", variable+"=") // as a second one that had the file it would not start
+
+	server := addrs["unix"]
+	proxy := passSockets(t, "lockd-proxy", "LOCKD_SERVER=unix://"+server)
+	c, err := net.Dial("unix", proxy["unix"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "g a\n")
+	if got, err := bufio.NewReader(c).ReadString('\n'); !strings.HasPrefix(got, "1 ") {
+		t.Errorf("the proxy says %q, %v", got, err)
+	}
+	ask(t, "unix", server, "i a", "1 Lock Is Locked: a")
+}
+
+// passSockets starts a service with sockets as its socket unit has them, asks over each,
+// and returns their addresses by network.
+func passSockets(t *testing.T, name string, environment ...string) map[string]string {
+	t.Helper()
+	args := strings.Fields(setting(t, name+".service", "ExecStart")[0])
 	if !strings.HasSuffix(args[0], "/lockd") {
 		t.Fatalf("the service starts %s", args[0])
 	}
-	name := setting(t, "lockd.socket", "FileDescriptorName")[0]
+	passed := setting(t, name+".socket", "FileDescriptorName")[0]
 	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "-", binary}, append(args[1:], "--admin", "off")...)...)
-	var names, addrs []string
-	for i, stream := range setting(t, "lockd.socket", "ListenStream") {
+	addrs := map[string]string{}
+	var names []string
+	for _, stream := range setting(t, name+".socket", "ListenStream") {
 		network, addr := "tcp", "127.0.0.1:0" // not the very one, which may be in use
 		if strings.HasPrefix(stream, "/") {
-			network, addr = "unix", filepath.Join(dir, fmt.Sprint(i))
+			network, addr = "unix", filepath.Join(t.TempDir(), "s")
 		}
 		l, err := net.Listen(network, addr)
 		if err != nil {
@@ -153,25 +265,29 @@ func TestUnitsServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-		names, addrs = append(names, name), append(addrs, network+" "+l.Addr().String())
+		names, addrs[network] = append(names, passed), l.Addr().String()
 	}
-	cmd.Env = append(os.Environ(), "LISTEN_FDNAMES="+strings.Join(names, ":"), fmt.Sprint("LISTEN_FDS=", len(names)))
+	cmd.Env = append(append(os.Environ(), environment...), "LISTEN_FDNAMES="+strings.Join(names, ":"), fmt.Sprint("LISTEN_FDS=", len(names)))
 	line := serve(t, cmd)
-	for _, a := range addrs {
-		network, addr, _ := strings.Cut(a, " ")
+	for network, addr := range addrs {
 		if !strings.Contains(line, network+"="+addr) {
-			t.Errorf("it does not listen on %s: %s", a, line)
+			t.Errorf("%s does not listen on %s: %s", name, addr, line)
 		}
 		ask(t, network, addr, "ping", "1 pong")
 	}
 	if len(addrs) < 2 {
-		t.Errorf("only %q", addrs)
+		t.Errorf("%s has only %q", name, addrs)
 	}
+	return addrs
 }
 
 // The container's program serves from a root that has nothing else, cannot be
-// written to, and is somebody's who is not root.
+// written to, and is somebody's who is not root; with a volume of his for a state file,
+// too, made as docs/deploying.md says.
 func TestContainer(t *testing.T) {
 	t.Parallel()
 	recipe := read(t, "../Dockerfile")
@@ -196,13 +312,24 @@ func TestContainer(t *testing.T) {
 			t.Skip("there is no ", program)
 		}
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "lockd"), []byte(read(t, binary)), 0o755); err != nil {
+	dir := filepath.Join(t.TempDir(), "root")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.MkdirAll(filepath.Join(dir, "var/lib/lockd"), 0o755))
+	must(os.WriteFile(filepath.Join(dir, "lockd"), []byte(read(t, binary)), 0o755))
+	var uid, gid int
+	if _, err := fmt.Sscanf(user[1], "%d:%d", &uid, &gid); err != nil {
 		t.Fatal(err)
 	}
+	must(os.Mkdir(dir+".volume", 0o700))
+	must(os.Chown(dir+".volume", uid, gid))
 	enter := func(args ...string) *exec.Cmd {
 		const script = `d=$1 u=$2; shift 2
-			mount --bind "$d" "$d" && mount -o remount,ro,bind "$d" && exec chroot --userspec="$u" "$d" "$@"`
+			mount --bind "$d" "$d" && mount --bind "$d.volume" "$d/var/lib/lockd" && mount -o remount,ro,bind "$d" && exec chroot --userspec="$u" "$d" "$@"`
 		return exec.Command("unshare", append([]string{"-m", "-n", "sh", "-c", script, "-", dir, user[1]}, args...)...)
 	}
 	if out, err := enter("/lockd", "version").CombinedOutput(); err != nil {
@@ -217,6 +344,31 @@ func TestContainer(t *testing.T) {
 	inside := exec.Command("nsenter", append([]string{"-t", fmt.Sprint(cmd.Process.Pid), "-n", "sh", "-c", `ip link set lo up; exec "$@"`, "-", filepath.Join(dir, health[0])}, health[1:]...)...)
 	if out, err := inside.CombinedOutput(); err != nil {
 		t.Errorf("health: %v, %s", err, out)
+	}
+
+	// The commands of docs/deploying.md.
+	const volume = " -v lockd:/var/lib/lockd lockd "
+	commands := 0
+	for line := range strings.Lines(strings.ReplaceAll(read(t, "../docs/deploying.md"), "\\\n", "")) {
+		_, args, found := strings.Cut(strings.Join(strings.Fields(line), " "), volume)
+		if !found {
+			continue
+		}
+		commands++
+		cmd := enter(append(slices.Clip(entry), strings.Fields(args)...)...)
+		if strings.HasPrefix(args, "state new ") {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v, %s", args, err, out)
+			}
+			continue
+		}
+		// No /proc is mounted in here, so the start of the machine is another one.
+		if said := serve(t, cmd); strings.Contains(said, "no state file") {
+			t.Errorf("%s: %s", args, said)
+		}
+	}
+	if commands != 2 {
+		t.Errorf("%d commands with a volume are in docs/deploying.md", commands)
 	}
 }
 

@@ -232,7 +232,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "config": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "rm": true, "force": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "config": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -729,7 +729,7 @@ func TestInstallsNothing(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lacking := []string{"promtool", "Chromium", "axe", "haproxy", "nginx", "caddy"}
 		if runtime.GOOS == "linux" {
-			lacking = append(lacking, "nft", "zsh", "fish", "mandoc", "lintian", "rpm", "debian.tar.gz")
+			lacking = append(lacking, "nft", "zsh", "fish", "mandoc", "systemd-analyze", "lintian", "rpm", "debian.tar.gz")
 		}
 		lacking = append(lacking, "php", "python", "ruby", "node")
 		if err != nil || !slices.EqualFunc(lines, lacking, strings.Contains) {

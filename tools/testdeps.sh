@@ -8,7 +8,7 @@
 # bin/tools, without installing it, which would start a service. Chromium and the proxies are
 # installed, which only root can, and so are ip and nft, other shells, the
 # interpreters of the languages that there are clients for, and what
-# checks packages. A small Debian for packages to be installed in is an archive
+# checks packages and units. A small Debian for packages to be installed in is an archive
 # in bin/tools.
 cd "$(dirname "$0")/.." || exit 0
 tools=bin/tools
@@ -116,6 +116,8 @@ if [ "$(uname)" = Linux ]; then
 	done
 	have mandoc || get_package mandoc ||
 		echo "skipping mandoc's check of the manual pages: mandoc $why"
+	have systemd-analyze || get_package systemd systemd-analyze ||
+		echo "skipping systemd's check of the units: systemd-analyze, of Debian's package systemd, $why"
 	have lintian || get_package lintian ||
 		echo "skipping lintian's check of the Debian package: lintian $why"
 	have rpm || get_package rpm ||

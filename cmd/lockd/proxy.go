@@ -34,7 +34,7 @@ lockd, over one connection. What they hold survives that this connection breaks,
 that the server restarts (with --state there), and nothing of that needs a word of
 them: clients of any kind and age go on with their own connection.
 
-	lockd proxy --unix /run/lockd/lockd.sock -s tls://locks.example.com:9996
+	lockd proxy --unix /run/lockd-proxy.sock -s tls://locks.example.com:9996
 
 The time that is survived is the server's --max-keep. It has to be as long as
 --dead-peer-timeout here at least.

@@ -27,7 +27,8 @@ earlier one, this saves that time:
 	lockd state new /var/lib/lockd/state
 	lockd --state /var/lib/lockd/state
 
-Don't make one in the place of a file that was lost: then that time is needed.
+Make it as the server's user, whose own it has to be. Don't make one in the place
+of a file that was lost: then that time is needed.
 
 Exit codes:
 

@@ -38,8 +38,8 @@ func exclusive(flock func() error) error {
 	}
 }
 
-// owner returns whose a file is, and whether that is somebody else.
-func owner(info fs.FileInfo) (uid int, foreign bool) {
+// Owner returns whose a file is, and whether that is somebody else.
+func Owner(info fs.FileInfo) (uid int, foreign bool) {
 	uid = int(info.Sys().(*syscall.Stat_t).Uid)
 	return uid, uid != os.Geteuid()
 }

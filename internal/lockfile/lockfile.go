@@ -103,7 +103,7 @@ func Usable(info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return errors.New("it is not a regular file")
 	}
-	if uid, foreign := owner(info); foreign {
+	if uid, foreign := Owner(info); foreign {
 		return fmt.Errorf("it belongs to another user (%d): if no server of theirs is running, remove it", uid)
 	}
 	return nil

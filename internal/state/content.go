@@ -73,13 +73,18 @@ func (c *content) sorted() []Key {
 func (c *content) size() int64 { return int64(100 + 90*len(c.keys)) }
 
 // read reads a file, and tells how many bytes of an unfinished last line were dropped.
-func read(path string) (_ *content, torn int, err error) {
+// Whose it is matters to a server (own), which has to replace it, and not to who may look
+// at it: root.
+func read(path string, own bool) (_ *content, torn int, err error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := lockfile.Usable(info); err != nil {
-		return nil, 0, err
+	if !info.Mode().IsRegular() { // another kind could block
+		return nil, 0, errors.New("it is not a regular file")
+	}
+	if uid, foreign := lockfile.Owner(info); own && foreign {
+		return nil, 0, fmt.Errorf("it belongs to another user (%d): give it to the server's (chown), or start the server as that one", uid)
 	}
 	if info.Size() > most {
 		return nil, 0, errors.New("it is too large to be a state file")
@@ -207,7 +212,7 @@ type Summary struct {
 
 // Show reads a file, which a server may have at the time.
 func Show(path string) (*Summary, error) {
-	c, torn, err := read(path)
+	c, torn, err := read(path, false)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, lockfile.Bare(err))
 	}

@@ -140,7 +140,7 @@ func take(path string) (*lockfile.File, error) {
 // begin reads the file, and writes it anew with a floor for this server.
 func (f *File) begin() (*Found, error) {
 	opened := time.Now()
-	c, torn, err := read(f.path)
+	c, torn, err := read(f.path, true)
 	found := &Found{Opened: opened, Torn: torn}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -43,13 +43,15 @@ func TestDockerfile(t *testing.T) {
 	if stages[1].BaseName != "scratch" {
 		t.Errorf("the image is made of %s", stages[1].BaseName)
 	}
-	labels := map[string]string{}
+	labels, owners := map[string]string{}, map[string]string{}
 	for _, c := range stages[1].Commands {
 		switch c := c.(type) {
 		case *instructions.LabelCommand:
 			for _, l := range c.Labels {
 				labels[l.Key] = l.Value
 			}
+		case *instructions.CopyCommand:
+			owners[c.DestPath] = c.Chown
 		case *instructions.HealthCheckCommand:
 			if got := strings.Join(c.Health.Test, " "); got != "CMD /lockd ping" {
 				t.Errorf("its health is %q", got)
@@ -59,6 +61,9 @@ func TestDockerfile(t *testing.T) {
 				t.Error("it needs a shell, which is not there")
 			}
 		}
+	}
+	if got := owners["/var/lib/lockd"]; got != "65532:65532" {
+		t.Errorf("a volume for the state file is %q's", got)
 	}
 	for _, key := range []string{"title", "description", "url", "source", "documentation", "licenses", "revision"} {
 		if labels["org.opencontainers.image."+key] == "" {

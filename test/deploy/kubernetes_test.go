@@ -50,16 +50,16 @@ func load[T any](t *testing.T, file, version, kind string) *T {
 	return object
 }
 
-func deployment(t *testing.T) *apps.Deployment {
+func set(t *testing.T) *apps.StatefulSet {
 	t.Helper()
-	return load[apps.Deployment](t, "deployment.yaml", "apps/v1", "Deployment")
+	return load[apps.StatefulSet](t, "statefulset.yaml", "apps/v1", "StatefulSet")
 }
 
 // Every file is read by some test.
 func TestAllFiles(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{
-		"deployment.yaml": true, "service.yaml": true, "poddisruptionbudget.yaml": true, "networkpolicy.yaml": true,
+		"statefulset.yaml": true, "service.yaml": true, "poddisruptionbudget.yaml": true, "networkpolicy.yaml": true,
 		"prometheus-operator/servicemonitor.yaml": true,
 	}
 	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
@@ -76,23 +76,57 @@ func TestAllFiles(t *testing.T) {
 // A field that the API does not have is found.
 func TestStrict(t *testing.T) {
 	t.Parallel()
-	if err := yaml.UnmarshalStrict([]byte("spec: {replica: 1}"), new(apps.Deployment)); err == nil {
+	if err := yaml.UnmarshalStrict([]byte("spec: {replica: 1}"), new(apps.StatefulSet)); err == nil {
 		t.Error("what is no field is taken")
 	}
 }
 
 func TestOneServer(t *testing.T) {
 	t.Parallel()
-	d := deployment(t)
-	if *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != apps.RecreateDeploymentStrategyType {
-		t.Errorf("%d replicas, %s", *d.Spec.Replicas, d.Spec.Strategy.Type)
+	d := set(t)
+	if *d.Spec.Replicas != 1 || d.Spec.UpdateStrategy.Type == apps.OnDeleteStatefulSetStrategyType || d.Spec.PodManagementPolicy != apps.ParallelPodManagement {
+		t.Errorf("%d replicas, %v, %s", *d.Spec.Replicas, d.Spec.UpdateStrategy, d.Spec.PodManagementPolicy)
+	}
+}
+
+// The state file outlives the pod, in a volume that one pod at a time has, and that the
+// image's user may write to; and it is never made in the place of one that was lost.
+func TestState(t *testing.T) {
+	t.Parallel()
+	d := set(t)
+	spec := d.Spec.Template.Spec
+	if len(d.Spec.VolumeClaimTemplates) != 1 {
+		t.Fatalf("%+v", d.Spec.VolumeClaimTemplates)
+	}
+	claim := d.Spec.VolumeClaimTemplates[0]
+	if modes := claim.Spec.AccessModes; len(modes) != 1 || modes[0] != core.ReadWriteOncePod || claim.Spec.Resources.Requests.Storage().IsZero() {
+		t.Errorf("%+v", claim.Spec)
+	}
+	if p := d.Spec.PersistentVolumeClaimRetentionPolicy; p != nil && (p.WhenDeleted == apps.DeletePersistentVolumeClaimRetentionPolicyType || p.WhenScaled == apps.DeletePersistentVolumeClaimRetentionPolicyType) {
+		t.Errorf("the state file goes: %+v", p)
+	}
+	file := ""
+	for _, arg := range spec.Containers[0].Args {
+		if value, ok := strings.CutPrefix(arg, "--state="); ok {
+			file = value
+		}
+	}
+	mounted := false
+	for _, m := range spec.Containers[0].VolumeMounts {
+		mounted = mounted || m.Name == claim.Name && m.MountPath == filepath.Dir(file) && !m.ReadOnly && m.SubPath == ""
+	}
+	if c := spec.SecurityContext; !mounted || *c.FSGroup != *c.RunAsGroup || *c.FSGroupChangePolicy != core.FSGroupChangeOnRootMismatch {
+		t.Errorf("%q is in none of %+v, for %+v", file, spec.Containers[0].VolumeMounts, c)
+	}
+	if len(spec.InitContainers) > 0 {
+		t.Errorf("something runs before each start, when a state file may be missing that was lost: %+v", spec.InitContainers)
 	}
 }
 
 // What Kubernetes' own standard for pods calls restricted.
 func TestRestricted(t *testing.T) {
 	t.Parallel()
-	spec := deployment(t).Spec.Template.Spec
+	spec := set(t).Spec.Template.Spec
 	if c := spec.SecurityContext; !*c.RunAsNonRoot || *c.RunAsUser == 0 || c.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("%+v", c)
 	}
@@ -124,7 +158,7 @@ func TestVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := regexp.MustCompile(`const Version = "(.*)"`).FindSubmatch(text)
-	if image := deployment(t).Spec.Template.Spec.Containers[0].Image; image != "lockd:"+string(version[1]) {
+	if image := set(t).Spec.Template.Spec.Containers[0].Image; image != "lockd:"+string(version[1]) {
 		t.Errorf("the image is %s, the version %s", image, version[1])
 	}
 }
@@ -132,7 +166,7 @@ func TestVersion(t *testing.T) {
 // Each file means the same pod and the same ports.
 func TestReferences(t *testing.T) {
 	t.Parallel()
-	d := deployment(t)
+	d := set(t)
 	pod := labels.Set(d.Spec.Template.Labels)
 	ports := map[string]int32{}
 	for _, p := range d.Spec.Template.Spec.Containers[0].Ports {
@@ -151,7 +185,7 @@ func TestReferences(t *testing.T) {
 			t.Errorf("%s: the container has no port %q", what, port.StrVal)
 		}
 	}
-	selects("the Deployment", d.Spec.Selector, pod)
+	selects("the StatefulSet", d.Spec.Selector, pod)
 
 	service := load[core.Service](t, "service.yaml", "v1", "Service")
 	selects("the Service", &meta.LabelSelector{MatchLabels: service.Spec.Selector}, pod)
@@ -195,26 +229,126 @@ func TestReferences(t *testing.T) {
 		for _, v := range d.Spec.Template.Spec.Volumes {
 			found = found || v.Name == m.Name
 		}
-		if !found || !m.ReadOnly {
+		for _, v := range d.Spec.VolumeClaimTemplates {
+			found = found || v.Name == m.Name
+		}
+		if !found || !m.ReadOnly && m.Name != "state" {
 			t.Errorf("%+v", m)
 		}
 	}
 }
 
-// The container's arguments, with the real program: it serves on the ports that
-// the container names, its probes are answered without a token and its metrics
-// with one, and it ends within the time that it is given.
-func TestServes(t *testing.T) {
-	t.Parallel()
-	spec := deployment(t).Spec.Template.Spec
-	c := spec.Containers[0]
-	dir := t.TempDir()
+// program builds lockd.
+func program(t *testing.T, dir string) string {
+	t.Helper()
 	lockd := filepath.Join(dir, "lockd")
 	build := exec.Command("go", "build", "-o", lockd, "./cmd/lockd")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return lockd
+}
+
+// The proxy beside a program, as docs/deploying.md has it: a sidecar, whose arguments the
+// real one takes, before a server with an auth file.
+func TestSidecar(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/deploying.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^    spec:\n(?:^     .*\n)+`).FindAll(text, -1)
+	if len(shown) != 1 {
+		t.Fatalf("%d pods are shown", len(shown))
+	}
+	var pod struct{ Spec core.PodSpec }
+	if err := yaml.UnmarshalStrict(shown[0], &pod); err != nil {
+		t.Fatal(err)
+	}
+	c := pod.Spec.InitContainers[0]
+	if c.RestartPolicy == nil || *c.RestartPolicy != core.ContainerRestartPolicyAlways || strings.Join(c.StartupProbe.Exec.Command, " ") != "/lockd ping" {
+		t.Errorf("%+v", c)
+	}
+	if c.VolumeMounts[0].Name != pod.Spec.Volumes[0].Name || *pod.Spec.SecurityContext.FSGroup != 65532 {
+		t.Errorf("%+v, %+v", pod.Spec.Volumes, pod.Spec.SecurityContext)
+	}
+
+	dir := t.TempDir()
+	lockd := program(t, dir)
+	auth, token := filepath.Join(dir, "auth"), filepath.Join(dir, "token")
+	out, err := exec.Command(lockd, "token", "add", "web", "--role", "lock", "--auth-file", auth).Output()
+	if err == nil {
+		err = os.WriteFile(token, out, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(args ...string) (addr string) {
+		t.Helper()
+		cmd := exec.Command(lockd, append(args, "--tcp=127.0.0.1:0")...)
+		stderr, err := cmd.StderrPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+		in := bufio.NewReader(stderr)
+		t.Cleanup(func() {
+			timer.Stop()
+			cmd.Process.Signal(syscall.SIGTERM)
+			io.Copy(io.Discard, in)
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+		for said := ""; ; {
+			line, err := in.ReadString('\n')
+			if said += line; err != nil {
+				t.Fatalf("it says %q, %v", said, err)
+			}
+			if _, rest, found := strings.Cut(line, " tcp="); found {
+				return strings.Fields(rest)[0]
+			}
+		}
+	}
+	server := start("--admin=off", "--auth-file="+auth)
+	var args []string
+	for _, arg := range c.Args {
+		switch name, value, _ := strings.Cut(arg, "="); name {
+		case "--server":
+			if host, port, _ := strings.Cut(value, ":"); host != "lockd" || port != "9999" {
+				t.Errorf("%s is not the Service", arg)
+			}
+			arg = name + "=" + server
+		case "--token-file":
+			if filepath.Dir(value) != c.VolumeMounts[0].MountPath {
+				t.Errorf("%s is not where the Secret is", arg)
+			}
+			arg = name + "=" + token
+		}
+		args = append(args, arg)
+	}
+	proxy := start(args...)
+	if out, err := exec.Command(lockd, "run", "-s", proxy, "a", "--", lockd, "inspect", "a", "-s", server, "--token-file", token).CombinedOutput(); err != nil || !strings.Contains(string(out), "exclusive: held") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
+// The container's arguments, with the real program: it serves on the ports that
+// the container names, its probes are answered without a token and its metrics
+// with one, and it ends within the time that it is given.
+// The container's arguments, with the real program: it serves on the ports that
+// the container names, its probes are answered without a token and its metrics
+// with one, and it ends within the time that it is given.
+func TestServes(t *testing.T) {
+	t.Parallel()
+	spec := set(t).Spec.Template.Spec
+	c := spec.Containers[0]
+	dir := t.TempDir()
+	lockd := program(t, dir)
 	auth := filepath.Join(dir, "auth")
 	token, err := exec.Command(lockd, "token", "add", "prometheus", "--role", "read", "--auth-file", auth).Output()
 	if err != nil {
@@ -240,6 +374,8 @@ func TestServes(t *testing.T) {
 				t.Errorf("%s is not where the Secret is", arg)
 			}
 			value = auth
+		case "--state":
+			value = filepath.Join(dir, "state")
 		case "--drain-delay", "--drain-timeout":
 			d, err := time.ParseDuration(value)
 			if err != nil {
@@ -270,8 +406,13 @@ func TestServes(t *testing.T) {
 	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	in := bufio.NewReader(stderr)
+	var first struct{ Msg, TCP, Admin, Why string }
+	// An empty volume is a file that may have been lost. The pod is ready all the same.
 	line, err := in.ReadString('\n')
-	var first struct{ Msg, TCP, Admin string }
+	if err := json.Unmarshal([]byte(line), &first); err != nil || !strings.HasPrefix(first.Msg, "recovering") || !strings.Contains(first.Why, "no state file") {
+		t.Errorf("with an empty volume it says %q, %v", line, err)
+	}
+	line, err = in.ReadString('\n')
 	if err := json.Unmarshal([]byte(line), &first); err != nil || first.Msg != "listening" || first.Admin == "" {
 		t.Fatalf("it says %q, %v", line, err)
 	}
@@ -303,5 +444,8 @@ func TestServes(t *testing.T) {
 	io.Copy(io.Discard, in)
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+	if out, err := exec.Command(lockd, "state", "show", filepath.Join(dir, "state")).CombinedOutput(); err != nil {
+		t.Errorf("the state file: %v, %s", err, out)
 	}
 }

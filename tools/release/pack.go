@@ -99,10 +99,14 @@ func (j *job) stage(format, stage, binary, docs, maintainer string, parts []modu
 		staged[name], err = os.ReadFile(file)
 		return err
 	}
-	for name, file := range map[string]string{
-		"lockd": binary, "lockd.service": j.root + "/contrib/systemd/lockd.service", "lockd.socket": j.root + "/contrib/systemd/lockd.socket",
-		"default": j.root + "/contrib/package/default", "doc/README.md": j.root + "/README.md",
-	} {
+	listed := map[string]string{"lockd": binary, "doc/README.md": j.root + "/README.md"}
+	for _, name := range []string{"lockd.service", "lockd.socket", "lockd-proxy.service", "lockd-proxy.socket"} {
+		listed[name] = j.root + "/contrib/systemd/" + name
+	}
+	for _, name := range []string{"default", "default-proxy"} {
+		listed[name] = j.root + "/contrib/package/" + name
+	}
+	for name, file := range listed {
 		if err := read(name, file); err != nil {
 			return err
 		}
@@ -125,11 +129,17 @@ func (j *job) stage(format, stage, binary, docs, maintainer string, parts []modu
 			}
 		}
 	}
-	unit, err := adapt(string(staged["lockd.service"]), layouts[format].defaults)
-	if err != nil {
-		return err
+	defaults := layouts[format].defaults
+	for name, paths := range map[string][2]string{
+		"lockd.service":       {"/etc/lockd/environment", defaults},
+		"lockd-proxy.service": {"/etc/lockd/proxy.environment", defaults + "-proxy"},
+	} {
+		unit, err := adapt(name, string(staged[name]), paths)
+		if err != nil {
+			return err
+		}
+		staged[name] = []byte(unit)
 	}
-	staged["lockd.service"] = []byte(unit)
 	if err := j.papers(format, staged, maintainer, parts); err != nil {
 		return err
 	}
@@ -172,16 +182,16 @@ func (j *job) papers(format string, staged map[string][]byte, maintainer string,
 	return nil
 }
 
-// adapt fits the unit to a package: paths, and a user that stays, to whom files
-// may be given. All else is as in contrib/systemd.
-func adapt(unit, defaults string) (string, error) {
+// adapt fits a unit to a package: paths, where its settings are among them, and a user
+// that stays, to whom files may be given. All else is as in contrib/systemd.
+func adapt(name, unit string, settings [2]string) (string, error) {
 	for _, change := range [][2]string{
 		{"/usr/local/bin/lockd", "/usr/bin/lockd"},
-		{"/etc/lockd/environment", defaults},
+		settings,
 		{"\nDynamicUser=yes\n", "\nUser=lockd\nGroup=lockd\n"},
 	} {
 		if strings.Count(unit, change[0]) != 1 {
-			return "", fmt.Errorf("contrib/systemd/lockd.service does not have %q once", change[0])
+			return "", fmt.Errorf("contrib/systemd/%s does not have %q once", name, change[0])
 		}
 		unit = strings.Replace(unit, change[0], change[1], 1)
 	}

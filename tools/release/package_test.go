@@ -143,33 +143,55 @@ func (d *debian) setting(unit, name string) (all []string) {
 	return all
 }
 
-// serve starts the service as its units say, as systemd would, and asks it. It
-// returns its first line.
-func (d *debian) serve(units string) string {
+// A service is one that runs in there.
+type service struct {
+	d     *debian
+	cmd   *exec.Cmd
+	in    *bufio.Reader
+	first string // all that it says until it listens
+	unix  string // its unix socket
+}
+
+// start starts a service as its units say, and as systemd would, with more variables in
+// its environment.
+func (d *debian) start(units, name string, more ...string) *service {
 	t := d.t
 	t.Helper()
-	service, socket := units+"/lockd.service", units+"/lockd.socket"
-	script := `LISTEN_PID=$$ exec "$@"`
-	args := []string{"-m", "-n", "--propagation", "private", "sh", "-c", script, "-",
-		"chroot", "--userspec=" + d.setting(service, "User")[0] + ":" + d.setting(service, "Group")[0], d.dir}
-	args = append(args, strings.Fields(d.setting(service, "ExecStart")[0])...)
-	cmd := exec.Command("unshare", args...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	for line := range strings.Lines(d.read(strings.TrimPrefix(d.setting(service, "EnvironmentFile")[0], "-"))) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			cmd.Env = append(cmd.Env, line)
+	unit, socket := units+"/"+name+".service", units+"/"+name+".socket"
+	user, group := d.setting(unit, "User")[0], d.setting(unit, "Group")[0]
+	args := []string{"-m", "-n", "--propagation", "private", "sh", "-c", `mount -t proc proc "$1/proc" && shift && LISTEN_PID=$$ exec "$@"`, "-",
+		d.dir, "chroot", "--userspec=" + user + ":" + group, d.dir}
+	args = append(args, strings.Fields(d.setting(unit, "ExecStart")[0])...)
+	s := &service{d: d, cmd: exec.Command("unshare", args...)}
+	s.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	text := d.read(unit)
+	for line := range strings.Lines(text) {
+		if pair, ok := strings.CutPrefix(strings.TrimSpace(line), "Environment="); ok {
+			s.cmd.Env = append(s.cmd.Env, pair)
 		}
 	}
+	for line := range strings.Lines(d.read(strings.TrimPrefix(d.setting(unit, "EnvironmentFile")[0], "-"))) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			s.cmd.Env = append(s.cmd.Env, line)
+		}
+	}
+	if strings.Contains(text, "\nStateDirectory=") {
+		folder := "/var/lib/" + d.setting(unit, "StateDirectory")[0]
+		d.run("sh", "-ec", `mkdir -p -m 0700 "$2"; [ "$(stat -c %U:%G "$2")" = "$1" ] || chown -R "$1" "$2"`, "-", user+":"+group, folder)
+	}
 	var names []string
-	var unix string
 	for _, stream := range d.setting(socket, "ListenStream") {
 		network, addr := "tcp", "127.0.0.1:0" // not the very one, which may be in use
 		if strings.HasPrefix(stream, "/") {
-			network, addr, unix = "unix", d.path(stream), stream
+			network, addr, s.unix = "unix", d.path(stream), stream
 		}
 		l, err := net.Listen(network, addr)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+			os.Chmod(addr, 0o666) // whoever its group may be
 		}
 		defer l.Close()
 		f, err := l.(interface{ File() (*os.File, error) }).File()
@@ -177,39 +199,112 @@ func (d *debian) serve(units string) string {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+		s.cmd.ExtraFiles = append(s.cmd.ExtraFiles, f)
 		names = append(names, d.setting(socket, "FileDescriptorName")[0])
 	}
-	cmd.Env = append(cmd.Env, "LISTEN_FDNAMES="+strings.Join(names, ":"), fmt.Sprint("LISTEN_FDS=", len(names)))
-	stderr, err := cmd.StderrPipe()
+	s.cmd.Env = append(append(s.cmd.Env, more...), "LISTEN_FDNAMES="+strings.Join(names, ":"), fmt.Sprint("LISTEN_FDS=", len(names)))
+	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
 	defer timer.Stop()
-	in := bufio.NewReader(stderr)
-	line, err := in.ReadString('\n')
-	if err != nil || !strings.Contains(line, "listening") {
-		rest, _ := io.ReadAll(in)
-		t.Fatalf("the service says %q%s, %v", line, rest, err)
+	for s.in = bufio.NewReader(stderr); !strings.Contains(s.first, "listening"); {
+		line, err := s.in.ReadString('\n')
+		if s.first += line; err != nil {
+			t.Fatalf("%s says %q, %v", name, s.first, err)
+		}
 	}
-	status := d.readHost(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	status := d.readHost(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if uid := regexp.MustCompile(`(?m)^Uid:\t(\d+)\t`).FindStringSubmatch(status); uid == nil || uid[1] == "0" ||
 		!strings.Contains(d.read("/etc/passwd"), "lockd:x:"+uid[1]+":") {
-		t.Errorf("it runs as %q", uid)
+		t.Errorf("%s runs as %q", name, uid)
 	}
-	if out := d.run("lockd", "ping", "-s", "unix://"+unix); !strings.Contains(out, "replied in") {
+	if out := d.run("lockd", "ping", "-s", "unix://"+s.unix); !strings.Contains(out, "replied in") {
 		t.Errorf("ping: %q", out)
 	}
-	cmd.Process.Signal(syscall.SIGTERM)
-	rest, _ := io.ReadAll(in)
-	if err := cmd.Wait(); err != nil || !strings.Contains(string(rest), "stopped") {
+	return s
+}
+
+func (s *service) stop() {
+	t := s.d.t
+	t.Helper()
+	timer := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
+	defer timer.Stop()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	rest, _ := io.ReadAll(s.in)
+	if err := s.cmd.Wait(); err != nil || !strings.Contains(string(rest), "stopped") {
 		t.Errorf("it ends with %v, %s", err, rest)
 	}
-	return line
+	if err := os.Remove(s.d.path(s.unix)); err != nil { // as its socket unit would when it is stopped
+		t.Error(err)
+	}
+}
+
+// serve has the server run, asks it, and returns all that it says until it listens.
+func (d *debian) serve(units string) string {
+	d.t.Helper()
+	s := d.start(units, "lockd")
+	s.stop()
+	return s.first
+}
+
+const (
+	stateFile = "/var/lib/lockd/state"
+	waits     = "there was no state file" // says a server that waits for whomever it may have kept
+)
+
+// firstState checks the state file of a first installation: the server's own, with
+// nobody in it, and nothing beside it.
+func (d *debian) firstState() {
+	d.t.Helper()
+	if got := d.run("stat", "-c", "%U:%G %a", "/var/lib/lockd", stateFile); got != "lockd:lockd 700\nlockd:lockd 600\n" {
+		d.t.Errorf("the state file and its folder are %q", got)
+	}
+	if entries, err := os.ReadDir(d.path("/var/lib/lockd")); err != nil || len(entries) != 1 {
+		d.t.Errorf("beside the state file: %v, %v", entries, err)
+	}
+	if got := d.run("lockd", "state", "show", stateFile); !regexp.MustCompile(`(?m)^start of the machine  .*, which goes on$(?s:.*)^kept clients          none$`).MatchString(got) {
+		d.t.Errorf("the state file has in it\n%s", got)
+	}
+}
+
+// keep has the server keep somebody who is gone, and ends it.
+func (d *debian) keep(units string) {
+	t := d.t
+	t.Helper()
+	s := d.start(units, "lockd")
+	c, err := net.Dial("unix", d.path(s.unix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "hello 2\n0 keep 5000\n")
+	in := bufio.NewReader(c)
+	in.ReadString('\n')
+	if got, err := in.ReadString('\n'); !strings.HasPrefix(got, "0 5000 Kept: ") {
+		t.Errorf("the server does not keep clients over a restart: %q, %v", got, err)
+	}
+	s.stop()
+}
+
+// proxy has the proxy run before a server.
+func (d *debian) proxy(units string) {
+	d.t.Helper()
+	server := d.start(units, "lockd")
+	proxy := d.start(units, "lockd-proxy", "LOCKD_SERVER=unix://"+server.unix)
+	if proxy.unix == server.unix {
+		d.t.Errorf("both have %s", proxy.unix)
+	}
+	if out := d.run("lockd", "run", "-s", "unix://"+proxy.unix, "a lock", "--", "lockd", "inspect", "-s", "unix://"+server.unix, "a lock"); !strings.Contains(out, "exclusive: held") {
+		d.t.Errorf("under the proxy's lock the server says %s", out)
+	}
+	proxy.stop()
+	server.stop()
 }
 
 func (d *debian) readHost(name string) string {
@@ -269,18 +364,31 @@ func TestDebian(t *testing.T) {
 			t.Errorf("it is not enabled: %v", err)
 		}
 	}
+	for _, link := range []string{"multi-user.target.wants/lockd-proxy.service", "sockets.target.wants/lockd-proxy.socket"} {
+		if _, err := os.Lstat(d.path("/etc/systemd/system/" + link)); err == nil {
+			t.Errorf("%s is there: the proxy is enabled, without a server", link)
+		}
+	}
 	user := regexp.MustCompile(`(?m)^lockd:x:(\d+):\d+:[^:]*:/nonexistent:/usr/sbin/nologin$`).FindString(d.read("/etc/passwd"))
 	if user == "" {
 		t.Errorf("no system user in\n%s", d.read("/etc/passwd"))
 	}
-	if line := d.serve("/lib/systemd/system"); strings.HasPrefix(line, "{") {
+	d.firstState()
+	if line := d.serve("/lib/systemd/system"); strings.HasPrefix(line, "{") || strings.Contains(line, "recovering") {
 		t.Errorf("at first it says %q", line)
 	}
+	d.proxy("/lib/systemd/system")
+	d.keep("/lib/systemd/system")
+	kept := d.read(stateFile)
 
 	// The owner's settings are kept, whatever the next version brings.
 	mine := d.read("/etc/default/lockd") + "LOCKD_LOG_FORMAT=json\n"
 	d.write("/etc/default/lockd", mine, 0o644)
 	if err := os.Remove(d.path("/etc/systemd/system/sockets.target.wants/lockd.socket")); err != nil { // disabled
+		t.Fatal(err)
+	}
+	wanted := d.path("/etc/systemd/system/sockets.target.wants/lockd-proxy.socket")
+	if err := os.Symlink("/lib/systemd/system/lockd-proxy.socket", wanted); err != nil { // enabled
 		t.Fatal(err)
 	}
 	if out := d.run("dpkg", "--force-confdef", "--force-confold", "-i", later); !strings.Contains(out, "systemctl restart lockd") {
@@ -301,9 +409,21 @@ func TestDebian(t *testing.T) {
 	if _, err := os.Lstat(d.path("/etc/systemd/system/sockets.target.wants/lockd.socket")); err == nil {
 		t.Error("it is enabled again")
 	}
-	if line := d.serve("/lib/systemd/system"); !strings.HasPrefix(line, "{") {
-		t.Errorf("with json in /etc/default/lockd it says %q", line)
+	if _, err := os.Lstat(wanted); err != nil {
+		t.Errorf("the proxy is not enabled any more: %v", err)
 	}
+	if got := d.read(stateFile); got != kept {
+		t.Errorf("the state file was\n%sand is\n%s", kept, got)
+	}
+	if line := d.serve("/lib/systemd/system"); !strings.HasPrefix(line, "{") || !strings.Contains(line, `"kept-clients":1`) {
+		t.Errorf("with json in /etc/default/lockd, and somebody who was kept, it says %q", line)
+	}
+	// One line switches the state file off.
+	d.write("/etc/default/lockd", mine+"LOCKD_STATE=\n", 0o644)
+	if line := d.serve("/lib/systemd/system"); strings.Contains(line, "recovering") {
+		t.Errorf("without a state file it says %q", line)
+	}
+	d.write("/etc/default/lockd", mine, 0o644)
 
 	// Its settings and its user outlive the program.
 	d.write("/etc/lockd/auth", "", 0o644)
@@ -317,8 +437,25 @@ func TestDebian(t *testing.T) {
 	if _, err := os.Stat(d.path("/usr/bin/lockd")); err == nil {
 		t.Error("the program is still there")
 	}
+	// Whom it kept is waited for by the next one, whatever was between them. But a file
+	// that is gone is not made by any but the first.
 	d.run("dpkg", "-i", later)
-	d.serve("/lib/systemd/system")
+	if line := d.serve("/lib/systemd/system"); !strings.Contains(line, `"kept-clients":1`) {
+		t.Errorf("installed again, it says %q", line)
+	}
+	os.Remove(d.path(stateFile))
+	d.run("dpkg", "-i", later)
+	if line := d.serve("/lib/systemd/system"); !strings.Contains(line, waits) {
+		t.Errorf("when its state file was lost, it says %q", line)
+	}
+	d.run("dpkg", "-P", "lockd")
+	if _, err := os.Lstat(d.path("/var/lib/lockd")); err == nil {
+		t.Error("purged, it leaves its state file")
+	}
+	d.run("dpkg", "-i", later)
+	if line := d.serve("/lib/systemd/system"); !strings.Contains(line, waits) {
+		t.Errorf("purged and installed again, it says %q", line)
+	}
 	d.run("dpkg", "-P", "lockd")
 	if got := d.read("/etc/passwd"); !strings.Contains(got, user) {
 		t.Errorf("its user, %s, is no more", user)
@@ -349,6 +486,7 @@ func TestDebianInAnImage(t *testing.T) {
 	if _, err := os.Lstat(d.path("/etc/systemd/system/multi-user.target.wants/lockd.service")); err != nil {
 		t.Errorf("it is not enabled: %v", err)
 	}
+	d.firstState()
 	d.serve("/lib/systemd/system")
 	d.run("dpkg", "-P", "lockd")
 }
@@ -367,6 +505,7 @@ func TestRPM(t *testing.T) {
 	}
 	list := query("-qpl")
 	for _, name := range []string{"/usr/bin/lockd", "/usr/lib/systemd/system/lockd.service", "/usr/lib/systemd/system/lockd.socket", "/etc/sysconfig/lockd", "/etc/lockd",
+		"/usr/lib/systemd/system/lockd-proxy.service", "/usr/lib/systemd/system/lockd-proxy.socket", "/etc/sysconfig/lockd-proxy",
 		"/usr/share/man/man8/lockd-serve.8.gz", "/usr/share/zsh/site-functions/_lockd", "/usr/share/doc/lockd/LICENSE"} {
 		if !strings.Contains(list, name+"\n") {
 			t.Errorf("no %s in\n%s", name, list)
@@ -377,7 +516,7 @@ func TestRPM(t *testing.T) {
 			t.Errorf("no %s", name)
 		}
 	}
-	if got := query("-qpc"); got != "/etc/sysconfig/lockd\n" {
+	if got := query("-qpc"); got != "/etc/sysconfig/lockd\n/etc/sysconfig/lockd-proxy\n" {
 		t.Errorf("its settings: %q", got)
 	}
 	if got := query("-K", "--nosignature"); !strings.Contains(got, "OK") {
@@ -392,7 +531,7 @@ func TestRPM(t *testing.T) {
 	d := newDebian(t)
 	rpm := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command("rpm", append([]string{"--root", d.dir, "--nodeps"}, args...)...).CombinedOutput()
+		out, err := exec.Command("unshare", append([]string{"-m", "--propagation", "private", "sh", "-c", `mount -t proc proc "$1/proc" && exec rpm --nodeps --root "$@"`, "-", d.dir}, args...)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("rpm %q: %v\n%s", args, err, out)
 		}
@@ -401,10 +540,16 @@ func TestRPM(t *testing.T) {
 	asked := d.fakeSystemd()
 	rpm("--test", "-i", file)
 	rpm("-i", file)
-	if got := asked(); !strings.Contains(got, "preset lockd.socket lockd.service") || strings.Contains(got, " start ") {
+	if got := asked(); !strings.Contains(got, "preset lockd.socket lockd.service") || strings.Contains(got, " start ") || strings.Contains(got, "proxy") {
 		t.Errorf("installing asks systemd %q", got)
 	}
-	d.serve("/usr/lib/systemd/system")
+	d.firstState()
+	if line := d.serve("/usr/lib/systemd/system"); strings.Contains(line, "recovering") {
+		t.Errorf("at first it says %q", line)
+	}
+	d.proxy("/usr/lib/systemd/system")
+	d.keep("/usr/lib/systemd/system")
+	kept := d.read(stateFile)
 	mine := d.read("/etc/sysconfig/lockd") + "LOCKD_LOG_FORMAT=json\n"
 	d.write("/etc/sysconfig/lockd", mine, 0o644)
 	rpm("-U", one(t, made.later, ".rpm"))
@@ -414,11 +559,14 @@ func TestRPM(t *testing.T) {
 	if got := d.read("/etc/sysconfig/lockd"); got != mine {
 		t.Errorf("/etc/sysconfig/lockd has become %q", got)
 	}
-	if line := d.serve("/usr/lib/systemd/system"); !strings.HasPrefix(line, "{") {
-		t.Errorf("with json in /etc/sysconfig/lockd it says %q", line)
+	if got := d.read(stateFile); got != kept {
+		t.Errorf("the state file was\n%sand is\n%s", kept, got)
+	}
+	if line := d.serve("/usr/lib/systemd/system"); !strings.HasPrefix(line, "{") || !strings.Contains(line, `"kept-clients":1`) {
+		t.Errorf("with json in /etc/sysconfig/lockd, and somebody who was kept, it says %q", line)
 	}
 	rpm("-e", "lockd")
-	if got := asked(); !strings.Contains(got, "disable --now lockd.service lockd.socket") {
+	if got := asked(); !strings.Contains(got, "disable --now lockd-proxy.service lockd-proxy.socket lockd.service lockd.socket") {
 		t.Errorf("removing asks systemd %q", got)
 	}
 	if _, err := os.Stat(d.path("/usr/bin/lockd")); err == nil {
@@ -426,5 +574,10 @@ func TestRPM(t *testing.T) {
 	}
 	if got := d.read("/etc/sysconfig/lockd.rpmsave"); got != mine {
 		t.Errorf("its owner's settings are %q", got)
+	}
+	os.RemoveAll(d.path("/var/lib/lockd"))
+	rpm("-i", file)
+	if line := d.serve("/usr/lib/systemd/system"); !strings.Contains(line, waits) {
+		t.Errorf("when its state file was lost, it says %q", line)
 	}
 }

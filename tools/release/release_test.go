@@ -227,7 +227,7 @@ func TestArchive(t *testing.T) {
 	base := strings.TrimSuffix(filepath.Base(file), ".tar.gz")
 	all := unpack(t, file)
 	for _, name := range []string{"README.md", "LICENSE", "CHANGELOG.md", "THIRD-PARTY-LICENSES", "man/lockd.1", "man/lockd-run.1", "man/lockd-serve.8",
-		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket", "grafana/lockd.json", "prometheus/lockd.rules.yaml"} {
+		"completions/lockd.bash", "completions/_lockd", "completions/lockd.fish", "systemd/lockd.service", "systemd/lockd.socket", "systemd/lockd-proxy.service", "systemd/lockd-proxy.socket", "grafana/lockd.json", "prometheus/lockd.rules.yaml"} {
 		if b := all[base+"/"+name]; b == nil || b.Len() == 0 {
 			t.Errorf("no %s", name)
 		}
@@ -388,21 +388,25 @@ func TestWrongArguments(t *testing.T) {
 	}
 }
 
-// What /etc/default/lockd names are variables of lockd serve.
+// What /etc/default/lockd names are variables of lockd serve, and the proxy's are of
+// lockd proxy.
 func TestDefaults(t *testing.T) {
-	text, err := os.ReadFile("../../contrib/package/default")
-	if err != nil {
-		t.Fatal(err)
-	}
 	archive := one(t, made.first, ".tar.gz")
-	page := unpack(t, archive)[strings.TrimSuffix(filepath.Base(archive), ".tar.gz")+"/man/lockd-serve.8"].String()
-	found := regexp.MustCompile(`LOCKD_[A-Z_]+`).FindAllString(string(text), -1)
-	if len(found) < 5 {
-		t.Errorf("only %q", found)
-	}
-	for _, name := range found {
-		if !strings.Contains(page, ".B "+name+"\n") {
-			t.Errorf("lockd serve has no %s", name)
+	all := unpack(t, archive)
+	for file, page := range map[string]string{"default": "lockd-serve.8", "default-proxy": "lockd-proxy.1"} {
+		text, err := os.ReadFile("../../contrib/package/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := all[strings.TrimSuffix(filepath.Base(archive), ".tar.gz")+"/man/"+page]
+		found := regexp.MustCompile(`LOCKD_[A-Z_]+`).FindAllString(string(text), -1)
+		if len(found) < 5 || known == nil {
+			t.Fatalf("%s has only %q; is there no %s?", file, found, page)
+		}
+		for _, name := range found {
+			if name != "LOCKD_" && !strings.Contains(known.String(), ".B "+name+"\n") {
+				t.Errorf("%s: %s has no %s", file, page, name)
+			}
 		}
 	}
 }
