@@ -813,3 +813,30 @@ func TestKickIsDurable(t *testing.T) {
 		})
 	}
 }
+
+// Who comes back when its time is over is too late, also if the timer has not said so yet,
+// as after a time in which the process was stopped.
+func TestResumeBeforeTheTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := keptHub(t, testConfig())
+		a, b := dialKept(t, h, "a"), dialKept(t, h, "b")
+		key := a.key("10000")
+		a.expect("0 g x", `0 \d+ Lock Get Success: x`)
+		a.end()
+		hash, _ := hashOf([]byte(key), nil)
+		h.keeps.find(hash).timer.Stop()
+		time.Sleep(10 * time.Second)
+		b.expect("0 g x", "0 0 Lock Get Failure: x")
+		late := dialKept(t, h, "late")
+		late.expect("0 resume "+key, "0 0 Unknown Key: "+key)
+		synctest.Wait()
+		b.expect("0 g x", `0 \d+ Lock Get Success: x`)
+		late.end()
+		b.end()
+		checkNobody(t, h)
+		if k := h.Kept(); k.Expired != 1 {
+			t.Errorf("%+v", k)
+		}
+		h.Close()
+	})
+}

@@ -55,6 +55,10 @@ func (s *Session) resume(hash KeyHash, key, out []byte) []byte {
 			h.network.Detach(c)
 		}
 		return out
+	case !time.Now().Before(k.due): // the process was stopped, and this comes before the timer
+		k.mu.Unlock()
+		k.expire()
+		return s.reply(out, 0, wire.UnknownKey, key)
 	}
 	k.state, k.carrier = attached, st.carrier
 	k.timer.Stop()
