@@ -16,11 +16,11 @@ type floor struct {
 	failing atomic.Bool // it could not be written at last
 }
 
-// FloorAhead is how far ahead of the tokens it is written: a server that starts again
+// floorAhead is how far ahead of the tokens it is written: a server that starts again
 // begins that much later than it would have to, some two seconds' worth of the clock's
 // microseconds. So tokens are hardly ever ahead of the clock, and grow even if what is
 // written is lost, as a server that finds nothing waits for longer than that.
-const FloorAhead = 1 << 21
+const floorAhead = 1 << 21
 
 // init begins with what is written, and has it raised at once, so that the first grants
 // do not wait for the disk.
@@ -33,14 +33,14 @@ func (f *floor) init(c *clock, durable, start uint64) {
 
 // noteRaised has the clock pass tokens that are far below the floor without a look.
 func (f *floor) noteRaised() {
-	f.clock.last.Store(f.durable.Load() - min(f.durable.Load(), FloorAhead/2))
+	f.clock.last.Store(f.durable.Load() - min(f.durable.Load(), floorAhead/2))
 }
 
 // until is 0 if a token may be given, else for how long to wait before one looks again.
 func (f *floor) until(token uint64) time.Duration {
 	durable := f.durable.Load()
-	if token+FloorAhead/2 >= durable && f.raising.CompareAndSwap(false, true) {
-		to := max(token, durable) + FloorAhead
+	if token+floorAhead/2 >= durable && f.raising.CompareAndSwap(false, true) {
+		to := max(token, durable) + floorAhead
 		f.store.Raise(to, func(err error) {
 			f.failing.Store(err != nil)
 			if err != nil {

@@ -35,7 +35,7 @@ func TestFloor(t *testing.T) {
 			t.Errorf("the token is %d, the floor was %d", token, ahead)
 		}
 		// It is raised long before the tokens reach it.
-		for token := ahead; token < ahead+5*FloorAhead; token += FloorAhead / 16 {
+		for token := ahead; token < ahead+5*floorAhead; token += floorAhead / 16 {
 			a.st.granted(token)
 			if _, floor := store.stored(); token >= floor && a.st.Early() == 0 {
 				t.Fatalf("%d is told where the floor is %d", token, floor)

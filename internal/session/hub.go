@@ -120,6 +120,9 @@ func NewHub(cfg Config, n Network) *Hub {
 	if cfg.CPU == nil {
 		cfg.CPU = func() time.Duration { return 0 }
 	}
+	if cfg.Store != nil {
+		cfg.Store = promptStore{cfg.Store}
+	}
 	h := &Hub{cfg: cfg, network: n}
 	now := time.Now()
 	cfg.Table.Start = cmp.Or(cfg.Table.Start, max(uint64(now.UnixMicro()), cfg.Floor))

@@ -840,3 +840,54 @@ func TestResumeBeforeTheTimer(t *testing.T) {
 		h.Close()
 	})
 }
+
+// A disk that does not answer is one that fails, after a while: what is over is free, who
+// asks to be kept is told that it is not, and is not, whatever the disk does later.
+func TestHangingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(memStore)
+		h := storedHub(t, store)
+		a, b := dialKept(t, h, "a"), dialKept(t, h, "b")
+		a.key("10000")
+		a.expect("0 g x", `0 \d+ Lock Get Success: x`)
+		a.end()
+		store.stop(true)
+		time.Sleep(10*time.Second + storeMost - time.Millisecond)
+		b.expect("1 g x", "1 0 Lock Get Failure: x")
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		b.expect("1 g x", `1 \d+ Lock Get Success: x`)
+		b.expect("1 bye", "1 1 bye")
+		b.expect("0 keep 10000", "0 0 Server Full: keep")
+		store.stop(false)
+		time.Sleep(time.Second)
+		if keys, _ := store.stored(); len(keys) != 0 {
+			t.Errorf("the file has %v", keys)
+		}
+		b.key("10000")
+		b.expect("0 bye", "0 1 bye")
+		checkNobody(t, h)
+		h.Close()
+	})
+}
+
+// However many clients do not come back at the same time, all of them end.
+func TestManyExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := keptHub(t, testConfig())
+		const many = 1000
+		for i := range many {
+			c := dialKept(t, h, fmt.Sprint("c", i))
+			c.key("10000")
+			c.expect(fmt.Sprint("0 g ", i), `0 \d+ Lock Get Success: \d+`)
+			c.end()
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		synctest.Wait()
+		checkNobody(t, h)
+		if k := h.Kept(); k.Expired != many || k.Away != 0 {
+			t.Errorf("%+v", k)
+		}
+		h.Close()
+	})
+}

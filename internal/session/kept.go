@@ -15,7 +15,9 @@ type kept struct {
 	mu      sync.Mutex // guards what follows
 	byKey   map[KeyHash]*keeping
 	stopped bool
-	running sync.WaitGroup // who end those that nobody carries
+	endings []func()       // of those that nobody carries
+	enders  int            // who see to them
+	running sync.WaitGroup // of these
 
 	detached atomic.Int64 // of them
 	resumed  atomic.Uint64
@@ -91,12 +93,38 @@ func (k *kept) find(key KeyHash) *keeping {
 	return k.byKey[key]
 }
 
-// start calls f on a goroutine of its own, unless all has come to its end.
+// mostEnders is how many goroutines end clients that nobody carries: their time may be
+// over for very many at once.
+const mostEnders = 4
+
+// start has f called on a goroutine, unless all has come to its end.
 func (k *kept) start(f func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.stopped {
-		k.running.Go(f)
+	if k.stopped {
+		return
+	}
+	k.endings = append(k.endings, f)
+	if k.enders < mostEnders {
+		k.enders++
+		k.running.Go(k.end)
+	}
+}
+
+// end calls what there is to be called.
+func (k *kept) end() {
+	for {
+		k.mu.Lock()
+		if len(k.endings) == 0 {
+			k.endings = nil
+			k.enders--
+			k.mu.Unlock()
+			return
+		}
+		f := k.endings[0]
+		k.endings = k.endings[1:]
+		k.mu.Unlock()
+		f()
 	}
 }
 

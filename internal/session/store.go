@@ -4,6 +4,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"sync/atomic"
+	"time"
 
 	"github.com/nylen/lockd/internal/wire"
 )
@@ -25,6 +28,51 @@ type Store interface {
 	// Recovered notes that all that a server before this one knew has been claimed,
 	// or is free.
 	Recovered(done func(error))
+}
+
+// A promptStore is a Store whose disk may hang, as one over a network does: what is not
+// durable in storeMost has failed, and what becomes so after that changes nothing.
+type promptStore struct{ Store }
+
+const storeMost = 10 * time.Second
+
+var errHangs = errors.New("the disk does not answer")
+
+func (p promptStore) Keep(key KeyHash, ms uint64, done func(error)) {
+	prompt(done, func(done func(error)) { p.Store.Keep(key, ms, done) }, func() { p.Store.Forget(key, nil) })
+}
+
+func (p promptStore) Forget(key KeyHash, done func(error)) {
+	prompt(done, func(done func(error)) { p.Store.Forget(key, done) }, nil)
+}
+
+func (p promptStore) Raise(floor uint64, done func(error)) {
+	prompt(done, func(done func(error)) { p.Store.Raise(floor, done) }, nil)
+}
+
+func (p promptStore) Recovered(done func(error)) { prompt(done, p.Store.Recovered, nil) }
+
+// prompt has done called in time, and undo if what was asked for is done all the same,
+// when its asker has been told that it is not; nil: nothing is to be undone.
+func prompt(done func(error), ask func(done func(error)), undo func()) {
+	if done == nil {
+		ask(nil)
+		return
+	}
+	var told atomic.Bool
+	timer := time.AfterFunc(storeMost, func() {
+		if told.CompareAndSwap(false, true) {
+			done(errHangs)
+		}
+	})
+	ask(func(err error) {
+		timer.Stop()
+		if told.CompareAndSwap(false, true) {
+			done(err)
+		} else if err == nil && undo != nil {
+			undo()
+		}
+	})
 }
 
 // newKey makes a KEY: nobody guesses one.

@@ -55,7 +55,8 @@ type File struct {
 	lock *lockfile.File
 	log  *slog.Logger
 	disk disk
-	boot string // this machine's now
+	boot string        // this machine's now
+	slow time.Duration // after how long a write hangs
 
 	mu     sync.Mutex // guards what follows
 	orders []order
@@ -111,7 +112,7 @@ func open(path string, log *slog.Logger, d disk, boot string) (*File, *Found, er
 	if err != nil {
 		return nil, nil, err
 	}
-	f := &File{path: path, lock: lock, log: log, disk: d, boot: boot, done: make(chan struct{})}
+	f := &File{path: path, lock: lock, log: log, disk: d, boot: boot, slow: slowWrite, done: make(chan struct{})}
 	f.wake.L = &f.mu
 	found, err := f.begin()
 	if err != nil {
@@ -254,7 +255,9 @@ func (f *File) run() {
 		if len(orders) == 0 {
 			return
 		}
+		hangs := time.AfterFunc(f.slow, f.noteHang)
 		err := f.write(orders)
+		hangs.Stop()
 		f.note(err)
 		for _, o := range orders {
 			if o.done != nil {
@@ -262,6 +265,17 @@ func (f *File) run() {
 			}
 		}
 	}
+}
+
+// slowWrite is after how long a write is one that hangs.
+const slowWrite = 5 * time.Second
+
+// noteHang tells the log of it.
+func (f *File) noteHang() {
+	f.log.Error("the state file's disk does not answer: nobody new is kept until it does", "state", f.path, "since", f.slow)
+	f.mu.Lock()
+	f.failures++
+	f.mu.Unlock()
 }
 
 // note tells the log that the file cannot be written, and that it can again.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nylen/lockd/internal/lockfile"
 )
@@ -485,4 +486,32 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v, then %+v", c, again)
 		}
 	})
+}
+
+// A disk that does not answer is told of, and what waits for it is done when it does.
+func TestHangIsTold(t *testing.T) {
+	var log bytes.Buffer
+	d := new(faulty)
+	f, _, err := open(filepath.Join(t.TempDir(), "state"), slog.New(slog.NewTextHandler(&log, nil)), d, "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	hold := make(chan struct{})
+	d.mu.Lock()
+	d.hold = hold
+	d.mu.Unlock()
+	f.slow = time.Millisecond // before anything is ordered
+	kept := make(chan error, 1)
+	f.Keep(keyOf(1), 1000, func(err error) { kept <- err })
+	for until := time.Now().Add(10 * time.Second); f.Failures() == 0 && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	if f.Failures() != 1 || !strings.Contains(log.String(), "does not answer") {
+		t.Errorf("%d failures, and the log says %q", f.Failures(), log.String())
+	}
+	close(hold)
+	if err := <-kept; err != nil {
+		t.Error(err)
+	}
 }
