@@ -59,8 +59,8 @@ func (u *Upstream) lookOut() {
 		behind := u.answered.Load() < asked[0]
 		copy(asked[:], asked[1:])
 		asked[plainTicks] = now
-		if live == 0 || behind {
-			u.late(live != 0)
+		if live == 0 || behind || u.replays.Load() {
+			u.late()
 		}
 		u.see(live)
 		if quiet++; live == 0 || u.answered.Load() < now {
@@ -79,11 +79,11 @@ func (u *Upstream) lookOut() {
 const restAfter = 10
 
 // late answers who has waited for too long.
-func (u *Upstream) late(live bool) {
+func (u *Upstream) late() {
 	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
-			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, live)
+			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience)
 		}
 	}
 }

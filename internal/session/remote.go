@@ -264,6 +264,9 @@ func (r *remote) packLocked() {
 func (r *remote) answer(line []byte, now shard.Moment) (ordered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.liveLocked() {
+		return false // it has been given up, or is asked once more
+	}
 	if bytes.HasPrefix(line, []byte(wire.Notice)) {
 		r.noticeLocked(line[len(wire.Notice):])
 		return false
@@ -603,14 +606,22 @@ func (s *Session) leaveUpstream() {
 	s.stream.giveMemory(remoteBytes)
 }
 
+// liveLocked tells whether what is in the queue is under way over the connection that
+// there is. Once it is not, it never is again, but asked anew by takeUp: who believed
+// otherwise would take what is under way out of the queue, and each reply for that to
+// the next request.
+func (r *remote) liveLocked() bool {
+	return r.epoch != 0 && r.epoch == r.session.hub.upstream.live.Load()
+}
+
 // late answers what upstream has not answered in time.
-func (r *remote) late(now, plain, patience uint32, live bool) {
+func (r *remote) late(now, plain, patience uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone {
 		return
 	}
-	kept := r.first
+	live, kept := r.liveLocked(), r.first
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
 		most := patience

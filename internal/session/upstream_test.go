@@ -1,0 +1,160 @@
+package session
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
+)
+
+// A fakeUpstream is a proxy's hub, and the test is its server: it sees what is sent and
+// says what is received.
+type fakeUpstream struct {
+	*Upstream
+	t       *testing.T
+	hub     *Hub
+	network *detaching
+}
+
+// detaching is a network that knows whom it is to end.
+type detaching struct {
+	noNetwork
+	mu  sync.Mutex // guards all
+	all map[Carrier]bool
+}
+
+func (d *detaching) Detach(c Carrier) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all[c] = true
+}
+
+func (d *detaching) has(c Carrier) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all[c]
+}
+
+// A plainCarrier is somebody to be ended.
+type plainCarrier struct{ name string }
+
+func (*plainCarrier) Wake() {}
+
+func newFakeUpstream(t *testing.T, cfg UpstreamConfig) *fakeUpstream {
+	t.Helper()
+	nothing := func() {}
+	cfg.Flush, cfg.Cut, cfg.Log = nothing, nothing, func(string, ...any) {}
+	if cfg.Relay == nil {
+		cfg.Relay = func([]byte, Relay) func() { return nothing }
+	}
+	own := testConfig()
+	own.Upstream, own.DeadPeer = &cfg, time.Millisecond
+	f := &fakeUpstream{t: t, network: &detaching{all: make(map[Carrier]bool)}}
+	f.hub = NewHub(own, f.network)
+	f.Upstream = f.hub.Upstream()
+	t.Cleanup(f.hub.Close)
+	return f
+}
+
+// sends expects that this is sent.
+func (f *fakeUpstream) sends(want string) {
+	f.t.Helper()
+	if got := string(f.Take(nil)); got != want {
+		f.t.Fatalf("upstream is sent\n%q, want\n%q", got, want)
+	}
+}
+
+// says has upstream say something.
+func (f *fakeUpstream) says(lines string) {
+	f.t.Helper()
+	if err := f.Receive([]byte(lines)); err != nil {
+		f.t.Fatalf("%q: %v", lines, err)
+	}
+}
+
+const fakeKey = "0123456789abcdef0123456789abcdef"
+
+// begins has a connection begin that is kept for an hour.
+func (f *fakeUpstream) begins() {
+	f.t.Helper()
+	f.Begin("")
+	f.sends("hello 2 notices\n")
+	f.says("2 lockd test\n")
+	f.sends("0 keep 86400000\n")
+	f.says("0 3600000 Kept: " + fakeKey + "\n")
+	f.sends("0 claimed\n")
+	f.says("0 1 ok\n")
+}
+
+// again has another one begin, up to where sessions are taken up.
+func (f *fakeUpstream) again(reply string) {
+	f.t.Helper()
+	f.Begin("")
+	f.sends("hello 2 notices\n")
+	f.says("2 lockd test\n")
+	f.sends("0 resume " + fakeKey + "\n")
+	f.says(reply)
+}
+
+// A fakeClient is a client of it.
+type fakeClient struct {
+	*Stream
+	t       *testing.T
+	carrier *plainCarrier
+}
+
+func (f *fakeUpstream) client(addr string) *fakeClient {
+	c := &fakeClient{t: f.t, carrier: &plainCarrier{addr}}
+	c.Stream = newStream(f.hub, addr, c.carrier)
+	f.t.Cleanup(c.Close)
+	return c
+}
+
+// feed gives it bytes and returns what it is told by now.
+func (c *fakeClient) feed(in string) string {
+	c.turn.Begin(0)
+	_, out, _ := c.Advance([]byte(in), nil)
+	return string(out)
+}
+
+// gets expects replies, which take a while.
+func (c *fakeClient) gets(want string) {
+	c.t.Helper()
+	got := ""
+	for end := time.Now().Add(20 * time.Second); len(got) < len(want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		got += c.feed("")
+	}
+	if got != want {
+		c.t.Fatalf("%s is told\n%q, want\n%q", c.Address(), got, want)
+	}
+}
+
+// The look-out may have seen that upstream was away, and come to a session when it is
+// back: what has been asked once more there is under way.
+func TestUpstreamLateAsItComesBack(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	a := f.client("a")
+	if got := a.feed("g x\ni y\n"); got != "" {
+		t.Fatalf("told %q", got)
+	}
+	f.sends("1 g x\n1 i y\n")
+	f.again("0 1 Resumed: " + fakeKey + "\n")
+	f.sends("1 g x\n1 i y\n0 claimed\n")
+	a.main.remote.late(1<<20, plainTicks, 1<<19)
+	a.gets("0 Server Recovering: x\n1 Lock Is Locked: y\n")
+	if got := a.feed("i z\n"); got != "" {
+		t.Fatalf("told %q", got)
+	}
+	f.sends("1 i z\n")
+	f.says("1 7 Lock Get Success: x\n1 1 Lock Is Locked: y\n1 0 Lock Not Locked: z\n")
+	a.gets("0 Lock Not Locked: z\n")
+	f.sends("1 r x\n") // nobody knows that it has got that
+}
+
+var _ = fmt.Sprint
+var _ = strings.Join
+var _ = lease.Now
