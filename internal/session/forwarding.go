@@ -103,7 +103,7 @@ func (s *Session) quitsUpstream() bool {
 // heard appends what upstream has answered, and tells whether that ends the session.
 func (s *Session) heard(out []byte) (_ []byte, quit bool) {
 	if s.stream.turn.expired(s.hub.upstream) {
-		return out, false // the client is about to be ended
+		s.hub.upstream.giveUp() // before anything is passed on
 	}
 	out, quit = s.remote.replies(out)
 	if quit && s.stream.quits == s {

@@ -96,8 +96,7 @@ func (u *Upstream) see(live uint32) {
 	}
 	now := lease.Now()
 	if l.Expired(now) {
-		u.expire()
-		u.cfg.Cut()
+		u.giveUp()
 		return
 	}
 	if live == 0 {

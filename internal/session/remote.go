@@ -380,7 +380,13 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	}
 	granted := false
 	switch a.command.verb {
-	case wire.Get, wire.GetWait, wire.Claim:
+	case wire.Claim, wire.Claims:
+		// Of one that is accepted the table knows, unless the client has been told
+		// since that it has released the lock, which comes behind it.
+		if number == 0 {
+			r.loseLocked(kindOf(a.command), name)
+		}
+	case wire.Get, wire.GetWait:
 		granted = number > 0
 		switch {
 		case granted && a.told:
@@ -389,10 +395,8 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			}
 		case granted:
 			s.hub.locks.Note(&s.owner, name, number)
-		case a.command.verb == wire.Claim:
-			r.loseLocked(shard.Exclusive, name)
 		}
-	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait, wire.Claims:
+	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
 		granted = number > 0
 		switch {
 		case granted && a.told:
@@ -401,8 +405,6 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			}
 		case granted:
 			s.hub.locks.NoteShared(&s.owner, name)
-		case a.command.verb == wire.Claims:
-			r.loseLocked(shard.Shared, name)
 		}
 	case wire.Release:
 		if !a.told {
@@ -476,6 +478,14 @@ func (r *remote) returnLocked(release string, name []byte) {
 		}
 	}
 	r.askLocked(lookup([]byte(release)), numbers{}, kept, asking{silent: true, told: true})
+}
+
+// kindOf tells which locks a claim is for.
+func kindOf(claim *command) shard.Kind {
+	if claim.verb == wire.Claims {
+		return shard.Shared
+	}
+	return shard.Exclusive
 }
 
 func isShared(c *command) bool {

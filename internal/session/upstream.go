@@ -58,6 +58,8 @@ type Upstream struct {
 	key    string
 	pinged time.Duration
 
+	ends sync.Mutex // has who gives up; comes before all others
+
 	answered atomic.Uint64 // of those
 
 	// The rest is its goroutine's that has the connection.
@@ -254,7 +256,7 @@ func (u *Upstream) Lost(refused error) {
 		}
 	}
 	if refused != nil && u.blipsOnly {
-		u.expire()
+		u.expire(u.lease.Load())
 	}
 	u.rouse()
 }
@@ -264,9 +266,9 @@ const maxUpstreamLine = 1 << 20
 
 // Receive takes what upstream has sent. An error says that the connection is of no use.
 func (u *Upstream) Receive(in []byte) error {
-	if l := u.lease.Load(); l != nil && l.Expired(lease.Now()) {
-		u.expire()
-		return errExpired
+	if l := u.lease.Load(); l == nil && u.state == serves || l != nil && l.Expired(lease.Now()) {
+		u.expire(l)
+		return errExpired // whatever was granted meanwhile, to nobody who is kept
 	}
 	now := u.moment()
 	answered := uint64(0)
@@ -371,12 +373,12 @@ func (u *Upstream) told(line []byte) error {
 		return u.resumed(l, number, text, now, of.sent)
 	case wire.Claimed:
 		if !l.Claimed(now, of.sent) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	case wire.Ping:
 		if !l.Answered(now, of.sent) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	}
@@ -421,17 +423,17 @@ func (u *Upstream) resumed(l *lease.Lease, number uint64, text []byte, now, sent
 	switch left, claims := claimsLeft(text); {
 	case number > 0 && bytes.HasPrefix(text, []byte(wire.Resumed)):
 		if !l.Answered(now, sent) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	case claims:
 		if !l.ClaimsOpen(now, sent, left) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	default:
 		u.cfg.Log("upstream has forgotten the proxy", "reply", string(text))
-		u.expire()
+		u.expire(l)
 		u.takeUp()
 		return nil
 	}
@@ -498,14 +500,17 @@ func (u *Upstream) GoOn() {
 }
 
 // expire gives up, for good: every client that holds something, or waits, is ended, before
-// it is told anything more.
-func (u *Upstream) expire() {
-	if u.lease.Swap(nil) == nil {
-		return
+// anybody is told anything more. Whoever finds the time to be up calls it, and it is done
+// when it returns, also if somebody else has been quicker. It tells whether nobody was.
+func (u *Upstream) expire(l *lease.Lease) bool {
+	u.ends.Lock()
+	defer u.ends.Unlock()
+	if l == nil || u.lease.Load() != l {
+		return false
 	}
+	l.End() // until all are ended, everybody who looks finds it so
 	u.mu.Lock()
 	u.live.Store(0)
-	u.key = ""
 	u.mu.Unlock()
 	n := 0
 	for i := range *u.all.Load() {
@@ -513,7 +518,19 @@ func (u *Upstream) expire() {
 			n++
 		}
 	}
+	u.mu.Lock()
+	u.key = "" // from now on another one may be asked for, and sessions taken up with that
+	u.mu.Unlock()
+	u.lease.CompareAndSwap(l, nil)
 	u.cfg.Log("what the proxy's clients held is lost: they were not heard upstream for too long", "clients", n)
+	return true
+}
+
+// giveUp does that, and has the connection end, over which nothing is to be believed.
+func (u *Upstream) giveUp() {
+	if u.expire(u.lease.Load()) {
+		u.cfg.Cut()
+	}
 }
 
 // Quit says upstream that the proxy ends for good.

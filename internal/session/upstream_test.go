@@ -1,7 +1,6 @@
 package session
 
 import (
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -155,6 +154,82 @@ func TestUpstreamLateAsItComesBack(t *testing.T) {
 	f.sends("1 r x\n") // nobody knows that it has got that
 }
 
-var _ = fmt.Sprint
-var _ = strings.Join
-var _ = lease.Now
+// tooLate has so much time pass that nothing may be believed any more.
+func (f *fakeUpstream) tooLate() { f.lease.Store(lease.New(time.Hour, 0, lease.Now()-2*time.Hour)) }
+
+// Who finds that upstream was not heard for too long ends those who hold something before
+// anything is passed on; and who holds nothing is told what it has asked for.
+func TestUpstreamTooLate(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	holder, waiter, other := f.client("holder"), f.client("waiter"), f.client("other")
+	holder.feed("g x\n")
+	f.says("1 7 Lock Get Success: x\n")
+	holder.gets("1 Lock Get Success: x\n")
+	waiter.feed("gw 60000 x\n")
+	holder.feed("i y\n")
+	other.feed("i x\n")
+	f.says("1 0 Lock Not Locked: y\n3 1 Lock Is Locked: x\n")
+	f.tooLate()
+	got := other.feed("")
+	if !f.network.has(holder.carrier) || !f.network.has(waiter.carrier) {
+		t.Error("somebody is told something before those have ended who held or waited")
+	}
+	if got != "1 Lock Is Locked: x\n" {
+		t.Errorf("who holds nothing is told %q", got)
+	}
+	if got := holder.feed(""); got != "" {
+		t.Errorf("who has lost a lock is told %q", got)
+	}
+	if f.network.has(other.carrier) {
+		t.Error("who holds nothing is ended")
+	}
+}
+
+// What comes over a connection that is given up is nobody's.
+func TestUpstreamGivenUp(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	a := f.client("a")
+	a.feed("g x\n")
+	f.sends("1 g x\n")
+	f.tooLate()
+	f.giveUp() // who holds nothing stays
+	if err := f.Receive([]byte("1 7 Lock Get Success: x\n")); err == nil {
+		t.Error("the connection is still of use")
+	}
+	a.gets("0 Server Recovering: x\n")
+	if n := a.Held(); n != 0 {
+		t.Errorf("it holds %d locks", n)
+	}
+}
+
+// A claim that is accepted when its holder has been told that it holds the lock no more
+// does not give it that back.
+func TestUpstreamClaimOfReleased(t *testing.T) {
+	for lock, words := range map[string][3]string{
+		"g x":  {"7 Lock Get Success: x", "claim 7 x", "7 Lock Claim Success: x"},
+		"sg x": {"1 Shared Lock Get Success: x", "claims 1 x", "1 Shared Lock Claim Success: x"},
+	} {
+		f := newFakeUpstream(t, UpstreamConfig{})
+		f.begins()
+		a := f.client("a")
+		a.feed(lock + "\n")
+		f.sends("1 " + lock + "\n")
+		f.says("1 " + words[0] + "\n")
+		a.gets("1" + words[0][1:] + "\n")
+		f.again("0 2 Resumed: " + fakeKey + "\n")
+		f.sends("1 " + words[1] + "\n0 claimed\n")
+		release := strings.Replace(lock, "g", "r", 1)
+		a.feed(release + "\n")
+		text := "1 Lock Release Success: x\n"
+		if lock[0] == 's' {
+			text = "1 Shared Lock Release Success: x\n"
+		}
+		a.gets(text) // in upstream's place
+		f.says("1 " + words[2] + "\n0 1 ok\n1 " + text)
+		if n := a.Held(); n != 0 {
+			t.Errorf("%s: it holds what it has released", lock)
+		}
+	}
+}
