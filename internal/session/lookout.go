@@ -39,7 +39,7 @@ func (u *Upstream) lookOut() {
 	timer := time.NewTimer(tickEvery)
 	defer timer.Stop()
 	var asked [plainTicks + 1]uint64 // how many had been, some ticks ago
-	quiet, epoch := 0, uint32(0)
+	quiet, epoch, since := 0, uint32(0), uint32(0) // since when there has been that connection, or none
 	for {
 		select {
 		case <-u.done:
@@ -53,14 +53,14 @@ func (u *Upstream) lookOut() {
 		now := u.asked
 		u.mu.Unlock()
 		if live != epoch {
-			epoch = live
+			epoch, since = live, u.tick.Load()
 			clear(asked[:])
 		}
 		behind := u.answered.Load() < asked[0]
 		copy(asked[:], asked[1:])
 		asked[plainTicks] = now
 		if live == 0 || behind || u.replays.Load() {
-			u.late()
+			u.late(since)
 		}
 		u.see(live)
 		if quiet++; live == 0 || u.answered.Load() < now {
@@ -78,12 +78,13 @@ func (u *Upstream) lookOut() {
 // restAfter is after how many ticks in which nothing was late it looks less often.
 const restAfter = 10
 
-// late answers who has waited for too long.
-func (u *Upstream) late() {
+// late answers who has waited for too long. Of patience it is the time since upstream is
+// away that counts: who may wait may have waited long before, in line.
+func (u *Upstream) late(since uint32) {
 	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
-			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience)
+			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, since)
 		}
 	}
 }

@@ -625,7 +625,7 @@ func (r *remote) liveLocked() bool {
 }
 
 // late answers what upstream has not answered in time.
-func (r *remote) late(now, plain, patience uint32) {
+func (r *remote) late(now, plain, patience, since uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone {
@@ -634,11 +634,9 @@ func (r *remote) late(now, plain, patience uint32) {
 	live, kept := r.liveLocked(), r.first
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
-		most := patience
-		if !r.many && !a.waits() {
-			most = plain
-		}
-		if !a.literal && !a.silent && !a.told && now-a.tick > most && (!live || most == plain) {
+		prompt := !r.many && !a.waits()
+		isLate := prompt && now-a.tick > plain || !prompt && !live && now-max(a.tick, since) > patience
+		if isLate && !a.literal && !a.silent && !a.told {
 			r.giveUpLocked(a)
 		}
 		if !live && a.told {

@@ -143,7 +143,7 @@ func TestUpstreamLateAsItComesBack(t *testing.T) {
 	f.sends("1 g x\n1 i y\n")
 	f.again("0 1 Resumed: " + fakeKey + "\n")
 	f.sends("1 g x\n1 i y\n0 claimed\n")
-	a.main.remote.late(1<<20, plainTicks, 1<<19)
+	a.main.remote.late(1<<20, plainTicks, 1<<19, 0)
 	a.gets("0 Server Recovering: x\n1 Lock Is Locked: y\n")
 	if got := a.feed("i z\n"); got != "" {
 		t.Fatalf("told %q", got)
@@ -232,4 +232,34 @@ func TestUpstreamClaimOfReleased(t *testing.T) {
 			t.Errorf("%s: it holds what it has released", lock)
 		}
 	}
+}
+
+// Who has waited in line for longer than patience lasts keeps its place when upstream is
+// away for a moment.
+func TestUpstreamPatience(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{Patience: time.Second})
+	f.begins()
+	a, two := f.client("a"), f.client("two")
+	a.feed("gw 60000 x\n")
+	if got := two.feed("hello 2\n5 i y\n"); !strings.HasPrefix(got, "2 lockd ") {
+		t.Fatalf("told %q", got)
+	}
+	time.Sleep(f.cfg.Patience + 3*tickEvery)
+	f.Lost(nil)
+	time.Sleep(3 * tickEvery)
+	got := a.feed("") + two.feed("")
+	f.again("0 1 Resumed: " + fakeKey + "\n")
+	if got != "" {
+		t.Fatalf("told %q", got)
+	}
+	sent := string(f.Take(nil))
+	if !strings.Contains(sent, "\n2 i y\n") || !strings.HasPrefix(sent, "1 gw 5") {
+		t.Errorf("upstream is sent %q", sent)
+	}
+	f.says("1 7 Lock Get Success: x\n2 0 Lock Not Locked: y\n")
+	a.gets("1 Lock Get Success: x\n")
+	two.gets("5 0 Lock Not Locked: y\n")
+	f.Lost(nil)
+	two.feed("5 i y\n")
+	two.gets("5 1 Lock Is Locked: y\n") // in upstream's place
 }
