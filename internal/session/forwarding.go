@@ -131,7 +131,14 @@ func (st *Stream) stalls() bool {
 	if st.unanswered.Load() == 0 {
 		return false
 	}
-	return st.underWay.Load() > mostUnderWay || !st.multiplexed && st.main.remote != nil && st.main.remote.stopping()
+	return st.isFull() || !st.multiplexed && st.main.remote != nil && st.main.remote.stopping()
+}
+
+// isFull tells whether as much is kept for the client as may be. Each of its sessions may
+// have a line under way beside that: all of them may wait for what one of them is about
+// to release, and that has to be read.
+func (st *Stream) isFull() bool {
+	return int(st.underWay.Load()) > mostUnderWay+len(st.sessions)*(remoteBytes+3*st.hub.cfg.MaxLine)
 }
 
 // behind tells whether what the session does next has to wait for replies.

@@ -38,7 +38,7 @@ func (u *Upstream) ticks() uint32 { return uint32(time.Since(u.hub.clock.start)/
 func (u *Upstream) lookOut() {
 	timer := time.NewTimer(tickEvery)
 	defer timer.Stop()
-	var asked [plainTicks + 1]uint64 // how many had been, some ticks ago
+	var asked [plainTicks + 1]uint64               // how many had been, some ticks ago
 	quiet, epoch, since := 0, uint32(0), uint32(0) // since when there has been that connection, or none
 	for {
 		select {
