@@ -179,7 +179,7 @@ func (st *Stream) stopUpstream() {
 // sessions that have none of their own.
 func (s *Session) registerUpstream() {
 	if s.remote != nil {
-		s.remote.register(s.registeredName())
+		s.remote.register()
 	} else if s.registeredName() != "" {
 		s.join() // which does that; without memory for it the name is shown here alone
 	}
@@ -188,7 +188,7 @@ func (s *Session) registerUpstream() {
 	}
 	for _, other := range s.stream.sessions {
 		if other.remote != nil && other.peer.registered.Load() == nil {
-			other.remote.register(other.registeredName())
+			other.remote.register()
 		}
 	}
 }

@@ -39,7 +39,10 @@ type remote struct {
 	stops   bool    // its wait is to end
 	stopped bool    // the server drains, which is why
 	quit    bool    // the client's `bye` is answered
-	ended   bool    // by upstream
+	ended   bool    // upstream does not know it any more, or never has
+	named   bool    // it has had a name there
+	naming  bool    // that is under way
+	renames bool    // and it has another one since
 	lost    bool    // the client is to end: nothing is passed on any more
 	gone    bool    // the session has ended; only its `bye` is left
 }
@@ -130,8 +133,8 @@ func (s *Session) join() *remote {
 	r := &remote{session: s}
 	s.hub.upstream.join(r)
 	s.remote = r
-	if name := s.registeredName(); name != "" {
-		r.register(name)
+	if s.registeredName() != "" {
+		r.register()
 	}
 	return r
 }
@@ -156,11 +159,24 @@ func (s *Session) registeredName() string {
 	return ""
 }
 
-// register has upstream show the session under its client's name.
-func (r *remote) register(name string) {
+// register has upstream show the session under its client's name: one after another, so
+// that one who changes that all the time, and waits for no answer, is not far ahead.
+func (r *remote) register() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(name), asking{silent: true})
+	r.named = true
+	switch {
+	case !r.liveLocked(): // takeUp does it
+	case r.naming:
+		r.renames = true
+	default:
+		r.registerLocked()
+	}
+}
+
+func (r *remote) registerLocked() {
+	r.named, r.naming, r.renames = true, true, false
+	r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(r.session.registeredName()), asking{silent: true})
 }
 
 // askLocked puts a request into the queue, and sends it if upstream is there.
@@ -420,6 +436,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 				number, text = 1, append([]byte(wire.SharedReleaseSuccess), name...)
 			}
 		}
+	case wire.IAm:
+		if r.naming = false; r.renames {
+			r.registerLocked()
+		}
 	case wire.Quit:
 		if !a.silent && !a.told {
 			r.quit, r.ended = true, true
@@ -605,9 +625,15 @@ func (s *Session) leaveUpstream() {
 	s.remote = nil
 	r.mu.Lock()
 	r.gone, r.out = true, nil
-	if r.ended && r.first == len(r.queue) {
+	if r.epoch == 0 || r.ended && r.first == len(r.queue) {
+		r.ended = true // whoever is about to take it up finds it so
 		s.hub.upstream.leave(r)
 	} else {
+		if !r.liveLocked() { // nothing else is asked any more
+			r.first = len(r.queue)
+			r.fitLocked()
+		}
+		r.ended = false
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 	}
 	s.stream.unanswered.Add(-r.pending.Load())

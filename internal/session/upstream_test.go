@@ -54,6 +54,9 @@ func newFakeUpstream(t *testing.T, cfg UpstreamConfig) *fakeUpstream {
 	f := &fakeUpstream{t: t, network: &detaching{all: make(map[Carrier]bool)}}
 	f.hub = NewHub(own, f.network)
 	f.Upstream = f.hub.Upstream()
+	f.mu.Lock()
+	f.pinged = lease.Now() + time.Hour // no sign of life is asked for
+	f.mu.Unlock()
 	t.Cleanup(f.hub.Close)
 	return f
 }
@@ -262,4 +265,93 @@ func TestUpstreamPatience(t *testing.T) {
 	f.Lost(nil)
 	two.feed("5 i y\n")
 	two.gets("5 1 Lock Is Locked: y\n") // in upstream's place
+}
+
+// A client that goes while upstream is away, and never was there, leaves nothing behind;
+// and of one that was there only that is left.
+func TestUpstreamAwayAsClientsGo(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	known := f.client("known")
+	known.feed("g x\ng y\n")
+	f.sends("1 g x\n1 g y\n")
+	f.says("1 7 Lock Get Success: x\n")
+	f.Lost(nil)
+	known.feed("i z\n")
+	known.Close()
+	for range 1000 {
+		c := f.client("c")
+		c.feed("g " + strings.Repeat("x", 1000) + "\n")
+		c.Close()
+	}
+	f.again("0 2 Resumed: " + fakeKey + "\n")
+	f.sends("1 bye\n0 claimed\n")
+	last := f.client("last")
+	last.feed("g x\n")
+	f.sends("2 g x\n") // 1 is not free yet
+	f.says("1 1 bye\n")
+	another := f.client("another")
+	another.feed("i x\n")
+	f.sends("1 i x\n")
+}
+
+// A session that upstream has ended is not taken up, though its client does not know yet.
+func TestUpstreamEndsSession(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	a := f.client("a")
+	a.feed("g x\n")
+	f.says("1 7 Lock Get Success: x\n")
+	a.gets("1 Lock Get Success: x\n")
+	a.feed("bye\n")
+	f.sends("1 g x\n1 bye\n")
+	f.says("1 1 bye\n")
+	f.again("0 1 Resumed: " + fakeKey + "\n")
+	f.sends("0 claimed\n")
+	a.gets("1 bye\n")
+	b := f.client("b")
+	b.feed("i x\n")
+	f.sends("1 i x\n")
+}
+
+// A client that registers all the time, and reads what it is answered, is not ahead of
+// upstream by more than one name.
+func TestUpstreamNames(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	a := f.client("a")
+	for _, away := range []bool{false, true} {
+		if away {
+			f.Lost(nil)
+		}
+		for range 1000 {
+			feedName(a, strings.Repeat("x", 1000))
+		}
+		feedName(a, "last")
+		if n := a.underWay.Load(); n > 8<<10 {
+			t.Errorf("%d bytes are under way", n)
+		}
+		if away {
+			f.again("0 1 Resumed: " + fakeKey + "\n")
+			f.sends("1 iam last\n0 claimed\n")
+			break
+		}
+		f.sends("1 iam " + strings.Repeat("x", 1000) + "\n")
+		f.says("1 1 ok\n")
+		f.sends("1 iam last\n")
+		f.says("1 1 ok\n")
+		f.sends("")
+	}
+	f.says("1 1 ok\n0 1 ok\n")
+	f.Lost(nil)
+	feedName(a, "") // which is taken back there, too
+	f.again("0 1 Resumed: " + fakeKey + "\n")
+	f.sends("1 iam\n0 claimed\n")
+}
+
+func feedName(c *fakeClient, name string) {
+	c.t.Helper()
+	if got := c.feed("iam " + name + "\n"); got != "1 ok\n" {
+		c.t.Fatalf("told %q", got)
+	}
 }
