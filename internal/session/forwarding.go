@@ -16,14 +16,16 @@ func (s *Session) doForwarding(c *command, name, out []byte) []byte {
 	case c.verb == wire.Quit && s.quitsUpstream():
 		return out
 	case s.remote != nil && s.remote.pending.Load() > 0:
-		if s.stream.multiplexed && s.remote.waits.Load() > 0 {
+		if c.verb == wire.Quit {
+			s.remote.giveUp()
+		} else if s.stream.multiplexed && s.remote.waits.Load() > 0 {
 			if c.verb == wire.Ping {
 				s.remote.probe(nil)
 				return out
 			}
 			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)) // see requestBehind
 		}
-		if c.flags&(lists|relayed) == 0 && c.verb != wire.Hello && c.verb != wire.Auth {
+		if c.flags&(lists|relayed) == 0 && c.verb != wire.Hello && c.verb != wire.Auth && c.verb != wire.Quit {
 			return c.do(s, name, out) // the reply has its place, see requestBehind
 		}
 		s.stream.delayed = &delayed{s, c, append([]byte(nil), name...), s.args()}

@@ -657,13 +657,19 @@ func (r *remote) late(now, plain, patience, since uint32) {
 	if r.gone {
 		return
 	}
-	live, kept := r.liveLocked(), r.first
+	live, kept, blocked := r.liveLocked(), r.first, false
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
 		prompt := !r.many && !a.waits()
 		isLate := prompt && now-a.tick > plain || !prompt && !live && now-max(a.tick, since) > patience
 		if isLate && !a.literal && !a.silent && !a.told {
 			r.giveUpLocked(a)
+		}
+		switch {
+		case a.literal && !blocked: // in its place among those that are given up
+			r.giveLocked(a)
+		case !a.told && !a.silent:
+			blocked = true
 		}
 		if !live && a.told {
 			continue // whatever became of it, it is not claimed
@@ -674,6 +680,12 @@ func (r *remote) late(now, plain, patience, since uint32) {
 	r.queue = r.queue[:kept]
 	r.giveLiteralsLocked()
 	r.fitLocked()
+}
+
+// giveUp answers all that upstream, which is away, has not answered.
+func (r *remote) giveUp() {
+	r.stop(false) // should it be back
+	r.late(r.session.hub.upstream.tick.Load()+1, 0, 0, 0)
 }
 
 // giveUpLocked answers in upstream's place.

@@ -65,7 +65,7 @@ func newFakeUpstream(t *testing.T, cfg UpstreamConfig) *fakeUpstream {
 func (f *fakeUpstream) sends(want string) {
 	f.t.Helper()
 	if got := string(f.Take(nil)); got != want {
-		f.t.Fatalf("upstream is sent\n%q, want\n%q", got, want)
+		f.t.Fatalf("upstream is sent\n%.300q, want\n%.300q", got, want)
 	}
 }
 
@@ -122,10 +122,13 @@ func (c *fakeClient) feed(in string) string {
 	return string(out)
 }
 
-// gets expects replies, which take a while.
-func (c *fakeClient) gets(want string) {
+// gets expects replies, which take a while, having sent something first.
+func (c *fakeClient) gets(want string, sent ...string) {
 	c.t.Helper()
 	got := ""
+	for _, in := range sent {
+		got += c.feed(in)
+	}
 	for end := time.Now().Add(20 * time.Second); len(got) < len(want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		got += c.feed("")
 	}
@@ -353,5 +356,35 @@ func feedName(c *fakeClient, name string) {
 	c.t.Helper()
 	if got := c.feed("iam " + name + "\n"); got != "1 ok\n" {
 		c.t.Fatalf("told %q", got)
+	}
+}
+
+// A client that says bye while upstream is away is answered all that it has asked before.
+func TestUpstreamAwayAtBye(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	a, two := f.client("a"), f.client("two")
+	two.feed("hello 2\n")
+	f.Lost(nil)
+	a.gets("0 Server Recovering: x\n1 Lock Is Locked: y\n1 bye\n", "g x\ni y\nbye\n")
+	two.gets("5 0 Server Recovering: x\n5 1 bye\n6 0 Server Recovering: y\n6 1 bye\n", "5 gw 60000 x\n5 bye\n6 g y\n6 bye\n")
+}
+
+// What is answered here, and what is answered in upstream's place, come in their order.
+func TestUpstreamLateInOrder(t *testing.T) {
+	for what, begin := range map[string]func(f *fakeUpstream){
+		"away":   func(f *fakeUpstream) { f.Lost(nil) },
+		"silent": func(f *fakeUpstream) {},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFakeUpstream(t, UpstreamConfig{})
+			f.begins()
+			a := f.client("a")
+			begin(f)
+			replies := "0 Server Recovering: x\n1 a a\n1 Lock Is Locked: y\n1 ok\n1 a b\n0 Lock Release Failure: z\n0 Server Recovering: s\n" +
+				"0 Server Recovering: r\n0 Lock Not Held: t\n"
+			a.gets(replies, "g x\nme\ni y\niam b\nme\nr z\nsg s\nrl 1 1 1 r\nt t\n")
+			a.gets(replies[strings.Index(replies, "1 a b"):], "me\nr z\nsg s\nrl 1 1 1 r\nt t\n")
+		})
 	}
 }
