@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	lease "github.com/nylen/lockd/internal/kept"
@@ -20,6 +21,9 @@ const (
 	plainTicks = 3
 	pingMost   = time.Second
 	deadLeast  = 2 * time.Second
+	deadMost   = 10 * time.Second
+	// mostBacklog is how many bytes may wait to be sent while upstream does not answer.
+	mostBacklog = 16 << 20
 )
 
 // rouse has it look often, since something is pending.
@@ -91,20 +95,13 @@ func (u *Upstream) late(since uint32) {
 
 // see looks whether upstream is there.
 func (u *Upstream) see(live uint32) {
-	l := u.lease.Load()
-	if l == nil {
-		return
-	}
-	now := lease.Now()
-	if l.Expired(now) {
+	l, now := u.lease.Load(), lease.Now()
+	if l != nil && l.Expired(now) {
 		u.giveUp()
 		return
 	}
-	if live == 0 {
-		return
-	}
 	u.mu.Lock()
-	oldest := now
+	oldest := cmp.Or(u.began, now)
 	pings := false
 	for _, m := range u.mine {
 		if m.verb == wire.Ping { // `claimed` may be a long time coming
@@ -112,17 +109,28 @@ func (u *Upstream) see(live uint32) {
 			oldest = min(oldest, m.sent)
 		}
 	}
-	ask := !pings && now-u.pinged >= min(pingMost, l.Span()/20)
+	ask := live != 0 && l != nil && !pings && now-u.pinged >= min(pingMost, l.Span()/20)
 	if ask {
 		u.pinged = now
 		u.askLocked(wire.Ping, "")
 	}
+	silent, backlog := now-oldest, len(u.out)
 	u.mu.Unlock()
 	if ask {
 		u.cfg.Flush()
 	}
-	if now-oldest > max(deadLeast, l.Span()/4) {
+	if silent > silentMost(l) || silent > pingMost && backlog > mostBacklog {
 		u.cfg.Log("upstream does not answer: connecting again")
 		u.cfg.Cut()
 	}
+}
+
+// silentMost is for how long upstream may owe an answer until it is tried over another
+// connection. It costs next to nothing to do that, but not to do it may cost all that is
+// held, as a server that a connection has led to for an hour may be somewhere else now.
+func silentMost(l *lease.Lease) time.Duration {
+	if l == nil {
+		return deadMost
+	}
+	return min(max(deadLeast, l.Span()/4), deadMost)
 }

@@ -57,6 +57,7 @@ type Upstream struct {
 	mine   []own // what session 0 has asked
 	key    string
 	pinged time.Duration
+	began  time.Duration // when the connection has, whose requests are not sent yet; 0: there is none
 
 	ends sync.Mutex // has who gives up; comes before all others
 
@@ -233,6 +234,7 @@ func (u *Upstream) Begin(token string) {
 	u.Lost(nil)
 	u.state, u.token = greets, token
 	u.mu.Lock()
+	u.began = lease.Now()
 	u.out = append(u.out, wire.Hello+" 2 "+wire.Notices+"\n"...)
 	u.filled.Store(true)
 	u.mu.Unlock()
@@ -245,7 +247,7 @@ func (u *Upstream) Lost(refused error) {
 	u.live.Store(0)
 	mine := u.mine
 	u.out, u.mine, u.partial = nil, nil, nil
-	u.replaying = 0
+	u.replaying, u.began = 0, 0
 	u.replays.Store(false)
 	u.asked = 0
 	u.answered.Store(0)
@@ -431,6 +433,10 @@ func (u *Upstream) resumed(l *lease.Lease, number uint64, text []byte, now, sent
 			u.expire(l)
 			return errExpired
 		}
+	case !bytes.HasPrefix(text, []byte(wire.UnknownKey)):
+		// Such as that the token is not the right one any more: it keeps what it
+		// does not give out.
+		return &ErrUpstream{"the server does not let the proxy take up what it keeps: " + string(text[:min(len(text), 80)])}
 	default:
 		u.cfg.Log("upstream has forgotten the proxy", "reply", string(text))
 		u.expire(l)
@@ -458,7 +464,7 @@ func (u *Upstream) begins(again bool) {
 	u.mu.Lock()
 	u.connection++
 	u.live.Store(u.connection)
-	u.state, u.replaying = serves, 1
+	u.state, u.replaying, u.began = serves, 1, 0
 	u.replays.Store(true)
 	u.mu.Unlock()
 	if again {

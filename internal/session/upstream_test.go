@@ -16,6 +16,7 @@ type fakeUpstream struct {
 	t       *testing.T
 	hub     *Hub
 	network *detaching
+	cuts    chan struct{} // the end of the connection is asked for
 }
 
 // detaching is a network that knows whom it is to end.
@@ -45,13 +46,20 @@ func (*plainCarrier) Wake() {}
 func newFakeUpstream(t *testing.T, cfg UpstreamConfig) *fakeUpstream {
 	t.Helper()
 	nothing := func() {}
-	cfg.Flush, cfg.Cut, cfg.Log = nothing, nothing, func(string, ...any) {}
+	cuts := make(chan struct{}, 1)
+	cfg.Flush, cfg.Log = nothing, func(string, ...any) {}
+	cfg.Cut = func() {
+		select {
+		case cuts <- struct{}{}:
+		default:
+		}
+	}
 	if cfg.Relay == nil {
 		cfg.Relay = func([]byte, Relay) func() { return nothing }
 	}
 	own := testConfig()
 	own.Upstream, own.DeadPeer = &cfg, time.Millisecond
-	f := &fakeUpstream{t: t, network: &detaching{all: make(map[Carrier]bool)}}
+	f := &fakeUpstream{t: t, network: &detaching{all: make(map[Carrier]bool)}, cuts: cuts}
 	f.hub = NewHub(own, f.network)
 	f.Upstream = f.hub.Upstream()
 	f.mu.Lock()
@@ -386,5 +394,102 @@ func TestUpstreamLateInOrder(t *testing.T) {
 			a.gets(replies, "g x\nme\ni y\niam b\nme\nr z\nsg s\nrl 1 1 1 r\nt t\n")
 			a.gets(replies[strings.Index(replies, "1 a b"):], "me\nr z\nsg s\nrl 1 1 1 r\nt t\n")
 		})
+	}
+}
+
+// A server that owes an answer is tried over another connection, also one that does not
+// even greet; what is held is given up by time alone.
+func TestUpstreamDoesNotAnswer(t *testing.T) {
+	for what, connect := range map[string]func(f *fakeUpstream){
+		"greets": func(f *fakeUpstream) { f.Begin("") },
+		"resume": func(f *fakeUpstream) { f.again("") },
+		"ping": func(f *fakeUpstream) {
+			f.again("0 1 Resumed: " + fakeKey + "\n")
+			f.mu.Lock()
+			f.pinged = 0
+			f.mu.Unlock()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeUpstream(t, UpstreamConfig{})
+			f.begins()
+			f.lease.Store(lease.New(9*time.Second, 0, lease.Now())) // silent for some 2 s
+			connect(f)
+			select {
+			case <-f.cuts:
+				if f.lease.Load() == nil {
+					t.Error("what is held is given up")
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("it stays connected")
+			}
+		})
+	}
+	for keep, want := range map[time.Duration]time.Duration{0: deadMost, time.Second: deadLeast, time.Hour: deadMost} {
+		l := lease.New(keep, 0, lease.Now())
+		if keep == 0 {
+			l = nil
+		}
+		if got := silentMost(l); got != want {
+			t.Errorf("kept for %v it may be silent for %v, not %v", keep, got, want)
+		}
+	}
+}
+
+// While it does not read, not all of what clients send is buffered.
+func TestUpstreamDoesNotRead(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	f.mu.Lock()
+	f.pinged = 0
+	f.mu.Unlock()
+	line := "g " + strings.Repeat("x", 4000) + "\n"
+	sent := 0
+	for end := time.Now().Add(deadMost * 9 / 10); len(f.cuts) == 0; { // later it would be in any case
+		if time.Now().After(end) {
+			t.Fatal("it stays connected")
+		}
+		c := f.client("c")
+		for range 5 { // of which all are taken
+			if sent < mostBacklog+1<<20 {
+				c.feed(line)
+				sent += len(line)
+			}
+		}
+		if sent >= mostBacklog+1<<20 {
+			time.Sleep(time.Millisecond)
+		}
+		c.Close()
+	}
+	if sent < mostBacklog {
+		t.Errorf("it is cut off with %d bytes", sent)
+	}
+	if f.lease.Load() == nil {
+		t.Error("what is held is given up")
+	}
+}
+
+// Only a server that says that it does not know the KEY has forgotten the proxy.
+func TestUpstreamDoesNotResume(t *testing.T) {
+	f := newFakeUpstream(t, UpstreamConfig{})
+	f.begins()
+	a := f.client("a")
+	a.feed("g x\n")
+	f.says("1 7 Lock Get Success: x\n")
+	a.gets("1 Lock Get Success: x\n")
+	for _, reply := range []string{"0 Not Authenticated", "0 Not Allowed: resume", "0 Too Many Connections", "0 Invalid Command: resume"} {
+		f.again("")
+		if err := f.Receive([]byte("0 " + reply + "\n")); err == nil {
+			t.Errorf("%q will do", reply)
+		}
+		if f.network.has(a.carrier) {
+			t.Fatalf("%q ends who holds something", reply)
+		}
+	}
+	f.again("0 0 Unknown Key: " + fakeKey + "\n")
+	f.sends("0 keep 86400000\n")
+	if !f.network.has(a.carrier) {
+		t.Error("who has lost a lock stays")
 	}
 }
