@@ -232,7 +232,7 @@ func (u *Upstream) after(f func()) {
 // for one.
 func (u *Upstream) Begin(token string) {
 	u.Lost(nil)
-	u.state, u.token = greets, token
+	u.token = token
 	u.mu.Lock()
 	u.began = lease.Now()
 	u.out = append(u.out, wire.Hello+" 2 "+wire.Notices+"\n"...)
@@ -247,7 +247,7 @@ func (u *Upstream) Lost(refused error) {
 	u.live.Store(0)
 	mine := u.mine
 	u.out, u.mine, u.partial = nil, nil, nil
-	u.replaying, u.began = 0, 0
+	u.state, u.replaying, u.began = greets, 0, 0
 	u.replays.Store(false)
 	u.asked = 0
 	u.answered.Store(0)
@@ -262,6 +262,8 @@ func (u *Upstream) Lost(refused error) {
 	}
 	u.rouse()
 }
+
+var notAuthenticated = []byte(wire.NotAuthenticated[:len(wire.NotAuthenticated)-1])
 
 // maxUpstreamLine bounds a reply.
 const maxUpstreamLine = 1 << 20
@@ -304,6 +306,8 @@ func (u *Upstream) Receive(in []byte) error {
 			if err := u.told(reply); err != nil {
 				return err
 			}
+		case bytes.HasPrefix(reply, notAuthenticated):
+			return &ErrUpstream{"the server does not know the proxy any more"} // it may have another token by now
 		default:
 			if r := u.find(number); r != nil && r.answer(reply, now) {
 				answered++
@@ -554,6 +558,10 @@ func (u *Upstream) mayAnswer() bool {
 	l := u.lease.Load()
 	return l != nil && l.Left(lease.Now()) > u.hub.cfg.DeadPeer
 }
+
+// Serves tells, whoever has the connection, whether it has come so far that requests
+// were passed on.
+func (u *Upstream) Serves() bool { return u.state == serves }
 
 // Live tells whether requests are passed on, and how long the lease still is.
 func (u *Upstream) Live() (bool, time.Duration) {
