@@ -3,9 +3,11 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -159,6 +161,51 @@ func TestProxyOfMuteServer(t *testing.T) {
 		must(t, c.SetReadDeadline(time.Now().Add(time.Millisecond)))
 		if n, err := c.Read(make([]byte, 1)); n > 0 || err == io.EOF {
 			t.Errorf("who may wait is told something: %v", err)
+		}
+	}
+}
+
+// A client that sends for ever is not read from any more, instead of that all is kept:
+// whether the server is away, says nothing, or does not even read.
+func TestProxyBoundsWhatWaits(t *testing.T) {
+	for what, begin := range map[string]func(m *mute){
+		"away": func(m *mute) {
+			m.away.Store(true)
+			m.cut()
+		},
+		"mute": func(*mute) {},
+		"deaf": func(*mute) {},
+	} {
+		for protocol, lines := range map[string][2]string{
+			"protocol 1":          {"", "g NAME\n"},
+			"protocol 2":          {"hello 2\n", "5 g NAME\n"},
+			"many sessions":       {"hello 2\n", "7 g NAME\n8 g NAME\n9 i NAME\n"},
+			"behind a wait":       {"gw 86400000 x\n", "g NAME\n"},
+			"names for a session": {"hello 2\n", "5 i x\n5 iam NAME\n"},
+		} {
+			t.Run(what+"/"+protocol, func(t *testing.T) {
+				t.Parallel()
+				m := mute{deaf: what == "deaf"}
+				s := startMute(t, &m, server.Upstream{Patience: giveUp}, server.Options{})
+				begin(&m)
+				c := s.dial(t, "unix") // which keeps little on the way
+				c.send(lines[0])
+				chunk := strings.Repeat(strings.ReplaceAll(lines[1], "NAME", strings.Repeat("x", 200)), 50)
+				sent, last, deadline := 0, time.Now(), time.Now().Add(giveUp)
+				for time.Since(last) < time.Second {
+					if sent > 8<<20 || time.Now().After(deadline) {
+						t.Fatalf("%d bytes are taken", sent)
+					}
+					must(t, c.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+					n, err := c.Write([]byte(chunk))
+					if sent += n; n > 0 {
+						last = time.Now()
+					}
+					if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }
