@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -85,30 +86,28 @@ func (u *uplink) run() {
 	pause := uplinkPause
 	var last string
 	for u.ctx.Err() == nil {
-		served, err := u.connect()
+		dialed, err := u.connect()
 		if u.ctx.Err() != nil {
 			return
 		}
 		var refused error
-		if !served && errors.Is(err, syscall.ECONNREFUSED) {
+		if !dialed && isNobody(err) {
 			refused = err
 		}
 		u.carry.Lock()
+		served := dialed && u.up.Serves()
 		u.up.Lost(refused)
 		u.carry.Unlock()
 		select {
 		case u.first <- err:
 		default:
 		}
-		if served {
-			pause = uplinkPause
+		if served { // not one that is sent away each time
+			pause, last = uplinkPause, ""
 		}
 		if text := err.Error(); text != last { // the same again is no news
 			last = text
 			u.log.Warn("cannot reach upstream", "upstream", u.to.Target, "err", err)
-		}
-		if live, _ := u.up.Live(); live {
-			last = ""
 		}
 		select {
 		case <-u.ctx.Done():
@@ -118,8 +117,14 @@ func (u *uplink) run() {
 	}
 }
 
-// connect makes a connection and serves it to its end.
-func (u *uplink) connect() (served bool, err error) {
+// isNobody tells whether connecting has failed because there is no server.
+func isNobody(err error) bool {
+	const onWindows = syscall.Errno(10061)
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, onWindows) || errors.Is(err, fs.ErrNotExist)
+}
+
+// connect makes a connection and serves it to its end. It tells whether there was one.
+func (u *uplink) connect() (dialed bool, err error) {
 	conn, err := u.to.Dial(u.ctx)
 	if err != nil {
 		return false, err
@@ -128,7 +133,7 @@ func (u *uplink) connect() (served bool, err error) {
 	if u.to.Token != nil {
 		if token, err = u.to.Token(u.ctx); err != nil {
 			conn.Close()
-			return false, err
+			return true, err
 		}
 	}
 	u.carry.Lock()
@@ -253,7 +258,7 @@ func (u *uplink) cut() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.conn != nil {
-		u.conn.Close()
+		socket(u.conn).Close() // TLS would send that it closes, to one who may not read
 	}
 	u.shutLocked()
 }

@@ -125,6 +125,13 @@ func (l *Lease) expiredLocked(now time.Duration) bool {
 	return l.over
 }
 
+// End has the time be up.
+func (l *Lease) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+}
+
 // Left is how much time there is, 0 if none.
 func (l *Lease) Left(now time.Duration) time.Duration {
 	l.mu.Lock()

@@ -18,14 +18,16 @@ func (s *Session) doForwarding(c *command, name, out []byte) []byte {
 	case c.verb == wire.Quit && s.quitsUpstream():
 		return out
 	case s.remote != nil && s.remote.pending.Load() > 0:
-		if s.stream.multiplexed && s.remote.waits.Load() > 0 {
+		if c.verb == wire.Quit {
+			s.remote.giveUp()
+		} else if s.stream.multiplexed && s.remote.waits.Load() > 0 {
 			if c.verb == wire.Ping {
 				s.remote.probe(nil)
 				return out
 			}
 			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)) // see requestBehind
 		}
-		if c.flags&(lists|relayed) == 0 && c.verb != wire.Hello && c.verb != wire.Auth {
+		if c.flags&(lists|relayed) == 0 && c.verb != wire.Hello && c.verb != wire.Auth && c.verb != wire.Quit {
 			return c.do(s, name, out) // the reply has its place, see requestBehind
 		}
 		s.stream.delayed = &delayed{s, c, append([]byte(nil), name...), s.args()}
@@ -109,7 +111,7 @@ func (s *Session) quitsUpstream() bool {
 // heard appends what upstream has answered, and tells whether that ends the session.
 func (s *Session) heard(out []byte) (_ []byte, quit bool) {
 	if s.stream.turn.expired(s.hub.upstream) {
-		return out, false // the client is about to be ended
+		s.hub.upstream.giveUp() // before anything is passed on
 	}
 	out, quit = s.remote.replies(out)
 	if quit && s.stream.quits == s {
@@ -137,7 +139,14 @@ func (st *Stream) stalls() bool {
 	if st.unanswered.Load() == 0 {
 		return false
 	}
-	return st.underWay.Load() > mostUnderWay || !st.multiplexed && st.main.remote != nil && st.main.remote.stops.Load()
+	return st.isFull() || !st.multiplexed && st.main.remote != nil && st.main.remote.stops.Load()
+}
+
+// isFull tells whether as much is kept for the client as may be. Each of its sessions may
+// have a line under way beside that: all of them may wait for what one of them is about
+// to release, and that has to be read.
+func (st *Stream) isFull() bool {
+	return int(st.underWay.Load()) > mostUnderWay+len(st.sessions)*(remoteBytes+3*st.hub.cfg.MaxLine)
 }
 
 // behind tells whether what the session does next has to wait for replies.
@@ -172,7 +181,7 @@ func (st *Stream) stopUpstream() {
 // sessions that have none of their own.
 func (s *Session) registerUpstream() {
 	if s.remote != nil {
-		s.remote.register(s.registeredName())
+		s.remote.register()
 	} else if s.registeredName() != "" {
 		s.join() // which does that; without memory for it the name is shown here alone
 	}
@@ -181,7 +190,7 @@ func (s *Session) registerUpstream() {
 	}
 	for _, other := range s.stream.sessions {
 		if other.remote != nil && other.peer.registered.Load() == nil {
-			other.remote.register(other.registeredName())
+			other.remote.register()
 		}
 	}
 }

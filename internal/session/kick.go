@@ -129,7 +129,7 @@ func (s *Session) textAwaitKick(addr, out []byte) []byte {
 func (st *Stream) letGoSome() bool {
 	work := 0
 	for _, s := range st.sessions {
-		work += sessionWork + s.owner.Held()
+		work += sessionWork + s.held()
 		s.forgetWait()
 		if !s.letGoSome() || work >= closeStep {
 			return false

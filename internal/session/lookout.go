@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	lease "github.com/nylen/lockd/internal/kept"
@@ -20,6 +21,9 @@ const (
 	plainTicks = 3
 	pingMost   = time.Second
 	deadLeast  = 2 * time.Second
+	deadMost   = 10 * time.Second
+	// mostBacklog is how many bytes may wait to be sent while upstream does not answer.
+	mostBacklog = 16 << 20
 )
 
 // rouse has it look often, since something is pending.
@@ -38,8 +42,8 @@ func (u *Upstream) ticks() uint32 { return uint32(time.Since(u.hub.clock.start)/
 func (u *Upstream) lookOut() {
 	timer := time.NewTimer(tickEvery)
 	defer timer.Stop()
-	var asked [plainTicks + 1]uint64 // how many had been, some ticks ago
-	quiet, epoch := 0, uint32(0)
+	var asked [plainTicks + 1]uint64               // how many had been, some ticks ago
+	quiet, epoch, since := 0, uint32(0), uint32(0) // since when there has been that connection, or none
 	for {
 		select {
 		case <-u.done:
@@ -53,14 +57,14 @@ func (u *Upstream) lookOut() {
 		now := u.asked
 		u.mu.Unlock()
 		if live != epoch {
-			epoch = live
+			epoch, since = live, u.tick.Load()
 			clear(asked[:])
 		}
 		behind := u.answered.Load() < asked[0]
 		copy(asked[:], asked[1:])
 		asked[plainTicks] = now
-		if live == 0 || behind {
-			u.late(live != 0)
+		if live == 0 || behind || u.replays.Load() {
+			u.late(since)
 		}
 		u.see(live)
 		if quiet++; live == 0 || u.answered.Load() < now {
@@ -78,33 +82,26 @@ func (u *Upstream) lookOut() {
 // restAfter is after how many ticks in which nothing was late it looks less often.
 const restAfter = 10
 
-// late answers who has waited for too long.
-func (u *Upstream) late(live bool) {
+// late answers who has waited for too long. Of patience it is the time since upstream is
+// away that counts: who may wait may have waited long before, in line.
+func (u *Upstream) late(since uint32) {
 	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
-			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, live)
+			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, since)
 		}
 	}
 }
 
 // see looks whether upstream is there.
 func (u *Upstream) see(live uint32) {
-	l := u.lease.Load()
-	if l == nil {
-		return
-	}
-	now := lease.Now()
-	if l.Expired(now) {
-		u.expire()
-		u.cfg.Cut()
-		return
-	}
-	if live == 0 {
+	l, now := u.lease.Load(), lease.Now()
+	if l != nil && l.Expired(now) {
+		u.giveUp()
 		return
 	}
 	u.mu.Lock()
-	oldest := now
+	oldest := cmp.Or(u.began, now)
 	pings := false
 	for _, m := range u.mine {
 		if m.verb == wire.Ping { // `claimed` may be a long time coming
@@ -112,17 +109,28 @@ func (u *Upstream) see(live uint32) {
 			oldest = min(oldest, m.sent)
 		}
 	}
-	ask := !pings && now-u.pinged >= min(pingMost, l.Span()/20)
+	ask := live != 0 && l != nil && !pings && now-u.pinged >= min(pingMost, l.Span()/20)
 	if ask {
 		u.pinged = now
 		u.askLocked(wire.Ping, "")
 	}
+	silent, backlog := now-oldest, len(u.out)
 	u.mu.Unlock()
 	if ask {
 		u.cfg.Flush()
 	}
-	if now-oldest > max(deadLeast, l.Span()/4) {
+	if silent > silentMost(l) || silent > pingMost && backlog > mostBacklog {
 		u.cfg.Log("upstream does not answer: connecting again")
 		u.cfg.Cut()
 	}
+}
+
+// silentMost is for how long upstream may owe an answer until it is tried over another
+// connection. It costs next to nothing to do that, but not to do it may cost all that is
+// held, as a server that a connection has led to for an hour may be somewhere else now.
+func silentMost(l *lease.Lease) time.Duration {
+	if l == nil {
+		return deadMost
+	}
+	return min(max(deadLeast, l.Span()/4), deadMost)
 }

@@ -39,7 +39,10 @@ type remote struct {
 	many    bool    // its client speaks protocol 2
 	stopped bool    // the server drains, which is why
 	quit    bool    // the client's `bye` is answered
-	ended   bool    // by upstream
+	ended   bool    // upstream does not know it any more, or never has
+	named   bool    // it has had a name there
+	naming  bool    // that is under way
+	renames bool    // and it has another one since
 	lost    bool    // the client is to end: nothing is passed on any more
 	gone    bool    // the session has ended; only its `bye` is left
 }
@@ -128,8 +131,8 @@ func (s *Session) join() *remote {
 	r := &remote{session: s}
 	s.hub.upstream.join(r)
 	s.remote = r
-	if name := s.registeredName(); name != "" {
-		r.register(name)
+	if s.registeredName() != "" {
+		r.register()
 	}
 	return r
 }
@@ -160,11 +163,24 @@ func (s *Session) registeredName() string {
 	return ""
 }
 
-// register has upstream show the session under its client's name.
-func (r *remote) register(name string) {
+// register has upstream show the session under its client's name: one after another, so
+// that one who changes that all the time, and waits for no answer, is not far ahead.
+func (r *remote) register() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(name), asking{silent: true})
+	r.named = true
+	switch {
+	case !r.liveLocked(): // takeUp does it
+	case r.naming:
+		r.renames = true
+	default:
+		r.registerLocked()
+	}
+}
+
+func (r *remote) registerLocked() {
+	r.named, r.naming, r.renames = true, true, false
+	r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(r.session.registeredName()), asking{silent: true})
 }
 
 // askLocked puts a request into the queue, and sends it if upstream is there.
@@ -295,6 +311,9 @@ func (r *remote) endAnswers() {
 // answerLocked takes a line that upstream has sent for the session. It tells whether it
 // was an answer to one of those requests that are answered in the order of all.
 func (r *remote) answerLocked(line []byte) (ordered bool) {
+	if !r.liveLocked() {
+		return false // it has been given up, or is asked once more
+	}
 	if bytes.HasPrefix(line, []byte(wire.Notice)) {
 		r.noticeLocked(line[len(wire.Notice):])
 		return false
@@ -406,7 +425,13 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	}
 	granted := false
 	switch a.command.verb {
-	case wire.Get, wire.GetWait, wire.Claim:
+	case wire.Claim, wire.Claims:
+		// Of one that is accepted the table knows, unless the client has been told
+		// since that it has released the lock, which comes behind it.
+		if number == 0 {
+			r.loseLocked(kindOf(a.command), name)
+		}
+	case wire.Get, wire.GetWait:
 		granted = number > 0
 		switch {
 		case granted && a.told:
@@ -415,10 +440,8 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			}
 		case granted:
 			s.hub.locks.Note(&s.owner, name, number)
-		case a.command.verb == wire.Claim:
-			r.loseLocked(shard.Exclusive, name)
 		}
-	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait, wire.Claims:
+	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
 		granted = number > 0
 		switch {
 		case granted && a.told:
@@ -427,8 +450,6 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			}
 		case granted:
 			s.hub.locks.NoteShared(&s.owner, name)
-		case a.command.verb == wire.Claims:
-			r.loseLocked(shard.Shared, name)
 		}
 	case wire.Release:
 		if !a.told {
@@ -443,6 +464,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.SharedReleaseSuccess), name...)
 			}
+		}
+	case wire.IAm:
+		if r.naming = false; r.renames {
+			r.registerLocked()
 		}
 	case wire.Quit:
 		if !a.silent && !a.told {
@@ -502,6 +527,14 @@ func (r *remote) returnLocked(release string, name []byte) {
 		}
 	}
 	r.askLocked(lookup([]byte(release)), numbers{}, kept, asking{silent: true, told: true})
+}
+
+// kindOf tells which locks a claim is for.
+func kindOf(claim *command) shard.Kind {
+	if claim.verb == wire.Claims {
+		return shard.Shared
+	}
+	return shard.Exclusive
 }
 
 func isShared(c *command) bool {
@@ -622,9 +655,15 @@ func (s *Session) leaveUpstream() {
 	s.remote = nil
 	r.mu.Lock()
 	r.gone, r.out = true, nil
-	if r.ended && r.first == len(r.queue) {
+	if r.epoch == 0 || r.ended && r.first == len(r.queue) {
+		r.ended = true // whoever is about to take it up finds it so
 		s.hub.upstream.leave(r)
 	} else {
+		if !r.liveLocked() { // nothing else is asked any more
+			r.first = len(r.queue)
+			r.fitLocked()
+		}
+		r.ended = false
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 	}
 	s.stream.unanswered.Add(-r.pending.Load())
@@ -633,22 +672,34 @@ func (s *Session) leaveUpstream() {
 	s.stream.giveMemory(remoteBytes)
 }
 
+// liveLocked tells whether what is in the queue is under way over the connection that
+// there is. Once it is not, it never is again, but asked anew by takeUp: who believed
+// otherwise would take what is under way out of the queue, and each reply for that to
+// the next request.
+func (r *remote) liveLocked() bool {
+	return r.epoch != 0 && r.epoch == r.session.hub.upstream.live.Load()
+}
+
 // late answers what upstream has not answered in time.
-func (r *remote) late(now, plain, patience uint32, live bool) {
+func (r *remote) late(now, plain, patience, since uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone {
 		return
 	}
-	kept := r.first
+	live, kept, blocked := r.liveLocked(), r.first, false
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
-		most := patience
-		if !r.many && !a.waits() {
-			most = plain
-		}
-		if !a.literal && !a.silent && !a.told && now-a.tick > most && (!live || most == plain) {
+		prompt := !r.many && !a.waits()
+		isLate := prompt && now-a.tick > plain || !prompt && !live && now-max(a.tick, since) > patience
+		if isLate && !a.literal && !a.silent && !a.told {
 			r.giveUpLocked(a)
+		}
+		switch {
+		case a.literal && !blocked: // in its place among those that are given up
+			r.giveLocked(a)
+		case !a.told && !a.silent:
+			blocked = true
 		}
 		if !live && a.told {
 			continue // whatever became of it, it is not claimed
@@ -659,6 +710,12 @@ func (r *remote) late(now, plain, patience uint32, live bool) {
 	r.queue = r.queue[:kept]
 	r.giveLiteralsLocked()
 	r.fitLocked()
+}
+
+// giveUp answers all that upstream, which is away, has not answered.
+func (r *remote) giveUp() {
+	r.stop(false) // should it be back
+	r.late(r.session.hub.upstream.tick.Load()+1, 0, 0, 0)
 }
 
 // giveUpLocked answers in upstream's place.

@@ -357,7 +357,7 @@ func (st *Stream) closeSome() bool {
 	st.closing = true
 	work := 0
 	for number, s := range st.sessions {
-		work += sessionWork + s.owner.Held()
+		work += sessionWork + s.held()
 		if !s.closeSome() {
 			return false
 		}

@@ -10,8 +10,8 @@ import (
 func (r *remote) takeUp(connection uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.epoch == connection {
-		return // it has begun since
+	if r.epoch == connection || r.ended {
+		return // it has begun since; or its number may be another one's by now
 	}
 	r.epoch = connection
 	old, text := r.queue[r.first:], r.text
@@ -21,8 +21,8 @@ func (r *remote) takeUp(connection uint32) {
 		return
 	}
 	s := r.session
-	if name := s.registeredName(); name != "" {
-		r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(name), asking{silent: true})
+	if r.naming = false; r.named {
+		r.registerLocked()
 	}
 	releases := make(map[string]bool) // by verb and name, as it stands in text
 	for i := range old {

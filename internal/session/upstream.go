@@ -57,6 +57,9 @@ type Upstream struct {
 	mine   []own // what session 0 has asked
 	key    string
 	pinged time.Duration
+	began  time.Duration // when the connection has, whose requests are not sent yet; 0: there is none
+
+	ends sync.Mutex // has who gives up; comes before all others
 
 	answered atomic.Uint64 // of those
 
@@ -229,8 +232,9 @@ func (u *Upstream) after(f func()) {
 // for one.
 func (u *Upstream) Begin(token string) {
 	u.Lost(nil)
-	u.state, u.token = greets, token
+	u.token = token
 	u.mu.Lock()
+	u.began = lease.Now()
 	u.out = append(u.out, wire.Hello+" 2 "+wire.Notices+"\n"...)
 	u.filled.Store(true)
 	u.mu.Unlock()
@@ -243,7 +247,7 @@ func (u *Upstream) Lost(refused error) {
 	u.live.Store(0)
 	mine := u.mine
 	u.out, u.mine, u.partial = nil, nil, nil
-	u.replaying = 0
+	u.state, u.replaying, u.began = greets, 0, 0
 	u.replays.Store(false)
 	u.asked = 0
 	u.answered.Store(0)
@@ -254,19 +258,21 @@ func (u *Upstream) Lost(refused error) {
 		}
 	}
 	if refused != nil && u.blipsOnly {
-		u.expire()
+		u.expire(u.lease.Load())
 	}
 	u.rouse()
 }
+
+var notAuthenticated = []byte(wire.NotAuthenticated[:len(wire.NotAuthenticated)-1])
 
 // maxUpstreamLine bounds a reply.
 const maxUpstreamLine = 1 << 20
 
 // Receive takes what upstream has sent. An error says that the connection is of no use.
 func (u *Upstream) Receive(in []byte) error {
-	if l := u.lease.Load(); l != nil && l.Expired(lease.Now()) {
-		u.expire()
-		return errExpired
+	if l := u.lease.Load(); l == nil && u.state == serves || l != nil && l.Expired(lease.Now()) {
+		u.expire(l)
+		return errExpired // whatever was granted meanwhile, to nobody who is kept
 	}
 	now := u.moment()
 	answered := uint64(0)
@@ -306,6 +312,8 @@ func (u *Upstream) Receive(in []byte) error {
 			if err := u.told(reply); err != nil {
 				return err
 			}
+		case bytes.HasPrefix(reply, notAuthenticated):
+			return &ErrUpstream{"the server does not know the proxy any more"} // it may have another token by now
 		default:
 			if next := u.find(number); next != r {
 				r.endAnswers()
@@ -382,12 +390,12 @@ func (u *Upstream) told(line []byte) error {
 		return u.resumed(l, number, text, now, of.sent)
 	case wire.Claimed:
 		if !l.Claimed(now, of.sent) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	case wire.Ping:
 		if !l.Answered(now, of.sent) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	}
@@ -432,17 +440,21 @@ func (u *Upstream) resumed(l *lease.Lease, number uint64, text []byte, now, sent
 	switch left, claims := claimsLeft(text); {
 	case number > 0 && bytes.HasPrefix(text, []byte(wire.Resumed)):
 		if !l.Answered(now, sent) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
 	case claims:
 		if !l.ClaimsOpen(now, sent, left) {
-			u.expire()
+			u.expire(l)
 			return errExpired
 		}
+	case !bytes.HasPrefix(text, []byte(wire.UnknownKey)):
+		// Such as that the token is not the right one any more: it keeps what it
+		// does not give out.
+		return &ErrUpstream{"the server does not let the proxy take up what it keeps: " + string(text[:min(len(text), 80)])}
 	default:
 		u.cfg.Log("upstream has forgotten the proxy", "reply", string(text))
-		u.expire()
+		u.expire(l)
 		u.takeUp()
 		return nil
 	}
@@ -467,7 +479,7 @@ func (u *Upstream) begins(again bool) {
 	u.mu.Lock()
 	u.connection++
 	u.live.Store(u.connection)
-	u.state, u.replaying = serves, 1
+	u.state, u.replaying, u.began = serves, 1, 0
 	u.served.Add(1)
 	u.replays.Store(true)
 	u.mu.Unlock()
@@ -510,14 +522,17 @@ func (u *Upstream) GoOn() {
 }
 
 // expire gives up, for good: every client that holds something, or waits, is ended, before
-// it is told anything more.
-func (u *Upstream) expire() {
-	if u.lease.Swap(nil) == nil {
-		return
+// anybody is told anything more. Whoever finds the time to be up calls it, and it is done
+// when it returns, also if somebody else has been quicker. It tells whether nobody was.
+func (u *Upstream) expire(l *lease.Lease) bool {
+	u.ends.Lock()
+	defer u.ends.Unlock()
+	if l == nil || u.lease.Load() != l {
+		return false
 	}
+	l.End() // until all are ended, everybody who looks finds it so
 	u.mu.Lock()
 	u.live.Store(0)
-	u.key = ""
 	u.mu.Unlock()
 	n := 0
 	for i := range *u.all.Load() {
@@ -526,7 +541,19 @@ func (u *Upstream) expire() {
 		}
 	}
 	u.ended.Add(uint64(n))
+	u.mu.Lock()
+	u.key = "" // from now on another one may be asked for, and sessions taken up with that
+	u.mu.Unlock()
+	u.lease.CompareAndSwap(l, nil)
 	u.cfg.Log("what the proxy's clients held is lost: they were not heard upstream for too long", "clients", n)
+	return true
+}
+
+// giveUp does that, and has the connection end, over which nothing is to be believed.
+func (u *Upstream) giveUp() {
+	if u.expire(u.lease.Load()) {
+		u.cfg.Cut()
+	}
 }
 
 // Quit says upstream that the proxy ends for good.
@@ -544,6 +571,10 @@ func (u *Upstream) mayAnswer() bool {
 	l := u.lease.Load()
 	return l != nil && l.Left(lease.Now()) > u.hub.cfg.DeadPeer
 }
+
+// Serves tells, whoever has the connection, whether it has come so far that requests
+// were passed on.
+func (u *Upstream) Serves() bool { return u.state == serves }
 
 // Live tells whether requests are passed on, and how long the lease still is.
 func (u *Upstream) Live() (bool, time.Duration) {

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -272,4 +273,30 @@ func TestProxyIdleClients(t *testing.T) {
 	if n := metric(t, p.server, "lockd_connections"); n != 1 {
 		t.Errorf("%d connections", n)
 	}
+}
+
+// Any number of a client's sessions may wait for what another one of it holds.
+func TestProxySessionsWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	p := startProxied(t, server.Options{}, server.Options{})
+	two := p.two(t, "tcp")
+	name := strings.Repeat("x", 100)
+	two.ask("0 g "+name, `0 \d+ Lock Get Success: x*`)
+	const sessions = 1000
+	for i := range sessions {
+		two.request(fmt.Sprintf("%d gw 86400000 %s", 1+i, name))
+	}
+	waitWaiters(t, p.server, sessions)
+	two.request("0 r " + name)
+	for granted, released := 0, 0; granted < sessions || released <= sessions; {
+		got := two.expect(`\d+ \d+ Lock (Get|Release) Success: x*`) // in any order
+		if strings.Contains(got, "Release") {
+			released++
+			continue
+		}
+		granted++
+		session, _, _ := strings.Cut(got, " ")
+		two.request(session + " r " + name)
+	}
+	two.Close()
 }
