@@ -64,9 +64,11 @@ type label struct {
 	text    string
 	process Process
 	cert    string
+	moved   *move // nil: it is of the connection that the session began with
+}
 
-	// Of another connection than the one that the session began with:
-	moved     bool
+// A move is to another connection.
+type move struct {
 	ip        netip.AddrPort // if the address is one
 	transport string
 	since     shard.Moment

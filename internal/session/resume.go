@@ -91,7 +91,7 @@ func (st *Stream) attach(by *Stream, key string) {
 	from := by.main.peer
 	st.long = &resumeReply{stream: st, key: key, from: label{
 		text: from.addr(), process: from.process(), cert: from.cert(),
-		moved: true, ip: from.where(), transport: by.transport, since: by.since,
+		moved: &move{ip: from.where(), transport: by.transport, since: by.since},
 	}}
 	if st.hub.cfg.Store != nil {
 		st.hub.network.Outlives(by.carrier)
@@ -104,6 +104,7 @@ type resumeReply struct {
 	stream   *Stream
 	key      string
 	from     label      // of who has the connection
+	others   *move      // of all but session 0, whose addresses are none
 	sessions []*Session // that are left
 	begun    bool
 }
@@ -115,13 +116,14 @@ func (l *resumeReply) next(out []byte) (_ []byte, more bool) {
 	st := l.stream
 	if !l.begun {
 		l.begun = true
+		l.others = &move{transport: l.from.moved.transport, since: l.from.moved.since}
 		l.sessions = slices.Collect(maps.Values(st.sessions))
 		st.main.comeBack(&l.from)
 	}
 	n := min(resumeStep, len(l.sessions))
 	for _, s := range l.sessions[:n] {
 		at := l.from
-		at.text, at.ip = at.text+"#"+strconv.FormatUint(uint64(s.number), 10), netip.AddrPort{}
+		at.text, at.moved = at.text+"#"+strconv.FormatUint(uint64(s.number), 10), l.others
 		s.comeBack(&at)
 	}
 	if l.sessions = l.sessions[n:]; len(l.sessions) > 0 {
@@ -150,8 +152,8 @@ func (s *Session) comeBack(at *label) {
 
 // where returns the address, if it is one.
 func (p *peer) where() netip.AddrPort {
-	if l := p.label.Load(); l != nil && l.moved {
-		return l.ip
+	if l := p.label.Load(); l != nil && l.moved != nil {
+		return l.moved.ip
 	}
 	return p.ip
 }
@@ -159,8 +161,8 @@ func (p *peer) where() netip.AddrPort {
 // connection returns by which transport the client has come, and when, for whose session 0
 // p is.
 func (st *Stream) connection(p *peer) (transport string, since shard.Moment) {
-	if l := p.label.Load(); l != nil && l.moved {
-		return l.transport, l.since
+	if l := p.label.Load(); l != nil && l.moved != nil {
+		return l.moved.transport, l.moved.since
 	}
 	return st.transport, st.since
 }
