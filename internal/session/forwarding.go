@@ -137,9 +137,10 @@ func (st *Stream) stalls() bool {
 		return true
 	}
 	if st.unanswered.Load() == 0 {
+		st.chokes = false
 		return false
 	}
-	return st.isFull() || !st.multiplexed && st.main.remote != nil && st.main.remote.stops.Load()
+	return st.chokes || st.isFull() || !st.multiplexed && st.main.remote != nil && st.main.remote.stops.Load()
 }
 
 // isFull tells whether as much is kept for the client as may be. Each of its sessions may

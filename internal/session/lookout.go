@@ -52,6 +52,9 @@ func (u *Upstream) lookOut() {
 		case <-timer.C:
 		}
 		u.tick.Store(u.ticks())
+		if u.isLate() { // before anybody is answered in upstream's place, as after a pause all are overdue
+			u.giveUp()
+		}
 		live := u.live.Load()
 		u.mu.Lock()
 		now := u.asked
@@ -96,10 +99,6 @@ func (u *Upstream) late(since uint32) {
 // see looks whether upstream is there.
 func (u *Upstream) see(live uint32) {
 	l, now := u.lease.Load(), lease.Now()
-	if l != nil && l.Expired(now) {
-		u.giveUp()
-		return
-	}
 	u.mu.Lock()
 	oldest := cmp.Or(u.began, now)
 	pings := false

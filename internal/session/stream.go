@@ -49,6 +49,7 @@ type Stream struct {
 	delayed    *delayed     // nil: none is
 	quits      *Session     // of a proxy's: whose `bye` is answered upstream first; nil: nobody's
 	apart      bool         // each reply is a message of its own
+	chokes     bool         // of a proxy's: too much has come behind what is to be answered
 	successor  *Stream      // with which the client goes on; nil: none
 
 	account *account // of the client; nil: the stream has ended
@@ -429,7 +430,8 @@ func (st *Stream) GiveUp(out []byte) []byte {
 		st.door |= deaf
 		return out
 	}
-	if st.main.remote != nil {
+	if st.main.remote != nil { // what is no wait is not given up, but nothing more is taken
+		st.chokes = true
 		st.main.remote.stop(false)
 		return out
 	}

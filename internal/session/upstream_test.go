@@ -3,6 +3,7 @@ package session
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,7 +48,10 @@ func newFakeUpstream(t *testing.T, cfg UpstreamConfig) *fakeUpstream {
 	t.Helper()
 	nothing := func() {}
 	cuts := make(chan struct{}, 1)
-	cfg.Flush, cfg.Log = nothing, func(string, ...any) {}
+	cfg.Log = func(string, ...any) {}
+	if cfg.Flush == nil {
+		cfg.Flush = nothing
+	}
 	cfg.Cut = func() {
 		select {
 		case cuts <- struct{}{}:
@@ -197,6 +201,42 @@ func TestUpstreamTooLate(t *testing.T) {
 	}
 	if f.network.has(other.carrier) {
 		t.Error("who holds nothing is ended")
+	}
+}
+
+// After a pause all that was asked is overdue. Nobody is answered in upstream's place then
+// before those have ended who hold something, be it that they release it.
+func TestUpstreamPaused(t *testing.T) {
+	paused, goOn := make(chan struct{}), make(chan struct{})
+	var pauses atomic.Bool
+	f := newFakeUpstream(t, UpstreamConfig{Flush: func() {
+		if pauses.CompareAndSwap(true, false) {
+			close(paused)
+			<-goOn
+		}
+	}})
+	f.begins()
+	holder := f.client("holder")
+	holder.feed("g x\n")
+	f.says("1 7 Lock Get Success: x\n")
+	holder.gets("1 Lock Get Success: x\n")
+	pauses.Store(true)
+	f.mu.Lock()
+	f.pinged = 0 // the look-out has that sent
+	f.mu.Unlock()
+	<-paused
+	f.Lost(nil)
+	holder.feed("g x\nr x\n")
+	time.Sleep(2 * plainTicks * tickEvery)
+	f.tooLate()
+	close(goOn)
+	for end := time.Now().Add(20 * time.Second); !f.network.has(holder.carrier) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if got := holder.feed(""); got != "" {
+			t.Fatalf("told %q", got)
+		}
+	}
+	if got := holder.feed(""); got != "" || !f.network.has(holder.carrier) {
+		t.Errorf("told %q, ended: %v", got, f.network.has(holder.carrier))
 	}
 }
 

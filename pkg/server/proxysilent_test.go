@@ -8,12 +8,15 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws"
+	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -207,5 +210,29 @@ func TestProxyBoundsWhatWaits(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A client that sends many messages behind a request that is not answered yet keeps
+// nobody from being served.
+func TestProxyOfMessagesBehindARequest(t *testing.T) {
+	t.Parallel()
+	var m mute
+	to := server.Upstream{}
+	to.Unhurried(2 * giveUp)
+	s := startMute(t, &m, to, server.Options{})
+	c := dialWS(t, s.webSocketURL)
+	text := "g " + strings.Repeat("x", 100)
+	c.send(strings.Repeat(message(ws.OpText, text), session.MaxBacklog/len(text)))
+	for range 4 * runtime.GOMAXPROCS(0) { // who are with that client
+		other := s.dial(t, "tcp")
+		must(t, other.SetDeadline(time.Now().Add(giveUp/4)))
+		me := other.LocalAddr().String()
+		other.ask("me", "1 "+me+" "+me)
+	}
+	m.grants.Store(true)
+	m.cut() // it is asked once more
+	for range session.MaxBacklog / len(text) {
+		c.expect(ws.OpText, "1 Lock Get Success: "+text[2:]+"\n")
 	}
 }
