@@ -45,6 +45,7 @@ type uplink struct {
 	first  chan error    // what has become of the first connection that was made
 
 	carry  sync.Mutex   // who has it calls what is of the connection in up
+	quits  atomic.Bool  // upstream is told that the proxy ends
 	wanted atomic.Int32 // calls of flush that are not made good yet; who makes it 1 sends
 
 	mu   sync.Mutex // guards what follows
@@ -98,6 +99,9 @@ func (u *uplink) run() {
 		served := dialed && u.up.Serves()
 		u.up.Lost(refused)
 		u.carry.Unlock()
+		if u.quits.Load() { // as it was asked to
+			return
+		}
 		select {
 		case u.first <- err:
 		default:
@@ -269,6 +273,7 @@ const quitWait = time.Second
 // stop ends it: upstream is told that nothing is to be kept.
 func (u *uplink) stop() {
 	if live, _ := u.up.Live(); live {
+		u.quits.Store(true)
 		u.carry.Lock()
 		u.up.Quit()
 		u.carry.Unlock()
