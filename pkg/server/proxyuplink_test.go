@@ -104,7 +104,7 @@ func TestProxyLogs(t *testing.T) {
 	p := startProxied(t, server.Options{}, server.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for n := 1; n <= 2; n++ {
 		(*p.conn.Load()).Close()
-		eventually(t, "the log tells of it", func() bool { return strings.Count(log.String(), "closed the connection") == n })
+		eventually(t, "the log tells of it", func() bool { return strings.Count(log.String(), "cannot reach upstream") >= n })
 		p.back(t)
 	}
 	p.cut()
@@ -153,3 +153,33 @@ var (
 	errRefused  = &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	errNoSocket = &net.OpError{Op: "dial", Err: syscall.ENOENT}
 )
+
+// Clients that do not read their lists are in nobody's way.
+func TestProxyListsNobodyReads(t *testing.T) {
+	t.Parallel()
+	p := startProxied(t, server.Options{}, server.Options{})
+	p.hold(t, 20_000)
+	for n := range 10 {
+		p.dial(t, "unix").send("d\n") // 800 kB
+		eventually(t, "it is asked for", func() bool { return metric(t, p.Server, "lockd_commands_total", "command=d") == n+1 })
+	}
+	c := p.dial(t, "tcp")
+	c.send("d 00000007\n")
+	if got := c.line(); !strings.HasPrefix(got, "00000007: ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A list is not waited for while the server is away, by clients that take a late line for
+// the next reply.
+func TestProxyListsWhileAway(t *testing.T) {
+	t.Parallel()
+	p := startProxied(t, server.Options{}, server.Options{})
+	c := p.dial(t, "tcp")
+	p.hangs.Store(true)
+	p.cut()
+	for _, request := range []string{"d", "d x", "sd", "dump", "who", "look x", "losses 1"} {
+		verb, _, _ := strings.Cut(request, " ")
+		c.ask(request, "0 Unavailable: "+verb)
+	}
+}
