@@ -183,3 +183,47 @@ func TestProxyListsWhileAway(t *testing.T) {
 		c.ask(request, "0 Unavailable: "+verb)
 	}
 }
+
+// A server that starts again in another way is believed as far as it knows the proxy.
+func TestProxyOverRestartOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		change func(o *server.Options)
+		keeps  bool
+	}{
+		"it keeps for a shorter time from now on": {func(o *server.Options) { o.MaxKeep = 5 * time.Second }, true},
+		"for a longer one":                        {func(o *server.Options) { o.MaxKeep = time.Hour }, true},
+		"its file is lost":                        {func(o *server.Options) { o.State = stateOf(t) }, false},
+		"it has none any more":                    {func(o *server.Options) { o.State = "" }, false},
+		"it keeps nobody any more":                {func(o *server.Options) { o.State, o.MaxKeep = "", -1 }, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			p := startProxied(t, server.Options{MaxKeep: 10 * time.Minute}, server.Options{DeadPeerTimeout: 5 * time.Second})
+			holder, other := p.dial(t, "tcp"), p.dial(t, "tcp")
+			holder.ask("g x", "1 Lock Get Success: x")
+			other.ask("i x", "1 Lock Is Locked: x")
+			p.crash()
+			before := p.opts
+			c.change(&p.opts)
+			p.begin(t)
+			if !c.keeps {
+				holder.end()
+			}
+			if p.opts.MaxKeep < 0 {
+				other.ask("g x", "0 Server Recovering: x")
+				p.crash()
+				p.opts = before
+				p.opts.State = stateOf(t)
+				p.begin(t)
+			}
+			p.back(t)
+			if c.keeps {
+				other.ask("g x", "0 Lock Get Failure: x")
+				holder.ask("g x", "1 Lock Get Success: x")
+				holder.ask("r x", "1 Lock Release Success: x")
+			}
+			other.ask("g x", "1 Lock Get Success: x")
+		})
+	}
+}
