@@ -5,13 +5,20 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"time"
 
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/wire"
 )
 
-// relaysMost is how many requests have a connection to upstream of their own at a time.
-const relaysMost = 4
+// relaysMost is how many requests have a connection to upstream of their own at a time,
+// besides those whose clients have not read for unreadFor. relaySilent is for how long
+// upstream may say nothing on one.
+const (
+	relaysMost  = 4
+	unreadFor   = time.Second
+	relaySilent = time.Minute
+)
 
 // relay makes a request over a connection of its own. What comes is taken as fast as to
 // takes it.
@@ -19,16 +26,59 @@ func (u *uplink) relay(request []byte, to session.Relay) (cancel func()) {
 	ctx, cancel := context.WithCancel(u.ctx)
 	u.over.Go(func() {
 		defer cancel()
-		select {
-		case u.relays <- struct{}{}:
-			defer func() { <-u.relays }()
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil || !u.relayOver(ctx, request, to) {
+		p := &relayPlace{Relay: to, places: u.relays, ctx: ctx}
+		defer p.leave()
+		if !p.enter() || !u.relayOver(ctx, request, p) {
 			to.Fail()
 		}
 	})
 	return cancel
+}
+
+// A relayPlace is one of relaysMost places. While its client does not read, others have
+// it.
+type relayPlace struct {
+	session.Relay
+	places chan struct{}
+	ctx    context.Context
+	has    bool
+	timer  *time.Timer   // fires when the client has not read for too long
+	left   chan struct{} // has one for each time that it has
+}
+
+func (p *relayPlace) enter() bool {
+	select {
+	case p.places <- struct{}{}:
+		p.has = true
+	case <-p.ctx.Done():
+	}
+	return p.has && p.ctx.Err() == nil
+}
+
+func (p *relayPlace) leave() {
+	if p.has {
+		p.has = false
+		<-p.places
+	}
+}
+
+// Take implements session.Relay.
+func (p *relayPlace) Take(part []byte) (more bool) {
+	if p.timer == nil {
+		p.left = make(chan struct{}, 1)
+		p.timer = time.AfterFunc(unreadFor, func() {
+			p.leave()
+			p.left <- struct{}{}
+		})
+	} else {
+		p.timer.Reset(unreadFor)
+	}
+	more = p.Relay.Take(part)
+	if p.timer.Stop() {
+		return more
+	}
+	<-p.left
+	return p.enter() && more
 }
 
 // relayOver tells whether the reply was whole, or nobody wants it any more.
@@ -53,14 +103,20 @@ func (u *uplink) relayOver(ctx context.Context, request []byte, to session.Relay
 	if _, err := conn.Write(out); err != nil {
 		return false
 	}
-	return takeReply(conn, skip, to)
+	return takeReply(conn, skip, to, relaySilent)
 }
 
-// takeReply passes on what comes behind so many lines.
-func takeReply(conn net.Conn, skip int, to session.Relay) bool {
+// takeReply passes on what comes behind so many lines, as long as there is no longer
+// silence.
+func takeReply(conn net.Conn, skip int, to session.Relay, silent time.Duration) bool {
 	in := bufio.NewReaderSize(conn, 32<<10)
 	begins := true
 	for {
+		if in.Buffered() == 0 {
+			if err := conn.SetReadDeadline(time.Now().Add(silent)); err != nil {
+				return false
+			}
+		}
 		part, err := in.ReadSlice('\n')
 		if err != nil && err != bufio.ErrBufferFull {
 			return false

@@ -46,11 +46,18 @@ func (s *Session) newRelay(c *command, name []byte) *relayReply {
 }
 
 // begin makes the request, now that it does not overtake what clients have asked before.
+// A client of protocol 1 does not wait for a server that is away, as it takes a late line
+// for the next reply.
 func (l *relayReply) begin(request []byte) {
+	u := l.session.hub.upstream
+	if !l.session.stream.multiplexed && u.live.Load() == 0 {
+		l.Fail()
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		l.cancel = l.session.hub.upstream.cfg.Relay(request, l)
+		l.cancel = u.cfg.Relay(request, l)
 	}
 }
 

@@ -549,9 +549,10 @@ func (u *Upstream) expire(l *lease.Lease) bool {
 	return true
 }
 
-// giveUp does that, and has the connection end, over which nothing is to be believed.
+// giveUp does that if the time is up, and has the connection end, over which nothing is to be
+// believed. Who calls it may have found so a while ago, and the proxy be kept anew.
 func (u *Upstream) giveUp() {
-	if u.expire(u.lease.Load()) {
+	if l := u.lease.Load(); l != nil && l.Expired(lease.Now()) && u.expire(l) {
 		u.cfg.Cut()
 	}
 }

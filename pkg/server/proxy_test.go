@@ -23,6 +23,7 @@ type proxied struct {
 	socket      string
 	server      *server.Server
 	away        atomic.Bool // the network is
+	hangs       atomic.Bool // and does not say so
 	conn        atomic.Pointer[net.Conn]
 	cables      sync.WaitGroup
 }
@@ -41,6 +42,9 @@ func startProxied(t *testing.T, opts, own server.Options) *proxied {
 		Target: "the test's",
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			if p.away.Load() {
+				if p.hangs.Load() {
+					<-ctx.Done()
+				}
 				return nil, errors.New("the network is away")
 			}
 			return p.cable(ctx)

@@ -104,7 +104,7 @@ func TestProxyLogs(t *testing.T) {
 	p := startProxied(t, server.Options{}, server.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for n := 1; n <= 2; n++ {
 		(*p.conn.Load()).Close()
-		eventually(t, "the log tells of it", func() bool { return strings.Count(log.String(), "cannot reach upstream") == n })
+		eventually(t, "the log tells of it", func() bool { return strings.Count(log.String(), "cannot reach upstream") >= n })
 		p.back(t)
 	}
 	p.cut()
@@ -153,3 +153,77 @@ var (
 	errRefused  = &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	errNoSocket = &net.OpError{Op: "dial", Err: syscall.ENOENT}
 )
+
+// Clients that do not read their lists are in nobody's way.
+func TestProxyListsNobodyReads(t *testing.T) {
+	t.Parallel()
+	p := startProxied(t, server.Options{}, server.Options{})
+	p.hold(t, 20_000)
+	for n := range 10 {
+		p.dial(t, "unix").send("d\n") // 800 kB
+		eventually(t, "it is asked for", func() bool { return metric(t, p.Server, "lockd_commands_total", "command=d") == n+1 })
+	}
+	c := p.dial(t, "tcp")
+	c.send("d 00000007\n")
+	if got := c.line(); !strings.HasPrefix(got, "00000007: ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A list is not waited for while the server is away, by clients that take a late line for
+// the next reply.
+func TestProxyListsWhileAway(t *testing.T) {
+	t.Parallel()
+	p := startProxied(t, server.Options{}, server.Options{})
+	c := p.dial(t, "tcp")
+	p.hangs.Store(true)
+	p.cut()
+	for _, request := range []string{"d", "d x", "sd", "dump", "who", "look x", "losses 1"} {
+		verb, _, _ := strings.Cut(request, " ")
+		c.ask(request, "0 Unavailable: "+verb)
+	}
+}
+
+// A server that starts again in another way is believed as far as it knows the proxy.
+func TestProxyOverRestartOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		change func(o *server.Options)
+		keeps  bool
+	}{
+		"it keeps for a shorter time from now on": {func(o *server.Options) { o.MaxKeep = 5 * time.Second }, true},
+		"for a longer one":                        {func(o *server.Options) { o.MaxKeep = time.Hour }, true},
+		"its file is lost":                        {func(o *server.Options) { o.State = stateOf(t) }, false},
+		"it has none any more":                    {func(o *server.Options) { o.State = "" }, false},
+		"it keeps nobody any more":                {func(o *server.Options) { o.State, o.MaxKeep = "", -1 }, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			p := startProxied(t, server.Options{MaxKeep: 10 * time.Minute}, server.Options{DeadPeerTimeout: 5 * time.Second})
+			holder, other := p.dial(t, "tcp"), p.dial(t, "tcp")
+			holder.ask("g x", "1 Lock Get Success: x")
+			other.ask("i x", "1 Lock Is Locked: x")
+			p.crash()
+			before := p.opts
+			c.change(&p.opts)
+			p.begin(t)
+			if !c.keeps {
+				holder.end()
+			}
+			if p.opts.MaxKeep < 0 {
+				other.ask("g x", "0 Server Recovering: x")
+				p.crash()
+				p.opts = before
+				p.opts.State = stateOf(t)
+				p.begin(t)
+			}
+			p.back(t)
+			if c.keeps {
+				other.ask("g x", "0 Lock Get Failure: x")
+				holder.ask("g x", "1 Lock Get Success: x")
+				holder.ask("r x", "1 Lock Release Success: x")
+			}
+			other.ask("g x", "1 Lock Get Success: x")
+		})
+	}
+}
