@@ -73,10 +73,11 @@ func (st *Stream) requestBehind(line, out []byte) []byte {
 	return out[:before]
 }
 
-// A delayed request is executed when all that the session has asked before is answered.
+// A delayed request is executed when all that the session has asked before is answered;
+// or it is a `bye`, which upstream answers.
 type delayed struct {
 	session *Session
-	command *command
+	command *command // nil: it is a `bye`
 	name    []byte
 	numbers numbers
 }
@@ -99,7 +100,7 @@ func (s *Session) quitsUpstream() bool {
 	if r == nil || s.hub.upstream.live.Load() == 0 {
 		return false
 	}
-	s.stream.quits = s
+	s.stream.delayed = &delayed{session: s}
 	r.owes(1)
 	r.mu.Lock()
 	r.many = s.stream.multiplexed
@@ -114,8 +115,8 @@ func (s *Session) heard(out []byte) (_ []byte, quit bool) {
 		s.hub.upstream.giveUp() // before anything is passed on
 	}
 	out, quit = s.remote.replies(out)
-	if quit && s.stream.quits == s {
-		s.stream.quits = nil
+	if d := s.stream.delayed; quit && d != nil && d.command == nil && d.session == s {
+		s.stream.delayed = nil
 		return out, true
 	}
 	return out, false
@@ -133,7 +134,7 @@ func (t *Turn) expired(u *Upstream) bool {
 // stalls tells whether nothing more is taken from the client for now: it has as much
 // under way as may be, or something that has to be over first.
 func (st *Stream) stalls() bool {
-	if st.quits != nil || st.delayed != nil && st.delayed.session.behind() {
+	if d := st.delayed; d != nil && (d.command == nil || d.session.behind()) {
 		return true
 	}
 	if st.unanswered.Load() == 0 {

@@ -46,8 +46,7 @@ type Stream struct {
 
 	unanswered atomic.Int32 // of a proxy's: requests that upstream is asked
 	underWay   atomic.Int32 // bytes that are kept of them, and of the replies
-	delayed    *delayed     // nil: none is
-	quits      *Session     // of a proxy's: whose `bye` is answered upstream first; nil: nobody's
+	delayed    *delayed     // of a proxy's: what has to wait for that; nil: nothing
 	apart      bool         // each reply is a message of its own
 	chokes     bool         // of a proxy's: too much has come behind what is to be answered
 	successor  *Stream      // with which the client goes on; nil: none

@@ -1,0 +1,274 @@
+package session
+
+import (
+	"bytes"
+	"strconv"
+	"sync"
+
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// The replies of upstream to a remote: the table follows them, and they are passed on.
+
+// beginAnswers takes the mutex, for answerLocked, unless r is nil.
+func (r *remote) beginAnswers(now shard.Moment) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	if !r.gone {
+		r.session.owner.Now = now
+	}
+}
+
+// endAnswers gives it back.
+func (r *remote) endAnswers() {
+	if r != nil {
+		r.fitLocked()
+		r.mu.Unlock()
+	}
+}
+
+// answerLocked takes a line that upstream has sent for the session. It tells whether it
+// was an answer to one of those requests that are answered in the order of all.
+func (r *remote) answerLocked(line []byte) (ordered bool) {
+	if !r.liveLocked() {
+		return false // it has been given up, or is asked once more
+	}
+	if bytes.HasPrefix(line, []byte(wire.Notice)) {
+		r.noticeLocked(line[len(wire.Notice):])
+		return false
+	}
+	i := r.first
+	if i == len(r.queue) {
+		return false // it is nobody's
+	}
+	if r.queue[i].waits() && len(r.queue) > i+1 && isBusy(line) {
+		for i++; i+1 < len(r.queue) && r.queue[i].literal; i++ { // of what was asked while it waits
+			r.giveLocked(&r.queue[i])
+		}
+	}
+	a := r.queue[i]
+	if i != r.first {
+		copy(r.queue[r.first+1:i+1], r.queue[r.first:i])
+	}
+	r.first++
+	if !r.gone {
+		r.noteLocked(&a, line)
+	}
+	r.giveLiteralsLocked()
+	if a.command.verb == wire.Quit && a.silent {
+		r.session.hub.upstream.leave(r)
+	}
+	return !a.waits()
+}
+
+// literal has a reply that was made here come behind those to what was asked before.
+func (r *remote) literal(text []byte) {
+	r.owes(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.literalLocked(text)
+	r.giveLiteralsLocked()
+	r.fitLocked()
+}
+
+func (r *remote) literalLocked(text []byte) {
+	from := uint32(len(r.text))
+	r.text = append(r.text, text...)
+	r.queue = append(r.queue, asking{literal: true, from: from, name: from, to: uint32(len(r.text))})
+}
+
+// giveLiteralsLocked gives the client those that nothing is in front of.
+func (r *remote) giveLiteralsLocked() {
+	for i := r.first; i < len(r.queue); i++ {
+		a := &r.queue[i]
+		if a.literal {
+			r.giveLocked(a)
+		} else if !a.silent && !a.told {
+			break
+		}
+		if a.literal && i == r.first {
+			r.first++
+		}
+	}
+}
+
+func (r *remote) giveLocked(a *asking) {
+	if a.told {
+		return
+	}
+	a.told = true
+	if r.gone {
+		return
+	}
+	r.given++
+	if !r.lost {
+		r.roomLocked(int(a.to - a.from))
+		r.out = append(r.out, r.text[a.from:a.to]...)
+		r.postLocked()
+	}
+}
+
+var largeReplies = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+
+// roomLocked has out be in a large buffer if there is more than one reply to be put into it.
+func (r *remote) roomLocked(more int) {
+	if r.full == nil && len(r.out) > 0 && len(r.out)+more > cap(r.out) {
+		r.full = largeReplies.Get().(*[]byte)
+		r.out = append((*r.full)[:0], r.out...)
+	}
+}
+
+func isBusy(line []byte) bool { return bytes.HasPrefix(line, []byte("0 "+wire.SessionBusy)) }
+
+// noteLocked has the table follow a reply, and passes it on.
+func (r *remote) noteLocked(a *asking, line []byte) {
+	s := r.session
+	number, text, _ := wire.Number(line)
+	name := r.nameLocked(a)
+	if a.probe {
+		switch {
+		case a.told:
+		case a.command.verb == wire.Ping && a.from == a.to:
+			r.tellLocked(number, text)
+		default:
+			r.giveLocked(a)
+		}
+		return
+	}
+	if a.waits() && !a.told {
+		r.waits.Add(-1)
+		r.stops.Store(false)
+	}
+	granted := false
+	switch a.command.verb {
+	case wire.Claim, wire.Claims:
+		// Of one that is accepted the table knows, unless the client has been told
+		// since that it has released the lock, which comes behind it.
+		if number == 0 {
+			r.loseLocked(kindOf(a.command), name)
+		}
+	case wire.Get, wire.GetWait:
+		granted = number > 0
+		switch {
+		case granted && a.told:
+			if _, held := s.hub.locks.Token(&s.owner, name); !held {
+				r.returnLocked(wire.Release, name)
+			}
+		case granted:
+			s.hub.locks.Note(&s.owner, name, number)
+		}
+	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
+		granted = number > 0
+		switch {
+		case granted && a.told:
+			if !s.hub.locks.Shares(&s.owner, name) {
+				r.returnLocked(wire.ReleaseShared, name)
+			}
+		case granted:
+			s.hub.locks.NoteShared(&s.owner, name)
+		}
+	case wire.Release:
+		if !a.told {
+			s.hub.locks.Release(&s.owner, name)
+			if number == 0 && a.again && a.held {
+				number, text = 1, append([]byte(wire.ReleaseSuccess), name...)
+			}
+		}
+	case wire.ReleaseShared:
+		if !a.told {
+			s.hub.locks.ReleaseShared(&s.owner, name)
+			if number == 0 && a.again && a.held {
+				number, text = 1, append([]byte(wire.SharedReleaseSuccess), name...)
+			}
+		}
+	case wire.IAm:
+		if r.naming = false; r.renames {
+			r.registerLocked()
+		}
+	case wire.Quit:
+		if !a.silent && !a.told {
+			r.quit, r.ended = true, true
+			r.given++
+			r.postLocked()
+			return
+		}
+	}
+	if a.silent || a.told {
+		return
+	}
+	if granted && !r.many && (a.command.verb == wire.Get || a.command.verb == wire.GetWait) {
+		number = 1 // protocol 1 has no tokens there
+	}
+	if r.stopped && a.command.flags&mayWait != 0 && isCanceled(text) {
+		text = append([]byte(wire.ShuttingDown), name...)
+	}
+	r.tellLocked(number, text)
+}
+
+func isCanceled(text []byte) bool {
+	return bytes.HasPrefix(text, []byte(wire.GetCanceled))
+}
+
+// tellLocked gives the client a reply.
+func (r *remote) tellLocked(number uint64, text []byte) {
+	r.given++
+	if r.lost {
+		return
+	}
+	r.roomLocked(len(text) + 32)
+	if r.many {
+		r.out = append(strconv.AppendUint(r.out, uint64(r.session.number), 10), ' ')
+	}
+	r.out = append(strconv.AppendUint(r.out, number, 10), ' ')
+	r.out = append(append(r.out, text...), '\n')
+	r.postLocked()
+}
+
+// postLocked has the stream take what there is.
+func (r *remote) postLocked() {
+	if !r.posted && !r.gone {
+		r.posted = true
+		r.session.stream.post(r.session)
+	}
+}
+
+// returnLocked releases what was granted to a request whose client was told that it was
+// not, unless it has asked again since: then that decides.
+func (r *remote) returnLocked(release string, name []byte) {
+	kept := append([]byte(nil), name...)
+	for i := r.first; i < len(r.queue); i++ {
+		a := &r.queue[i]
+		if !a.literal && a.command.flags&takes != 0 && isShared(a.command) == (release == wire.ReleaseShared) && bytes.Equal(r.nameLocked(a), kept) {
+			return
+		}
+	}
+	r.askLocked(lookup([]byte(release)), numbers{}, kept, asking{silent: true, told: true})
+}
+
+// replies appends what upstream has answered. Before that its requests are pending: what
+// is answered here comes behind it.
+func (r *remote) replies(out []byte) (_ []byte, quit bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.posted = false
+	r.owes(-r.given)
+	r.given = 0
+	if len(r.out) > 0 {
+		out = append(out, r.out...)
+		r.out = r.out[:0]
+		if r.full != nil {
+			if cap(r.out) <= 64<<10 { // it may have grown
+				*r.full = r.out
+				largeReplies.Put(r.full)
+			}
+			r.full, r.out = nil, nil
+		} else if cap(r.out) > keptAsking {
+			r.out = nil
+		}
+		r.weighLocked()
+	}
+	return out, r.quit
+}

@@ -1,0 +1,123 @@
+package session
+
+import (
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// The replies of a proxy in upstream's place, which is away, or late.
+
+// liveLocked tells whether what is in the queue is under way over the connection that
+// there is. Once it is not, it never is again, but asked anew by takeUp: who believed
+// otherwise would take what is under way out of the queue, and each reply for that to
+// the next request.
+func (r *remote) liveLocked() bool {
+	return r.epoch != 0 && r.epoch == r.session.hub.upstream.live.Load()
+}
+
+// late answers what upstream has not answered in time.
+func (r *remote) late(now, plain, patience, since uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return
+	}
+	live, kept, blocked := r.liveLocked(), r.first, false
+	for i := r.first; i < len(r.queue); i++ {
+		a := &r.queue[i]
+		prompt := !r.many && !a.waits()
+		isLate := prompt && now-a.tick > plain || !prompt && !live && now-max(a.tick, since) > patience
+		if isLate && !a.literal && !a.silent && !a.told {
+			r.giveUpLocked(a)
+		}
+		switch {
+		case a.literal && !blocked: // in its place among those that are given up
+			r.giveLocked(a)
+		case !a.told && !a.silent:
+			blocked = true
+		}
+		if !live && a.told {
+			continue // whatever became of it, it is not claimed
+		}
+		r.queue[kept] = *a
+		kept++
+	}
+	r.queue = r.queue[:kept]
+	r.giveLiteralsLocked()
+	r.fitLocked()
+}
+
+// giveUp answers all that upstream, which is away, has not answered.
+func (r *remote) giveUp() {
+	r.stop(false) // should it be back
+	r.late(r.session.hub.upstream.tick.Load()+1, 0, 0, 0)
+}
+
+// giveUpLocked answers in upstream's place.
+func (r *remote) giveUpLocked(a *asking) {
+	s := r.session
+	name := append([]byte(nil), r.nameLocked(a)...)
+	if a.probe && a.from < a.to {
+		r.giveLocked(a)
+		return
+	}
+	a.told = true
+	s.hub.upstream.given.Add(1)
+	if a.command.flags&mayWait != 0 {
+		r.waits.Add(-1)
+		r.stops.Store(false)
+	}
+	s.owner.Now = s.hub.upstream.moment()
+	tell := func(number uint64, text string) { r.tellLocked(number, append([]byte(text), name...)) }
+	success := func(ok bool, yes, no string) {
+		if ok {
+			tell(1, yes)
+		} else {
+			tell(0, no)
+		}
+	}
+	switch a.command.verb {
+	case wire.Get, wire.GetWait: // who holds it may always ask again
+		token, held := s.hub.locks.Token(&s.owner, name)
+		switch {
+		case !held:
+			tell(0, wire.ServerRecovering)
+		case r.many:
+			tell(token, wire.GetSuccess)
+		default:
+			tell(1, wire.GetSuccess)
+		}
+	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
+		if s.hub.locks.Shares(&s.owner, name) {
+			// How many of other proxies' clients hold it nobody knows now.
+			tell(uint64(max(1, s.hub.See(name).Holders[shard.Shared])), wire.SharedGetSuccess)
+		} else {
+			tell(0, wire.ServerRecovering)
+		}
+	case wire.Release:
+		success(s.hub.locks.Release(&s.owner, name), wire.ReleaseSuccess, wire.ReleaseFailure)
+	case wire.ReleaseShared:
+		success(s.hub.locks.ReleaseShared(&s.owner, name), wire.SharedReleaseSuccess, wire.SharedReleaseFailure)
+	case wire.Inspect:
+		tell(1, wire.IsLocked)
+	case wire.InspectShared:
+		tell(1, wire.SharedIsLocked)
+	case wire.Token:
+		token, ok := s.hub.locks.Token(&s.owner, name)
+		if ok {
+			tell(token, wire.LockToken)
+		} else {
+			tell(0, wire.NotHeld)
+		}
+	case wire.Cancel:
+		r.tellLocked(1, []byte(wire.OK[2:len(wire.OK)-1]))
+	case wire.Quit:
+		r.quit = true
+		r.given++
+		r.postLocked()
+	case wire.Ping:
+		r.tellLocked(0, []byte(wire.Unavailable+wire.Ping))
+	default:
+		tell(0, wire.ServerRecovering)
+	}
+}
