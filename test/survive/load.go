@@ -64,22 +64,6 @@ func (l *load) deed() deed {
 	return d
 }
 
-const (
-	rateUnits    = 20
-	rateInterval = time.Second
-)
-
-// rate takes a unit, by whatever asks.
-func (l *load) rate(w *witness, ask func(line string) string) {
-	name := fmt.Sprintf("rate%d", rand.IntN(2))
-	t := taking{Name: name, Call: now(), Units: 1, Limit: rateUnits, Interval: rateInterval}
-	n, text := split(ask(fmt.Sprintf("rl %d %d 1 %s", rateUnits, rateInterval.Milliseconds(), name)))
-	t.Return = now()
-	if n > 0 && strings.HasPrefix(text, "Rate Allowed") {
-		w.note(note{Taking: &t})
-	}
-}
-
 // pause is between two deeds.
 func pause(ctx context.Context, most time.Duration) {
 	select {
@@ -125,7 +109,7 @@ func (l *load) session(ctx context.Context, w *witness, k *keeper, session int) 
 	owner := w.owner()
 	for ctx.Err() == nil && !k.isOver() {
 		if rand.IntN(8) == 0 {
-			l.rate(w, func(line string) string { return k.request(session, line, nil) })
+			l.takings(ctx, w, func(line string) answer { return k.request(session, line, nil) })
 		}
 		d := l.deed()
 		if k.get(session, owner, d.line, d.name, d.limit) {
@@ -273,10 +257,11 @@ func (p *plain) live(ctx context.Context, owner int) {
 	for ctx.Err() == nil {
 		if rand.IntN(8) == 0 {
 			bad := false
-			p.l.rate(p.w, func(line string) string {
+			p.l.takings(ctx, p.w, func(line string) answer {
+				sent := now()
 				got, err := p.ask(line)
 				bad = err != nil
-				return got
+				return answer{got, sent, now()}
 			})
 			if bad {
 				return
