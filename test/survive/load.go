@@ -65,10 +65,12 @@ func (l *load) deed() deed {
 }
 
 // pause is between two deeds.
-func pause(ctx context.Context, most time.Duration) {
+func pause(ctx context.Context, most time.Duration) { wait(ctx, rand.N(max(most, 1))) }
+
+func wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(rand.N(max(most, 1))):
+	case <-time.After(d):
 	}
 }
 
@@ -135,11 +137,11 @@ func (l *load) session(ctx context.Context, w *witness, k *keeper, session int) 
 }
 
 // lockers are clients of pkg/client that are kept.
-func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines int) error {
+func (l *load) lockers(ctx context.Context, w *witness, kind, addr string, goroutines int) error {
 	k, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{Target: addr, ConnectTimeout: l.keep / 8},
 		Keep:    l.keep * 95 / 100, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
-		OnKeep: func(e client.KeepEvent) { w.count("locker: " + e.Kind.String()) },
+		OnKeep: func(e client.KeepEvent) { w.count(kind + ": " + e.Kind.String()) },
 	})
 	if err != nil {
 		return err
@@ -165,7 +167,7 @@ func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines 
 					pause(ctx, l.longest/20)
 					continue
 				}
-				w.count("locker: grants")
+				w.count(kind + ": grants")
 				h.From, h.Token = now(), lock.Token()
 				select {
 				case <-time.After(d.hold):
@@ -174,7 +176,7 @@ func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines 
 				}
 				h.To = now()
 				if err := lock.Err(); err != nil {
-					w.lost(loss{Kind: "locker", What: d.name, Why: err.Error(), Early: lock.Silence() < l.keep/2})
+					w.lost(loss{Kind: kind, What: d.name, Why: err.Error(), Early: lock.Silence() < l.keep/2})
 				} else if lock.Release(context.WithoutCancel(ctx)) == nil {
 					h.Left = now()
 				}
@@ -187,16 +189,25 @@ func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines 
 	return nil
 }
 
+// A door is where plain clients come to a proxy.
+type door struct {
+	kind  string // of clients
+	dial  dialer
+	proxy *process
+	own   bool   // nobody between them and the proxy cuts connections
+	cable *cable // between the proxy and its server; nil: there is none
+}
+
 // A plain client knows nothing of being kept. It believes in what it holds while its
 // connection stands, and for a while after the last ping that was answered.
 type plain struct {
+	door
 	l    *load
 	w    *witness
-	kind string
 	conn net.Conn
 	two  bool
-	own  bool // nobody between it and the proxy cuts its connection
 
+	began  time.Duration // when it was connected
 	lines  chan string   // closed at the end of the connection
 	ended  atomic.Int64  // when that was, which it sees at once
 	within time.Duration // how long a reply may take
@@ -226,21 +237,21 @@ func (p *plain) until(deadline time.Duration) time.Duration {
 }
 
 // plains has clients come and go that are not kept.
-func (l *load) plains(ctx context.Context, w *witness, kind, addr string, own bool) {
+func (l *load) plains(ctx context.Context, w *witness, d door) {
 	owner := w.owner()
 	for ctx.Err() == nil {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		conn, err := d.dial(time.Second)
 		if err != nil {
 			pause(ctx, 100*time.Millisecond)
 			continue
 		}
-		p := &plain{l: l, w: w, kind: kind, conn: conn, own: own, lines: make(chan string, 1), within: l.wait + 4*l.keep}
+		p := &plain{door: d, l: l, w: w, conn: conn, began: now(), lines: make(chan string, 1), within: l.wait + 4*l.keep}
 		go p.read()
 		p.live(ctx, owner)
 		conn.Close()
 		for range p.lines { // until it has ended
 		}
-		w.count(kind + ": connections")
+		w.count(d.kind + ": connections")
 		// Another connection is another owner, whatever may be left of this one.
 		owner = w.owner()
 		pause(ctx, 50*time.Millisecond)
@@ -304,15 +315,12 @@ func (p *plain) live(ctx context.Context, owner int) {
 		if err != nil || now() >= deadline {
 			p.w.note(note{Hold: &h})
 			l := loss{Kind: p.kind, What: d.name}
-			switch {
-			case h.To >= deadline || errors.Is(err, os.ErrDeadlineExceeded):
-				l.Why = "no ping is answered"
-			case !p.own:
-				l.Why = "its own connection is cut"
-			default:
-				l.Why = fmt.Sprintf("the proxy has closed the connection: %v", err)
-				l.Early = true // nothing keeps it from its server for as long as it is kept
-				l.Why += ", " + h.String()
+			if h.To >= deadline {
+				err = os.ErrDeadlineExceeded
+			}
+			l.Why, l.Early = p.why(err)
+			if l.Early {
+				l.Why += ": " + h.String()
 			}
 			p.w.lost(l)
 			return
@@ -333,6 +341,28 @@ func (p *plain) live(ctx context.Context, owner int) {
 		pause(ctx, p.l.longest/20)
 	}
 }
+
+// why says for what a client has lost what it held by an error, and whether that must
+// not be.
+func (p *plain) why(err error) (why string, early bool) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "no ping is answered", false
+	case errors.Is(err, errStrange):
+		return err.Error(), true
+	case p.proxy.killedSince(p.began):
+		return "its proxy is killed", false
+	case !p.own:
+		return "its own connection is cut", false
+	case p.cable.lossy(now() - 2*p.l.keep):
+		return "the proxy has given up, its cable is bad", false
+	}
+	// Nothing keeps the proxy from its server for as long as it is kept.
+	return fmt.Sprintf("the proxy has closed the connection: %v", err), true
+}
+
+// errStrange is a reply that none should be.
+var errStrange = errors.New("a reply makes no sense")
 
 func (p *plain) say(within time.Duration, line string) (string, error) {
 	if _, err := io.WriteString(p.conn, line+"\n"); err != nil {
@@ -362,7 +392,7 @@ func (p *plain) askWithin(within time.Duration, line string) (string, error) {
 	}
 	rest, ok := strings.CutPrefix(got, "7 ")
 	if !ok {
-		return "", fmt.Errorf("%q is answered %q", line, got)
+		return "", fmt.Errorf("%w: %q is answered %q", errStrange, line, got)
 	}
 	return rest, nil
 }

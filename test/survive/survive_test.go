@@ -48,7 +48,7 @@ func hasProxy(t *testing.T) bool {
 
 // The whole thing, in small.
 func TestSurvives(t *testing.T) {
-	o := options{kills: 6, kept: 40, plain: 40, keep: 6 * time.Second, lockd: lockd, dir: t.TempDir()}
+	o := options{kills: 6, kept: 40, plain: 40, keep: 6 * time.Second, cable: true, lockd: lockd, dir: t.TempDir()}
 	if testing.Short() {
 		o.kills, o.kept, o.plain = 2, 16, 8
 	}
@@ -72,16 +72,16 @@ const (
 func scene(t *testing.T, serves int, twist func(client, server net.Conn), kills, cuts int) (*witness, error) {
 	t.Helper()
 	o := options{kept: 12, keep: 4 * time.Second, lockd: lockd, names: 3}
-	b := &lab{options: o, out: t.Output(), w: newWitness(), load: newLoad(o), began: now()}
+	b := newLab(o, t.Output())
 	var err error
 	dir := t.TempDir()
 	switch serves {
 	case keeps, forgets:
-		b.server, err = newServer(o, dir)
+		b.server, err = newServer(o, dir, nil)
 	case early:
 		short := o
 		short.keep = o.keep / 100
-		b.server, err = newServer(short, dir)
+		b.server, err = newServer(short, dir, nil)
 	default:
 		b.server, err = newProcess(lockd, dir, "serve", "--max-keep", "0", "--dead-peer-timeout", silence.String())
 	}
@@ -92,7 +92,7 @@ func scene(t *testing.T, serves int, twist func(client, server net.Conn), kills,
 		t.Fatal(err)
 	}
 	defer func() { b.server.kill() }()
-	r, err := newRelay(b.server.addr)
+	r, err := newRelay(b.server.dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +357,7 @@ func TestOldClientsSurvive(t *testing.T) {
 	t.Parallel()
 	o := options{keep: 6 * time.Second, lockd: lockd}
 	dir := t.TempDir()
-	server, err := newServer(o, dir)
+	server, err := newServer(o, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
