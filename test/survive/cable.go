@@ -4,7 +4,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -19,6 +19,7 @@ import (
 // acknowledges all that it gets, only hold up what is in them.
 type cable struct {
 	*netlab.Cable
+	near chan func() // what has to be done on the near machine
 
 	mu    sync.Mutex // guards what follows
 	bad   bool
@@ -27,28 +28,53 @@ type cable struct {
 
 // newCable lays one, that can do all that is asked of it.
 func newCable() (*cable, error) {
-	c, err := netlab.Lay()
+	laid, err := netlab.Lay()
 	if err != nil {
 		return nil, err
 	}
-	err = c.Lose(netlab.Loss{In: 1, Parts: 2})
+	err = laid.Lose(netlab.Loss{In: 1, Parts: 2})
 	if err == nil {
-		err = c.Mend()
+		err = laid.Mend()
+	}
+	c := &cable{Cable: laid, near: make(chan func()), since: now()}
+	const stay = 4
+	entered := make(chan error, 2*stay) // nil when it is there, and again when it comes home
+	// To enter takes longer than to connect, which a crowd does again and again while
+	// the server is away: so these stay there.
+	for range stay {
+		go func() {
+			entered <- laid.AtNear(func() {
+				entered <- nil
+				for do := range c.near {
+					do()
+				}
+			})
+		}()
+		err = errors.Join(err, <-entered)
 	}
 	if err != nil {
-		c.Remove()
-		return nil, fmt.Errorf("no packets can be dropped: %w", err)
+		c.remove()
+		return nil, err
 	}
-	return &cable{Cable: c, since: now()}, nil
+	return c, nil
+}
+
+// remove ends it when nobody dials any more.
+func (c *cable) remove() {
+	close(c.near)
+	c.Remove()
 }
 
 // dialNear returns who connects to an address from the near machine itself, by which
 // nothing is lost.
 func (c *cable) dialNear(addr string) dialer {
 	return func(within time.Duration) (conn net.Conn, err error) {
-		if e := c.AtNear(func() { conn, err = net.DialTimeout("tcp", addr, within) }); e != nil {
-			return nil, e
+		done := make(chan struct{})
+		c.near <- func() {
+			conn, err = net.DialTimeout("tcp", addr, within)
+			close(done)
 		}
+		<-done
 		return conn, err
 	}
 }
@@ -94,7 +120,7 @@ func (c *cable) set(bad bool) {
 // survive it, and sometimes for longer than keep.
 func (c *cable) storm(ctx context.Context, w *witness, keep time.Duration) error {
 	for pause(ctx, keep/3); ctx.Err() == nil; pause(ctx, keep/3) {
-		what, lose, d := "", func() error { return nil }, keep/12+rand.N(keep/3)
+		what, lose, d := "", func() error { return nil }, keep/12+rand.N(keep/4)
 		switch rand.IntN(8) {
 		case 0, 1, 2:
 			l := netlab.Loss{In: 1 + rand.IntN(20), Out: 1 + rand.IntN(20)}

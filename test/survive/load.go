@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -22,7 +23,7 @@ import (
 // A load is what all clients want.
 type load struct {
 	names   int           // of locks of each kind
-	longest time.Duration // that a lock is held
+	longest time.Duration // that a lock is held, as a rule
 	wait    time.Duration // at most for one
 	silence time.Duration // H: a plain client that hears nothing for so long has lost all
 	keep    time.Duration // K
@@ -42,7 +43,10 @@ type deed struct {
 
 func (l *load) deed() deed {
 	d := deed{limit: 1, hold: rand.N(l.longest/20 + 1)}
-	if rand.IntN(4) == 0 {
+	switch rand.IntN(20) {
+	case 0: // over several starts, or until its deadline
+		d.hold = rand.N(2 * l.keep)
+	case 1, 2, 3, 4:
 		d.hold = rand.N(l.longest)
 	}
 	n := rand.IntN(l.names)
@@ -140,7 +144,7 @@ func (l *load) session(ctx context.Context, w *witness, k *keeper, session int) 
 func (l *load) lockers(ctx context.Context, w *witness, kind, addr string, goroutines int) error {
 	k, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{Target: addr, ConnectTimeout: l.keep / 8},
-		Keep:    l.keep * 95 / 100, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
+		Keep:    l.keep * 95 / 100, Logger: slog.New(slog.DiscardHandler), MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
 		OnKeep: func(e client.KeepEvent) { w.count(kind + ": " + e.Kind.String()) },
 	})
 	if err != nil {

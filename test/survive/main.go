@@ -165,7 +165,7 @@ func survive(ctx context.Context, out io.Writer, o options) error {
 		if b.cable, err = newCable(); err != nil {
 			fmt.Fprintln(out, "no packets are dropped:", err)
 		} else {
-			defer b.cable.Remove()
+			defer b.cable.remove()
 		}
 	}
 	return b.run(ctx, dir)
@@ -403,7 +403,7 @@ func (b *lab) start(ctx context.Context) error {
 // torment kills the server so many times, and stops what runs in between.
 func (b *lab) torment(ctx context.Context, kills int, calm bool) error {
 	for i := 0; i < kills && ctx.Err() == nil; {
-		pause(ctx, 2500*time.Millisecond)
+		pause(ctx, 2*time.Second)
 		what := rand.IntN(6)
 		if calm {
 			what = -1
@@ -476,7 +476,7 @@ func halt(ctx context.Context, cmd *exec.Cmd, most time.Duration) {
 func (b *lab) vex(ctx context.Context) error {
 	for pause(ctx, b.keep*2); ctx.Err() == nil; pause(ctx, b.keep*2) {
 		p := b.proxies[rand.IntN(len(b.proxies))]
-		if rand.IntN(3) > 0 {
+		if rand.IntN(4) > 0 { // each kill has the next recovery take as long as it may
 			b.w.count("proxy: stopped and continued")
 			halt(ctx, p.cmd, b.keep/8)
 			continue
