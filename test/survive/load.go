@@ -27,6 +27,7 @@ type load struct {
 	wait    time.Duration // at most for one
 	silence time.Duration // H: a plain client that hears nothing for so long has lost all
 	keep    time.Duration // K
+	stop    time.Duration // S
 	vanish  chan struct{} // one of the kept clients does, for each
 }
 
@@ -81,7 +82,7 @@ func wait(ctx context.Context, d time.Duration) {
 // keepers has clients come and go that are kept, one after another.
 func (l *load) keepers(ctx context.Context, w *witness, kind, addr string, sessions int) {
 	for ctx.Err() == nil {
-		k := &keeper{w: w, kind: kind, addr: addr, ask: l.keep, stop: l.keep / 40}
+		k := &keeper{w: w, kind: kind, addr: addr, ask: l.keep, stop: l.stop}
 		in, err := k.begin(ctx)
 		if err != nil {
 			pause(ctx, 100*time.Millisecond)

@@ -29,7 +29,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,7 +52,7 @@ const silence = 2 * time.Second
 
 func main() {
 	if os.Getenv(childEnv) != "" {
-		exit(child(os.Args[1:]))
+		exit(child())
 	}
 	var o options
 	flag.IntVar(&o.kills, "kills", 50, "how often the server is killed")
@@ -84,43 +83,8 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// childEnv makes this program clients that are stopped as a process.
-const childEnv = "LOCKD_SURVIVE_CHILD"
-
-// child runs kept clients until its input ends, and writes what they saw to its output.
-func child(args []string) error {
-	if len(args) != 6 {
-		return errors.New("a child is given a kind, an address, how many clients, and Lockers, names, and how long it is kept")
-	}
-	kind, addr := args[0], args[1]
-	clients, err := strconv.Atoi(args[2])
-	lockers, err2 := strconv.Atoi(args[3])
-	names, err3 := strconv.Atoi(args[4])
-	keep, err4 := time.ParseDuration(args[5])
-	if err := errors.Join(err, err2, err3, err4); err != nil {
-		return err
-	}
-	w := newWitness()
-	w.out = newNotes(os.Stdout)
-	l := newLoad(options{keep: keep, names: names})
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
-	var all sync.WaitGroup
-	for range clients {
-		all.Go(func() { l.keepers(ctx, w, kind, addr, 2) })
-	}
-	if lockers > 0 {
-		err = l.lockers(ctx, w, "locker, "+kind, addr, lockers)
-	}
-	all.Wait()
-	return err
-}
-
 func newLoad(o options) *load {
-	return &load{names: o.names, longest: o.keep / 2, wait: o.keep / 4, silence: silence, keep: o.keep, vanish: make(chan struct{})}
+	return &load{names: o.names, longest: o.keep / 2, wait: o.keep / 4, silence: silence, keep: o.keep, stop: o.keep / 40, vanish: make(chan struct{})}
 }
 
 // A lab is all that runs.
@@ -231,22 +195,14 @@ func (b *lab) run(ctx context.Context, dir string) error {
 	kids, lockers, far := b.kept/8, b.kept/8, 0
 	if b.cable != nil {
 		far = b.kept / 4
-		cmd, err := b.child("kept, over a cable", b.server.addr, far-far/4, far/4)
-		if err == nil {
-			err = b.cable.FarCommand(cmd)
-		}
-		if err != nil {
-			return err
-		}
-		if err := b.bear(&all, work, cmd, 2_000_000); err != nil {
+		f := b.family("kept, over a cable", b.server.addr, far-far/4)
+		f.Lockers = far / 4
+		if _, err := b.bear(&all, work, f, b.cable.FarCommand, 2_000_000); err != nil {
 			return err
 		}
 	}
 	if kids > 0 {
-		if b.kids, err = b.child("stopped", toServer.addr(), kids, 0); err != nil {
-			return err
-		}
-		if err := b.bear(&all, work, b.kids, 1_000_000); err != nil {
+		if b.kids, err = b.bear(&all, work, b.family("stopped", toServer.addr(), kids), nil, 1_000_000); err != nil {
 			return err
 		}
 	}
@@ -346,48 +302,6 @@ func (b *lab) openDoors(ctx context.Context, dir string, upstream *relay) ([]doo
 		doors = append(doors, door{kind: "plain, its proxy over a cable", dial: proxies[1].dial, proxy: proxies[1], own: true, cable: b.cable})
 	}
 	return doors, toProxy, nil
-}
-
-// child returns this program as clients in a process of their own.
-func (b *lab) child(kind, addr string, clients, lockers int) (*exec.Cmd, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(self, kind, addr, strconv.Itoa(clients), strconv.Itoa(lockers), strconv.Itoa(b.names), b.keep.String())
-	cmd.Env = append(os.Environ(), childEnv+"=1")
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd, nil
-}
-
-// bear starts a child, whose owners have numbers from base on.
-func (b *lab) bear(all *sync.WaitGroup, ctx context.Context, cmd *exec.Cmd, base int) error {
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	notes, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	all.Go(func() {
-		if err := b.w.hear(notes, base); err != nil {
-			b.w.lost(loss{Kind: "child", What: "its notes", Why: err.Error(), Early: true})
-		}
-		if err := cmd.Wait(); err != nil && ctx.Err() == nil {
-			b.fail(fmt.Errorf("a child: %w", err))
-		}
-	})
-	all.Go(func() {
-		<-ctx.Done()
-		cmd.Process.Signal(syscall.SIGCONT)
-		in.Close()
-	})
-	return nil
 }
 
 func (b *lab) start(ctx context.Context) error {

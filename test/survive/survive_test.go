@@ -26,7 +26,7 @@ var lockd string
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
-		exit(child(os.Args[1:]))
+		exit(child())
 	}
 	dir, err := os.MkdirTemp("", "lockd-survive")
 	if err == nil {
