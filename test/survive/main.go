@@ -317,8 +317,8 @@ func (b *lab) start(ctx context.Context) error {
 // torment kills the server so many times, and stops what runs in between.
 func (b *lab) torment(ctx context.Context, kills int, calm bool) error {
 	for i := 0; i < kills && ctx.Err() == nil; {
-		pause(ctx, 2*time.Second)
-		what := rand.IntN(6)
+		pause(ctx, 1500*time.Millisecond)
+		what := rand.IntN(7)
 		if calm {
 			what = -1
 		}
@@ -333,7 +333,7 @@ func (b *lab) torment(ctx context.Context, kills int, calm bool) error {
 				halt(ctx, b.kids, b.keep*3/2)
 			}
 		}
-		if !calm && rand.IntN(6) == 0 {
+		if !calm && rand.IntN(8) == 0 {
 			// Its locks are kept, and the next recovery waits for it as long as it may.
 			select {
 			case b.load.vanish <- struct{}{}:
