@@ -108,7 +108,7 @@ func cutOff(t *testing.T, stop time.Duration) error {
 		t.Fatal(err)
 	}
 	defer func() { b.server.kill() }()
-	toServer, err := newRelay(b.server.dial)
+	toServer, err := (&relay{dial: b.server.dial}).open()
 	if err != nil {
 		t.Fatal(err)
 	}

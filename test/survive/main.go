@@ -162,13 +162,12 @@ func (b *lab) run(ctx context.Context, dir string) error {
 	}
 	defer func() { b.server.kill() }()
 
-	toServer, err := newRelay(b.server.dial)
+	toServer, err := (&relay{dial: b.server.dial, delay: 2 * time.Millisecond}).open()
 	if err != nil {
 		return err
 	}
 	defer toServer.close()
-	toServer.delay = 2 * time.Millisecond
-	upstream, err := newRelay(b.server.dial)
+	upstream, err := (&relay{dial: b.server.dial}).open()
 	if err != nil {
 		return err
 	}
@@ -289,11 +288,10 @@ func (b *lab) openDoors(ctx context.Context, dir string, upstream *relay) ([]doo
 			return nil, nil, err
 		}
 	}
-	toProxy, err := newRelay(near.dial)
+	toProxy, err := (&relay{dial: near.dial, first: 300 * time.Millisecond}).open()
 	if err != nil {
 		return nil, nil, err
 	}
-	toProxy.first = 300 * time.Millisecond
 	doors := []door{
 		{kind: "plain", dial: near.dial, proxy: near, own: true},
 		{kind: "plain behind a relay", dial: dialTo("tcp", toProxy.addr()), proxy: near},

@@ -89,14 +89,15 @@ func killedProxy(t *testing.T, serves int, twist func() func(client, server net.
 		t.Fatal(err)
 	}
 	defer func() { b.server.kill() }()
-	upstream, err := newRelay(b.server.dial)
+	toServer := &relay{dial: b.server.dial}
+	if twist != nil {
+		toServer.twist = twist()
+	}
+	upstream, err := toServer.open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer upstream.close()
-	if twist != nil {
-		upstream.twist = twist()
-	}
 	doors, toProxy, err := b.openDoors(t.Context(), dir, upstream)
 	if err != nil {
 		t.Fatal(err)

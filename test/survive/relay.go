@@ -45,12 +45,13 @@ type passage struct {
 	mute  [2]bool
 }
 
-func newRelay(dial dialer) (*relay, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+// open has a relay, of which is said what it does, listen.
+func (r *relay) open() (*relay, error) {
+	var err error
+	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	r := &relay{listener: l, dial: dial, passes: map[*passage]bool{}}
+	r.passes = map[*passage]bool{}
 	r.ended.Go(r.accept)
 	return r, nil
 }

@@ -92,11 +92,10 @@ func scene(t *testing.T, serves int, twist func(client, server net.Conn), kills,
 		t.Fatal(err)
 	}
 	defer func() { b.server.kill() }()
-	r, err := newRelay(b.server.dial)
+	r, err := (&relay{dial: b.server.dial, twist: twist}).open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.twist = twist
 	defer r.close()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
