@@ -57,7 +57,7 @@ nested: ## go vet and the tests of the modules in test, bench and tools
 soak: ## clients of all kinds that come and go in every way, watched from outside (ARGS='-duration 30m'; 20s)
 	@cd test/soak && $(GO) run . $(ARGS)
 
-survive: ## kept clients, and plain ones behind a proxy, while the server is killed 50 times (ARGS='-kills 10 -kept 40 -plain 40')
+survive: ## locks that survive while the server is killed 50 times and packets are lost (ARGS='-kills 10 -kept 40 -plain 40')
 	@cd test/survive && $(GO) run . $(ARGS)
 
 fuzz: ## every fuzz target with FUZZTIME (200000x) inputs

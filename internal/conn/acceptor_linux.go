@@ -39,6 +39,10 @@ type acceptor struct {
 	place int           // in the loop's acceptors; -1: none
 	quota int           // how many are accepted in the next turn at most
 	pause time.Duration // the last one; 0: what was tried last went well
+	// Those who have connected before the socket had the options have not inherited
+	// them: clients who wait for a server to come back, or for whom a service manager
+	// has listened. There is none left when there was nobody to accept.
+	early bool
 
 	mu    sync.Mutex // guards fd, whose number is somebody else's once it is closed
 	fd    int        // -1: closed
@@ -82,7 +86,7 @@ func (s *Server) Open(l *Listener) {
 		s.inherit(fd)
 	}
 	s.mu.Lock()
-	a := &acceptor{loop: all[s.loops.acceptors%uint32(len(all))], listener: l, transport: t, place: -1, quota: 1, fd: fd, ended: make(chan error, 1)}
+	a := &acceptor{loop: all[s.loops.acceptors%uint32(len(all))], listener: l, transport: t, place: -1, quota: 1, early: t == TCP, fd: fd, ended: make(chan error, 1)}
 	s.loops.acceptors++
 	s.mu.Unlock()
 	if !l.give(a) {
@@ -101,7 +105,8 @@ func (a *acceptor) open() bool { return a.loop.post(task{what: openAcceptor, acc
 // wait returns why it has ended. It is called once.
 func (a *acceptor) wait() error { return <-a.ended }
 
-// inherit sets the options that a listening socket's connections inherit.
+// inherit sets the options that a listening socket's connections inherit, or those of a
+// connection that was earlier.
 func (s *Server) inherit(fd int) {
 	for _, o := range [...]struct{ level, option, value int }{
 		{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
@@ -156,9 +161,13 @@ func (a *acceptor) work() {
 		switch errno {
 		case 0:
 			a.pause = 0
+			if a.early {
+				a.loop.server.inherit(fd)
+			}
 			a.loop.server.loops.descriptors.use(fd)
 			a.loop.letIn(fd, a.transport)
 		case syscall.EAGAIN:
+			a.early = false
 			a.quota = max(1, n)
 			return
 		case syscall.EINTR, syscall.ECONNABORTED:

@@ -163,6 +163,47 @@ func TestAcceptedSocketsInherit(t *testing.T) {
 	}
 }
 
+// Who connects before the server serves has not inherited what it had not set. All do
+// who wait for a server to come back.
+func TestEarlyConnectionsAreKeptAlive(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewServer(testConfig())
+	fds := make(chan int, 100)
+	stubbed(h, func(fd int, peer *syscall.RawSockaddrAny) (int, syscall.Errno) {
+		fd, errno := accept4(fd, peer)
+		if errno == 0 {
+			fds <- fd
+		}
+		return fd, errno
+	})
+	var clients []net.Conn
+	for range 40 { // more than are accepted in one turn
+		clients = append(clients, dial(t, ln))
+	}
+	l := NewOwnListener(ln, h.cfg.Logger)
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(l) }()
+	for _, c := range clients {
+		expect(t, c, "ping\n", "1 pong\n")
+	}
+	expect(t, dial(t, l), "ping\n", "1 pong\n")
+	for range len(clients) + 1 {
+		fd := <-fds
+		if v, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE); v != 1 || err != nil {
+			t.Errorf("a connection has SO_KEEPALIVE %d (%v)", v, err)
+		}
+		if v, err := syscall.GetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE); v != 15 || err != nil {
+			t.Errorf("a connection has TCP_KEEPIDLE %d (%v)", v, err)
+		}
+	}
+	l.Close()
+	<-served
+	drain(h)
+}
+
 // However many connect, few are accepted in one turn.
 func TestAcceptsAreBounded(t *testing.T) {
 	calls, there := 0, 1000

@@ -1,29 +1,71 @@
-// Package netlab has what tests use that cut networks: two machines with a cable
-// between them, each a network namespace; and an address of their own for those
-// that close a port. It is for tests alone.
 package netlab
 
-// A Way is which packets a cut drops, as the far machine sees them.
-type Way int
-
-// The ways to cut.
-const (
-	Both     Way = iota // it neither hears nor is heard
-	Deaf                // it hears nothing, but is heard
-	Mute                // it is not heard, but hears
-	LinkDown            // the cable is unplugged at its own end
-	FarDown             // the cable is unplugged at the near end
+import (
+	"errors"
+	"os/exec"
+	"testing"
 )
 
-func (w Way) String() string {
-	return [...]string{"both", "deaf", "mute", "link down", "far link down"}[w]
+// A Lab is a cable for the time of a test, which fails where something of it does.
+type Lab struct {
+	t     testing.TB
+	cable *Cable
 }
 
-// Ways are all of them.
-var Ways = []Way{Both, Deaf, Mute, LinkDown, FarDown}
+// New makes a lab for a test, which is skipped where that needs what is not there.
+func New(t testing.TB) *Lab {
+	t.Helper()
+	c, err := Lay()
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Remove() })
+	return &Lab{t, c}
+}
 
-// Near and Far are the machines' addresses.
-const (
-	Near = "10.99.0.1"
-	Far  = "10.99.0.2"
-)
+func (l *Lab) must(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// AtNear runs f, in which sockets that this goroutine makes are the near machine's.
+func (l *Lab) AtNear(f func()) { l.at(l.cable.AtNear(f)) }
+
+// AtFar does the same on the far one.
+func (l *Lab) AtFar(f func()) { l.at(l.cable.AtFar(f)) }
+
+// at does not end the test: any of its goroutines may enter a machine.
+func (l *Lab) at(err error) {
+	if err != nil {
+		l.t.Error(err)
+	}
+}
+
+// NearCommand has a command run on the near machine.
+func (l *Lab) NearCommand(cmd *exec.Cmd) { l.must(l.cable.NearCommand(cmd)) }
+
+// FarCommand does the same on the far one.
+func (l *Lab) FarCommand(cmd *exec.Cmd) { l.must(l.cable.FarCommand(cmd)) }
+
+// Cut cuts the far machine off, until Mend.
+func (l *Lab) Cut(w Way) {
+	l.t.Helper()
+	l.must(l.cable.Cut(w))
+}
+
+// Lose has the cable lose packets, until Mend or another loss.
+func (l *Lab) Lose(loss Loss) {
+	l.t.Helper()
+	l.must(l.cable.Lose(loss))
+}
+
+// Mend takes all of it back.
+func (l *Lab) Mend() {
+	l.t.Helper()
+	l.must(l.cable.Mend())
+}

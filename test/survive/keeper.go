@@ -46,7 +46,7 @@ type keeper struct {
 type call struct {
 	line  string
 	get   *hold       // what it asks for; nil: no lock
-	reply chan string // closed without one when the client is over
+	reply chan answer // closed without one when the client is over
 }
 
 // An expectation is a reply that has to come on this connection.
@@ -360,7 +360,7 @@ func (k *keeper) hear(conn net.Conn, line string) error {
 		}
 		delete(k.calls, session)
 		k.got(session, e.call.get, text)
-		e.call.reply <- text
+		e.call.reply <- answer{text, e.sent, now()}
 	}
 	k.extend(e.sent)
 	return nil
@@ -394,14 +394,15 @@ func (k *keeper) got(session int, h *hold, text string) {
 	k.w.count(k.kind + ": grants")
 }
 
-// request makes a request of a session and returns the reply, "" if the client is over.
-func (k *keeper) request(session int, line string, get *hold) string {
+// request makes a request of a session and returns the answer, none if the client is
+// over.
+func (k *keeper) request(session int, line string, get *hold) answer {
 	k.mu.Lock()
 	if k.expired() {
 		k.mu.Unlock()
-		return ""
+		return answer{}
 	}
-	c := &call{line: line, get: get, reply: make(chan string, 1)}
+	c := &call{line: line, get: get, reply: make(chan answer, 1)}
 	k.calls[session] = c
 	if k.conn != nil {
 		k.send(session, line, expectation{call: c})
@@ -431,7 +432,7 @@ func (k *keeper) release(session int, name string) {
 	if name[0] == 's' {
 		verb = "sr "
 	}
-	if k.request(session, verb+name[2:], nil) != "" {
+	if k.request(session, verb+name[2:], nil).text != "" {
 		h.Left = now()
 	}
 	k.w.note(note{Hold: h})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -22,10 +23,11 @@ import (
 // A load is what all clients want.
 type load struct {
 	names   int           // of locks of each kind
-	longest time.Duration // that a lock is held
+	longest time.Duration // that a lock is held, as a rule
 	wait    time.Duration // at most for one
 	silence time.Duration // H: a plain client that hears nothing for so long has lost all
 	keep    time.Duration // K
+	stop    time.Duration // S
 	vanish  chan struct{} // one of the kept clients does, for each
 }
 
@@ -42,7 +44,10 @@ type deed struct {
 
 func (l *load) deed() deed {
 	d := deed{limit: 1, hold: rand.N(l.longest/20 + 1)}
-	if rand.IntN(4) == 0 {
+	switch rand.IntN(20) {
+	case 0: // over several starts, or until its deadline
+		d.hold = rand.N(2 * l.keep)
+	case 1, 2, 3, 4:
 		d.hold = rand.N(l.longest)
 	}
 	n := rand.IntN(l.names)
@@ -64,34 +69,20 @@ func (l *load) deed() deed {
 	return d
 }
 
-const (
-	rateUnits    = 20
-	rateInterval = time.Second
-)
-
-// rate takes a unit, by whatever asks.
-func (l *load) rate(w *witness, ask func(line string) string) {
-	name := fmt.Sprintf("rate%d", rand.IntN(2))
-	t := taking{Name: name, Call: now(), Units: 1, Limit: rateUnits, Interval: rateInterval}
-	n, text := split(ask(fmt.Sprintf("rl %d %d 1 %s", rateUnits, rateInterval.Milliseconds(), name)))
-	t.Return = now()
-	if n > 0 && strings.HasPrefix(text, "Rate Allowed") {
-		w.note(note{Taking: &t})
-	}
-}
-
 // pause is between two deeds.
-func pause(ctx context.Context, most time.Duration) {
+func pause(ctx context.Context, most time.Duration) { wait(ctx, rand.N(max(most, 1))) }
+
+func wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(rand.N(max(most, 1))):
+	case <-time.After(d):
 	}
 }
 
 // keepers has clients come and go that are kept, one after another.
 func (l *load) keepers(ctx context.Context, w *witness, kind, addr string, sessions int) {
 	for ctx.Err() == nil {
-		k := &keeper{w: w, kind: kind, addr: addr, ask: l.keep, stop: l.keep / 40}
+		k := &keeper{w: w, kind: kind, addr: addr, ask: l.keep, stop: l.stop}
 		in, err := k.begin(ctx)
 		if err != nil {
 			pause(ctx, 100*time.Millisecond)
@@ -125,7 +116,7 @@ func (l *load) session(ctx context.Context, w *witness, k *keeper, session int) 
 	owner := w.owner()
 	for ctx.Err() == nil && !k.isOver() {
 		if rand.IntN(8) == 0 {
-			l.rate(w, func(line string) string { return k.request(session, line, nil) })
+			l.takings(ctx, w, func(line string) answer { return k.request(session, line, nil) })
 		}
 		d := l.deed()
 		if k.get(session, owner, d.line, d.name, d.limit) {
@@ -151,11 +142,11 @@ func (l *load) session(ctx context.Context, w *witness, k *keeper, session int) 
 }
 
 // lockers are clients of pkg/client that are kept.
-func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines int) error {
+func (l *load) lockers(ctx context.Context, w *witness, kind, addr string, goroutines int) error {
 	k, err := client.NewLocker(client.LockerOptions{
 		Options: client.Options{Target: addr, ConnectTimeout: l.keep / 8},
-		Keep:    l.keep * 95 / 100, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
-		OnKeep: func(e client.KeepEvent) { w.count("locker: " + e.Kind.String()) },
+		Keep:    l.keep * 95 / 100, Logger: slog.New(slog.DiscardHandler), MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
+		OnKeep: func(e client.KeepEvent) { w.count(kind + ": " + e.Kind.String()) },
 	})
 	if err != nil {
 		return err
@@ -181,7 +172,7 @@ func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines 
 					pause(ctx, l.longest/20)
 					continue
 				}
-				w.count("locker: grants")
+				w.count(kind + ": grants")
 				h.From, h.Token = now(), lock.Token()
 				select {
 				case <-time.After(d.hold):
@@ -190,7 +181,7 @@ func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines 
 				}
 				h.To = now()
 				if err := lock.Err(); err != nil {
-					w.lost(loss{Kind: "locker", What: d.name, Why: err.Error(), Early: lock.Silence() < l.keep/2})
+					w.lost(loss{Kind: kind, What: d.name, Why: err.Error(), Early: lock.Silence() < l.keep/2})
 				} else if lock.Release(context.WithoutCancel(ctx)) == nil {
 					h.Left = now()
 				}
@@ -203,16 +194,25 @@ func (l *load) lockers(ctx context.Context, w *witness, addr string, goroutines 
 	return nil
 }
 
+// A door is where plain clients come to a proxy.
+type door struct {
+	kind  string // of clients
+	dial  dialer
+	proxy *process
+	own   bool   // nobody between them and the proxy cuts connections
+	cable *cable // between the proxy and its server; nil: there is none
+}
+
 // A plain client knows nothing of being kept. It believes in what it holds while its
 // connection stands, and for a while after the last ping that was answered.
 type plain struct {
+	door
 	l    *load
 	w    *witness
-	kind string
 	conn net.Conn
 	two  bool
-	own  bool // nobody between it and the proxy cuts its connection
 
+	began  time.Duration // when it was connected
 	lines  chan string   // closed at the end of the connection
 	ended  atomic.Int64  // when that was, which it sees at once
 	within time.Duration // how long a reply may take
@@ -242,21 +242,21 @@ func (p *plain) until(deadline time.Duration) time.Duration {
 }
 
 // plains has clients come and go that are not kept.
-func (l *load) plains(ctx context.Context, w *witness, kind, addr string, own bool) {
+func (l *load) plains(ctx context.Context, w *witness, d door) {
 	owner := w.owner()
 	for ctx.Err() == nil {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		conn, err := d.dial(time.Second)
 		if err != nil {
 			pause(ctx, 100*time.Millisecond)
 			continue
 		}
-		p := &plain{l: l, w: w, kind: kind, conn: conn, own: own, lines: make(chan string, 1), within: l.wait + 4*l.keep}
+		p := &plain{door: d, l: l, w: w, conn: conn, began: now(), lines: make(chan string, 1), within: l.wait + 4*l.keep}
 		go p.read()
 		p.live(ctx, owner)
 		conn.Close()
 		for range p.lines { // until it has ended
 		}
-		w.count(kind + ": connections")
+		w.count(d.kind + ": connections")
 		// Another connection is another owner, whatever may be left of this one.
 		owner = w.owner()
 		pause(ctx, 50*time.Millisecond)
@@ -273,10 +273,11 @@ func (p *plain) live(ctx context.Context, owner int) {
 	for ctx.Err() == nil {
 		if rand.IntN(8) == 0 {
 			bad := false
-			p.l.rate(p.w, func(line string) string {
+			p.l.takings(ctx, p.w, func(line string) answer {
+				sent := now()
 				got, err := p.ask(line)
 				bad = err != nil
-				return got
+				return answer{got, sent, now()}
 			})
 			if bad {
 				return
@@ -319,15 +320,12 @@ func (p *plain) live(ctx context.Context, owner int) {
 		if err != nil || now() >= deadline {
 			p.w.note(note{Hold: &h})
 			l := loss{Kind: p.kind, What: d.name}
-			switch {
-			case h.To >= deadline || errors.Is(err, os.ErrDeadlineExceeded):
-				l.Why = "no ping is answered"
-			case !p.own:
-				l.Why = "its own connection is cut"
-			default:
-				l.Why = fmt.Sprintf("the proxy has closed the connection: %v", err)
-				l.Early = true // nothing keeps it from its server for as long as it is kept
-				l.Why += ", " + h.String()
+			if h.To >= deadline {
+				err = os.ErrDeadlineExceeded
+			}
+			l.Why, l.Early = p.why(err)
+			if l.Early {
+				l.Why += ": " + h.String()
 			}
 			p.w.lost(l)
 			return
@@ -348,6 +346,28 @@ func (p *plain) live(ctx context.Context, owner int) {
 		pause(ctx, p.l.longest/20)
 	}
 }
+
+// why says for what a client has lost what it held by an error, and whether that must
+// not be.
+func (p *plain) why(err error) (why string, early bool) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "no ping is answered", false
+	case errors.Is(err, errStrange):
+		return err.Error(), true
+	case p.proxy.killedSince(p.began):
+		return "its proxy is killed", false
+	case !p.own:
+		return "its own connection is cut", false
+	case p.cable.lossy(now() - 2*p.l.keep):
+		return "the proxy has given up, its cable is bad", false
+	}
+	// Nothing keeps the proxy from its server for as long as it is kept.
+	return fmt.Sprintf("the proxy has closed the connection: %v", err), true
+}
+
+// errStrange is a reply that none should be.
+var errStrange = errors.New("a reply makes no sense")
 
 func (p *plain) say(within time.Duration, line string) (string, error) {
 	if _, err := io.WriteString(p.conn, line+"\n"); err != nil {
@@ -377,7 +397,7 @@ func (p *plain) askWithin(within time.Duration, line string) (string, error) {
 	}
 	rest, ok := strings.CutPrefix(got, "7 ")
 	if !ok {
-		return "", fmt.Errorf("%q is answered %q", line, got)
+		return "", fmt.Errorf("%w: %q is answered %q", errStrange, line, got)
 	}
 	return rest, nil
 }

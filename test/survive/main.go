@@ -1,14 +1,19 @@
 //go:build linux
 
 // Command survive kills a server again and again, at random moments, while clients that
-// it keeps and plain ones behind a proxy hold, wait and release, over networks that
+// it keeps and plain ones behind proxies hold, wait and release, over networks that
 // reset connections, lose one direction or stand still, and with processes that are
-// stopped. Nobody may ever see two holders of a lock, by the clock on the wall; no
-// fencing token may go back; and nobody may lose a lock before its own deadline.
+// stopped. Proxies are killed, too, and their clients know that they have lost what they
+// held. Nobody may ever see two holders of a lock, by the clock on the wall; no fencing
+// token may go back; nobody may lose a lock before its own deadline; and of a rate there
+// is never more than a burst for each start, and what comes back.
 //
 //	go run . [-kills 50] [-kept 200] [-plain 200] [-keep 6s] [-lockd PATH] [-build '-race']
 //
-// The server, the proxy and some of the clients are processes of their own.
+// The server, the proxies and some of the clients are processes of their own. Where
+// network namespaces can be made (as root, with ip and nft), the server is on a machine
+// of its own, and some of the kept clients and of the proxies come to it over a cable
+// that drops packets, is cut in one direction or both, or loses some connections whole.
 package main
 
 import (
@@ -21,9 +26,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +41,7 @@ type options struct {
 	plain int           // clients, behind the proxy
 	keep  time.Duration // K
 	names int           // of locks of each kind; 0: as many as fit
+	cable bool          // that packets are dropped, where that can be
 	lockd string        // the program; "": it is built
 	build string        // flags for go build
 	dir   string        // for files; "": a temporary one
@@ -46,7 +52,7 @@ const silence = 2 * time.Second
 
 func main() {
 	if os.Getenv(childEnv) != "" {
-		exit(child(os.Args[1:]))
+		exit(child())
 	}
 	var o options
 	flag.IntVar(&o.kills, "kills", 50, "how often the server is killed")
@@ -54,6 +60,7 @@ func main() {
 	flag.IntVar(&o.plain, "plain", 200, "how many clients are not, behind the proxy")
 	flag.DurationVar(&o.keep, "keep", 6*time.Second, "how long clients are kept")
 	flag.IntVar(&o.names, "names", 0, "of how many locks of each kind (0: a third of the clients)")
+	flag.BoolVar(&o.cable, "cable", true, "drop packets, in network namespaces")
 	flag.StringVar(&o.lockd, "lockd", "", "the program, which else is built")
 	flag.StringVar(&o.build, "build", "", "flags to build it with, such as '-race'")
 	flag.StringVar(&o.dir, "dir", "", "where logs stay (a directory that is there)")
@@ -62,7 +69,10 @@ func main() {
 		fmt.Fprintf(os.Stderr, "survive: what is %q? There are flags only, see -help\n", flag.Arg(0))
 		os.Exit(2)
 	}
-	exit(survive(context.Background(), os.Stdout, o))
+	// Whoever interrupts it has all taken away that it has made; and again, nothing.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	exit(survive(ctx, os.Stdout, o))
 }
 
 func exit(err error) {
@@ -73,50 +83,22 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// childEnv makes this program clients that are stopped as a process.
-const childEnv = "LOCKD_SURVIVE_CHILD"
-
-// child runs kept clients until its input ends, and writes what they saw to its output.
-func child(args []string) error {
-	if len(args) != 4 {
-		return errors.New("a child is given an address, how many clients, names, and how long it is kept")
-	}
-	clients, err := strconv.Atoi(args[1])
-	names, err2 := strconv.Atoi(args[2])
-	keep, err3 := time.ParseDuration(args[3])
-	if err := errors.Join(err, err2, err3); err != nil {
-		return err
-	}
-	w := newWitness()
-	w.out = newNotes(os.Stdout)
-	l := newLoad(options{keep: keep, names: names})
-	ctx, stop := context.WithCancel(context.Background())
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
-	var all sync.WaitGroup
-	for range clients {
-		all.Go(func() { l.keepers(ctx, w, "stopped", args[0], 2) })
-	}
-	all.Wait()
-	return nil
-}
-
 func newLoad(o options) *load {
-	return &load{names: o.names, longest: o.keep / 2, wait: o.keep / 4, silence: silence, keep: o.keep, vanish: make(chan struct{})}
+	return &load{names: o.names, longest: o.keep / 2, wait: o.keep / 4, silence: silence, keep: o.keep, stop: o.keep / 40, vanish: make(chan struct{})}
 }
 
 // A lab is all that runs.
 type lab struct {
 	options
-	out    io.Writer
-	w      *witness
-	load   *load
-	server *process
-	proxy  *process // nil: none
-	kids   *exec.Cmd
-	began  time.Duration
+	out     io.Writer
+	w       *witness
+	load    *load
+	server  *process
+	proxies []*process // none without plain clients
+	cable   *cable     // nil: none
+	kids    *exec.Cmd
+	began   time.Duration
+	failed  chan error // of what runs beside
 
 	listens, serves spans // from the kill on
 	alone           spans // from the start on, when all come back at once
@@ -141,22 +123,38 @@ func survive(ctx context.Context, out io.Writer, o options) error {
 			return err
 		}
 	}
-	b := &lab{options: o, out: out, w: newWitness(), load: newLoad(o), began: now()}
+	b := newLab(o, out)
+	if o.cable {
+		var err error
+		if b.cable, err = newCable(); err != nil {
+			fmt.Fprintln(out, "no packets are dropped:", err)
+		} else {
+			defer b.cable.remove()
+		}
+	}
 	return b.run(ctx, dir)
 }
 
+func newLab(o options, out io.Writer) *lab {
+	return &lab{options: o, out: out, w: newWitness(), load: newLoad(o), began: now(), failed: make(chan error, 16)}
+}
+
 // newServer returns a server with a file of its own.
-func newServer(o options, dir string) (*process, error) {
+func newServer(o options, dir string, c *cable) (*process, error) {
 	file := filepath.Join(dir, "state")
 	if out, err := exec.Command(o.lockd, "state", "new", file).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("lockd state new: %w\n%s", err, out)
 	}
-	return newProcess(o.lockd, dir, "serve", "--state", file, "--max-keep", o.keep.String(), "--dead-peer-timeout", silence.String())
+	args := []string{"--state", file, "--max-keep", o.keep.String(), "--dead-peer-timeout", silence.String()}
+	if c != nil {
+		return c.newServer(o.lockd, dir, args...), nil
+	}
+	return newProcess(o.lockd, dir, "serve", args...)
 }
 
 func (b *lab) run(ctx context.Context, dir string) error {
 	var err error
-	if b.server, err = newServer(b.options, dir); err != nil {
+	if b.server, err = newServer(b.options, dir, b.cable); err != nil {
 		return err
 	}
 	if err := b.start(ctx); err != nil {
@@ -164,65 +162,57 @@ func (b *lab) run(ctx context.Context, dir string) error {
 	}
 	defer func() { b.server.kill() }()
 
-	toServer, err := newRelay(b.server.addr)
+	toServer, err := (&relay{dial: b.server.dial, delay: 2 * time.Millisecond}).open()
 	if err != nil {
 		return err
 	}
 	defer toServer.close()
-	toServer.delay = 2 * time.Millisecond
-	upstream, err := newRelay(b.server.addr)
+	upstream, err := (&relay{dial: b.server.dial}).open()
 	if err != nil {
 		return err
 	}
 	defer upstream.close()
+	var doors []door
 	var toProxy *relay
+	defer func() {
+		for _, p := range b.proxies {
+			p.kill()
+		}
+	}()
 	if b.plain > 0 {
-		b.proxy, err = newProcess(b.lockd, dir, "proxy", "--server", "tcp://"+upstream.addr(), "--dead-peer-timeout", silence.String(), "--patience", (2 * b.keep).String(), "--connect-timeout", "500ms")
-		if err != nil {
-			return err
-		}
-		if err := b.proxy.start(); err != nil {
-			return err
-		}
-		defer func() { b.proxy.kill() }()
-		if err := b.proxy.await(ctx); err != nil {
-			return err
-		}
-		if toProxy, err = newRelay(b.proxy.addr); err != nil {
+		if doors, toProxy, err = b.openDoors(ctx, dir, upstream); err != nil {
 			return err
 		}
 		defer toProxy.close()
-		toProxy.first = 300 * time.Millisecond
 	}
 
 	work, stop := context.WithCancel(ctx)
 	defer stop()
 	var all, troubles sync.WaitGroup
-	const inProcess = 8 // of the kept ones, those in a child are
-	kids := b.kept / inProcess
-	if err := b.bear(&all, work, toServer.addr(), kids); err != nil {
-		return err
+	// An eighth each of the kept clients are in a process that is stopped, and are Lockers;
+	// a quarter is beyond the cable.
+	kids, lockers, far := b.kept/8, b.kept/8, 0
+	if b.cable != nil {
+		far = b.kept / 4
+		f := b.family("kept, over a cable", b.server.addr, far-far/4)
+		f.Lockers = far / 4
+		if _, err := b.bear(&all, work, f, b.cable.FarCommand, 2_000_000); err != nil {
+			return err
+		}
 	}
-	failed := make(chan error, 4)
-	lockers := b.kept / 8
-	for i := range b.kept - kids - lockers {
+	if kids > 0 {
+		if b.kids, err = b.bear(&all, work, b.family("stopped", toServer.addr(), kids), nil, 1_000_000); err != nil {
+			return err
+		}
+	}
+	for i := range b.kept - kids - lockers - far {
 		all.Go(func() { b.load.keepers(work, b.w, "kept", toServer.addr(), 1+i%3) })
 	}
 	for range min(4, lockers) {
-		all.Go(func() {
-			if err := b.load.lockers(work, b.w, toServer.addr(), max(1, lockers/4)); err != nil {
-				failed <- err
-			}
-		})
+		all.Go(func() { b.fail(b.load.lockers(work, b.w, "locker", toServer.addr(), max(1, lockers/4))) })
 	}
 	for i := range b.plain {
-		all.Go(func() {
-			if i%2 == 0 {
-				b.load.plains(work, b.w, "plain", b.proxy.addr, true)
-			} else {
-				b.load.plains(work, b.w, "plain behind a relay", toProxy.addr(), false)
-			}
-		})
+		all.Go(func() { b.load.plains(work, b.w, doors[i%len(doors)]) })
 	}
 	trouble, calm := context.WithCancel(ctx)
 	defer calm()
@@ -230,6 +220,10 @@ func (b *lab) run(ctx context.Context, dir string) error {
 	if b.plain > 0 {
 		troubles.Go(func() { upstream.trouble(trouble, b.w, "proxy", 3*time.Second, b.keep/8) })
 		troubles.Go(func() { toProxy.trouble(trouble, b.w, "plain clients", 700*time.Millisecond, b.keep/2) })
+		troubles.Go(func() { b.fail(b.vex(trouble)) })
+	}
+	if b.cable != nil {
+		troubles.Go(func() { b.fail(b.cable.storm(trouble, b.w, b.keep)) })
 	}
 	fmt.Fprintf(b.out, "%d kept clients and %d plain ones, %d locks of each kind, kept for %v: %d kills\n", b.kept, b.plain, b.names, b.keep, b.kills)
 	last := (b.kills + 4) / 5
@@ -237,15 +231,24 @@ func (b *lab) run(ctx context.Context, dir string) error {
 	calm()
 	troubles.Wait()
 	if err == nil {
+		// Each proxy once more: what it held goes without a start of the server, too.
+		for _, p := range b.proxies {
+			err = errors.Join(err, b.killProxy(ctx, p))
+		}
+	}
+	if err == nil {
 		// The rest with networks that are well and nobody who is stopped: when all are
 		// back at once, how long does it take?
-		time.Sleep(b.keep + silence)
+		wait(ctx, b.keep+silence)
 		err = b.torment(ctx, last, true)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // and nobody waits for what is still to come
 	}
 	stop()
 	all.Wait()
 	select {
-	case e := <-failed:
+	case e := <-b.failed:
 		err = errors.Join(err, e)
 	default:
 	}
@@ -255,42 +258,48 @@ func (b *lab) run(ctx context.Context, dir string) error {
 	return b.report(err)
 }
 
-// bear starts clients in a process of their own.
-func (b *lab) bear(all *sync.WaitGroup, ctx context.Context, addr string, clients int) error {
-	if clients == 0 {
-		return nil
-	}
-	self, err := os.Executable()
+// fail notes what has failed beside the rest.
+func (b *lab) fail(err error) {
 	if err != nil {
-		return err
+		b.failed <- err
 	}
-	b.kids = exec.Command(self, addr, strconv.Itoa(clients), strconv.Itoa(b.names), b.keep.String())
-	b.kids.Env = append(os.Environ(), childEnv+"=1")
-	b.kids.Stderr = os.Stderr
-	b.kids.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, err := b.kids.StdinPipe()
+}
+
+// openDoors starts proxies, and returns where plain clients can come to them, and a relay
+// which is one of these ways.
+func (b *lab) openDoors(ctx context.Context, dir string, upstream *relay) ([]door, *relay, error) {
+	args := func(server string) []string {
+		return []string{"--server", "tcp://" + server, "--dead-peer-timeout", silence.String(), "--patience", (2 * b.keep).String(), "--connect-timeout", "500ms"}
+	}
+	near, err := newProcess(b.lockd, dir, "proxy", args(upstream.addr())...)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	notes, err := b.kids.StdoutPipe()
-	if err != nil {
-		return err
+	proxies := []*process{near}
+	if b.cable != nil {
+		proxies = append(proxies, b.cable.newProxy(b.lockd, dir, args(b.server.addr)...))
 	}
-	if err := b.kids.Start(); err != nil {
-		return err
-	}
-	all.Go(func() {
-		if err := b.w.hear(notes, 1_000_000); err != nil {
-			b.w.lost(loss{Kind: "stopped", What: "its notes", Why: err.Error(), Early: true})
+	for _, p := range proxies {
+		if err := p.start(); err != nil {
+			return nil, nil, err
 		}
-		b.kids.Wait()
-	})
-	all.Go(func() {
-		<-ctx.Done()
-		b.kids.Process.Signal(syscall.SIGCONT)
-		in.Close()
-	})
-	return nil
+		b.proxies = append(b.proxies, p)
+		if err := p.await(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	toProxy, err := (&relay{dial: near.dial, first: 300 * time.Millisecond}).open()
+	if err != nil {
+		return nil, nil, err
+	}
+	doors := []door{
+		{kind: "plain", dial: near.dial, proxy: near, own: true},
+		{kind: "plain behind a relay", dial: dialTo("tcp", toProxy.addr()), proxy: near},
+	}
+	if b.cable != nil {
+		doors = append(doors, door{kind: "plain, its proxy over a cable", dial: proxies[1].dial, proxy: proxies[1], own: true, cable: b.cable})
+	}
+	return doors, toProxy, nil
 }
 
 func (b *lab) start(ctx context.Context) error {
@@ -305,29 +314,24 @@ func (b *lab) start(ctx context.Context) error {
 
 // torment kills the server so many times, and stops what runs in between.
 func (b *lab) torment(ctx context.Context, kills int, calm bool) error {
-	for i := 0; i < kills; {
-		pause(ctx, 2500*time.Millisecond)
-		what := rand.IntN(6)
+	for i := 0; i < kills && ctx.Err() == nil; {
+		pause(ctx, 1500*time.Millisecond)
+		what := rand.IntN(7)
 		if calm {
 			what = -1
 		}
 		switch what {
 		case 0:
 			b.w.count("server: stopped and continued")
-			b.halt(b.server.cmd, b.keep/8)
+			halt(ctx, b.server.cmd, b.keep/8)
 		case 1:
-			if b.proxy != nil {
-				b.w.count("proxy: stopped and continued")
-				b.halt(b.proxy.cmd, b.keep/8)
-			}
-		case 2:
 			if b.kids != nil {
 				// Also for longer than a deadline: they have to find that out.
 				b.w.count("clients: stopped and continued")
-				b.halt(b.kids, b.keep*3/2)
+				halt(ctx, b.kids, b.keep*3/2)
 			}
 		}
-		if !calm && rand.IntN(6) == 0 {
+		if !calm && rand.IntN(8) == 0 {
 			// Its locks are kept, and the next recovery waits for it as long as it may.
 			select {
 			case b.load.vanish <- struct{}{}:
@@ -359,7 +363,7 @@ func (b *lab) torment(ctx context.Context, kills int, calm bool) error {
 			return err
 		}
 		b.listens = append(b.listens, now()-killed)
-		got, err := newcomer(ctx, b.server.addr, fmt.Sprint("newcomer", len(b.serves)))
+		got, err := newcomer(ctx, b.server.dial, fmt.Sprint("newcomer", len(b.serves)))
 		if err != nil {
 			return err
 		}
@@ -374,10 +378,37 @@ func (b *lab) torment(ctx context.Context, kills int, calm bool) error {
 }
 
 // halt stops a process for some time.
-func (b *lab) halt(cmd *exec.Cmd, most time.Duration) {
+func halt(ctx context.Context, cmd *exec.Cmd, most time.Duration) {
 	cmd.Process.Signal(syscall.SIGSTOP)
-	time.Sleep(rand.N(most))
+	pause(ctx, most)
 	cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// vex stops proxies, or kills them, now and then, whatever the server does meanwhile.
+func (b *lab) vex(ctx context.Context) error {
+	for pause(ctx, b.keep*2); ctx.Err() == nil; pause(ctx, b.keep*2) {
+		p := b.proxies[rand.IntN(len(b.proxies))]
+		if rand.IntN(4) > 0 { // each kill has the next recovery take as long as it may
+			b.w.count("proxy: stopped and continued")
+			halt(ctx, p.cmd, b.keep/8)
+			continue
+		}
+		if err := b.killProxy(ctx, p); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// killProxy kills a proxy, and starts it again after a while.
+func (b *lab) killProxy(ctx context.Context, p *process) error {
+	b.w.count("proxy: killed")
+	p.kill()
+	pause(ctx, 500*time.Millisecond)
+	if err := p.start(); err != nil {
+		return err
+	}
+	return p.await(context.WithoutCancel(ctx))
 }
 
 // settled waits until nobody holds anything any more: all have gone, and those that have
@@ -386,7 +417,7 @@ func (b *lab) settled(ctx context.Context) error {
 	var got string
 	var err error
 	for end := time.Now().Add(b.keep*2 + patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if got, err = ask(b.server.addr, patience, "look* "); err == nil && strings.HasPrefix(got, "1 End") {
+		if got, err = ask(b.server.dial, patience, "look* "); err == nil && strings.HasPrefix(got, "1 End") {
 			return nil
 		}
 		if !strings.Contains(got, "\trate\t") {
@@ -403,11 +434,10 @@ func (b *lab) report(err error) error {
 	if err != nil {
 		found = append(found, err)
 	}
-	for _, p := range []*process{b.server, b.proxy} {
-		if p != nil {
-			if err := p.complaints(); err != nil {
-				found = append(found, err)
-			}
+	processes := append([]*process{b.server}, b.proxies...)
+	for _, p := range processes {
+		if err := p.complaints(); err != nil {
+			found = append(found, err)
 		}
 	}
 	if len(found) == 0 {
@@ -431,9 +461,8 @@ func (b *lab) report(err error) error {
 	fmt.Fprintf(b.out, "from kill to listening: %v\nfrom kill to a newcomer's lock: %v\nfrom start to a newcomer's lock when networks are well: %v\n", b.listens, b.serves, b.alone)
 	err = errors.Join(found...)
 	if err != nil {
-		fmt.Fprintf(b.out, "the end of the server's log:\n%s", b.server.tail(20))
-		if b.proxy != nil {
-			fmt.Fprintf(b.out, "the end of the proxy's log:\n%s", b.proxy.tail(20))
+		for _, p := range processes {
+			fmt.Fprintf(b.out, "the end of %s:\n%s", p.log, p.tail(20))
 		}
 	} else {
 		fmt.Fprintln(b.out, "nothing is wrong")

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -14,9 +13,9 @@ import (
 
 // newcomer gets a lock that nobody else wants, as soon as there is a server that grants
 // it: when that was.
-func newcomer(ctx context.Context, addr, name string) (time.Duration, error) {
+func newcomer(ctx context.Context, dial dialer, name string) (time.Duration, error) {
 	for ctx.Err() == nil {
-		got, err := ask(addr, time.Minute, "gw 60000 "+name)
+		got, err := ask(dial, time.Minute, "gw 60000 "+name)
 		if err == nil && strings.HasPrefix(got, "1 Lock Get Success") {
 			return now(), nil
 		}
@@ -26,8 +25,8 @@ func newcomer(ctx context.Context, addr, name string) (time.Duration, error) {
 }
 
 // ask makes one request on a connection of its own.
-func ask(addr string, wait time.Duration, line string) (string, error) {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+func ask(dial dialer, wait time.Duration, line string) (string, error) {
+	conn, err := dial(time.Second)
 	if err != nil {
 		return "", err
 	}

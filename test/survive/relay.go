@@ -16,7 +16,7 @@ import (
 // direction only, or not at all.
 type relay struct {
 	listener net.Listener
-	target   string
+	dial     dialer        // whoever it is for
 	delay    time.Duration // at most, of each piece
 	// first is how much earlier clients hear of the end of their connection than the
 	// server. Who is not kept has no other way to know.
@@ -45,12 +45,13 @@ type passage struct {
 	mute  [2]bool
 }
 
-func newRelay(target string) (*relay, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+// open has a relay, of which is said what it does, listen.
+func (r *relay) open() (*relay, error) {
+	var err error
+	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	r := &relay{listener: l, target: target, passes: map[*passage]bool{}}
+	r.passes = map[*passage]bool{}
 	r.ended.Go(r.accept)
 	return r, nil
 }
@@ -68,7 +69,7 @@ func (r *relay) accept() {
 }
 
 func (r *relay) pass(c net.Conn) {
-	up, err := net.DialTimeout("tcp", r.target, time.Second)
+	up, err := r.dial(time.Second)
 	if err == nil && r.down.Load() {
 		up.Close()
 		err = net.ErrClosed

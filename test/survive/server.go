@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,15 +30,28 @@ func build(dir string, flags []string) (string, error) {
 	return path, nil
 }
 
+// A dialer connects to somebody, wherever that is, within a time.
+type dialer func(within time.Duration) (net.Conn, error)
+
+// dialTo returns one for an address that can be reached from here.
+func dialTo(network, addr string) dialer {
+	return func(within time.Duration) (net.Conn, error) { return net.DialTimeout(network, addr, within) }
+}
+
 // A process is a lockd, server or proxy, that is killed and started again at the same
 // address.
 type process struct {
 	program string
 	args    []string
 	addr    string
-	log     string // a file, of all its lives
+	dial    dialer
+	enter   func(*exec.Cmd) error // nil: it runs on this machine
+	log     string                // a file, of all its lives
 	cmd     *exec.Cmd
 	started time.Duration
+
+	mu     sync.Mutex    // guards what follows
+	killed time.Duration // when, the last time
 }
 
 // newProcess returns one that listens at an address of its own, which stays free for it.
@@ -48,8 +62,9 @@ func newProcess(program, dir, name string, args ...string) (*process, error) {
 		return nil, err
 	}
 	defer l.Close()
-	p := &process{program: program, addr: l.Addr().String(), log: filepath.Join(dir, name+".log")}
-	p.args = append([]string{name, "--tcp", p.addr, "--admin", host + ":0"}, args...)
+	addr := l.Addr().String()
+	p := &process{program: program, addr: addr, dial: dialTo("tcp", addr), log: filepath.Join(dir, name+".log")}
+	p.args = append([]string{name, "--tcp", addr, "--admin", host + ":0"}, args...)
 	return p, nil
 }
 
@@ -63,6 +78,11 @@ func (p *process) start() error {
 	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "LOCKD_") })
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive a test that panics
+	if p.enter != nil {
+		if err := p.enter(p.cmd); err != nil {
+			return err
+		}
+	}
 	p.started = now()
 	return p.cmd.Start()
 }
@@ -70,9 +90,20 @@ func (p *process) start() error {
 // kill ends it without a word, and returns when that was.
 func (p *process) kill() time.Duration {
 	at := now()
+	p.mu.Lock()
+	p.killed = at
+	p.mu.Unlock()
 	p.cmd.Process.Kill()
 	p.cmd.Wait()
 	return at
+}
+
+// killedSince tells whether it has been killed since a connection to it was made: then
+// that connection has ended for this, at the latest.
+func (p *process) killedSince(connected time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.killed > connected
 }
 
 func (p *process) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
@@ -83,7 +114,7 @@ const patience = 30 * time.Second
 // await waits until it takes connections.
 func (p *process) await(ctx context.Context) error {
 	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(3 * time.Millisecond) {
-		if c, err := net.DialTimeout("tcp", p.addr, time.Second); err == nil {
+		if c, err := p.dial(time.Second); err == nil {
 			c.Close()
 			return nil
 		}
@@ -118,7 +149,8 @@ func (p *process) complaints() error {
 		return err
 	}
 	for line := range strings.Lines(string(text)) {
-		for _, bad := range []string{"panic", "fatal error", "DATA RACE", "level=ERROR"} {
+		// A proxy that is forgotten has asked before its deadline: after that it does not.
+		for _, bad := range []string{"panic", "fatal error", "DATA RACE", "level=ERROR", "upstream has forgotten the proxy"} {
 			if strings.Contains(line, bad) {
 				return errors.New(p.args[0] + " has logged " + line)
 			}

@@ -39,16 +39,6 @@ type hold struct {
 	Limit int           // of holders
 }
 
-// A taking is units of a rate that were allowed.
-type taking struct {
-	Name     string
-	Call     time.Duration
-	Return   time.Duration
-	Units    int
-	Limit    int
-	Interval time.Duration
-}
-
 // A note is one of these, or something lost, as it is written by processes of their own.
 type note struct {
 	Hold   *hold   `json:",omitempty"`
@@ -176,44 +166,6 @@ func (w *witness) overlaps() (found []error) {
 
 func (h hold) String() string {
 	return fmt.Sprintf("[owner %d token %d asked %v from %v to %v left %v]", h.Owner, h.Token, h.Asked, h.From, h.To, h.Left)
-}
-
-// overdrawn tells of which rates more was taken than there was. A restart may cost a
-// burst, since rates are forgotten.
-func (w *witness) overdrawn() (found []error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	all := map[string][]taking{}
-	for _, t := range w.takings {
-		all[t.Name] = append(all[t.Name], t)
-	}
-	for name, takings := range all {
-		slices.SortFunc(takings, func(a, b taking) int { return cmp.Compare(a.Return, b.Return) })
-		// What could be taken at most until the moment when the last was answered; a
-		// sum over any stretch of time that begins with a full burst.
-		for i := range takings {
-			sum := 0
-			from := takings[i].Call
-			for _, t := range takings[i:] {
-				if t.Call < from {
-					continue
-				}
-				sum += t.Units
-				bursts := 1
-				for _, s := range w.starts {
-					if s >= from && s <= t.Return {
-						bursts++
-					}
-				}
-				most := float64(bursts*t.Limit) + float64(t.Return-from)/float64(t.Interval)*float64(t.Limit)
-				if float64(sum) > most+1 {
-					found = append(found, fmt.Errorf("%s: %d units in %v, %d bursts: %.1f at most", name, sum, t.Return-from, bursts, most))
-					break
-				}
-			}
-		}
-	}
-	return found
 }
 
 // early returns the losses that must not be.

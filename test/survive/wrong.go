@@ -78,35 +78,34 @@ func (y *yesman) twist(client, server net.Conn) {
 	both.Wait()
 }
 
-// An editor changes what a server says.
+// An editor changes what a server says, or is told.
 type editor struct {
-	reply func(line string) string // nil: nothing
-	lies  atomic.Int32
+	request, reply func(line string) string // nil: nothing
+	lies           atomic.Int32
 }
 
 func (e *editor) twist(client, server net.Conn) {
 	var both sync.WaitGroup
-	both.Go(func() {
-		defer server.Close()
-		io.Copy(server, client)
-	})
-	both.Go(func() {
-		defer client.Close()
-		for in := bufio.NewReader(server); ; {
-			line, err := in.ReadString('\n')
-			if err != nil {
-				return
-			}
-			if e.reply != nil {
-				if said := e.reply(line); said != line {
-					e.lies.Add(1)
-					line = said
-				}
-			}
-			if _, err := io.WriteString(client, line); err != nil {
-				return
+	both.Go(func() { e.pass(client, server, e.request) })
+	both.Go(func() { e.pass(server, client, e.reply) })
+	both.Wait()
+}
+
+func (e *editor) pass(from, to net.Conn, edit func(line string) string) {
+	defer to.Close()
+	for in := bufio.NewReader(from); ; {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if edit != nil {
+			if said := edit(line); said != line {
+				e.lies.Add(1)
+				line = said
 			}
 		}
-	})
-	both.Wait()
+		if _, err := io.WriteString(to, line); err != nil {
+			return
+		}
+	}
 }
