@@ -198,16 +198,20 @@ func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, mor
 	if places == nil {
 		return nil, false
 	}
+	var away *peer
 	for i := range places {
 		p := places[i].Load()
 		if p == nil {
 			continue
 		}
 		if l := p.label.Load(); ip.IsValid() && p.where() == ip || l != nil && l.text == addr {
-			return p, true
+			if !p.isAway() {
+				return p, true
+			}
+			away = p
 		}
 	}
-	return nil, true
+	return away, true
 }
 
 // remove forgets a session that holds nothing any more.

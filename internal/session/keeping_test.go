@@ -891,3 +891,24 @@ func TestManyExpire(t *testing.T) {
 		h.Close()
 	})
 }
+
+// An address may be another client's by now: who is connected is meant first.
+func TestKickOfSameAddress(t *testing.T) {
+	h := keptHub(t, testConfig())
+	first, admin := dialKept(t, h, "a"), kicker(t, h)
+	first.key("60000")
+	first.expect("0 g x", `0 \d+ Lock Get Success: x`)
+	first.end()
+	second := dialKept(t, h, "a")
+	second.expect("0 g y", `0 \d+ Lock Get Success: y`)
+	for _, ends := range []string{"y", "x"} {
+		if ends == "x" {
+			admin.expect("0 i x", "0 1 Lock Is Locked: x")
+		}
+		admin.expect("0 kick a", "0 1 Kicked: a")
+		admin.expect("0 g "+ends, `0 \d+ Lock Get Success: `+ends)
+	}
+	admin.expect("0 kick a", "0 0 No Such Client: a")
+	admin.end()
+	checkNobody(t, h)
+}

@@ -22,6 +22,7 @@ type kickReply struct {
 	addr    string
 	ip      netip.AddrPort // the address, if it is one
 	page    int            // to look at next
+	away    *peer          // has the address, and no connection: another client may have got it since
 	own     bool           // the client ends itself
 }
 
@@ -52,6 +53,12 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	d := &s.hub.directory
 	p, more := d.find(k.addr, k.ip, k.page)
 	k.page++
+	switch {
+	case p != nil && more && p.isAway():
+		k.away, p = p, nil
+	case p == nil && !more:
+		p = k.away
+	}
 	var other *Session
 	if p != nil {
 		other = p.session.Load()

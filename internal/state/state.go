@@ -68,8 +68,9 @@ type File struct {
 	now     content // what is in the file
 	file    *os.File
 	size    int64
-	unclean bool // the file has to be written anew before anything else
-	failed  bool // the log knows that it cannot be written
+	unclean bool      // the file has to be written anew before anything else
+	failed  bool      // the log knows that it cannot be written
+	told    time.Time // when it was told that last
 
 	failures int // guarded by mu
 }
@@ -278,6 +279,10 @@ func (f *File) noteHang() {
 	f.mu.Unlock()
 }
 
+// tellEvery is how often the log is told: a disk that is nearly full takes one write, and
+// not the next.
+const tellEvery = time.Minute
+
 // note tells the log that the file cannot be written, and that it can again.
 func (f *File) note(err error) {
 	switch {
@@ -285,15 +290,16 @@ func (f *File) note(err error) {
 		f.mu.Lock()
 		f.failures++
 		f.mu.Unlock()
-		if !f.failed {
+		if !f.failed && time.Since(f.told) >= tellEvery {
+			f.failed, f.told = true, time.Now()
 			f.log.Error("cannot write the state file: nobody new is kept until that works again; "+
 				"those who were kept and have ended since may come back after a restart",
 				"state", f.path, "err", lockfile.Bare(err))
 		}
 	case f.failed:
+		f.failed = false
 		f.log.Info("the state file can be written again", "state", f.path)
 	}
-	f.failed = err != nil
 }
 
 // write makes changes durable. If that fails, the file stays as it was, or is written

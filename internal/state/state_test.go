@@ -515,3 +515,29 @@ func TestHangIsTold(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A disk that is nearly full takes one write and not the next: the log is told once a
+// minute, and not in turns.
+func TestNearlyFullDisk(t *testing.T) {
+	var logged bytes.Buffer
+	d := new(faulty)
+	f, _, err := open(filepath.Join(t.TempDir(), "state"), slog.New(slog.NewTextHandler(&logged, nil)), d, "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		d.failsFor(func(string) error {
+			if n%2 == 0 {
+				return errors.New("no space")
+			}
+			return nil
+		})
+		if err := await(func(done func(error)) { f.Keep(keyOf(n), 1000, done) }); (err != nil) != (n%2 == 0) {
+			t.Fatal(n, err)
+		}
+	}
+	f.Close()
+	if n := strings.Count(logged.String(), "\n"); n != 2 || f.Failures() != 10 {
+		t.Errorf("%d failures are told of in %d lines:\n%s", f.Failures(), n, logged.String())
+	}
+}
