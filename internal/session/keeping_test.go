@@ -912,3 +912,51 @@ func TestKickOfSameAddress(t *testing.T) {
 	admin.end()
 	checkNobody(t, h)
 }
+
+// What could be asked for can be claimed, though a claim has more in it. Nothing else may
+// be longer for that.
+func TestLongClaims(t *testing.T) {
+	cfg := testConfig()
+	cfg.MaxLine = 200
+	h := keptHub(t, cfg)
+	a := dialKept(t, h, "a")
+	key := a.key("60000")
+	name := strings.Repeat("x", cfg.MaxLine-len("0 g "))
+	shared := name[1:]
+	a.expect("0 g "+name, `0 \d+ Lock Get Success: `+name)
+	token := strings.Fields(a.say("0 t " + name))[1]
+	a.expect("0 sg "+shared, `0 1 Shared Lock Get Success: `+shared)
+	a.expect("0 g x"+name, "0 0 Line Too Long")
+	a.end()
+	a = dialKept(t, h, "a")
+	a.expect("0 resume "+key, "0 1 Resumed: "+key)
+	request := "0 claim " + token + " " + name + "\n"
+	out := ""
+	for len(request) > 0 { // however it is cut up
+		n := min(90, len(request))
+		out += string(feed(a, request[:n]))
+		request = request[n:]
+	}
+	if out != "0 "+token+" Lock Claim Success: "+name+"\n" {
+		t.Errorf("told %q", out)
+	}
+	a.expect("0 claims 1 "+shared, "0 1 Shared Lock Claim Success: "+shared)
+	a.expect("0 claim "+token+" "+name+name, "0 0 Line Too Long")
+	a.expect("0 g x"+name, "0 0 Line Too Long")
+	a.expect("0 claimed", "0 1 ok")
+	plain := dialKept(t, h, "plain")
+	plain.expect("0 claim "+token+" "+name, "0 0 Line Too Long")
+	plain.expect("0 i "+name, "0 1 Lock Is Locked: "+name)
+	plain.end()
+	a.expect("0 bye", "0 1 bye")
+	checkNobody(t, h)
+}
+
+// feed gives a client's stream bytes, and returns what it says to that at once.
+func feed(c *keptClient, in string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.st.turn.Begin(0)
+	_, out, _ := c.st.Advance([]byte(in), nil)
+	return out
+}

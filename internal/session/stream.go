@@ -299,8 +299,8 @@ func (st *Stream) answer(in, out []byte) (rest, _ []byte, _ Next) {
 		case st.skipping:
 			st.skipping = false
 		case len(st.partial) > 0:
-			if len(st.partial)+len(line) > st.hub.cfg.MaxLine {
-				line = line[:st.hub.cfg.MaxLine+1-len(st.partial)]
+			if most := st.MaxLine(); len(st.partial)+len(line) > most {
+				line = line[:most+1-len(st.partial)]
 			}
 			line = append(st.partial, line...)
 			st.partial = line
@@ -442,7 +442,7 @@ func (st *Stream) keep(in, out []byte) []byte {
 	if st.skipping {
 		return out
 	}
-	room := st.hub.cfg.MaxLine - len(st.partial)
+	room := st.MaxLine() - len(st.partial)
 	if len(in) > room {
 		out = st.request(append(st.partial, in[:room+1]...), out)
 		st.dropPartial()
@@ -461,6 +461,27 @@ func (st *Stream) dropPartial() {
 		st.partial = nil
 	}
 	st.partial = st.partial[:0]
+}
+
+// claimRoom is by how much a claim may be over the bound on lines: there is more in it than
+// in the request by which the client got the lock, and no bound refuses a claim.
+const claimRoom = 64
+
+// MaxLine is the bound on the lines of the stream, of which some are bounded more, see
+// execute.
+func (st *Stream) MaxLine() int {
+	if st.isKept() {
+		return st.hub.cfg.MaxLine + claimRoom
+	}
+	return st.hub.cfg.MaxLine
+}
+
+func (st *Stream) isLongClaim(line []byte) bool {
+	if len(line) > st.MaxLine() {
+		return false
+	}
+	words := bytes.Fields(line[:min(len(line), claimRoom)])
+	return len(words) > 1 && (string(words[1]) == wire.Claim || string(words[1]) == wire.Claims)
 }
 
 // tooLong answers a line that begins with start and is over the bound.
@@ -496,7 +517,7 @@ func (st *Stream) request(line, out []byte) []byte {
 }
 
 func (st *Stream) execute(line, out []byte) []byte {
-	if len(line) > st.hub.cfg.MaxLine {
+	if len(line) > st.hub.cfg.MaxLine && !st.isLongClaim(line) {
 		return st.tooLong(line[:st.hub.cfg.MaxLine], out)
 	}
 	verb, arg := wire.Parse(line)
