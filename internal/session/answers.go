@@ -115,7 +115,8 @@ var largeReplies = sync.Pool{New: func() any { b := make([]byte, 0, 4096); retur
 
 // roomLocked has out be in a large buffer if there is more than one reply to be put into it.
 func (r *remote) roomLocked(more int) {
-	if r.full == nil && len(r.out) > 0 && len(r.out)+more > cap(r.out) {
+	several := len(r.out) > 0 || len(r.queue)-r.first > 1
+	if r.full == nil && several && len(r.out)+more > cap(r.out) {
 		r.full = largeReplies.Get().(*[]byte)
 		r.out = append((*r.full)[:0], r.out...)
 	}

@@ -604,6 +604,8 @@ func (st *Stream) Settle(out []byte) []byte {
 	return out
 }
 
+const keptReady = 4
+
 // takeReady returns who is next. If the flag was wrong, which must not be but
 // would hang the connection, it returns nil and puts it right.
 func (st *Stream) takeReady() *Session {
@@ -611,12 +613,17 @@ func (st *Stream) takeReady() *Session {
 	defer st.mu.Unlock()
 	var first *Session
 	if len(st.ready) > 0 {
-		first, st.ready = st.ready[0], st.ready[1:]
+		first, st.ready[0] = st.ready[0], nil
+		if len(st.ready) > 1 {
+			st.ready = st.ready[1:]
+			return first
+		}
 	}
-	if len(st.ready) == 0 {
+	// A little room is kept: a proxy's streams need it with each reply.
+	if st.ready = st.ready[:0]; cap(st.ready) > keptReady {
 		st.ready = nil
-		st.woken.Store(false)
 	}
+	st.woken.Store(false)
 	return first
 }
 
