@@ -12,7 +12,8 @@ import (
 
 // An Upstream makes a server a proxy: it asks another server for locks and rates, over
 // one connection that is kept there, and has all of its own clients' sessions on it.
-// So they survive what that connection survives; see docs/surviving.md.
+// So they survive what that connection survives; see docs/surviving.md. On Linux such a
+// server has one event loop for every four of GOMAXPROCS, and one at least.
 type Upstream struct {
 	// Target names it in the log.
 	Target string
