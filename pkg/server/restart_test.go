@@ -62,13 +62,13 @@ func TestRestartBehindAProxy(t *testing.T) {
 // A proxy's metrics tell how it reaches its server, and whom that costs something.
 func TestUpstreamMetrics(t *testing.T) {
 	t.Parallel()
-	p := startProxied(t, server.Options{MaxKeep: 3 * time.Second}, server.Options{DeadPeerTimeout: 2 * time.Second})
+	p := startProxied(t, server.Options{MaxKeep: 6 * time.Second}, server.Options{DeadPeerTimeout: 2 * time.Second})
 	is := func(name string, want int) bool { return metric(t, p.Server, "lockd_upstream_"+name) == want }
 	holder, waiter, asker := p.dial(t, "tcp"), p.dial(t, "tcp"), p.dial(t, "tcp")
 	holder.ask("g x", "1 Lock Get Success: x")
 	waiter.send("gw 60000 x\n")
 	eventually(t, "somebody waits", func() bool { return metric(t, p.Server, "lockd_waiters") == 1 })
-	if left := metric(t, p.Server, "lockd_upstream_lease_seconds"); !is("up", 1) || !is("connections_total", 1) || left < 1 || left > 3 {
+	if left := metric(t, p.Server, "lockd_upstream_lease_seconds"); !is("up", 1) || !is("connections_total", 1) || left < 1 || left > 6 {
 		t.Errorf("it is up: %v, and what is held is so for %v s", is("up", 1), left)
 	}
 	p.cut()
