@@ -231,7 +231,7 @@ func TestUnitsServe(t *testing.T) {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
-	io.WriteString(c, "g a\n")
+	io.WriteString(c, "gw 30000 a\n") // who may not wait hears earlier that a busy server is late
 	if got, err := bufio.NewReader(c).ReadString('\n'); !strings.HasPrefix(got, "1 ") {
 		t.Errorf("the proxy says %q, %v", got, err)
 	}

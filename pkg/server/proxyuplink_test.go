@@ -125,7 +125,7 @@ func TestProxyOfServerWithoutState(t *testing.T) {
 			upstream := start(t, server.Options{MaxShare: []string{"off"}, MaxKeep: time.Hour})
 			var away atomic.Bool
 			var conn atomic.Pointer[net.Conn]
-			s := start(t, server.Options{Upstream: &server.Upstream{Target: "the test's", Dial: func(ctx context.Context) (net.Conn, error) {
+			to := &server.Upstream{Target: "the test's", Dial: func(ctx context.Context) (net.Conn, error) {
 				if away.Load() {
 					return nil, gone
 				}
@@ -135,7 +135,9 @@ func TestProxyOfServerWithoutState(t *testing.T) {
 					conn.Store(&c)
 				}
 				return c, err
-			}}})
+			}}
+			to.Unhurried(time.Second)
+			s := start(t, server.Options{Upstream: to})
 			ctx, stop := context.WithTimeout(context.Background(), giveUp)
 			defer stop()
 			must(t, s.AwaitUpstream(ctx))

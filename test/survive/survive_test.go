@@ -410,7 +410,14 @@ func TestOldClientsSurvive(t *testing.T) {
 	other := dial("another", "\n", "tcp", proxy.addr)
 	want := func(c *old, line, want string) {
 		t.Helper()
-		if got := say(c, line); got != want {
+		got := say(c, line)
+		// On a busy machine a server that is there may need more time than such a client has.
+		const recovering = "0 Server Recovering: "
+		for end := time.Now().Add(patience); strings.HasPrefix(got, recovering) && !strings.HasPrefix(want, recovering) && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+			got = say(c, line)
+		}
+		if got != want {
 			t.Errorf("%s: %s is answered %q, not %q", c.name, line, got, want)
 		}
 	}
