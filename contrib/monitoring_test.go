@@ -416,7 +416,7 @@ type prometheus struct {
 	url string
 }
 
-func startPrometheus(t *testing.T, target string, flags ...string) *prometheus {
+func startPrometheus(t *testing.T, targets []string, flags ...string) *prometheus {
 	t.Helper()
 	path := program(t, "prometheus")
 	rules, err := filepath.Abs(rulesFile)
@@ -430,8 +430,8 @@ global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 500
 rule_files: [%q]
 scrape_configs:
   - job_name: lockd
-    static_configs: [{targets: [%q]}]
-`, rules, target), 0o600); err != nil {
+    static_configs: [{targets: [%s]}]
+`, rules, strings.Join(targets, ", ")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, append(flags, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")...)
@@ -536,18 +536,23 @@ func TestMonitoring(t *testing.T) {
 	t.Parallel()
 	program(t, "prometheus")
 	cert, key := certificate(t)
-	line := serve(t, exec.Command(binary, "-t", "127.0.0.1:0", "--tls", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key,
-		"--admin", "127.0.0.1:0", "--watch-names", "watched", "--drain-timeout", "0s"))
-	addr := make(map[string]string)
-	for _, m := range regexp.MustCompile(`\b(tcp|admin)=(\S+)`).FindAllStringSubmatch(line, -1) {
-		addr[m[1]] = m[2]
+	start := func(args ...string) (tcp, admin string) {
+		t.Helper()
+		line := serve(t, exec.Command(binary, append(args, "-t", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-timeout", "0s")...))
+		addr := make(map[string]string)
+		for _, m := range regexp.MustCompile(`\b(tcp|admin)=(\S+)`).FindAllStringSubmatch(line, -1) {
+			addr[m[1]] = m[2]
+		}
+		if addr["tcp"] == "" || addr["admin"] == "" {
+			t.Fatalf("it does not say where it listens: %s", line)
+		}
+		return addr["tcp"], addr["admin"]
 	}
-	if addr["tcp"] == "" || addr["admin"] == "" {
-		t.Fatalf("it does not say where it listens: %s", line)
-	}
-	load(t, addr["tcp"])
+	tcp, server := start("serve", "--tls", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--watch-names", "watched")
+	_, proxy := start("proxy", "-s", tcp)
+	load(t, tcp)
 	for histograms, flags := range map[string][]string{"classic": nil, "native": {"--enable-feature=native-histograms"}} {
-		p := startPrometheus(t, addr["admin"], flags...)
+		p := startPrometheus(t, []string{server, proxy}, flags...)
 		t.Run(histograms, func(t *testing.T) { p.check(t, histograms) })
 	}
 }
