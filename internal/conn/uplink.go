@@ -193,7 +193,7 @@ func (u *uplink) receive(in []byte) error {
 		u.up.GoOn()
 	}
 	u.carry.Unlock()
-	if live, _ := u.up.Live(); live && err == nil {
+	if u.up.Live() && err == nil {
 		select {
 		case u.first <- nil:
 		default:
@@ -272,14 +272,14 @@ const quitWait = time.Second
 
 // stop ends it: upstream is told that nothing is to be kept.
 func (u *uplink) stop() {
-	if live, _ := u.up.Live(); live {
+	if u.up.Live() {
 		u.quits.Store(true)
 		u.carry.Lock()
 		u.up.Quit()
 		u.carry.Unlock()
 		u.flush()
 		for end := time.Now().Add(quitWait); time.Now().Before(end); time.Sleep(time.Millisecond) {
-			if live, _ := u.up.Live(); !live {
+			if !u.up.Live() {
 				break
 			}
 		}

@@ -52,9 +52,7 @@ func (u *Upstream) lookOut() {
 		case <-timer.C:
 		}
 		u.tick.Store(u.ticks())
-		if u.isLate() { // before anybody is answered in upstream's place, as after a pause all are overdue
-			u.giveUp()
-		}
+		u.giveUp() // before anybody is answered in upstream's place, as after a pause all are overdue
 		live := u.live.Load()
 		u.mu.Lock()
 		now := u.asked

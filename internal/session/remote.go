@@ -110,7 +110,7 @@ func (r *remote) register() {
 }
 
 func (r *remote) registerLocked() {
-	r.named, r.naming, r.renames = true, true, false
+	r.naming, r.renames = true, false
 	r.askLocked(lookup([]byte(wire.IAm)), numbers{}, []byte(r.session.registeredName()), asking{silent: true})
 }
 

@@ -63,14 +63,8 @@ func (u *Upstream) mayAnswer() bool {
 // were passed on.
 func (u *Upstream) Serves() bool { return u.state == serves }
 
-// Live tells whether requests are passed on, and how long the lease still is.
-func (u *Upstream) Live() (bool, time.Duration) {
-	l := u.lease.Load()
-	if l == nil {
-		return u.live.Load() != 0, 0
-	}
-	return u.live.Load() != 0, l.Left(lease.Now())
-}
+// Live tells whether requests are passed on.
+func (u *Upstream) Live() bool { return u.live.Load() != 0 }
 
 // A Link is how a proxy's connection to its server is.
 type Link struct {
@@ -83,8 +77,11 @@ type Link struct {
 
 // Link looks.
 func (u *Upstream) Link() Link {
-	live, left := u.Live()
-	return Link{Live: live, Left: max(0, left), Served: u.served.Load(), Answered: u.given.Load(), Ended: u.ended.Load()}
+	left := time.Duration(0)
+	if l := u.lease.Load(); l != nil {
+		left = l.Left(lease.Now())
+	}
+	return Link{Live: u.Live(), Left: left, Served: u.served.Load(), Answered: u.given.Load(), Ended: u.ended.Load()}
 }
 
 // waiting is how many sessions wait for a lock there. It goes over all of them.
