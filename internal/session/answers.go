@@ -18,7 +18,7 @@ func (r *remote) beginAnswers(now shard.Moment) {
 	}
 	r.mu.Lock()
 	if !r.gone {
-		r.session.owner.Now = now
+		r.owner.Now = now
 	}
 }
 
@@ -59,7 +59,7 @@ func (r *remote) answerLocked(line []byte) (ordered bool) {
 	}
 	r.giveLiteralsLocked()
 	if a.command.verb == wire.Quit && a.silent {
-		r.session.hub.upstream.leave(r)
+		r.up.leave(r)
 	}
 	return !a.waits()
 }
@@ -126,7 +126,6 @@ func isBusy(line []byte) bool { return bytes.HasPrefix(line, []byte("0 "+wire.Se
 
 // noteLocked has the table follow a reply, and passes it on.
 func (r *remote) noteLocked(a *asking, line []byte) {
-	s := r.session
 	number, text, _ := wire.Number(line)
 	name := r.nameLocked(a)
 	if a.probe {
@@ -155,32 +154,32 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		granted = number > 0
 		switch {
 		case granted && a.told:
-			if _, held := s.hub.locks.Token(&s.owner, name); !held {
+			if _, held := r.up.locks.Token(r.owner, name); !held {
 				r.returnLocked(wire.Release, name)
 			}
 		case granted:
-			s.hub.locks.Note(&s.owner, name, number)
+			r.up.locks.Note(r.owner, name, number)
 		}
 	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
 		granted = number > 0
 		switch {
 		case granted && a.told:
-			if !s.hub.locks.Shares(&s.owner, name) {
+			if !r.up.locks.Shares(r.owner, name) {
 				r.returnLocked(wire.ReleaseShared, name)
 			}
 		case granted:
-			s.hub.locks.NoteShared(&s.owner, name)
+			r.up.locks.NoteShared(r.owner, name)
 		}
 	case wire.Release:
 		if !a.told {
-			s.hub.locks.Release(&s.owner, name)
+			r.up.locks.Release(r.owner, name)
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.ReleaseSuccess), name...)
 			}
 		}
 	case wire.ReleaseShared:
 		if !a.told {
-			s.hub.locks.ReleaseShared(&s.owner, name)
+			r.up.locks.ReleaseShared(r.owner, name)
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.SharedReleaseSuccess), name...)
 			}

@@ -99,7 +99,7 @@ func (r *remote) appendAsking(text []byte, a *asking, c *command, n numbers, nam
 
 // queueLocked puts one into the queue whose text is there, and sends its line.
 func (r *remote) queueLocked(line []byte, a asking) {
-	u := r.session.hub.upstream
+	u := r.up
 	u.rouse()
 	a.tick = u.tick.Load()
 	r.makeRoomLocked(1)

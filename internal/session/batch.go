@@ -37,7 +37,7 @@ func (b *batch) send() {
 		return
 	}
 	r.owes(int32(len(b.queue)))
-	u := r.session.hub.upstream
+	u := r.up
 	u.rouse()
 	tick := u.tick.Load()
 	r.mu.Lock()

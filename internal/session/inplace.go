@@ -12,7 +12,7 @@ import (
 // otherwise would take what is under way out of the queue, and each reply for that to
 // the next request.
 func (r *remote) liveLocked() bool {
-	return r.epoch != 0 && r.epoch == r.session.hub.upstream.live.Load()
+	return r.epoch != 0 && r.epoch == r.up.live.Load()
 }
 
 // late answers what upstream has not answered in time.
@@ -50,7 +50,7 @@ func (r *remote) late(now, plain, patience, since uint32) {
 // giveUp answers all that upstream, which is away, has not answered.
 func (r *remote) giveUp() {
 	r.stop(false) // should it be back
-	r.late(r.session.hub.upstream.tick.Load()+1, 0, 0, 0)
+	r.late(r.up.tick.Load()+1, 0, 0, 0)
 }
 
 // giveUpLocked answers in upstream's place.
@@ -62,12 +62,12 @@ func (r *remote) giveUpLocked(a *asking) {
 		return
 	}
 	a.told = true
-	s.hub.upstream.given.Add(1)
+	r.up.given.Add(1)
 	if a.command.flags&mayWait != 0 {
 		r.waits.Add(-1)
 		r.stops.Store(false)
 	}
-	s.owner.Now = s.hub.upstream.moment()
+	r.owner.Now = r.up.moment()
 	tell := func(number uint64, text string) { r.tellLocked(number, append([]byte(text), name...)) }
 	success := func(ok bool, yes, no string) {
 		if ok {
@@ -78,7 +78,7 @@ func (r *remote) giveUpLocked(a *asking) {
 	}
 	switch a.command.verb {
 	case wire.Get, wire.GetWait: // who holds it may always ask again
-		token, held := s.hub.locks.Token(&s.owner, name)
+		token, held := r.up.locks.Token(r.owner, name)
 		switch {
 		case !held:
 			tell(0, wire.ServerRecovering)
@@ -88,22 +88,22 @@ func (r *remote) giveUpLocked(a *asking) {
 			tell(1, wire.GetSuccess)
 		}
 	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
-		if s.hub.locks.Shares(&s.owner, name) {
+		if r.up.locks.Shares(r.owner, name) {
 			// How many of other proxies' clients hold it nobody knows now.
-			tell(uint64(max(1, s.hub.See(name).Holders[shard.Shared])), wire.SharedGetSuccess)
+			tell(uint64(max(1, r.up.locks.See(name, s.hub.clock.nanoseconds()).Holders[shard.Shared])), wire.SharedGetSuccess)
 		} else {
 			tell(0, wire.ServerRecovering)
 		}
 	case wire.Release:
-		success(s.hub.locks.Release(&s.owner, name), wire.ReleaseSuccess, wire.ReleaseFailure)
+		success(r.up.locks.Release(r.owner, name), wire.ReleaseSuccess, wire.ReleaseFailure)
 	case wire.ReleaseShared:
-		success(s.hub.locks.ReleaseShared(&s.owner, name), wire.SharedReleaseSuccess, wire.SharedReleaseFailure)
+		success(r.up.locks.ReleaseShared(r.owner, name), wire.SharedReleaseSuccess, wire.SharedReleaseFailure)
 	case wire.Inspect:
 		tell(1, wire.IsLocked)
 	case wire.InspectShared:
 		tell(1, wire.SharedIsLocked)
 	case wire.Token:
-		token, ok := s.hub.locks.Token(&s.owner, name)
+		token, ok := r.up.locks.Token(r.owner, name)
 		if ok {
 			tell(token, wire.LockToken)
 		} else {

@@ -19,6 +19,8 @@ import (
 // holds is known there, for claims too, whatever its client reads.
 type remote struct {
 	session *Session
+	up      *Upstream
+	owner   *shard.Owner // of what it holds, in the upstream's table
 	number  uint32
 
 	waits   atomic.Int32 // times that it has asked to wait, and that is not decided
@@ -77,8 +79,8 @@ func (s *Session) join() *remote {
 	if !s.stream.takeMemory(remoteBytes) {
 		return nil
 	}
-	r := &remote{session: s}
-	s.hub.upstream.join(r)
+	r := &remote{session: s, up: s.hub.upstream, owner: &s.owner}
+	r.up.join(r)
 	s.remote = r
 	if s.registeredName() != "" {
 		r.register()
@@ -120,21 +122,19 @@ func (r *remote) noticeLocked(text []byte) {
 	if !ok || r.gone {
 		return
 	}
-	s := r.session
-	s.owner.Now = s.hub.upstream.moment()
-	s.hub.locks.Release(&s.owner, name)
-	s.hub.locks.ReleaseShared(&s.owner, name)
+	r.owner.Now = r.up.moment()
+	r.up.locks.Release(r.owner, name)
+	r.up.locks.ReleaseShared(r.owner, name)
 	r.lostLocked(name, WhyKick)
 }
 
 // loseLocked is for a lock that could not be claimed: somebody else may have it.
 func (r *remote) loseLocked(kind shard.Kind, name []byte) {
-	s := r.session
 	held := false
 	if kind == shard.Shared {
-		held = s.hub.locks.ReleaseShared(&s.owner, name)
+		held = r.up.locks.ReleaseShared(r.owner, name)
 	} else {
-		held = s.hub.locks.Release(&s.owner, name)
+		held = r.up.locks.Release(r.owner, name)
 	}
 	if held {
 		r.lostLocked(name, WhyKeepExpired)
@@ -201,7 +201,7 @@ func (s *Session) leaveUpstream() {
 	r.gone, r.out = true, nil
 	if r.epoch == 0 || r.ended && r.first == len(r.queue) {
 		r.ended = true // whoever is about to take it up finds it so
-		s.hub.upstream.leave(r)
+		r.up.leave(r)
 	} else {
 		if !r.liveLocked() { // nothing else is asked any more
 			r.first = len(r.queue)

@@ -20,7 +20,6 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 		return
 	}
-	s := r.session
 	if r.naming = false; r.named {
 		r.registerLocked()
 	}
@@ -35,7 +34,7 @@ func (r *remote) takeUp(connection uint32) {
 		}
 	}
 	held := r.claimLocked(releases)
-	now := s.hub.upstream.tick.Load()
+	now := r.up.tick.Load()
 	for i := range old {
 		a := old[i]
 		if a.told || a.silent {
@@ -78,12 +77,11 @@ func (n numbers) less(c *command, ms uint64) numbers {
 // claimLocked claims what the session holds, but for some, and returns which of those it
 // holds.
 func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
-	s := r.session
 	held = make(map[string]bool)
-	s.hub.locks.Doubt(&s.owner)
+	r.up.locks.Doubt(r.owner)
 	var p shard.Piece
 	for more := true; more; {
-		more = s.hub.locks.Recall(&s.owner, &p)
+		more = r.up.locks.Recall(r.owner, &p)
 		for _, item := range p.Items {
 			name := p.Name(item)
 			claim, release, n := wire.Claim, wire.Release, numbers{a: item.Number}
@@ -109,7 +107,7 @@ func (r *remote) expire() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.epoch = 0
-	if r.gone || r.session.owner.Held() == 0 && r.waits.Load() == 0 {
+	if r.gone || r.owner.Held() == 0 && r.waits.Load() == 0 {
 		return false
 	}
 	r.endLocked(WhyKeepExpired)

@@ -37,6 +37,7 @@ const DefaultPatience = 10 * time.Second
 // in which they come; whoever has the connection takes them, many at a time.
 type Upstream struct {
 	hub     *Hub
+	locks   *shard.Set // follows what clients hold there, see shard.Set.Note
 	cfg     UpstreamConfig
 	live    atomic.Uint32 // the connection over which requests are sent now; 0: there is none
 	tick    atomic.Uint32 // the time, in ticks
@@ -85,7 +86,7 @@ func (e *ErrUpstream) Error() string { return e.Reason }
 
 func newUpstream(h *Hub, cfg UpstreamConfig) *Upstream {
 	cfg.Patience = cmp.Or(cfg.Patience, DefaultPatience)
-	u := &Upstream{hub: h, cfg: cfg, next: 1, kick: make(chan struct{}, 1), done: make(chan struct{})}
+	u := &Upstream{hub: h, locks: h.locks, cfg: cfg, next: 1, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	u.all.Store(new([]atomic.Pointer[remote]))
 	u.tick.Store(1)
 	u.over.Go(u.lookOut)
