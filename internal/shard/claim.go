@@ -10,7 +10,11 @@ package shard
 // recovering, and open says that o is one of those who may: then it gets a lock that
 // nobody has claimed, or that somebody has with a lower token, who has lost it before.
 // That one's ID is loser, 0 if there is none; it holds the lock no more.
-func (t *Set) Claim(o *Owner, name []byte, token uint64, open bool) (g Grant, out Outcome, loser uint32) {
+//
+// In a partitioned set, the name's partition is what recovers. Of those whose IDs are
+// in from, o gets the lock at any time, if one has it with that token: they are who o was
+// before it came back another way, and are told nothing.
+func (t *Set) Claim(o *Owner, name []byte, token uint64, open bool, from ...uint32) (g Grant, out Outcome, loser uint32) {
 	s, hash := t.lock(name)
 	var over over
 	out, loser = s.claimLocked(o, hash, name, token, open, &over)
@@ -77,8 +81,9 @@ func (s *Shard) haveLocked(o *Owner, ref uint32, token uint64) {
 }
 
 // ClaimShared says that o has a part in the shared lock name. What it has it may claim
-// at any time, anything else as in Claim, but not what it waits for.
-func (t *Set) ClaimShared(o *Owner, name []byte, open bool) (g Grant, out Outcome) {
+// at any time, anything else as in Claim, but not what it waits for. The part of one of
+// those in from becomes o's.
+func (t *Set) ClaimShared(o *Owner, name []byte, open bool, from ...uint32) (g Grant, out Outcome) {
 	s, hash := t.lock(name)
 	var over over
 	g.Count, out = s.claimSharedLocked(o, hash, name, open, &over)

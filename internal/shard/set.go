@@ -34,7 +34,9 @@ type Set struct {
 	shards      []Shard
 	shift       uint8 // a name's hash shifted right by it is a shard's number
 	seed        maphash.Seed
-	base        uint64 // where the tokens of this start begin: a claim with one that is not below is made up
+	base        uint64                 // where the tokens of this start begin: a claim with one that is not below is made up
+	parts       *[Partitions]partition // nil: the set is not partitioned
+	partBits    uint8                  // of a partition's number that a name's hash has, see partition.go
 	ownerOf     func(id uint32) *Owner
 	recovering  atomic.Bool
 	mirror      bool
@@ -77,6 +79,9 @@ type Config struct {
 	Start uint64
 	// Recovering has nobody get anything but by a claim, until EndRecovery.
 	Recovering bool
+	// Partitioned cuts the names into partitions, all of which begin absent, see
+	// partition.go. The shards are at most as many. Recovering has no meaning then.
+	Partitioned bool
 	// Mirror is for a set that only follows another one, see Note.
 	Mirror bool
 	// OwnerOf returns the owner with an ID, which holds something: a claim, or Note,

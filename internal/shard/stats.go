@@ -33,12 +33,20 @@ const (
 	Recovering                  // somebody may hold it who has not said so yet, see recover.go
 	Outcomes
 	Waiting = Outcomes // in the queue; what becomes of it is not known yet
+
+	// Those of a partitioned set that has not executed a request, and counts it as
+	// nothing: it is to be made elsewhere, or again.
+	Elsewhere = Outcomes + 1 // the name's partition is not here, or not any more
+	Frozen    = Outcomes + 2 // it is on the move; or no token is left below the ceil
 )
+
+// executed tells whether an outcome is of a request that was executed.
+func (o Outcome) executed() bool { return o <= Waiting }
 
 func (o Outcome) String() string {
 	return [...]string{"acquired", "refused", "full", "owner_full",
 		"too_many_waiters", "timed_out", "canceled", "share_full", "share_rates",
-		"share_waiters", "share_bytes", "memory_full", "recovering", "waiting"}[o]
+		"share_waiters", "share_bytes", "memory_full", "recovering", "waiting", "elsewhere", "frozen"}[o]
 }
 
 // Stats counts what happened, by kind. Each hold that was acquired was released,
