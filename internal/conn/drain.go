@@ -235,9 +235,7 @@ func (s *Server) end(ctx context.Context) error {
 	defer stop()
 	err := s.wait(short, func() int { return s.timely + s.late + len(s.shaking) }, func() {})
 	s.ended.Do(func() {
-		if s.uplink != nil {
-			s.uplink.stop()
-		}
+		s.uplinks.stop()
 		s.endLoops()
 		s.watched.stop()
 		s.losses.stop()

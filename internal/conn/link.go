@@ -244,9 +244,7 @@ func (l *link) advance(in []byte) (session.Next, error) {
 			l.drop()
 			return session.Closing, errKeepsTooMuch
 		}
-		if u := l.server.uplink; u != nil {
-			u.flush()
-		}
+		l.server.uplinks.flush()
 		if err := l.flush(); err != nil {
 			return next, err
 		}
@@ -358,9 +356,7 @@ func (l *link) end(err error) {
 	l.ends = true
 	l.mu.Unlock()
 	l.stream.Close()
-	if u := l.server.uplink; u != nil {
-		u.flush()
-	}
+	l.server.uplinks.flush()
 	l.server.hub.Occupy(-l.takes())
 	l.mu.Lock()
 	l.over = true

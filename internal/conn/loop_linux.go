@@ -242,6 +242,7 @@ type task struct {
 	client    *client
 	why       error // it is ended
 	acceptor  *acceptor
+	uplink    *uplink
 	rounds    *rounds
 	answer    chan struct{}
 }
@@ -297,11 +298,12 @@ func newLoop(s *Server, number int) (*loop, error) {
 }
 
 // wakePlace stands for the eventfd among the clients' places, acceptorPlace and what
-// is below for the acceptors.
+// is below for the acceptors, uplinkPlace and what is above for the uplinks.
 const (
 	wakePlace     = -1
 	acceptorPlace = -2
 	uplinkPlace   = math.MinInt32
+	mostUplinks   = 1 << 20
 )
 
 // post gives a loop a task, unless it has ended, and tells whether it has not.
@@ -413,10 +415,12 @@ func (l *loop) turn() bool {
 			}
 		} else if ev.Fd == wakePlace {
 			l.readTasks()
-		} else if ev.Fd == uplinkPlace {
-			l.attend()
-			l.server.uplink.event(ev)
-			l.doTasks()
+		} else if ev.Fd < uplinkPlace+mostUplinks {
+			if u := l.server.uplinks.at(int(ev.Fd - uplinkPlace)); u != nil {
+				l.attend()
+				u.event(ev)
+				l.doTasks()
+			}
 		} else if a := l.acceptorOf(ev); a != nil {
 			a.work()
 			behind = true
@@ -429,9 +433,7 @@ func (l *loop) turn() bool {
 		c.work()
 	}
 	l.busy = slices.Delete(l.busy, 0, busy)
-	if u := l.server.uplink; u != nil {
-		u.flush()
-	}
+	l.server.uplinks.flush()
 	if asked {
 		l.answer(behind || l.ending > 0)
 	}
@@ -536,7 +538,7 @@ func (l *loop) doTasks() {
 				}
 			}
 		case takeUplink:
-			l.server.uplink.take(l, m.fd)
+			m.uplink.take(l, m.fd)
 		case endLoop:
 			l.over = true
 		}

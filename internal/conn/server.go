@@ -33,6 +33,7 @@ type Config struct {
 	Hosts          hosts.Allowed    // under which pages may ask for the server
 	Logger         *slog.Logger     // connections, at level debug
 	Upstream       *Upstream        // whose proxy this is; nil: nobody's
+	Cluster        *Cluster         // of which it is a node; nil: of none
 	LogLosses      bool             // it gets what clients lose, too
 }
 
@@ -59,7 +60,8 @@ type Server struct {
 	dead      atomic.Uint64 // connections whose clients were found dead
 	watched   watched
 	losses    lossLog
-	uplink    *uplink // a proxy's; nil: this is none
+	uplinks   uplinks // to other servers, of a proxy or a node of a cluster
+	proxy     *uplink // the only one of a proxy; nil: this is none
 }
 
 // NewServer makes the common part of a server's connections.
@@ -73,13 +75,17 @@ func NewServer(cfg Config) *Server {
 	if cfg.LogLosses {
 		cfg.Session.Lost = s.losses.wake
 	}
+	s.uplinks.init()
 	if cfg.Upstream != nil {
-		s.uplink = newUplink(s, cfg.Upstream)
-		cfg.Session.Upstream = s.uplink.config()
+		s.proxy = newUplink(s, cfg.Upstream)
+		cfg.Session.Upstream = s.proxy.config()
+	}
+	if cfg.Cluster != nil {
+		cfg.Session.Cluster = s.cluster(cfg.Cluster)
 	}
 	s.hub = session.NewHub(cfg.Session, s)
-	if s.uplink != nil {
-		s.uplink.begin(s.hub.Upstream())
+	if s.proxy != nil {
+		s.proxy.begin(s.hub.Upstream())
 	}
 	s.watched.init(s)
 	s.newcomers.init(cfg.Asks)

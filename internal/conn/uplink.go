@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -34,6 +35,7 @@ type Upstream struct {
 // goroutine receives and one sends.
 type uplink struct {
 	server *Server
+	place  int // among the server's
 	to     *Upstream
 	up     *session.Upstream
 	log    *slog.Logger
@@ -57,7 +59,7 @@ type uplink struct {
 }
 
 func newUplink(s *Server, to *Upstream) *uplink {
-	u := &uplink{server: s, to: to, log: s.cfg.Logger, first: make(chan error, 1), send: make(chan struct{}, 1), relays: make(chan struct{}, relaysMost)}
+	u := s.uplinks.add(&uplink{server: s, to: to, log: s.cfg.Logger, first: make(chan error, 1), send: make(chan struct{}, 1), relays: make(chan struct{}, relaysMost)})
 	u.socketInit()
 	u.ctx, u.end = context.WithCancel(context.Background())
 	return u
@@ -66,7 +68,7 @@ func newUplink(s *Server, to *Upstream) *uplink {
 // config is for the session's side.
 func (u *uplink) config() *session.UpstreamConfig {
 	return &session.UpstreamConfig{
-		Keep: u.to.Keep, Patience: u.to.Patience, Prompt: u.to.Prompt, Flush: u.flush, Cut: u.cut, Relay: u.relay,
+		Keep: u.to.Keep, Patience: u.to.Patience, Prompt: u.to.Prompt, Flush: u.flush, Cut: u.cut, End: u.giveUp, Relay: u.relay,
 		Log: func(msg string, attrs ...any) { u.log.Info(msg, append(attrs, "upstream", u.to.Target)...) },
 	}
 }
@@ -84,6 +86,7 @@ const (
 
 // run makes one connection after another.
 func (u *uplink) run() {
+	defer u.server.uplinks.drop(u)
 	pause := uplinkPause
 	var last string
 	for u.ctx.Err() == nil {
@@ -289,11 +292,76 @@ func (u *uplink) stop() {
 	u.over.Wait()
 }
 
+// giveUp ends it, as it is of no use any more. It waits for nothing.
+func (u *uplink) giveUp() {
+	u.end()
+	u.cut()
+}
+
+// uplinks are those of a server: a proxy has one, a node of a cluster one to each other node.
+type uplinks struct {
+	all     atomic.Pointer[[]*uplink] // by place; nil where one has ended. mu guards writes
+	serials atomic.Int32              // of their connections
+	mu      sync.Mutex
+}
+
+func (s *uplinks) init() { s.all.Store(new([]*uplink)) }
+
+func (s *uplinks) add(u *uplink) *uplink {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Clone(*s.all.Load())
+	if u.place = slices.Index(all, nil); u.place < 0 {
+		u.place = len(all)
+		all = append(all, u)
+	} else {
+		all[u.place] = u
+	}
+	s.all.Store(&all)
+	return u
+}
+
+func (s *uplinks) drop(u *uplink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Clone(*s.all.Load())
+	if all[u.place] == u {
+		all[u.place] = nil
+		s.all.Store(&all)
+	}
+}
+
+// at returns the one at a place; nil: it has ended.
+func (s *uplinks) at(place int) *uplink {
+	if all := *s.all.Load(); place < len(all) {
+		return all[place]
+	}
+	return nil
+}
+
+// flush has what there is for them sent.
+func (s *uplinks) flush() {
+	for _, u := range *s.all.Load() {
+		if u != nil {
+			u.flush()
+		}
+	}
+}
+
+// stop ends them.
+func (s *uplinks) stop() {
+	for _, u := range *s.all.Load() {
+		if u != nil {
+			u.stop()
+		}
+	}
+}
+
 // FirstUpstream waits until there is a connection that serves, and returns what is wrong if
 // there is none.
 func (s *Server) FirstUpstream(ctx context.Context) error {
 	select {
-	case err := <-s.uplink.first:
+	case err := <-s.proxy.first:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -43,7 +43,7 @@ func (u *uplink) onLoop(conn net.Conn) (ok bool, err error) {
 	u.mu.Lock()
 	u.ended, u.why = ended, nil
 	u.mu.Unlock()
-	if !loops[0].post(task{what: takeUplink, fd: fd}) {
+	if !loops[0].post(task{what: takeUplink, fd: fd, uplink: u}) {
 		syscall.Close(fd)
 		return true, net.ErrClosed
 	}
@@ -61,7 +61,7 @@ func (u *uplink) onLoop(conn net.Conn) (ok bool, err error) {
 func (u *uplink) take(l *loop, fd int) {
 	u.mu.Lock()
 	u.fd, u.loop, u.blocked, u.rest = fd, l, false, nil
-	u.serial++
+	u.serial = u.server.uplinks.serials.Add(1)
 	if u.in == nil {
 		u.in = make([]byte, 64<<10)
 	}
@@ -75,7 +75,7 @@ func (u *uplink) take(l *loop, fd int) {
 }
 
 func (u *uplink) watchLocked(op int, events uint32) error {
-	ev := syscall.EpollEvent{Events: events, Fd: uplinkPlace, Pad: u.serial}
+	ev := syscall.EpollEvent{Events: events, Fd: uplinkPlace + int32(u.place), Pad: u.serial}
 	if errno := epollControl(u.loop.epoll, op, u.fd, &ev); errno != 0 {
 		return os.NewSyscallError("epoll_ctl", errno)
 	}

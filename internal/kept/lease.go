@@ -141,3 +141,10 @@ func (l *Lease) Left(now time.Duration) time.Duration {
 	}
 	return l.deadline - now
 }
+
+// Deadline returns when the time is up, as far as is known now.
+func (l *Lease) Deadline() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.deadline
+}

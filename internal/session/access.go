@@ -5,11 +5,13 @@ import "sync/atomic"
 // A Role is what a client may be there for.
 type Role uint8
 
-// The roles. A client has one of them; administrators may do everything.
+// The roles. A client has one of them; administrators may do everything, and so may other
+// nodes of a cluster, who ask for all their clients.
 const (
 	RoleLock Role = 1 << iota // takes and releases locks and rates
 	RoleRead                  // looks
 	RoleAdmin
+	RoleNode
 )
 
 func (r Role) String() string {
@@ -20,6 +22,8 @@ func (r Role) String() string {
 		return "read"
 	case RoleAdmin:
 		return "admin"
+	case RoleNode:
+		return "node"
 	}
 	return "no role"
 }
@@ -64,7 +68,7 @@ func (a *Access) Current() *Access {
 // about one name, or about the client alone: whatever tells of all is not, unless
 // somebody has thought of it.
 func (a *Access) may(c *command) bool {
-	return c.roles == anybody || (c.roles|RoleAdmin)&a.Role != 0 && (a.Prefix == "" || c.flags&(ofName|ofSelf) != 0)
+	return c.roles == anybody || (c.roles|RoleAdmin|RoleNode)&a.Role != 0 && (a.Prefix == "" || c.flags&(ofName|ofSelf) != 0)
 }
 
 // reaches tells whether a name is within the prefix. To be about all names that

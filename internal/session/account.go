@@ -57,8 +57,12 @@ func (k accountKey) String() string {
 	return k.ip.String()
 }
 
-// within is the server's own process, which has no bounds of its own.
-var within = accountKey{name: "memory"}
+// within is the server's own process, and nodes the other nodes of a cluster: neither has
+// bounds of its own, as who stands behind it has.
+var (
+	within = accountKey{name: "memory"}
+	nodes  = accountKey{name: "nodes"}
+)
 
 const (
 	// networkBits is how much of an IPv6 address counts: what a machine, or a
@@ -109,7 +113,7 @@ func (a *accounts) join(key accountKey) *account {
 	one := a.byKey[key]
 	if one == nil {
 		limits := a.limits
-		if key == within {
+		if key == within || key == nodes {
 			limits = shard.ShareLimits{}
 		}
 		one = &account{key: key, share: a.set.NewShare(limits)}

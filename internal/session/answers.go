@@ -142,14 +142,24 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		r.waits.Add(-1)
 		r.stops.Store(false)
 	}
+	if r.guest != nil && number == 0 && !a.told && bytes.HasPrefix(text, []byte(wire.Elsewhere)) {
+		r.elsewhereLocked(a)
+		return
+	}
 	granted := false
 	switch a.command.verb {
 	case wire.Claim, wire.Claims:
 		// Of one that is accepted the table knows, unless the client has been told
 		// since that it has released the lock, which comes behind it.
-		if number == 0 {
+		switch {
+		case number == 0:
 			r.loseLocked(kindOf(a.command), name)
+		case !a.silent && a.command.verb == wire.Claims:
+			r.up.locks.NoteShared(r.owner, name)
+		case !a.silent:
+			r.up.locks.Note(r.owner, name, number)
 		}
+		r.claimedLocked(a, number)
 	case wire.Get, wire.GetWait:
 		granted = number > 0
 		switch {

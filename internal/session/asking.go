@@ -21,6 +21,7 @@ type asking struct {
 	literal        bool   // no request, but a reply that was made here
 	probe          bool   // whatever it is, upstream is asked for a sign of life
 	held           bool   // a release of what the session held
+	moved          bool   // a claim of what it held elsewhere
 }
 
 // What a remote takes, about, and how much of its queue is kept when it is empty.

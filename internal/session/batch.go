@@ -1,5 +1,7 @@
 package session
 
+import "github.com/nylen/lockd/internal/wire"
+
 // A batch is what a session of a proxy asks upstream in a turn of its stream. It goes out
 // together, at the end of the turn, or before anything else is done for the client: so
 // that mutexes are taken once for all of it.
@@ -42,6 +44,10 @@ func (b *batch) send() {
 	tick := u.tick.Load()
 	r.mu.Lock()
 	r.many = r.session.stream.multiplexed
+	if r.turned {
+		r.turned = false
+		r.askLocked(lookup([]byte(wire.GoOn)), numbers{}, nil, asking{silent: true})
+	}
 	r.makeRoomLocked(len(b.queue))
 	at := uint32(len(r.text))
 	for i := range b.queue {

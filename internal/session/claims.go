@@ -12,6 +12,9 @@ func (s *Session) claims() bool {
 	if k == nil {
 		return false
 	}
+	if s.hub.node != nil { // the partition says so, and another node knows until when it may claim
+		return true
+	}
 	_, open := k.open.left()
 	return open
 }
@@ -23,8 +26,9 @@ func (s *Session) textClaim(name, out []byte) []byte {
 	}
 	token := s.args().a
 	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, s.claims())
-	if p := s.hub.directory.peer(loser); p != nil {
-		p.cut() // it looks what it has left when it is back
+	s.hub.loses(loser, name)
+	if s.isElsewhere(outcome) {
+		return out
 	}
 	if outcome != shard.Acquired {
 		return s.claimRefused(out, wire.ClaimFailure, name)
@@ -39,6 +43,9 @@ func (s *Session) textClaims(name, out []byte) []byte {
 		return s.claimRefused(out, wire.SharedClaimFailure, name)
 	}
 	g, outcome := s.hub.locks.ClaimShared(s.asks(), name, s.claims())
+	if s.isElsewhere(outcome) {
+		return out
+	}
 	if outcome != shard.Acquired {
 		return s.claimRefused(out, wire.SharedClaimFailure, name)
 	}
@@ -46,17 +53,36 @@ func (s *Session) textClaims(name, out []byte) []byte {
 	return s.reply(out, uint64(g.Count), wire.SharedClaimSuccess, name)
 }
 
+// isElsewhere notes that a request was not executed, if so, as its name is served elsewhere or
+// not now.
+func (s *Session) isElsewhere(outcome shard.Outcome) bool {
+	if outcome != shard.Elsewhere && outcome != shard.Frozen {
+		return false
+	}
+	s.stream.turn.elsewhere = true
+	return true
+}
+
 func (s *Session) claimRefused(out []byte, text string, name []byte) []byte {
 	s.hub.keeps.refused.Add(1)
 	return s.reply(out, 0, text, name)
 }
 
-// cut ends the connection of a session's client.
-func (p *peer) cut() {
-	if s := p.session.Load(); s != nil {
-		if c := s.stream.carriedBy(); c != nil {
-			s.hub.network.Detach(c)
-		}
+// loses tells the client of a session that it has lost a lock: it looks what it has left when
+// it is back. Another node is told which one it is.
+func (h *Hub) loses(owner uint32, name []byte) {
+	p := h.directory.peer(owner)
+	if p == nil {
+		return
+	}
+	s := p.session.Load()
+	if s == nil {
+		return
+	}
+	if s.stream.door&linked != 0 {
+		s.stream.tellLost(s, name)
+	} else if c := s.stream.carriedBy(); c != nil {
+		h.network.Detach(c)
 	}
 }
 

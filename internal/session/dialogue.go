@@ -17,6 +17,7 @@ type upstreamState uint8
 const (
 	greets upstreamState = iota
 	authenticates
+	introduces
 	asksToBeKept
 	resumes
 	serves
@@ -139,8 +140,19 @@ func (u *Upstream) greeted(line []byte) error {
 		u.ask(wire.Auth, u.token)
 		return nil
 	}
-	u.takeUp()
+	u.introduce()
 	return nil
+}
+
+// introduce has another node know which one this is, and that it is meant itself: a process
+// that has started since under the same address is not.
+func (u *Upstream) introduce() {
+	if u.node == nil {
+		u.takeUp()
+		return
+	}
+	u.state = introduces
+	u.ask(wire.Link, u.node.cfg.World+" "+u.node.self()+" "+u.peer.ID)
 }
 
 // takeUp asks for what is kept there, or to be kept from now on.
@@ -184,17 +196,28 @@ func (u *Upstream) told(line []byte) error {
 		if number == 0 {
 			return &ErrUpstream{"the server does not know the token"}
 		}
+		u.introduce()
+	case wire.Link:
+		if number == 0 {
+			return &ErrUpstream{"the node does not take this one's link: " + string(text)}
+		}
 		u.takeUp()
 	case wire.Keep:
 		return u.keptFor(number, text, now, of.sent)
 	case wire.Resume:
 		return u.resumed(l, number, text, now, of.sent)
 	case wire.Claimed:
+		if u.node != nil {
+			return nil // see believes
+		}
 		if !l.Claimed(now, of.sent) {
 			u.expire(l)
 			return errExpired
 		}
 	case wire.Ping:
+		if u.node != nil && !u.node.believes(number) {
+			return nil
+		}
 		if !l.Answered(now, of.sent) {
 			u.expire(l)
 			return errExpired
@@ -219,7 +242,9 @@ func (u *Upstream) keptFor(ms uint64, text []byte, now, sent time.Duration) erro
 		}
 	}
 	u.keeps = time.Duration(ms) * time.Millisecond
-	if h := u.hub.cfg.DeadPeer; u.keeps < h {
+	if u.node != nil {
+		blips, u.keeps = false, u.node.cfg.linkLease()
+	} else if h := u.hub.cfg.DeadPeer; u.keeps < h {
 		return &ErrUpstream{"the server keeps for " + u.keeps.String() + " only, and clients here count on " + h.String() +
 			": raise --max-keep there, or lower --dead-peer-timeout here"}
 	}
@@ -236,7 +261,7 @@ func (u *Upstream) keptFor(ms uint64, text []byte, now, sent time.Duration) erro
 func (u *Upstream) resumed(l *lease.Lease, number uint64, text []byte, now, sent time.Duration) error {
 	switch left, claims := claimsLeft(text); {
 	case number > 0 && bytes.HasPrefix(text, []byte(wire.Resumed)):
-		if !l.Answered(now, sent) {
+		if u.node == nil && !l.Answered(now, sent) { // see believes
 			u.expire(l)
 			return errExpired
 		}
@@ -280,9 +305,12 @@ func (u *Upstream) begins(again bool) {
 	u.served.Add(1)
 	u.replays.Store(true)
 	u.mu.Unlock()
-	if again {
+	switch {
+	case again:
 		u.cfg.Log("upstream is back")
-	} else {
+	case u.node != nil:
+		u.cfg.Log("linked")
+	default:
 		u.cfg.Log("upstream keeps what the proxy's clients hold", "keep", u.keeps, "restarts", !u.blipsOnly)
 	}
 	u.GoOn()
@@ -299,7 +327,7 @@ func (u *Upstream) Replays() bool { return u.replays.Load() }
 func (u *Upstream) GoOn() {
 	for u.replaying > 0 {
 		u.mu.Lock()
-		full, end := len(u.out) >= replayBytes, u.replaying >= u.next
+		full, end := len(u.out) >= replayBytes, u.replaying >= u.end()
 		u.mu.Unlock()
 		switch {
 		case full:

@@ -24,11 +24,12 @@ const (
 	deaf                        // too much has come behind it: nothing more is taken, and the client is cut off
 	forwards                    // what it wants of locks is asked upstream, see remote.go
 	mustResume                  // it has a place that is kept for who comes back
+	linked                      // the client is another node of the cluster, see linked.go
 )
 
 // guarded tells whether what the client may do has to be looked at. That the server
 // drains is no reason: where nobody is asked there is no authority.
-func (st *Stream) guarded() bool { return st.door&^(drains|forwards) != 0 }
+func (st *Stream) guarded() bool { return st.door&^(drains|forwards|linked) != 0 }
 
 // maxUnidentified is how many sessions a client has, at most, that has to say
 // who it is and has not.

@@ -10,6 +10,9 @@ import "github.com/nylen/lockd/internal/wire"
 
 // doForwarding does what a command is for.
 func (s *Session) doForwarding(c *command, name, out []byte) []byte {
+	if s.hub.node != nil {
+		return s.doRouted(c, name, out)
+	}
 	if c.flags&forwarded != 0 {
 		return s.forward(c, name, out)
 	}
@@ -62,6 +65,10 @@ func (st *Stream) requestBehind(line, out []byte) []byte {
 			s = nil
 		}
 	}
+	if s != nil && s.waitsInBacklog() {
+		s.putLiteral(said)
+		return out[:before]
+	}
 	if s == nil || !s.behind() {
 		return out
 	}
@@ -96,25 +103,36 @@ func (st *Stream) doDelayed(out []byte) []byte {
 // quitsUpstream has what the session holds released upstream before its client is told
 // that it is.
 func (s *Session) quitsUpstream() bool {
-	r := s.remote
-	if r == nil || s.hub.upstream.live.Load() == 0 {
-		return false
-	}
-	s.stream.delayed = &delayed{session: s}
-	r.owes(1)
-	r.mu.Lock()
-	r.many = s.stream.multiplexed
-	r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{})
-	r.mu.Unlock()
-	return true
+	asks := false
+	s.eachRemote(func(r *remote) {
+		if r.up.live.Load() == 0 {
+			return
+		}
+		if !asks {
+			asks = true
+			s.stream.delayed = &delayed{session: s}
+		}
+		r.owes(1)
+		r.mu.Lock()
+		r.many = s.stream.multiplexed
+		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{})
+		r.mu.Unlock()
+	})
+	return asks
 }
 
 // heard appends what upstream has answered, and tells whether that ends the session.
 func (s *Session) heard(out []byte) (_ []byte, quit bool) {
-	if s.stream.turn.expired(s.hub.upstream) {
-		s.hub.upstream.giveUp() // before anything is passed on
+	if s.remote.guest == nil {
+		out, quit = s.remote.heard(out)
+	} else {
+		quit = true
+		s.eachRemote(func(r *remote) {
+			var left bool
+			out, left = r.heard(out)
+			quit = quit && (left || r.up.live.Load() == 0)
+		})
 	}
-	out, quit = s.remote.replies(out)
 	if d := s.stream.delayed; quit && d != nil && d.command == nil && d.session == s {
 		s.stream.delayed = nil
 		return out, true
@@ -122,10 +140,37 @@ func (s *Session) heard(out []byte) (_ []byte, quit bool) {
 	return out, false
 }
 
+// heard does that for one remote.
+func (r *remote) heard(out []byte) (_ []byte, quit bool) {
+	if r.session.stream.turn.expired(r.up) {
+		r.up.giveUp() // before anything is passed on
+	}
+	out, quit = r.replies(out)
+	if r.guest != nil {
+		r.comeBack()
+	}
+	return out, quit
+}
+
+// comeBack takes what was not executed there, and is to be asked elsewhere.
+func (r *remote) comeBack() {
+	r.claimHere()
+	r.mu.Lock()
+	var back []put
+	if r.first == len(r.queue) && len(r.back) > 0 { // all before it is answered
+		back, r.back = r.back, nil
+	}
+	r.mu.Unlock()
+	if len(back) > 0 {
+		r.owes(-int32(len(back)))
+		r.session.putFirst(back)
+	}
+}
+
 // expired tells whether upstream was not heard for too long, and looks once in a turn.
 func (t *Turn) expired(u *Upstream) bool {
-	if !t.judged {
-		t.judged = true
+	if t.judged != u {
+		t.judged = u
 		t.late = u.isLate()
 	}
 	return t.late
@@ -161,7 +206,7 @@ const mostUnderWay = 64 << 10
 // each reply, as that is a message of its own.
 func (st *Stream) awaitsUpstream() bool {
 	r := st.main.remote
-	return r != nil && !st.multiplexed && (r.waits.Load() > 0 || st.apart && r.pending.Load() > 0)
+	return !st.multiplexed && (r != nil && (r.waits.Load() > 0 || st.apart && r.pending.Load() > 0) || st.apart && st.main.waitsInBacklog())
 }
 
 // asksUpstream tells whether the client is to be answered something.
@@ -169,13 +214,10 @@ func (st *Stream) asksUpstream() bool { return st.unanswered.Load() > 0 }
 
 // stopUpstream ends all waits.
 func (st *Stream) stopUpstream() {
-	if st.main.remote != nil {
-		st.main.remote.stop(st.draining())
-	}
+	stop := func(r *remote) { r.stop(st.draining()) }
+	st.main.eachRemote(stop)
 	for _, s := range st.sessions {
-		if s.remote != nil {
-			s.remote.stop(st.draining())
-		}
+		s.eachRemote(stop)
 	}
 }
 
@@ -183,8 +225,8 @@ func (st *Stream) stopUpstream() {
 // sessions that have none of their own.
 func (s *Session) registerUpstream() {
 	if s.remote != nil {
-		s.remote.register()
-	} else if s.registeredName() != "" {
+		s.eachRemote((*remote).register)
+	} else if s.registeredName() != "" && s.hub.node == nil {
 		s.join() // which does that; without memory for it the name is shown here alone
 	}
 	if s != &s.stream.main {
@@ -192,7 +234,7 @@ func (s *Session) registerUpstream() {
 	}
 	for _, other := range s.stream.sessions {
 		if other.remote != nil && other.peer.registered.Load() == nil {
-			other.remote.register()
+			other.eachRemote((*remote).register)
 		}
 	}
 }

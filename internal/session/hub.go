@@ -43,6 +43,7 @@ type Config struct {
 	Recovery *Recovery     // what an earlier process has left; nil: nothing
 
 	Upstream *UpstreamConfig // of a proxy; nil: it is none
+	Cluster  *ClusterConfig  // of a node of a cluster; nil: it is none
 
 	MaxConnections int                  // for those who look at the bounds
 	CPU            func() time.Duration // how much processor time the server has used; nil: nobody knows
@@ -64,6 +65,7 @@ type Hub struct {
 	frugal    int // bytes of replies that may be pending whatever the memory
 	keeps     kept
 	upstream  *Upstream   // nil: this is no proxy
+	node      *node       // nil: this is no node of a cluster
 	recovery  *recovery   // nil: there is, and was, none
 	draining  atomic.Bool // nothing new is taken; beside what all read and nobody writes
 	ending    atomic.Bool // and nothing is asked any more
@@ -130,6 +132,7 @@ func NewHub(cfg Config, n Network) *Hub {
 	cfg.Table.OwnerOf = h.ownerOf
 	cfg.Table.Mirror = cfg.Upstream != nil
 	cfg.Table.Recovering = cfg.Recovery != nil
+	cfg.Table.Partitioned = cfg.Cluster != nil
 	h.memory = shard.NewMemory(cfg.MaxMemory)
 	cfg.Table.Memory = h.memory
 	h.locks = shard.New(cfg.Shards, cfg.Table)
@@ -152,6 +155,9 @@ func NewHub(cfg Config, n Network) *Hub {
 	if cfg.Upstream != nil {
 		h.upstream = newUpstream(h, *cfg.Upstream)
 	}
+	if cfg.Cluster != nil {
+		h.node = newNode(h, *cfg.Cluster)
+	}
 	return h
 }
 
@@ -170,6 +176,7 @@ func (h *Hub) notify(owner uint32) {
 // Close ends what the hub does by itself. All streams have to be closed.
 func (h *Hub) Close() {
 	h.upstream.stop()
+	h.node.stop()
 	h.recovery.stop()
 	h.keeps.stop(h.cfg.Store != nil)
 	h.clock.stop()

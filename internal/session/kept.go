@@ -159,7 +159,7 @@ func (s *Session) textKeep(_, out []byte) []byte {
 	st, h := s.stream, s.hub
 	asked := s.args().a
 	switch {
-	case h.cfg.MaxKeep <= 0:
+	case h.cfg.MaxKeep <= 0 && st.door&linked == 0:
 		return append(s.prefix(out), wire.KeepDisabled...)
 	case !st.isFresh(s):
 		return s.reply(out, 0, wire.NotFirst, []byte(wire.Keep))
@@ -168,6 +168,9 @@ func (s *Session) textKeep(_, out []byte) []byte {
 		return s.reply(out, 0, wire.ShuttingDown, []byte(wire.Keep))
 	}
 	lasts := min(time.Duration(asked)*time.Millisecond, h.cfg.MaxKeep)
+	if st.door&linked != 0 {
+		lasts = h.node.cfg.linkKeep()
+	}
 	key := newKey()
 	hash, _ := hashOf([]byte(key), st.Access())
 	k := &keeping{stream: st, key: hash, lasts: lasts, carrier: st.carrier}

@@ -50,9 +50,11 @@ var losts = sync.Pool{New: func() any { return new(shard.Lost) }}
 // orphanSome releases a bounded part of what the session holds, whose client is gone,
 // and tells whether that was all.
 func (s *Session) orphanSome() bool {
-	if s.owner.Held() == 0 {
-		return true
-	}
+	return s.owner.Held() == 0 || s.orphan(s.hub.locks, s.asks())
+}
+
+// orphan does that for an owner of a table, which is the session's own or a remote's.
+func (s *Session) orphan(locks *shard.Set, o *shard.Owner) bool {
 	e := s.stream.ending()
 	lost := losts.Get().(*shard.Lost)
 	defer losts.Put(lost)
@@ -61,7 +63,7 @@ func (s *Session) orphanSome() bool {
 	if lost.Most > 0 {
 		n = notedStep
 	}
-	done := s.hub.locks.ReleaseSome(s.asks(), n, lost)
+	done := locks.ReleaseSome(o, n, lost)
 	s.noteLost(e, lost)
 	return done
 }

@@ -157,9 +157,14 @@ func (st *Stream) countAs(name string) {
 		return
 	}
 	key := h.accounts.keyOf(Address{}, name)
-	if st.account.key == key || st.account.key == within {
-		return
+	if st.account.key != key && st.account.key != within {
+		st.countOn(key)
 	}
+}
+
+// countOn has a client that has nothing yet counted on another account.
+func (st *Stream) countOn(key accountKey) {
+	h := st.hub
 	h.locks.Forget(&st.main.owner)
 	st.account.share.KeepBytes(-int(st.kept.Load()))
 	h.accounts.leave(st.account)

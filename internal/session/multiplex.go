@@ -73,7 +73,7 @@ func (st *Stream) session(n uint32) (_ *Session, refusal string) {
 	}
 	share := st.account.share
 	switch {
-	case len(st.sessions)+1 >= most || !st.hub.directory.room():
+	case len(st.sessions)+1 >= most && st.door&linked == 0 || !st.hub.directory.room():
 		st.counters.tooManySessions.Add(1)
 		return nil, wire.TooManySessions
 	case !share.TakeSession():

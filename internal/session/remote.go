@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
@@ -21,6 +22,7 @@ type remote struct {
 	session *Session
 	up      *Upstream
 	owner   *shard.Owner // of what it holds, in the upstream's table
+	guest   *guest       // of a node's session; nil: a proxy has one server
 	number  uint32
 
 	waits   atomic.Int32 // times that it has asked to wait, and that is not decided
@@ -47,12 +49,22 @@ type remote struct {
 	renames bool    // and it has another one since
 	lost    bool    // the client is to end: nothing is passed on any more
 	gone    bool    // the session has ended; only its `bye` is left
+	leaves  bool    // which is on its way
+
+	// Of a node's.
+	back     []put         // requests that were not executed there
+	turned   bool          // it is told `Elsewhere` until it says that it goes on
+	home     bool          // what it holds is to be claimed in the node's own partitions
+	followed uint64        // the map by which what it holds is where it is served
+	again    []claimAgain  // claims that are to be made once more
+	claiming int           // claims of holds from elsewhere that are not answered
+	until    time.Duration // when those holds are lost, by the lease's clock
 }
 
 // forward asks upstream for what a command is about.
 func (s *Session) forward(c *command, name, out []byte) []byte {
 	r := s.remote
-	if r == nil {
+	if r == nil { // of a proxy's
 		if r = s.join(); r == nil {
 			return s.reply(out, 0, wire.ServerFull, name)
 		}
@@ -181,24 +193,59 @@ func (r *remote) stop(drains bool) {
 }
 
 // held returns how many locks the session holds.
-func (s *Session) held() int {
-	if r := s.remote; r != nil {
+func (s *Session) held() (n int) {
+	switch r := s.remote; {
+	case r == nil:
+	case r.guest == nil: // its owner is the session's
 		r.mu.Lock()
 		defer r.mu.Unlock()
+	default:
+		s.eachRemote(func(r *remote) { n += r.owner.Held() })
 	}
-	return s.owner.Held()
+	return n + s.owner.Held()
 }
 
-// leaveUpstream ends what the session is upstream: from then on nobody but its own stream
-// uses its owner.
-func (s *Session) leaveUpstream() {
+// leaveUpstream ends a bounded part of what the session is upstream, and tells whether
+// that was all: from then on nobody but its own stream uses its owner.
+func (s *Session) leaveUpstream() bool {
 	r := s.remote
 	if r == nil {
-		return
+		return true
+	}
+	if r.guest == nil {
+		r.leave()
+		s.remote = nil
+		return true
+	}
+	r.guest.end()
+	for _, r := range *r.guest.remotes.Load() {
+		if !r.forgetSome() {
+			return false
+		}
+		r.leave()
 	}
 	s.remote = nil
+	return true
+}
+
+// forgetSome releases a bounded part of what a remote of a node holds, as far as that is known
+// here, and tells whether that was all.
+func (r *remote) forgetSome() bool {
 	r.mu.Lock()
-	r.gone, r.out = true, nil
+	defer r.mu.Unlock()
+	r.gone = true
+	r.owner.Now = r.up.moment()
+	if r.owner.Held() > 0 && !r.session.orphan(r.up.locks, r.owner) {
+		return false
+	}
+	r.up.locks.Forget(r.owner)
+	return true
+}
+
+// leave ends what it is there.
+func (r *remote) leave() {
+	r.mu.Lock()
+	r.gone, r.leaves, r.out = true, true, nil
 	if r.epoch == 0 || r.ended && r.first == len(r.queue) {
 		r.ended = true // whoever is about to take it up finds it so
 		r.up.leave(r)
@@ -210,8 +257,9 @@ func (s *Session) leaveUpstream() {
 		r.ended = false
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 	}
-	s.stream.unanswered.Add(-r.pending.Load())
-	s.stream.underWay.Add(-r.bytes.Load())
+	st := r.session.stream
+	st.unanswered.Add(-r.pending.Load())
+	st.underWay.Add(-r.bytes.Load())
 	r.mu.Unlock()
-	s.stream.giveMemory(remoteBytes)
+	st.giveMemory(remoteBytes)
 }

@@ -20,15 +20,19 @@ type Session struct {
 	peer   *peer
 	wait   *wait   // what it waits for; nil: nothing
 	remote *remote // what it is upstream, of a proxy's; nil: nothing yet
+
+	backlog *backlog // of a node's: what is not executed yet; nil: nothing
 }
 
 // A wait is a request that has had no reply yet.
 type wait struct {
 	name   []byte
-	kind   shard.Kind
 	since  time.Time
+	due    uint64  // until when, in milliseconds of the hub's clock
 	denial *denial // it waits for no lock, but to be told that a token was wrong
-	parked bool    // its connection is gone: nobody is told, unless a request takes it up
+	limit  uint32  // of a shared lock
+	kind   shard.Kind
+	parked bool // its connection is gone: nobody is told, unless a request takes it up
 }
 
 // begin makes a zero session one of st.
@@ -88,7 +92,13 @@ const (
 // millisecond, and tells whether it is ended: it waits for nothing, all that
 // it held is released and its registration is gone.
 func (s *Session) closeSome() bool {
-	s.leaveUpstream()
+	if s.waitsInBacklog() {
+		s.dropBacklog()
+		s.hub.node.forget(s)
+	}
+	if !s.leaveUpstream() {
+		return false
+	}
 	s.forgetWait()
 	if !s.orphanSome() {
 		return false
@@ -121,8 +131,9 @@ func (s *Session) endWait() {
 // asks for it, and tells whether that is all. The name goes with it, and so does
 // a session of protocol 2 but for number 0.
 func (s *Session) letGoSome() bool {
-	s.leaveUpstream()
 	switch {
+	case !s.leaveUpstream():
+		return false
 	case !s.hub.locks.LetGoSome(s.asks(), closeStep):
 		return false
 	case s == &s.stream.main:

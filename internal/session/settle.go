@@ -23,7 +23,9 @@ func (st *Stream) post(s *Session) {
 }
 
 // Settles tells whether Settle has something to do now.
-func (st *Stream) Settles() bool { return st.woken.Load() && st.long == nil }
+func (st *Stream) Settles() bool {
+	return st.woken.Load() && st.long == nil && (st.door&linked == 0 || !st.isPaused())
+}
 
 // Settle appends the replies of the sessions whose waits are over, until out
 // has grown to the bound on pending output, which it may pass by one reply, or a

@@ -49,6 +49,7 @@ type Stream struct {
 	apart      bool         // each reply is a message of its own
 	chokes     bool         // of a proxy's: too much has come behind what is to be answered
 	successor  *Stream      // with which the client goes on; nil: none
+	link       *linkEnd     // of a link; nil: the client is no other node
 
 	account *account // of the client; nil: the stream has ended
 
@@ -84,22 +85,25 @@ type Turn struct {
 	// gone.
 	Looks int
 
-	asks     batch        // of a proxy: what a session asks upstream
-	judged   bool         // of a proxy: late is known
-	late     bool         // upstream was not heard for too long
-	now      shard.Moment // when something was first asked of the table; 0: nothing was
-	args     numbers      // of the request that is being executed
-	asked    int          // holders that have been found out to be in the way
-	holders  []uint32     // for one look
-	carriers []Carrier
-	there    []Carrier // of holders of exclusive locks that have been looked at and are there
-	shared   uint64    // the hash of the shared lock looked at last whose holders are all there; 0: none
-	gone     Carrier   // whose client is gone, as the last look at such a one has found; nil: none
+	asks      batch        // of a proxy: what a session asks upstream
+	judged    *Upstream    // of a proxy: of whom late is known; nil: of nobody
+	late      bool         // it was not heard for too long
+	righted   bool         // of a node: right is known
+	right     bool         // it may serve
+	elsewhere bool         // a request was not executed, as its name is served elsewhere, or not now
+	now       shard.Moment // when something was first asked of the table; 0: nothing was
+	args      numbers      // of the request that is being executed
+	asked     int          // holders that have been found out to be in the way
+	holders   []uint32     // for one look
+	carriers  []Carrier
+	there     []Carrier // of holders of exclusive locks that have been looked at and are there
+	shared    uint64    // the hash of the shared lock looked at last whose holders are all there; 0: none
+	gone      Carrier   // whose client is gone, as the last look at such a one has found; nil: none
 }
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks, t.asked, t.gone, t.now, t.judged = looks, 0, nil, 0, false
+	t.Looks, t.asked, t.gone, t.now, t.judged, t.righted = looks, 0, nil, 0, nil, false
 	t.Forget()
 }
 
@@ -133,7 +137,7 @@ func (st *Stream) Begin(h *Hub, addr Address, c Carrier, t *Turn) {
 	st.beginAccount(addr)
 	st.main.begin(st, 0, addr)
 	st.counters = h.countersOf(st.main.peer.id)
-	if h.upstream != nil {
+	if h.upstream != nil || h.node != nil {
 		st.door |= forwards
 	}
 	if h.cfg.Authority != nil {
@@ -265,6 +269,8 @@ func (st *Stream) answer(in, out []byte) (rest, _ []byte, _ Next) {
 				return in, out, Moved
 			}
 			return in, out, Closing
+		case st.door&linked != 0 && st.isPaused():
+			return in, out, Stalled
 		case st.door&forwards != 0 && st.stalls():
 			return in, out, Stalled
 		case st.delayed != nil:
@@ -428,9 +434,9 @@ func (st *Stream) GiveUp(out []byte) []byte {
 		st.door |= deaf
 		return out
 	}
-	if st.main.remote != nil { // what is no wait is not given up, but nothing more is taken
+	if r := st.main.remote; r != nil && st.main.wait == nil { // what is no wait is not given up, but nothing more is taken
 		st.chokes = true
-		st.main.remote.stop(false)
+		r.stop(false)
 		return out
 	}
 	return st.main.cancelWait(out)

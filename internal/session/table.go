@@ -44,6 +44,8 @@ func init() {
 		{verb: wire.Claim, args: []argument{aToken}, rest: aName, flags: counted | onlySessions | ofName, roles: locker, do: (*Session).textClaim, help: "say that an exclusive lock is held"},
 		{verb: wire.Claims, args: []argument{weight}, rest: aName, flags: counted | onlySessions | ofName, roles: locker, do: (*Session).textClaims, help: "say that a shared lock is held"},
 		{verb: wire.Claimed, flags: counted | onlySessions | ofSelf, roles: locker, do: (*Session).textClaimed, help: "say that all is claimed"},
+		{verb: wire.Link, rest: "WORLD FROM TO", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textLink, help: "be another node of the cluster"},
+		{verb: wire.GoOn, flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textGoOn, help: "go on behind what was answered with Elsewhere"},
 		{verb: wire.Cancel, flags: forwarded | counted | onlySessions | endsWait | ofSelf, roles: locker, do: (*Session).textCancel, help: "stop waiting"},
 		{verb: wire.Quit, flags: counted | endsWait, roles: anybody, do: (*Session).textQuit, help: "end the connection, or the session"},
 		{verb: wire.Query, flags: lists | counted | alwaysListed, roles: reader, do: (*Session).textQuery, help: "show counters"},

@@ -14,6 +14,9 @@ func (r *remote) takeUp(connection uint32) {
 		return // it has begun since; or its number may be another one's by now
 	}
 	r.epoch = connection
+	if r.gone && !r.leaves {
+		return // what it holds is about to be forgotten first
+	}
 	old, text := r.queue[r.first:], r.text
 	r.queue, r.first, r.text = nil, 0, nil
 	if r.gone {
@@ -107,7 +110,7 @@ func (r *remote) expire() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.epoch = 0
-	if r.gone || r.owner.Held() == 0 && r.waits.Load() == 0 {
+	if r.gone || r.owner.Held() == 0 && (r.up.node != nil || r.waits.Load() == 0) {
 		return false
 	}
 	r.endLocked(WhyKeepExpired)

@@ -46,6 +46,9 @@ func (s *Session) sharedOutcome(out []byte, g shard.Grant, outcome shard.Outcome
 }
 
 func (s *Session) failed(out []byte, kind shard.Kind, outcome shard.Outcome, refused string, name []byte) []byte {
+	if s.isElsewhere(outcome) {
+		return out
+	}
 	switch outcome {
 	case shard.Waiting:
 		return out
@@ -154,6 +157,9 @@ func (s *Session) textTakeRate(name, out []byte) []byte {
 		const ms = uint64(time.Millisecond)
 		return wire.AppendRateLimited(s.prefix(out), (v.Retry+ms-1)/ms, name)
 	}
+	if s.isElsewhere(v.Outcome) {
+		return out
+	}
 	s.noteRefusal(shard.Rates, v.Outcome, name)
 	return s.refusedAt(out, v.Outcome, name)
 }
@@ -174,6 +180,12 @@ func (s *Session) settle(out []byte) []byte {
 		if out, quit = s.heard(out); quit {
 			return s.list(quitReply{s}, out)
 		}
+	}
+	if s.backlog != nil {
+		out = s.goOn(out)
+	}
+	if s.stream.link != nil && s == &s.stream.main {
+		out = s.stream.link.tell(out)
 	}
 	if s.stream.tells && s == &s.stream.main {
 		s.stream.tells = false
@@ -216,8 +228,13 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 		return out
 	case w.denial != nil:
 		return s.denied(out)
+	case s.stream.door&forwards != 0 && s.hub.node != nil && !s.stream.turn.serves(s.hub.node):
+		return s.overWithoutRight(out, cancel)
 	}
 	g, outcome := s.waited(cancel)
+	if outcome == shard.Elsewhere {
+		return s.waitElsewhere(w, out)
+	}
 	if outcome == shard.Acquired && s.stream.guarded() {
 		var refused bool
 		if out, refused = s.refusesGrant(w, out); refused {
@@ -228,6 +245,24 @@ func (s *Session) over(out []byte, cancel bool) []byte {
 		return s.sharedOutcome(out, g, outcome, wire.SharedGetTimeout, w.name)
 	}
 	return s.outcome(out, g, outcome, wire.GetTimeout, w.name)
+}
+
+// overWithoutRight is for a node that may not serve now: nobody is told of a grant, which may
+// be void. Who waits on is told later; who does not is told that it has not got the lock.
+func (s *Session) overWithoutRight(out []byte, cancel bool) []byte {
+	w := s.wait
+	if !cancel {
+		s.hub.node.again(s)
+		return out
+	}
+	if _, outcome := s.waited(true); outcome == shard.Acquired {
+		if w.kind == shard.Shared {
+			s.releaseShared(w.name)
+		} else {
+			s.release(w.name)
+		}
+	}
+	return s.failed(out, w.kind, shard.Canceled, "", w.name)
 }
 
 func (s *Session) textCancel(_, out []byte) []byte {

@@ -39,7 +39,11 @@ func (u *Upstream) expire(l *lease.Lease) bool {
 	u.key = "" // from now on another one may be asked for, and sessions taken up with that
 	u.mu.Unlock()
 	u.lease.CompareAndSwap(l, nil)
-	u.cfg.Log("what the proxy's clients held is lost: they were not heard upstream for too long", "clients", n)
+	if u.node == nil {
+		u.cfg.Log("what the proxy's clients held is lost: they were not heard upstream for too long", "clients", n)
+	} else if n > 0 {
+		u.cfg.Log("what clients held at another node is lost: it was not heard for too long", "clients", n)
+	}
 	return true
 }
 

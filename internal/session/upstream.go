@@ -17,10 +17,11 @@ type UpstreamConfig struct {
 	Keep     time.Duration // for how long that is asked to keep what the proxy has, without a connection; 0: the longest
 	Patience time.Duration // for how long who may wait is not told that it cannot be reached; 0: DefaultPatience
 	Prompt   time.Duration // the same for who may not wait; what is less than plainTicks, as nothing is, means those
-	// Flush has what Take returns sent soon, and Cut ends the connection. Neither blocks;
-	// any goroutine calls them.
+	// Flush has what Take returns sent soon, Cut ends the connection, and End has no other
+	// one made, which only a node needs. None blocks; any goroutine calls them.
 	Flush func()
 	Cut   func()
+	End   func()
 	// Relay makes a request over a connection of its own, and returns what ends that.
 	Relay func(request []byte, to Relay) (cancel func())
 	Log   func(msg string, attrs ...any)
@@ -38,6 +39,8 @@ const DefaultPatience = 10 * time.Second
 type Upstream struct {
 	hub     *Hub
 	locks   *shard.Set // follows what clients hold there, see shard.Set.Note
+	node    *node      // whose link to another node it is; nil: it is a proxy's
+	peer    Peer       // that one
 	cfg     UpstreamConfig
 	live    atomic.Uint32 // the connection over which requests are sent now; 0: there is none
 	tick    atomic.Uint32 // the time, in ticks
@@ -50,16 +53,18 @@ type Upstream struct {
 	mu     sync.Mutex // guards what follows
 	out    []byte
 	asked  uint64 // requests that are answered in their order
-	next   uint32
-	free   []uint32
-	mine   []own // what session 0 has asked
+	mine   []own  // what session 0 has asked
 	key    string
 	pinged time.Duration
 	began  time.Duration // when the connection has, whose requests are not sent yet; 0: there is none
 
 	ends sync.Mutex // has who gives up; comes before all others
 
-	answered atomic.Uint64 // of those
+	numbers  numbering                // of a proxy's sessions
+	gone     atomic.Bool              // the other node is
+	evicted  atomic.Pointer[eviction] // nil: it has lost no partition, or all who hold something have followed
+	followed atomic.Pointer[routes]   // by which all remotes were looked at last
+	answered atomic.Uint64            // of those
 
 	served atomic.Uint64 // connections that served
 	given  atomic.Uint64 // requests that were answered here, as they were not there
@@ -85,11 +90,17 @@ type ErrUpstream struct{ Reason string }
 func (e *ErrUpstream) Error() string { return e.Reason }
 
 func newUpstream(h *Hub, cfg UpstreamConfig) *Upstream {
+	u := makeUpstream(h, cfg)
+	u.locks = h.locks
+	u.over.Go(u.lookOut)
+	return u
+}
+
+func makeUpstream(h *Hub, cfg UpstreamConfig) *Upstream {
 	cfg.Patience = cmp.Or(cfg.Patience, DefaultPatience)
-	u := &Upstream{hub: h, locks: h.locks, cfg: cfg, next: 1, kick: make(chan struct{}, 1), done: make(chan struct{})}
+	u := &Upstream{hub: h, cfg: cfg, numbers: numbering{next: 1}, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	u.all.Store(new([]atomic.Pointer[remote]))
 	u.tick.Store(1)
-	u.over.Go(u.lookOut)
 	return u
 }
 
@@ -105,19 +116,16 @@ func (u *Upstream) stop() {
 
 func (u *Upstream) moment() shard.Moment { return max(1, shard.MomentOf(u.hub.clock.milliseconds())) }
 
-// join gives a remote its number.
+// join has a remote be found by its number, which a proxy's gets here.
 func (u *Upstream) join(r *remote) {
+	if r.guest == nil {
+		r.number = u.numbers.take()
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if n := len(u.free); n > 0 {
-		r.number, u.free = u.free[n-1], u.free[:n-1]
-	} else {
-		r.number = u.next
-		u.next++
-	}
 	all := *u.all.Load()
 	if int(r.number) >= len(all) {
-		more := make([]atomic.Pointer[remote], max(64, 2*len(all)))
+		more := make([]atomic.Pointer[remote], max(64, 2*len(all), int(r.number)+1))
 		for i := range all {
 			more[i].Store(all[i].Load())
 		}
@@ -128,13 +136,21 @@ func (u *Upstream) join(r *remote) {
 	all[r.number].Store(r)
 }
 
-// leave gives the number back: upstream has ended the session.
+// leave has nobody find it any more, and the number be another one's: upstream has ended
+// the session.
 func (u *Upstream) leave(r *remote) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	(*u.all.Load())[r.number].Store(nil)
-	u.free = append(u.free, r.number)
+	u.mu.Unlock()
+	if r.guest == nil {
+		u.numbers.give(r.number)
+	} else {
+		r.guest.gone(r)
+	}
 }
+
+// end is the number behind all that there are.
+func (u *Upstream) end() uint32 { return uint32(len(*u.all.Load())) }
 
 // find returns whose a number is, or nil.
 func (u *Upstream) find(number uint64) *remote {

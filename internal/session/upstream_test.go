@@ -211,7 +211,7 @@ func TestUpstreamKeptAnew(t *testing.T) {
 	a := f.client("a")
 	a.feed("g x\n")
 	f.says("1 7 Lock Get Success: x\n")
-	a.turn.judged, a.turn.late = true, true
+	a.turn.judged, a.turn.late = f.Upstream, true
 	if _, out, _ := a.Advance(nil, nil); string(out) != "1 Lock Get Success: x\n" || f.network.has(a.carrier) || f.lease.Load() == nil {
 		t.Errorf("told %q, ended: %v", out, f.network.has(a.carrier))
 	}

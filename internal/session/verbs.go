@@ -32,7 +32,7 @@ func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	s.granted(g)
 	switch {
 	case outcome == shard.Waiting:
-		s.waitFor(shard.Exclusive, name, due)
+		s.waitFor(shard.Exclusive, name, 0, due)
 	case outcome == shard.Refused && s.othersAreGone(shard.Exclusive, name, 1):
 		s.hub.locks.Uncount(name, false)
 		outcome = shard.Waiting
@@ -80,7 +80,7 @@ func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, sha
 	}
 	g, outcome := s.hub.locks.GetSharedWait(s.asks(), name, uint32(limit), due)
 	if outcome == shard.Waiting {
-		s.waitFor(shard.Shared, name, due)
+		s.waitFor(shard.Shared, name, uint32(limit), due)
 	}
 	return g, outcome
 }
@@ -133,8 +133,8 @@ func (s *Session) patience(ms uint64) (due uint64) {
 }
 
 // waitFor notes what the session waits for, until a time.
-func (s *Session) waitFor(kind shard.Kind, name []byte, due uint64) {
-	s.wait = &wait{name: append([]byte(nil), name...), kind: kind, since: time.Now()}
+func (s *Session) waitFor(kind shard.Kind, name []byte, limit uint32, due uint64) {
+	s.wait = &wait{name: append([]byte(nil), name...), kind: kind, since: time.Now(), limit: limit, due: due}
 	s.hub.memory.Add(waitBytes + len(name))
 	s.hub.clock.expect(due)
 	s.hub.watch.begin()
@@ -157,6 +157,10 @@ func (s *Session) waited(cancel bool) (shard.Grant, shard.Outcome) {
 
 // endWaitAs counts a wait that is decided, notes it if it was in vain, and forgets it.
 func (s *Session) endWaitAs(outcome shard.Outcome) {
+	if outcome == shard.Elsewhere { // where it goes on
+		s.endWait()
+		return
+	}
 	result := waitCanceled
 	switch outcome {
 	case shard.Acquired:

@@ -61,6 +61,12 @@ const (
 	SharedClaimFailure = "Shared Lock Claim Failure: "
 	ServerRecovering   = "Server Recovering: "
 
+	Elsewhere    = "Elsewhere: " // between nodes of a cluster: it is not served here, or not now
+	Linked       = "Linked: "
+	NoCluster    = "No Cluster: "
+	OtherCluster = "Another Cluster: "
+	OtherNode    = "Another Node: "
+
 	Kicked       = "Kicked: "
 	NoSuchClient = "No Such Client: "
 )

@@ -40,6 +40,9 @@ const (
 	Claims  = "claims"
 	Claimed = "claimed"
 
+	Link = "link" // between nodes of a cluster
+	GoOn = "on"   // the same
+
 	Ping   = "ping"
 	Limits = "limits"
 	Auth   = "auth"

@@ -1,0 +1,38 @@
+package conn
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/nylen/lockd/internal/session"
+)
+
+// Cluster is what makes a server a node of a cluster.
+type Cluster struct {
+	World   string               // which one
+	Longest time.Duration        // G, see session.ClusterConfig
+	Right   func() time.Duration // until when it may serve
+	// Dial connects to another node, and Token is what to show it; nil: nothing.
+	Dial  func(context.Context, session.Peer) (net.Conn, error)
+	Token func(context.Context) (string, error)
+
+	Patience, Prompt time.Duration // see session.ClusterConfig
+}
+
+// cluster is for the session's side.
+func (s *Server) cluster(c *Cluster) *session.ClusterConfig {
+	return &session.ClusterConfig{
+		World: c.World, Longest: c.Longest, Right: c.Right, Patience: c.Patience, Prompt: c.Prompt,
+		Log: func(msg string, attrs ...any) { s.cfg.Logger.Info(msg, attrs...) },
+		Connect: func(to session.Peer) *session.Upstream {
+			u := newUplink(s, &Upstream{
+				Target: to.Name + " (" + to.Addr + ")", Token: c.Token,
+				Dial: func(ctx context.Context) (net.Conn, error) { return c.Dial(ctx, to) },
+			})
+			up := s.hub.NewLink(to, *u.config())
+			u.begin(up)
+			return up
+		},
+	}
+}

@@ -1,0 +1,250 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// Adopt takes a newer map. What was served here and is not any more is dropped when it
+// returns; what is served here from now on recovers: for as long as anybody may believe in
+// a lock of the former owner, everybody who holds something says so.
+func (h *Hub) Adopt(l *Layout) {
+	n := h.node
+	n.adopting.Lock()
+	defer n.adopting.Unlock()
+	old := n.routes.Load()
+	links, gone := n.meet(l)
+	to := &routes{version: l.Version, self: l.Self, epoch: l.Epoch}
+	var lost, gained []int
+	var evicted []*Upstream
+	for p, owner := range l.Owner {
+		switch u := links[owner]; {
+		case owner == l.Self && owner != "":
+		case u == nil:
+			to.to[p] = n.nobody
+		default:
+			to.to[p] = u
+		}
+		was, is, same := old.to[p], to.to[p], old.epoch[p] == l.Epoch[p] && old.self == l.Self
+		switch {
+		case was == nil && is == nil && same:
+		case was == nil && is == nil:
+			lost, gained = append(lost, p), append(gained, p)
+		case was == nil:
+			lost = append(lost, p)
+		case is == nil:
+			gained = append(gained, p)
+		}
+		if was != nil && was != is && !slices.Contains(evicted, was) {
+			evicted = append(evicted, was)
+		}
+	}
+	for _, u := range evicted {
+		u.evicts()
+	}
+	h.drop(lost)
+	for _, p := range gained {
+		h.locks.Recover(p, max(l.Base, h.clock.microseconds()))
+	}
+	n.routes.Store(to)
+	n.recover(gained, to)
+	n.mu.Lock()
+	for _, u := range n.links { // not only the evicted ones: some may have waited for an owner
+		n.behind[u] = struct{}{}
+	}
+	for _, u := range n.former {
+		n.behind[u] = struct{}{}
+	}
+	n.mu.Unlock()
+	for _, u := range gone {
+		u.abandon()
+	}
+	if len(gained) > 0 || len(lost) > 0 {
+		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", len(gained), "lost", len(lost))
+	}
+	n.look()
+}
+
+// here is how many partitions are served here.
+func (r *routes) here() (n int) {
+	for _, u := range r.to {
+		if u == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (n *node) self() string { return n.routes.Load().self }
+
+// believes tells whether a node's sign of life counts, which has the map of that version: if
+// that is a newer one than is known here, it may have lost what is held there.
+func (n *node) believes(version uint64) bool { return version <= n.routes.Load().version }
+
+// meet has links to the nodes that there are, by their IDs, and returns those to nodes that are
+// gone.
+func (n *node) meet(l *Layout) (links map[string]*Upstream, gone []*Upstream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	there := make(map[string]bool)
+	for _, p := range l.Peers {
+		there[p.ID] = true
+		if n.links != nil && n.links[p.ID] == nil && p.ID != l.Self {
+			n.links[p.ID] = n.cfg.Connect(p)
+		}
+	}
+	for id, u := range n.links {
+		if !there[id] {
+			gone = append(gone, u)
+			delete(n.links, id)
+			n.former = append(n.former, u)
+		}
+	}
+	links = make(map[string]*Upstream, len(n.links))
+	for id, u := range n.links {
+		links[id] = u
+	}
+	return links, gone
+}
+
+// Depose drops all that is served here: the node is none of the cluster any more, until the
+// next map says that it is. Whoever holds something here comes again, and claims it where
+// it is served then.
+func (h *Hub) Depose() {
+	n := h.node
+	n.adopting.Lock()
+	defer n.adopting.Unlock()
+	old := n.routes.Load()
+	to := &routes{version: old.version}
+	var lost []int
+	for p, u := range old.to {
+		if to.to[p] = u; u == nil {
+			to.to[p] = n.nobody
+			lost = append(lost, p)
+		}
+	}
+	n.routes.Store(to)
+	h.drop(lost)
+	n.cfg.Log("this node is not registered any more: what it served is dropped", "partitions", len(lost))
+}
+
+// drop has partitions not be served here any more, and ends the clients that held something
+// there: they look what they have left.
+func (h *Hub) drop(lost []int) {
+	if len(lost) == 0 {
+		return
+	}
+	h.locks.Drop(lost, func(owner uint32, _ shard.Kind, name []byte) { h.loses(owner, name) })
+}
+
+// recover has partitions that were gained be served when all who may hold something there
+// have had the time to say so.
+func (n *node) recover(gained []int, to *routes) {
+	if len(gained) == 0 {
+		return
+	}
+	until := lease.Now() + n.cfg.recovery()
+	var timer *time.Timer
+	end := func() {
+		if left := until - lease.Now(); left > 0 { // the machine's clock and Go's are not the same
+			timer.Reset(left)
+			return
+		}
+		n.adopting.Lock()
+		defer n.adopting.Unlock()
+		now := n.routes.Load()
+		still := slices.DeleteFunc(gained, func(p int) bool {
+			return now.to[p] != nil || now.epoch[p] != to.epoch[p] || now.self != to.self || n.hub.locks.Partition(p) != shard.PartitionRecovering
+		})
+		n.hub.locks.ServeAll(still, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
+		n.mu.Lock()
+		delete(n.timers, timer)
+		n.mu.Unlock()
+		n.cfg.Log("recovered", "partitions", len(still))
+		n.look()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.links == nil {
+		return // it ends
+	}
+	timer = time.AfterFunc(time.Hour, end)
+	n.timers[timer] = struct{}{}
+	timer.Reset(n.cfg.recovery())
+}
+
+// recovery is for how long a partition recovers, linkLease for how long a link is believed to
+// be kept at its other end, and linkKeep for how long it is.
+func (c *ClusterConfig) recovery() time.Duration  { return c.Longest + c.Longest/10 }
+func (c *ClusterConfig) linkLease() time.Duration { return c.Longest * 19 / 20 }
+func (c *ClusterConfig) linkKeep() time.Duration  { return c.recovery() }
+
+// abandon is for a link to a node that is gone: it never answers again. What it was asked and
+// has not answered is asked elsewhere.
+func (u *Upstream) abandon() {
+	u.gone.Store(true)
+	u.mu.Lock()
+	u.live.Store(0)
+	u.mu.Unlock()
+	u.cfg.End()
+	for i := range *u.all.Load() {
+		if r := u.find(uint64(i)); r != nil {
+			r.takeBack()
+		}
+	}
+}
+
+// takeBack has all that was not answered be asked elsewhere.
+func (r *remote) takeBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.epoch = 0
+	for ; r.first < len(r.queue); r.first++ {
+		a := r.queue[r.first]
+		if a.told || a.silent {
+			continue
+		}
+		r.returnLockedTo(&a)
+	}
+	r.fitLocked()
+	if r.gone {
+		r.ended = true
+		if r.leaves {
+			r.up.leave(r)
+		}
+		return
+	}
+	if len(r.back) > 0 {
+		r.postLocked()
+	}
+}
+
+// returnLockedTo has the session's stream ask something elsewhere that was not executed, or
+// may not have been.
+func (r *remote) returnLockedTo(a *asking) {
+	h := r.session.hub
+	p := put{command: a.command, since: h.clock.milliseconds()}
+	waited := uint64(r.up.tick.Load()-a.tick) * uint64(tickEvery.Milliseconds())
+	p.since -= min(waited, p.since)
+	switch text := r.text[a.from:a.to]; {
+	case a.literal || a.probe && len(text) > 0:
+		p.command, p.name = nil, slices.Clone(text)
+	case a.probe:
+		p.command = lookup([]byte(wire.Ping))
+	default:
+		n, name, _ := a.command.parse(text[len(a.command.verb)+min(1, len(text)-len(a.command.verb)):])
+		if a.waits() {
+			n = n.less(a.command, waited)
+			r.waits.Add(-1)
+			if r.stops.Swap(false) {
+				n = n.less(a.command, wire.MaxWait)
+			}
+		}
+		p.numbers, p.name = n, slices.Clone(name)
+	}
+	r.back = append(r.back, p)
+}

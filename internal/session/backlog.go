@@ -1,0 +1,127 @@
+package session
+
+import (
+	"slices"
+
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// A backlog is the requests of a node's session that are not executed yet, in their
+// order: the first one waits for replies of another node, or for its partition to be
+// served somewhere, or for the node's right to serve. Only the session's stream uses it.
+type backlog struct {
+	queue []put
+}
+
+// A put request is one that is put off.
+type put struct {
+	command *command // nil: it is no request, but a reply, which is in name
+	numbers numbers
+	name    []byte
+	since   uint64 // when it came, in milliseconds of the hub's clock
+	again   bool   // it has been asked before, and may have been executed
+}
+
+// putBytes is about what one takes beside its name.
+const putBytes = 96
+
+// putOff has a request wait behind the others of its session.
+func (s *Session) putOff(c *command, name []byte) {
+	if s.backlog == nil {
+		s.backlog = new(backlog)
+	}
+	s.backlog.queue = append(s.backlog.queue, put{command: c, numbers: s.args(), name: slices.Clone(name), since: s.hub.clock.milliseconds()})
+	s.stream.unanswered.Add(1)
+	s.stream.underWay.Add(int32(putBytes + len(name)))
+}
+
+// putLiteral has a reply that was made already come behind those to what is put off.
+func (s *Session) putLiteral(text []byte) {
+	s.putFirst(nil)
+	s.backlog.queue = append(s.backlog.queue, put{name: slices.Clone(text)})
+	s.stream.unanswered.Add(1)
+	s.stream.underWay.Add(int32(putBytes + len(text)))
+}
+
+// putFirst has requests wait in front of the others.
+func (s *Session) putFirst(all []put) {
+	if s.backlog == nil {
+		s.backlog = new(backlog)
+	}
+	for i := range all {
+		s.stream.underWay.Add(int32(putBytes + len(all[i].name)))
+	}
+	s.stream.unanswered.Add(int32(len(all)))
+	s.backlog.queue = append(all, s.backlog.queue...)
+}
+
+// takePut takes the first one out.
+func (s *Session) takePut() put {
+	b := s.backlog
+	first := b.queue[0]
+	b.queue[0] = put{}
+	if b.queue = b.queue[1:]; len(b.queue) == 0 {
+		s.backlog = nil
+	}
+	s.stream.unanswered.Add(-1)
+	s.stream.underWay.Add(-int32(putBytes + len(first.name)))
+	return first
+}
+
+// dropBacklog is for a session that ends.
+func (s *Session) dropBacklog() {
+	for s.waitsInBacklog() {
+		s.takePut()
+	}
+}
+
+func (s *Session) waitsInBacklog() bool { return s.backlog != nil && s.backlog != turned }
+
+// goOn executes what it can of the backlog.
+func (s *Session) goOn(out []byte) []byte {
+	st := s.stream
+	for s.waitsInBacklog() && s.wait == nil && st.long == nil && st.postponed == nil {
+		first := &s.backlog.queue[0]
+		if first.command == nil {
+			if s.behind() {
+				break
+			}
+			out = append(out, s.takePut().name...)
+			continue
+		}
+		st.turn.args = first.numbers
+		done := false
+		if out, done = s.route(first.command, first.name, out); !done && s.isLate(first) {
+			out, done = s.unavailable(first, out), true
+		}
+		if !done {
+			break
+		}
+		p := s.takePut()
+		if st.postponed != nil && st.postponed.command == nil {
+			st.postponed.request(p.command, p.name, p.numbers)
+		}
+	}
+	return out
+}
+
+// isLate tells whether a request has been put off for as long as may be.
+func (s *Session) isLate(p *put) bool {
+	n := s.hub.node
+	waited := s.hub.clock.milliseconds() - p.since
+	if !s.stream.multiplexed && p.command.flags&mayWait == 0 {
+		prompt := max(plainTicks, uint32(n.cfg.Prompt/tickEvery))
+		return waited > uint64(prompt)*uint64(tickEvery.Milliseconds())
+	}
+	return waited > uint64(n.cfg.Patience.Milliseconds())
+}
+
+// unavailable replies that nobody who serves it can be asked. Nothing has been done then.
+func (s *Session) unavailable(p *put, out []byte) []byte {
+	s.hub.node.unavailable.Add(1)
+	name := p.name
+	if p.command.flags&ofName == 0 {
+		name = []byte(p.command.verb)
+	}
+	return s.reply(out, 0, wire.Unavailable, name)
+}

@@ -1,0 +1,307 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// When a partition gets another owner, what clients hold there is claimed at that one.
+// The former owner's answers do not make these holds last longer any more, though they may
+// do so for all else that is held there.
+
+// An eviction of a link is that partitions are not served at its end any more.
+type eviction struct {
+	until time.Duration // when what is held there, and is not claimed, is lost
+}
+
+// evicts notes that partitions have gone from a link: what is held in them is believed for
+// as long as is known now.
+func (u *Upstream) evicts() { u.evicted.Store(&eviction{u.deadline()}) }
+
+// follow claims what is to be claimed at other owners, and tells whether that goes on.
+func (n *node) follow() (busy bool) {
+	n.mu.Lock()
+	var behind []*Upstream
+	for u := range n.behind {
+		behind = append(behind, u)
+	}
+	n.mu.Unlock()
+	for _, u := range behind {
+		if n.followFrom(u) {
+			n.mu.Lock()
+			if n.routes.Load() == u.followed.Load() {
+				delete(n.behind, u)
+				u.evicted.Store(nil)
+			}
+			n.mu.Unlock()
+		}
+		busy = true
+	}
+	n.mu.Lock()
+	reclaim := n.reclaim
+	if len(reclaim) > 0 {
+		n.reclaim = make(map[*remote]struct{})
+	}
+	n.mu.Unlock()
+	for r := range reclaim {
+		r.claimAgain()
+		busy = true
+	}
+	for r := range n.claimants {
+		if r.settled() {
+			delete(n.claimants, r)
+		} else {
+			busy = true
+		}
+	}
+	return busy
+}
+
+// followFrom does that for a link that has lost partitions, and tells whether all of its
+// sessions have followed.
+func (n *node) followFrom(u *Upstream) bool {
+	to, all := n.routes.Load(), true
+	late := lease.Now() >= u.deadline()
+	for i := range *u.all.Load() {
+		r := u.find(uint64(i))
+		if r == nil {
+			continue
+		}
+		if late {
+			r.expireMoved(to)
+		} else if !r.follow(to) {
+			all = false
+		}
+	}
+	u.followed.Store(to)
+	return all
+}
+
+// follow claims what the session holds in partitions that are served elsewhere by now, and
+// tells whether that is all: what is served here its own stream claims.
+func (r *remote) follow(to *routes) bool {
+	n := r.up.node
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.followed >= to.version || r.gone || r.lost {
+		return true
+	}
+	here := false
+	if r.owner.Held() > 0 {
+		held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] != r.up && to.to[p] != n.nobody })
+		var p shard.Piece
+		for more := true; more; {
+			more = held.Next(&p)
+			for _, item := range p.Items {
+				name := p.Name(item)
+				if u := to.to[shard.PartitionOf(name)]; u == nil {
+					here = true
+				} else if !r.moveLocked(u, item, name) {
+					r.loseLocked(item.Kind, name)
+				}
+			}
+		}
+	}
+	if here {
+		r.home = true
+		r.postLocked()
+		return false
+	}
+	r.followed = to.version
+	return true
+}
+
+// moveLocked claims a hold at another owner. The deadline is that of the former one.
+func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
+	other := r.session.arriveAt(u, r.guest)
+	if other == nil {
+		return false
+	}
+	r.up.node.moved.Add(1)
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	c, n := lookup([]byte(wire.Claim)), numbers{a: item.Number}
+	other.owner.Now = u.moment()
+	if item.Kind == shard.Shared {
+		c, n = lookup([]byte(wire.Claims)), numbers{a: 1}
+		u.locks.NoteShared(other.owner, name)
+		r.up.locks.ReleaseShared(r.owner, name)
+	} else {
+		u.locks.Note(other.owner, name, item.Number)
+		r.up.locks.Release(r.owner, name)
+	}
+	until := r.up.deadline()
+	if other.claiming == 0 || other.until > until {
+		other.until = until
+	}
+	if other.claiming++; other.claiming == 1 {
+		u.node.claimants[other] = struct{}{}
+	}
+	other.askLocked(c, n, name, asking{silent: true, moved: true})
+	return true
+}
+
+// deadline is when what is held at a link is lost that is to be claimed elsewhere, and is not.
+func (u *Upstream) deadline() time.Duration {
+	if e := u.evicted.Load(); e != nil {
+		return e.until
+	}
+	if l := u.lease.Load(); l != nil {
+		return l.Deadline()
+	}
+	return 0
+}
+
+// settled tells whether all claims of holds from elsewhere are answered. If they are not in
+// time, the client has lost what it held.
+func (r *remote) settled() bool {
+	r.mu.Lock()
+	over, late := r.claiming == 0 || r.gone || r.lost, lease.Now() >= r.until
+	r.mu.Unlock()
+	if !over && late {
+		r.expire()
+		return true
+	}
+	return over
+}
+
+// expireMoved ends the client if it holds something that was to be claimed elsewhere, and was
+// not in time.
+func (r *remote) expireMoved(to *routes) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.followed >= to.version || r.gone || r.lost {
+		return
+	}
+	var p shard.Piece
+	r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] != r.up }).Next(&p)
+	if len(p.Items) > 0 {
+		r.endLocked(WhyKeepExpired)
+	}
+	r.followed = to.version
+}
+
+// claimHere claims in the node's own partitions what the session held elsewhere. Its own
+// stream calls it.
+func (r *remote) claimHere() {
+	s := r.session
+	n := s.hub.node
+	to := n.routes.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.home || r.gone {
+		return
+	}
+	r.home = false
+	held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] == nil })
+	var p shard.Piece
+	for more := true; more; {
+		more = held.Next(&p)
+		for _, item := range p.Items {
+			name := p.Name(item)
+			n.moved.Add(1)
+			outcome, loser := shard.Refused, uint32(0)
+			if item.Kind == shard.Shared {
+				_, outcome = s.hub.locks.ClaimShared(s.asks(), name, true)
+			} else {
+				_, outcome, loser = s.hub.locks.Claim(s.asks(), name, item.Number, true)
+			}
+			s.hub.loses(loser, name)
+			if outcome != shard.Acquired {
+				n.refused.Add(1)
+				r.loseLocked(item.Kind, name)
+				continue
+			}
+			r.owner.Now = r.up.moment()
+			if item.Kind == shard.Shared {
+				r.up.locks.ReleaseShared(r.owner, name)
+			} else {
+				r.up.locks.Release(r.owner, name)
+			}
+		}
+	}
+	n.look()
+}
+
+// isSure tells whether what is held there is held for some time whatever happens.
+func (r *remote) isSure(now, need time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owner.Held() == 0 {
+		return true
+	}
+	l := r.up.lease.Load()
+	if l == nil || l.Left(now) <= need {
+		return false
+	}
+	if r.claiming > 0 && r.until-now <= need {
+		return false
+	}
+	e := r.up.evicted.Load()
+	return e == nil || r.followed >= r.up.node.routes.Load().version || e.until-now > need
+}
+
+// claimedLocked notes that a claim of a hold from elsewhere is answered.
+func (r *remote) claimedLocked(a *asking, number uint64) {
+	if a.moved {
+		r.claiming--
+		if number == 0 {
+			r.up.node.refused.Add(1)
+		}
+	}
+}
+
+// elsewhereLocked has a request that was not executed there be made again.
+func (r *remote) elsewhereLocked(a *asking) {
+	switch {
+	case isClaim(a.command) && a.silent: // the other node does not know yet that it is the owner
+		r.reclaimLocked(a)
+	case a.silent:
+	default:
+		r.turned = r.turned || !isClaim(a.command)
+		r.returnLockedTo(a)
+	}
+	r.postLocked()
+}
+
+// reclaimLocked claims a hold once more, in a moment.
+func (r *remote) reclaimLocked(a *asking) {
+	n := r.up.node
+	r.again = append(r.again, claimAgain{a.command, slices.Clone(r.nameLocked(a)), a.moved})
+	n.mu.Lock()
+	n.reclaim[r] = struct{}{}
+	n.mu.Unlock()
+	n.look()
+}
+
+// A claimAgain is a claim that is to be made once more.
+type claimAgain struct {
+	command *command
+	name    []byte
+	moved   bool
+}
+
+// claimAgain makes such claims, if what they are about is held still.
+func (r *remote) claimAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := r.again
+	r.again = nil
+	for _, c := range again {
+		n, held := numbers{a: 1}, false
+		if c.command.verb == wire.Claims {
+			held = r.up.locks.Shares(r.owner, c.name)
+		} else {
+			n.a, held = r.up.locks.Token(r.owner, c.name)
+		}
+		if held && !r.gone && r.liveLocked() {
+			r.askLocked(c.command, n, c.name, asking{silent: true, moved: c.moved})
+		} else if c.moved {
+			r.claiming--
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package session
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// A guest is a session as other nodes know it: under one number at all of them, so that
+// what it holds may go from one to another. It has a remote for each at which it has
+// been.
+type guest struct {
+	number  uint32
+	remotes atomic.Pointer[[]*remote] // mu guards writes
+
+	mu    sync.Mutex // guards what follows; comes behind those of the remotes
+	ended bool       // the session has: it goes nowhere any more
+}
+
+func newGuest(n *node) *guest {
+	g := &guest{number: n.numbers.take()}
+	g.remotes.Store(new([]*remote))
+	return g
+}
+
+// remoteAt returns what the session is at another node; nil: there is no memory for it, or
+// the session has ended. Its own goroutine calls it.
+func (s *Session) remoteAt(u *Upstream) *remote {
+	if r := s.remote; r != nil && r.up == u {
+		return r
+	}
+	return s.remoteElsewhere(u)
+}
+
+//go:noinline
+func (s *Session) remoteElsewhere(u *Upstream) *remote {
+	if s.remote != nil {
+		return s.arriveAt(u, s.remote.guest)
+	}
+	g := newGuest(u.node)
+	r := s.arriveAt(u, g)
+	if r == nil {
+		u.node.numbers.give(g.number)
+		return nil
+	}
+	s.remote = r
+	return r
+}
+
+// arriveAt does that for a guest. Any goroutine may call it.
+func (s *Session) arriveAt(u *Upstream, g *guest) *remote {
+	r, fresh := g.at(u, s)
+	if fresh && s.registeredName() != "" {
+		r.register()
+	}
+	return r
+}
+
+func (g *guest) at(u *Upstream, s *Session) (r *remote, fresh bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := *g.remotes.Load()
+	if i := slices.IndexFunc(all, func(r *remote) bool { return r.up == u }); i >= 0 {
+		return all[i], false
+	}
+	if g.ended || !s.stream.takeMemory(remoteBytes) {
+		return nil, false
+	}
+	r = &remote{session: s, up: u, guest: g, number: g.number, owner: &shard.Owner{ID: g.number}, many: s.stream.multiplexed}
+	r.followed = u.node.routes.Load().version
+	u.join(r)
+	more := append(slices.Clone(all), r)
+	g.remotes.Store(&more)
+	return r, true
+}
+
+// each calls f for all of the session's remotes.
+func (s *Session) eachRemote(f func(*remote)) {
+	r := s.remote
+	switch {
+	case r == nil:
+	case r.guest == nil:
+		f(r)
+	default:
+		for _, r := range *r.guest.remotes.Load() {
+			f(r)
+		}
+	}
+}
+
+// gone forgets a remote that has left, and gives the number back with the last one of an
+// ended session.
+func (g *guest) gone(r *remote) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	less := slices.DeleteFunc(slices.Clone(*g.remotes.Load()), func(other *remote) bool { return other == r })
+	g.remotes.Store(&less)
+	if g.ended && len(less) == 0 {
+		r.up.node.numbers.give(g.number)
+	}
+}
+
+// end has the guest go nowhere any more.
+func (g *guest) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = true
+}

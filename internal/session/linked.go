@@ -1,0 +1,155 @@
+package session
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// The end of a link at who serves a partition: another node asks for its own clients, over
+// one connection that is kept, with a session for each of them. What is not served here is
+// answered with `Elsewhere`, and asked again by the other node when it knows better.
+//
+// Without the right to serve nothing is read from a link and nothing is said on it.
+
+// textLink has the stream be a link: `link WORLD FROM TO` says of which cluster, from which
+// node, and which one is meant.
+func (s *Session) textLink(arg, out []byte) []byte {
+	st, n := s.stream, s.hub.node
+	words := strings.Fields(string(arg))
+	switch {
+	case n == nil:
+		return s.reply(out, 0, wire.NoCluster, []byte(wire.Link))
+	case len(words) != 3:
+		return s.reply(out, 0, wire.InvalidArgument, []byte(wire.Link))
+	case !st.mayLink():
+		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Link))
+	case !st.isFresh(s):
+		return s.reply(out, 0, wire.NotFirst, []byte(wire.Link))
+	case words[0] != n.cfg.World:
+		return s.reply(out, 0, wire.OtherCluster, []byte(n.cfg.World))
+	case words[2] != n.self():
+		return s.reply(out, 0, wire.OtherNode, []byte(n.self()))
+	}
+	st.door |= linked
+	st.link = &linkEnd{from: words[1]}
+	st.countOn(nodes)
+	return s.reply(out, 1, wire.Linked, []byte(n.self()))
+}
+
+// A linkEnd is what a stream has that is a link.
+type linkEnd struct {
+	from string // the other node's ID
+
+	mu   sync.Mutex // guards what follows
+	lost []byte     // lines that are to be sent
+}
+
+// tellLost tells the other node that a session has lost a lock. Any goroutine may call it.
+func (st *Stream) tellLost(s *Session, name []byte) {
+	l := st.link
+	l.mu.Lock()
+	l.lost = appendNumber(l.lost, uint64(s.number))
+	l.lost = append(append(append(l.lost, wire.Notice+wire.LockLost...), name...), '\n')
+	l.mu.Unlock()
+	st.post(&st.main)
+}
+
+// tell appends what there is to be told.
+func (l *linkEnd) tell(out []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out = append(out, l.lost...)
+	l.lost = nil
+	return out
+}
+
+// mayLink tells whether who is connected may be another node.
+func (st *Stream) mayLink() bool {
+	if st.door&asks == 0 {
+		return true
+	}
+	a := st.Access()
+	return a != nil && a.Role&(RoleNode|RoleAdmin) != 0
+}
+
+// textGoOn says that what follows is to be executed again.
+func (s *Session) textGoOn(_, out []byte) []byte {
+	if s.backlog == turned {
+		s.backlog = nil
+	}
+	return append(s.prefix(out), wire.OK...)
+}
+
+// doLinked does what a command is for that has come over a link.
+func (s *Session) doLinked(c *command, name, out []byte) []byte {
+	switch {
+	case c.verb == wire.Ping && s == &s.stream.main:
+		return s.reply(out, s.hub.node.routes.Load().version, pong, nil)
+	case c.flags&forwarded == 0 && !isClaim(c):
+		return c.do(s, name, out)
+	case s.backlog == turned && !isClaim(c):
+		return s.reply(out, 0, wire.Elsewhere, name)
+	case c.flags&ofName == 0:
+		return c.do(s, name, out)
+	}
+	st, before := s.stream, len(out)
+	st.turn.elsewhere = false
+	out = c.do(s, name, out)
+	if st.turn.elsewhere || s.hub.locks.Partition(shard.PartitionOf(name)) == shard.PartitionAbsent {
+		return s.elsewhere(c, name, out[:before])
+	}
+	return out
+}
+
+// pong is the text of a link's: its number is the version of the map that the node has.
+var pong = string(bytes.TrimSuffix([]byte(wire.Pong[2:]), []byte("\n")))
+
+// elsewhere says that a request was not executed, and that none will be that follows it,
+// until the other node goes on.
+func (s *Session) elsewhere(c *command, name, out []byte) []byte {
+	if !isClaim(c) {
+		s.backlog = turned
+	}
+	return s.reply(out, 0, wire.Elsewhere, name)
+}
+
+// waitElsewhere goes on where what the session waits for is served by now.
+func (s *Session) waitElsewhere(w *wait, out []byte) []byte {
+	c, n := lookup([]byte(wire.GetWait)), numbers{a: s.patienceLeft(w)}
+	if w.kind == shard.Shared {
+		c, n = lookup([]byte(wire.GetSharedWait)), numbers{a: uint64(w.limit), b: n.a}
+	}
+	if s.stream.door&linked != 0 {
+		return s.elsewhere(c, w.name, out)
+	}
+	s.putFirst([]put{{command: c, numbers: n, name: w.name, since: s.hub.clock.milliseconds()}})
+	return out
+}
+
+// patienceLeft is for how long a wait would have gone on.
+func (s *Session) patienceLeft(w *wait) uint64 {
+	now := s.hub.clock.milliseconds()
+	return max(w.due, now) - now
+}
+
+// isPaused tells whether a link is not listened to, as there is no right to serve.
+func (st *Stream) isPaused() bool {
+	n := st.hub.node
+	if st.turn.serves(n) {
+		return false
+	}
+	n.pause(st)
+	return true
+}
+
+// pause notes that a link is to be listened to again.
+func (n *node) pause(st *Stream) {
+	n.mu.Lock()
+	n.paused[st] = struct{}{}
+	n.mu.Unlock()
+	n.look()
+}

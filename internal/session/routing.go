@@ -1,0 +1,173 @@
+package session
+
+import (
+	"slices"
+
+	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
+	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
+)
+
+// What a node does with the requests of its clients: those about a name go to who serves
+// its partition, which may be the node itself. A session's requests go to one owner after
+// the other, and are answered in their order.
+
+// turned is the backlog of a session at the other end of a link that is told `Elsewhere`
+// until it says that it goes on: what it has asked behind that is not to be executed
+// before it.
+var turned = new(backlog)
+
+// doRouted does what a command is for.
+func (s *Session) doRouted(c *command, name, out []byte) []byte {
+	st := s.stream
+	if st.door&linked != 0 {
+		return s.doLinked(c, name, out)
+	}
+	again := st.postponed != nil && st.postponed.session == s
+	if s.waitsInBacklog() && !again {
+		if c.verb == wire.Cancel {
+			return s.cancelPut(c, name, out)
+		}
+		s.putOff(c, name)
+		return out
+	}
+	before := len(out)
+	out, done := s.route(c, name, out)
+	switch {
+	case done:
+	case again:
+		s.putFirst([]put{{command: c, numbers: s.args(), name: slices.Clone(name), since: s.hub.clock.milliseconds()}})
+		out = out[:before]
+	default:
+		s.putOff(c, name)
+		out = out[:before]
+	}
+	return out
+}
+
+// route executes a request where it is to be executed, or tells that it cannot be now.
+func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
+	st, n := s.stream, s.hub.node
+	switch {
+	case c.verb == wire.Cancel:
+		if r := s.remote; r != nil && r.waits.Load() > 0 {
+			return s.forward(c, name, out), true
+		}
+		return c.do(s, name, out), true
+	case c.flags&forwarded == 0 && !isClaim(c):
+		return s.doOfSelf(c, name, out)
+	}
+	p, to := n.partitionOf(name)
+	if to == nil {
+		if s.behind() {
+			return s.busy(c, out)
+		}
+		return s.doHere(c, p, name, out)
+	}
+	if r := s.remote; r == nil || r.up != to {
+		if s.behind() {
+			return s.busy(c, out)
+		}
+		next := s.remoteAt(to)
+		if next == nil {
+			return s.reply(out, 0, wire.ServerFull, name), true
+		}
+		st.askUpstream()
+		s.remote = next
+	}
+	return s.forward(c, name, out), true
+}
+
+// isClaim tells whether a command claims what an owner is to know.
+func isClaim(c *command) bool { return c.verb == wire.Claim || c.verb == wire.Claims }
+
+// busy says that the session waits for a lock somewhere else, if it does: else it has to
+// wait for replies only.
+func (s *Session) busy(c *command, out []byte) (_ []byte, done bool) {
+	if s.stream.multiplexed && s.remote.waits.Load() > 0 {
+		return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)), true
+	}
+	return out, false
+}
+
+// doHere executes a request in a partition of the node's own.
+func (s *Session) doHere(c *command, p int, name, out []byte) (_ []byte, done bool) {
+	st, n := s.stream, s.hub.node
+	if !st.turn.serves(n) {
+		n.again(s)
+		return out, false
+	}
+	before := len(out)
+	st.turn.elsewhere = false
+	out = c.do(s, name, out)
+	if st.turn.elsewhere || s.hub.locks.Partition(p) == shard.PartitionAbsent {
+		n.again(s)
+		return out[:before], false
+	}
+	return out, true
+}
+
+// doOfSelf does what is about the client itself, or about all locks.
+func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
+	n := s.hub.node
+	switch {
+	case c.verb == wire.Quit && s.quitsUpstream():
+		return out, true
+	case s.behind():
+		if s.stream.multiplexed && s.remote.waits.Load() > 0 {
+			if c.verb == wire.Ping && n.mayConfirm(s.stream) {
+				return c.do(s, name, out), true
+			}
+			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)), true
+		}
+		if c.flags&lists != 0 {
+			return out, false
+		}
+	case c.verb == wire.Ping && !n.mayConfirm(s.stream):
+		n.again(s)
+		return out, false
+	}
+	return c.do(s, name, out), true
+}
+
+// cancelPut has a session stop waiting that has not even begun to.
+func (s *Session) cancelPut(c *command, name, out []byte) []byte {
+	for i := range s.backlog.queue {
+		if p := &s.backlog.queue[i]; p.command.flags&mayWait != 0 {
+			p.numbers = p.numbers.less(p.command, wire.MaxWait)
+		}
+	}
+	s.putOff(c, name)
+	return out
+}
+
+// mayConfirm tells whether a client may be told that all is well. It counts on that for
+// the time that it may be silent: for so long, all that it holds must be sure.
+func (n *node) mayConfirm(st *Stream) bool {
+	if !st.turn.serves(n) {
+		return false
+	}
+	now, need := lease.Now(), n.hub.cfg.DeadPeer
+	if k := st.keeping.Load(); k != nil {
+		need = max(need, k.lasts)
+	}
+	if !st.main.isSure(now, need) {
+		return false
+	}
+	for _, s := range st.sessions {
+		if !s.isSure(now, need) {
+			return false
+		}
+	}
+	return true
+}
+
+// isSure tells whether what a session holds elsewhere stays its own for some time
+// whatever happens.
+func (s *Session) isSure(now, need time.Duration) bool {
+	sure := true
+	s.eachRemote(func(r *remote) { sure = sure && r.isSure(now, need) })
+	return sure
+}
