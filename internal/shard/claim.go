@@ -191,6 +191,10 @@ type over struct{ all, share bool }
 // any left or not: what is taken beyond a bound is missing until it is given back.
 func (s *Shard) forceLocked(h *Share, size int, over *over) {
 	s.forceShareLocked(h, size, over)
+	s.forcePermitLocked(over)
+}
+
+func (s *Shard) forcePermitLocked(over *over) {
 	if !s.takePermitLocked() {
 		s.permits--
 		over.all = true

@@ -199,11 +199,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 		if room := s.roomForRateLocked(h, len(name)); room != Acquired {
 			return Verdict{Outcome: room}
 		}
-		ref = s.limiters.alloc()
-		s.limiters.at(ref).share = slotOf(h)
-		s.names.set(&s.limiters.at(ref).name, hash, name)
-		s.byLimit.insert(hash, ref)
-		s.set.limiters.Add(1)
+		ref = s.makeRateLocked(h, hash, name)
 	}
 	s.limiters.at(ref).setFull(now, after)
 	s.limiters.at(ref).setRate(r)
@@ -231,6 +227,16 @@ func (s *Shard) roomForRateLocked(h *Share, size int) Outcome {
 		h.rates.Add(-1)
 	}
 	return out
+}
+
+// makeRateLocked makes a rate that counts for a share.
+func (s *Shard) makeRateLocked(h *Share, hash uint32, name []byte) uint32 {
+	ref := s.limiters.alloc()
+	s.limiters.at(ref).share = slotOf(h)
+	s.names.set(&s.limiters.at(ref).name, hash, name)
+	s.byLimit.insert(hash, ref)
+	s.set.limiters.Add(1)
+	return ref
 }
 
 // dropRateLocked ends a rate.
