@@ -1,5 +1,7 @@
 package shard
 
+import "slices"
+
 // Claims. After a restart the table knows nothing, but those who hold know what they
 // hold. They say it again, and get it as they had it, before anybody gets anything
 // new: see recover.go. A claim is bounded by nothing, as a holder is not to lose a lock
@@ -13,11 +15,12 @@ package shard
 //
 // In a partitioned set, the name's partition is what recovers. Of those whose IDs are
 // in from, o gets the lock at any time, if one has it with that token: they are who o was
-// before it came back another way, and are told nothing.
+// before it came back another way, and are told nothing, nor is that one loser. Who is
+// frozen out gets the outcome Frozen, and asks again.
 func (t *Set) Claim(o *Owner, name []byte, token uint64, open bool, from ...uint32) (g Grant, out Outcome, loser uint32) {
 	s, hash := t.lock(name)
 	var over over
-	out, loser = s.claimLocked(o, hash, name, token, open, &over)
+	out, loser = s.claimLocked(o, hash, name, token, open, from, &over)
 	s.mu.Unlock()
 	t.settleOver(o, over)
 	if out == Acquired {
@@ -26,19 +29,46 @@ func (t *Set) Claim(o *Owner, name []byte, token uint64, open bool, from ...uint
 	return g, out, loser
 }
 
-func (s *Shard) claimLocked(o *Owner, hash uint32, name []byte, token uint64, open bool, over *over) (out Outcome, loser uint32) {
+func (s *Shard) claimLocked(o *Owner, hash uint32, name []byte, token uint64, open bool, from []uint32, over *over) (out Outcome, loser uint32) {
 	ref := s.findLocked(hash, name)
-	if ref != 0 && s.exclusive.at(ref).owner == o.ID && s.exclusive.at(ref).token() == token {
-		s.certainLocked(o, ref)
-		return Acquired, 0
+	if ref != 0 && s.exclusive.at(ref).token() == token {
+		switch e := s.exclusive.at(ref); {
+		case e.owner == o.ID:
+			s.certainLocked(o, ref)
+			return Acquired, 0
+		case e.prev != unsettled && e.owner != 0 && slices.Contains(from, e.owner):
+			since := e.since
+			s.seizeLocked(o, hash, name, ref, token, over)
+			e.since = since
+			return Acquired, 0
+		}
 	}
-	if !open || !s.recovering || token >= s.set.base || token == 0 {
+	if out := s.claimsLocked(hash, open); out != Acquired {
+		return out, 0
+	}
+	if token >= s.baseLocked(hash) || token == 0 {
 		return Refused, 0
 	}
 	if ref != 0 && s.exclusive.at(ref).owner != 0 && s.exclusive.at(ref).token() >= token {
 		return Refused, 0
 	}
 	return Acquired, s.seizeLocked(o, hash, name, ref, token, over)
+}
+
+// claimsLocked tells whether one may claim what it does not hold, open if it is one of
+// those who may; Acquired: it may.
+func (s *Shard) claimsLocked(hash uint32, open bool) Outcome {
+	switch s.stateLocked(hash) {
+	case PartitionAbsent:
+		return Elsewhere
+	case PartitionFrozen:
+		return Frozen
+	case PartitionRecovering:
+		if open {
+			return Acquired
+		}
+	}
+	return Refused
 }
 
 // seizeLocked gives o a lock, whoever has it: ref is it, 0 if it is not there. That one
@@ -86,20 +116,29 @@ func (s *Shard) haveLocked(o *Owner, ref uint32, token uint64) {
 func (t *Set) ClaimShared(o *Owner, name []byte, open bool, from ...uint32) (g Grant, out Outcome) {
 	s, hash := t.lock(name)
 	var over over
-	g.Count, out = s.claimSharedLocked(o, hash, name, open, &over)
+	g.Count, out = s.claimSharedLocked(o, hash, name, open, from, &over)
 	s.mu.Unlock()
 	t.settleOver(o, over)
 	return g, out
 }
 
-func (s *Shard) claimSharedLocked(o *Owner, hash uint32, name []byte, open bool, over *over) (count int, out Outcome) {
+func (s *Shard) claimSharedLocked(o *Owner, hash uint32, name []byte, open bool, from []uint32, over *over) (count int, out Outcome) {
 	lock := s.findSharedLocked(hash, name)
 	if ref := s.findHoldLocked(lock, o.ID); ref != 0 {
 		s.certainHoldLocked(o, ref)
 		return s.countLocked(lock), Acquired
 	}
-	if !open || !s.recovering || s.waitsForLocked(o, Shared, lock) {
+	if s.waitsForLocked(o, Shared, lock) {
 		return 0, Refused
+	}
+	for _, was := range from {
+		if ref := s.findHoldLocked(lock, was); ref != 0 && s.holds.at(ref).ownedPrev != unsettled {
+			s.passHoldLocked(o, ref, over)
+			return s.countLocked(lock), Acquired
+		}
+	}
+	if out := s.claimsLocked(hash, open); out != Acquired {
+		return 0, out
 	}
 	return s.seizeSharedLocked(o, hash, name, lock, over), Acquired
 }
@@ -126,6 +165,25 @@ func (s *Shard) seizeSharedLocked(o *Owner, hash uint32, name []byte, lock uint3
 	return s.countLocked(lock)
 }
 
+// passHoldLocked gives o, which has none, another one's part in a shared lock. It is as
+// old as it was, and has the same place among the others.
+func (s *Shard) passHoldLocked(o *Owner, ref uint32, over *over) {
+	h := s.holds.at(ref)
+	size := int(s.shared.at(h.lock).size)
+	was := s.set.ownerOf(h.owner)
+	s.unlinkHoldLocked(was, ref)
+	s.byHolder.remove(holdHash(h.lock, h.owner), ref)
+	s.giveShareLocked(was.Share, size)
+	s.recordLocked(Shared, letGo)
+	s.forceShareLocked(o.Share, size, over)
+	h.owner = o.ID
+	s.byHolder.insert(holdHash(h.lock, o.ID), ref)
+	s.linkHoldLocked(o, ref)
+	o.held++
+	s.recordLocked(Shared, Acquired.event())
+	was.taken.Add(1) // the last thing: one that holds nothing may go
+}
+
 // over tells which bounds something was taken beyond.
 type over struct{ all, share bool }
 
@@ -133,6 +191,10 @@ type over struct{ all, share bool }
 // any left or not: what is taken beyond a bound is missing until it is given back.
 func (s *Shard) forceLocked(h *Share, size int, over *over) {
 	s.forceShareLocked(h, size, over)
+	s.forcePermitLocked(over)
+}
+
+func (s *Shard) forcePermitLocked(over *over) {
 	if !s.takePermitLocked() {
 		s.permits--
 		over.all = true

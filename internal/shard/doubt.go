@@ -83,7 +83,7 @@ func (t *Set) anyDoubtedIn(o *Owner, i int) bool {
 
 // certainLocked takes a lock that o holds out of doubt, if it is in it.
 func (s *Shard) certainLocked(o *Owner, ref uint32) {
-	if o.doubts != nil {
+	if o.doubts != nil && s.exclusive.at(ref).prev != unsettled {
 		s.unlinkLocked(o, ref)
 		s.linkLocked(o, ref)
 	}
@@ -91,7 +91,7 @@ func (s *Shard) certainLocked(o *Owner, ref uint32) {
 
 // certainHoldLocked does the same for a hold.
 func (s *Shard) certainHoldLocked(o *Owner, ref uint32) {
-	if o.doubts != nil {
+	if o.doubts != nil && s.holds.at(ref).ownedPrev != unsettled {
 		s.unlinkHoldLocked(o, ref)
 		s.linkHoldLocked(o, ref)
 	}

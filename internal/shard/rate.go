@@ -81,7 +81,7 @@ func (r Rate) open(d debt) uint32 {
 
 // A Verdict is the answer of a rate limiter.
 type Verdict struct {
-	Outcome Outcome // Acquired, Refused or Full
+	Outcome Outcome // Acquired, Refused or at which bound; or Elsewhere or Frozen
 	Open    uint32  // units that were open before
 	Retry   uint64  // Refused: nanoseconds until the units asked for will be open
 	Full    uint64  // Acquired, Refused: nanoseconds until all units will be open
@@ -115,8 +115,10 @@ func (t *Set) Take(h *Share, name []byte, r Rate, units uint32, now uint64) Verd
 	for v.Outcome != Acquired && s.fetchLocked(h, v.Outcome, len(name)) {
 		v = s.takeLocked(h, hash, name, r, units, now)
 	}
-	s.recordLocked(Rates, v.Outcome.event())
-	s.sampleLocked(Rates, hash, name)
+	if v.Outcome.executed() {
+		s.recordLocked(Rates, v.Outcome.event())
+		s.sampleLocked(Rates, hash, name)
+	}
 	s.mu.Unlock()
 	return v
 }
@@ -129,6 +131,9 @@ func (t *Set) Open(name []byte, r Rate, now uint64) uint32 {
 }
 
 func (s *Shard) findLimiterLocked(hash uint32, name []byte) uint32 {
+	if s.partial && s.stateLocked(hash) == PartitionAbsent {
+		return 0
+	}
 	for p := s.byLimit.probe(hash); ; {
 		ref := p.next()
 		if ref == 0 || s.names.equal(&s.limiters.at(ref).name, name) {
@@ -165,6 +170,14 @@ func (s *Shard) notBeforeLocked(now uint64) uint64 {
 }
 
 func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uint32, now uint64) Verdict {
+	if s.partial {
+		switch s.stateLocked(hash) {
+		case PartitionAbsent:
+			return Verdict{Outcome: Elsewhere}
+		case PartitionFrozen:
+			return Verdict{Outcome: Frozen}
+		}
+	}
 	now = s.notBeforeLocked(now)
 	ref := s.findLimiterLocked(hash, name)
 	owed := s.debtLocked(ref, r, now)
@@ -186,11 +199,7 @@ func (s *Shard) takeLocked(h *Share, hash uint32, name []byte, r Rate, units uin
 		if room := s.roomForRateLocked(h, len(name)); room != Acquired {
 			return Verdict{Outcome: room}
 		}
-		ref = s.limiters.alloc()
-		s.limiters.at(ref).share = slotOf(h)
-		s.names.set(&s.limiters.at(ref).name, hash, name)
-		s.byLimit.insert(hash, ref)
-		s.set.limiters.Add(1)
+		ref = s.makeRateLocked(h, hash, name)
 	}
 	s.limiters.at(ref).setFull(now, after)
 	s.limiters.at(ref).setRate(r)
@@ -220,6 +229,16 @@ func (s *Shard) roomForRateLocked(h *Share, size int) Outcome {
 	return out
 }
 
+// makeRateLocked makes a rate that counts for a share.
+func (s *Shard) makeRateLocked(h *Share, hash uint32, name []byte) uint32 {
+	ref := s.limiters.alloc()
+	s.limiters.at(ref).share = slotOf(h)
+	s.names.set(&s.limiters.at(ref).name, hash, name)
+	s.byLimit.insert(hash, ref)
+	s.set.limiters.Add(1)
+	return ref
+}
+
 // dropRateLocked ends a rate.
 func (s *Shard) dropRateLocked(ref uint32) {
 	l := s.limiters.at(ref)
@@ -235,12 +254,12 @@ func (s *Shard) dropRateLocked(ref uint32) {
 }
 
 // DropRate ends the rate called name, all of whose units are open then, and tells
-// whether there was one of which some were not.
+// whether there was one of which some were not. One that is frozen stays as it is.
 func (t *Set) DropRate(name []byte, now uint64) bool {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
 	ref := s.findLimiterLocked(hash, name)
-	if ref == 0 {
+	if ref == 0 || s.stateLocked(hash) == PartitionFrozen {
 		return false
 	}
 	l := s.limiters.at(ref)

@@ -26,6 +26,14 @@ func (out Outcome) event() event { return outcomes + event(out) }
 // The time of what happens is that of the owner whose request it was, see Owner.
 func (s *Shard) recordLocked(k Kind, e event) { s.counts[k][e]++ }
 
+// recordFailureLocked is for a release of what its owner does not hold; of what is not
+// here nobody knows that.
+func (s *Shard) recordFailureLocked(k Kind, hash uint32) {
+	if s.stateLocked(hash) != PartitionAbsent {
+		s.recordLocked(k, releaseFailed)
+	}
+}
+
 func (s *Shard) recordRequestLocked(k Kind, out Outcome, plain bool) {
 	if plain {
 		s.recordLocked(k, asked)

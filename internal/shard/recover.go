@@ -1,23 +1,36 @@
 package shard
 
-// Recovery. A set that recovers gives nobody anything but what is claimed, see
+// Recovery. A set that recovers, or one of its partitions, gives nobody anything but what is claimed, see
 // claim.go: somebody else may hold it, and has not said so yet. Who would wait stands
 // in line meanwhile. The lock that it waits for is nobody's then: an entry with a
 // queue and without an owner, which goes with the last one who waits. Nobody is owner 0.
 
-// Recovering tells whether that goes on.
-func (t *Set) Recovering() bool { return t.recovering.Load() }
+// Recovering tells whether that goes on, in a partitioned set anywhere.
+func (t *Set) Recovering() bool {
+	if t.parts != nil {
+		for p := range t.parts {
+			if t.Partition(p) == PartitionRecovering {
+				return true
+			}
+		}
+	}
+	return t.recovering.Load()
+}
 
 // EndRecovery gives what nobody has claimed to those who wait for it: from now on
 // everything is as ever. It holds no mutex for long. Now is the time of what it grants.
 func (t *Set) EndRecovery(now Moment) {
+	if t.parts != nil {
+		t.endRecoveries(now)
+		return
+	}
 	for i := range t.shards {
 		s := &t.shards[i]
 		for kind := Exclusive; kind < Kinds; kind++ {
 			for ref := uint32(1); ref != 0; {
 				var v served
 				s.mu.Lock()
-				s.recovering = false
+				s.partial = false
 				ref = s.serveUnclaimedLocked(kind, ref, now, &v)
 				s.mu.Unlock()
 				t.tell(s, now, &v)
@@ -50,7 +63,7 @@ func (s *Shard) serveUnclaimedLocked(kind Kind, ref uint32, now Moment, v *serve
 }
 
 func (s *Shard) serveNobodysLocked(ref uint32, now Moment, v *served) {
-	if e := s.exclusive.at(ref); e.owner == 0 && e.queue != 0 {
+	if e := s.exclusive.at(ref); e.owner == 0 && e.queue != 0 && !(s.partial && s.heldUpLocked(e.hash)) {
 		s.unclaimed[Exclusive]--
 		s.serveLocked(ref, now, v)
 	}
@@ -102,7 +115,7 @@ func (s *Shard) lineUpSharedLocked(o *Owner, hash uint32, name []byte, limit uin
 	return Waiting
 }
 
-// abandonLocked makes a lock that was let go while the set recovers nobody's, until
+// abandonLocked makes a lock that was let go while nobody gets anything nobody's, until
 // that is over.
 func (s *Shard) abandonLocked(ref uint32) {
 	e := s.exclusive.at(ref)

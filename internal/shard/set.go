@@ -107,9 +107,15 @@ const MaxShards = 1 << 16
 func New(n int, cfg Config) *Set {
 	if n == 0 {
 		n = DefaultShards()
+		if cfg.Partitioned || cfg.Mirror {
+			n = min(n, Partitions)
+		}
 	}
 	if n < 1 || n > MaxShards || n&(n-1) != 0 {
 		panic("shard: the number of shards must be a power of two")
+	}
+	if cfg.Partitioned && n > Partitions {
+		panic("shard: more shards than partitions")
 	}
 	t := &Set{
 		shards:      make([]Shard, n),
@@ -123,6 +129,12 @@ func New(n int, cfg Config) *Set {
 		ownerOf:     cfg.OwnerOf,
 		mirror:      cfg.Mirror,
 	}
+	if cfg.Partitioned {
+		t.parts, cfg.Recovering = new([Partitions]partition), false
+	}
+	if cfg.Partitioned || cfg.Mirror {
+		t.partBits = uint8(max(0, partitionBits-bits.TrailingZeros(uint(n))))
+	}
 	t.recovering.Store(cfg.Recovering)
 	if t.memory == nil {
 		t.memory = NewMemory(0)
@@ -134,7 +146,7 @@ func New(n int, cfg Config) *Set {
 		s.unsampled, s.sampling.random = 1, uint32(i)*2654435761|1
 		s.exclusive.memory, s.shared.memory, s.holds.memory = t.memory, t.memory, t.memory
 		s.waiters.memory, s.limiters.memory, s.names.blocks.memory = t.memory, t.memory, t.memory
-		s.recovering = cfg.Recovering
+		s.partial = cfg.Recovering || cfg.Partitioned
 		s.byName.memory, s.bySharing.memory, s.byHolder.memory, s.byLimit.memory = t.memory, t.memory, t.memory, t.memory
 	}
 	return t
@@ -145,7 +157,11 @@ func New(n int, cfg Config) *Set {
 // meet in its index, too, where a search would be as long as they are many,
 // needs the seed.
 func (t *Set) lock(name []byte) (*Shard, uint32) {
-	s, hash := &t.shards[xxhash.Sum64(name)>>t.shift], uint32(maphash.Bytes(t.seed, name))
+	sum := xxhash.Sum64(name)
+	s, hash := &t.shards[sum>>t.shift], uint32(maphash.Bytes(t.seed, name))
+	if t.partBits != 0 {
+		hash = t.withPartition(hash, sum)
+	}
 	s.mu.Lock()
 	return s, hash
 }
@@ -169,8 +185,10 @@ func (t *Set) get(o *Owner, name []byte, due uint64, plain bool) (Grant, Outcome
 	for out != Acquired && s.fetchLocked(o.Share, out, len(name)) {
 		grant, out = s.getLocked(o, hash, name, due)
 	}
-	s.recordRequestLocked(Exclusive, out, plain)
-	s.sampleLocked(Exclusive, hash, name)
+	if out.executed() {
+		s.recordRequestLocked(Exclusive, out, plain)
+		s.sampleLocked(Exclusive, hash, name)
+	}
 	s.mu.Unlock()
 	return grant, out
 }
@@ -190,8 +208,11 @@ func (t *Set) Release(o *Owner, name []byte) bool {
 func (t *Set) Inspect(name []byte) bool {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
-	s.recordLocked(Exclusive, inspected)
-	return s.recovering || s.findLocked(hash, name) != 0
+	state := s.stateLocked(hash)
+	if state != PartitionAbsent {
+		s.recordLocked(Exclusive, inspected)
+	}
+	return state == PartitionRecovering || s.findLocked(hash, name) != 0
 }
 
 // Holder returns the owner's ID of the exclusive lock name, or 0 when nobody
@@ -230,8 +251,10 @@ func (t *Set) getShared(o *Owner, name []byte, limit uint32, due uint64) (Grant,
 	for out != Acquired && s.fetchLocked(o.Share, out, len(name)) {
 		grant, out = s.getSharedLocked(o, hash, name, limit, due)
 	}
-	s.recordRequestLocked(Shared, out, limit == noLimit)
-	s.sampleLocked(Shared, hash, name)
+	if out.executed() {
+		s.recordRequestLocked(Shared, out, limit == noLimit)
+		s.sampleLocked(Shared, hash, name)
+	}
 	s.mu.Unlock()
 	return grant, out
 }
@@ -286,9 +309,12 @@ func (t *Set) Ahead(name []byte, into []uint32) []uint32 {
 func (t *Set) InspectShared(name []byte) int {
 	s, hash := t.lock(name)
 	defer s.mu.Unlock()
-	s.recordLocked(Shared, inspected)
+	state := s.stateLocked(hash)
+	if state != PartitionAbsent {
+		s.recordLocked(Shared, inspected)
+	}
 	count := s.countLocked(s.findSharedLocked(hash, name))
-	if s.recovering {
+	if state == PartitionRecovering {
 		count = max(count, 1)
 	}
 	return count
@@ -335,7 +361,7 @@ func (t *Set) ReleaseAll(o *Owner) {
 
 // contested tells whether others may take away what an owner holds: then it looks at
 // its lists with the shard's mutex only.
-func (t *Set) contested() bool { return t.mirror || t.recovering.Load() }
+func (t *Set) contested() bool { return t.parts != nil || t.mirror || t.recovering.Load() }
 
 // anyIn tells whether the owner holds anything in a shard, even if others may take it
 // away.

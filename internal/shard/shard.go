@@ -9,17 +9,17 @@ import "sync"
 // as may be: each of them moves to another processor's cache when that has the
 // next request.
 type Shard struct {
-	mu         sync.Mutex
-	set        *Set
-	pos        uint16 // of this shard in the set, and of its lists in owners
-	unsampled  uint8  // requests until the next one that is noted
-	recovering bool   // see recover.go
-	permits    int32
-	issued     uint64 // the last fencing token
-	exclusive  slab[exclusive]
-	byName     index  // of exclusive
-	cells      []cell // of shares
-	counts     [Rates + 1][events]uint64
+	mu        sync.Mutex
+	set       *Set
+	pos       uint16 // of this shard in the set, and of its lists in owners
+	unsampled uint8  // requests until the next one that is noted
+	partial   bool   // not all requests may be executed, see partition.go
+	permits   int32
+	issued    uint64 // the last fencing token
+	exclusive slab[exclusive]
+	byName    index  // of exclusive
+	cells     []cell // of shares
+	counts    [Rates + 1][events]uint64
 
 	names     names
 	shared    slab[shared]
@@ -41,10 +41,13 @@ type Shard struct {
 	behind []uint32         // shared locks whose queues have more to be served
 	walks  map[uint32]*Walk // those that are within a shared lock's holders, by lock
 
+	ceil    uint64 // of tokens, in a partitioned set
+	starved bool   // somebody waits for a token below it
+
 	sampling sampling
 	ages     [Kinds]ages // of holds that are over
 
-	_ [48]byte // to whole cache lines, and one between neighbours
+	_ [32]byte // to whole cache lines, and one between neighbours
 }
 
 // An exclusive lock is there while it is held.
@@ -94,6 +97,9 @@ func holdHash(lock, owner uint32) uint32 {
 }
 
 func (s *Shard) findLocked(hash uint32, name []byte) uint32 {
+	if s.partial && s.stateLocked(hash) == PartitionAbsent {
+		return 0
+	}
 	for p := s.byName.probe(hash); ; {
 		ref := p.next()
 		if ref == 0 || s.names.equal(&s.exclusive.at(ref).name, name) {
@@ -103,6 +109,9 @@ func (s *Shard) findLocked(hash uint32, name []byte) uint32 {
 }
 
 func (s *Shard) findSharedLocked(hash uint32, name []byte) uint32 {
+	if s.partial && s.stateLocked(hash) == PartitionAbsent {
+		return 0
+	}
 	for p := s.bySharing.probe(hash); ; {
 		ref := p.next()
 		if ref == 0 || s.names.equal(&s.shared.at(ref).name, name) {
@@ -167,6 +176,7 @@ func (s *Shard) roomToWaitLocked(o *Owner, kind Kind, size int) Outcome {
 }
 
 func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant, Outcome) {
+	state := s.stateLocked(hash)
 	if ref := s.findLocked(hash, name); ref != 0 {
 		e := s.exclusive.at(ref)
 		switch {
@@ -174,7 +184,9 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 			s.recordLocked(Exclusive, again)
 			s.certainLocked(o, ref)
 			return Grant{Token: e.token()}, Acquired
-		case due == 0 && s.recovering:
+		case state == PartitionFrozen:
+			return Grant{}, Frozen
+		case due == 0 && state == PartitionRecovering:
 			return Grant{}, Recovering
 		case due == 0:
 			return Grant{}, Refused
@@ -185,8 +197,13 @@ func (s *Shard) getLocked(o *Owner, hash uint32, name []byte, due uint64) (Grant
 		s.enqueueLocked(o, Exclusive, ref, &e.queue, 0, due)
 		return Grant{}, Waiting
 	}
-	if s.recovering {
-		return Grant{}, s.lineUpLocked(o, hash, name, due)
+	if s.partial {
+		if state == PartitionRecovering {
+			return Grant{}, s.lineUpLocked(o, hash, name, due)
+		}
+		if out := s.notServedLocked(state); out != Acquired {
+			return Grant{}, out
+		}
 	}
 	if !s.fitsLocked(s.exclusive.open != 0, len(name)) {
 		return Grant{}, MemoryFull
@@ -247,7 +264,7 @@ func (s *Shard) unlinkLocked(o *Owner, ref uint32) {
 func (s *Shard) releaseLocked(o *Owner, hash uint32, name []byte, v *served) bool {
 	ref := s.findLocked(hash, name)
 	if ref == 0 || s.exclusive.at(ref).owner != o.ID {
-		s.recordLocked(Exclusive, releaseFailed)
+		s.recordFailureLocked(Exclusive, hash)
 		return false
 	}
 	s.dropLocked(o, ref, released, v)
@@ -267,7 +284,7 @@ func (s *Shard) dropLocked(o *Owner, ref uint32, why event, v *served) {
 	switch {
 	case e.queue == 0:
 		s.endLocked(ref)
-	case s.recovering:
+	case s.partial && s.heldUpLocked(e.hash):
 		s.abandonLocked(ref)
 	default:
 		s.serveLocked(ref, o.Now, v)
@@ -288,6 +305,7 @@ func (s *Shard) endLocked(ref uint32) {
 const noLimit = ^uint32(0)
 
 func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32, due uint64) (Grant, Outcome) {
+	state := s.stateLocked(hash)
 	lock := s.findSharedLocked(hash, name)
 	wait := false
 	if lock != 0 {
@@ -297,9 +315,12 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 			s.certainHoldLocked(o, ref)
 			return Grant{Count: int(l.count)}, Acquired
 		}
-		if limit != noLimit && (l.queue != 0 || l.count >= limit || s.recovering) {
+		if state == PartitionFrozen {
+			return Grant{}, Frozen
+		}
+		if limit != noLimit && (l.queue != 0 || l.count >= limit || state == PartitionRecovering) {
 			if wait = true; due == 0 {
-				if s.recovering {
+				if state == PartitionRecovering {
 					return Grant{}, Recovering
 				}
 				return Grant{}, Refused
@@ -313,11 +334,16 @@ func (s *Shard) getSharedLocked(o *Owner, hash uint32, name []byte, limit uint32
 		s.enqueueLocked(o, Shared, lock, &s.shared.at(lock).queue, limit, due)
 		return Grant{}, Waiting
 	}
-	if s.recovering {
+	switch state {
+	case PartitionRecovering:
 		if lock != 0 {
 			return Grant{}, Recovering // without a limit: nobody knows the count
 		}
 		return Grant{}, s.lineUpSharedLocked(o, hash, name, limit, due)
+	case PartitionFrozen:
+		return Grant{}, Frozen
+	case PartitionAbsent:
+		return Grant{}, Elsewhere
 	}
 	if lock != 0 && !s.fitsLocked(s.holds.open != 0, 0) ||
 		lock == 0 && !s.fitsLocked(s.holds.open != 0 && s.shared.open != 0, len(name)) {
@@ -408,7 +434,7 @@ func (s *Shard) unlinkHoldLocked(o *Owner, ref uint32) {
 func (s *Shard) releaseSharedLocked(o *Owner, hash uint32, name []byte, v *served) bool {
 	ref := s.findHoldLocked(s.findSharedLocked(hash, name), o.ID)
 	if ref == 0 {
-		s.recordLocked(Shared, releaseFailed)
+		s.recordFailureLocked(Shared, hash)
 		return false
 	}
 	s.dropHoldLocked(o, ref, released, v)
@@ -424,6 +450,25 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 		s.recordAgeLocked(Shared, age)
 	}
 	lock, l := h.lock, s.shared.at(h.lock)
+	s.unlinkHoldLocked(o, ref)
+	s.removeHoldLocked(lock, l, ref)
+	o.held--
+	s.returnPermitLocked()
+	s.giveShareLocked(o.Share, int(l.size))
+	if l.queue != 0 {
+		if l.count == 0 {
+			s.unclaimed[Shared]++
+		}
+		s.serveSharedLocked(lock, o.Now, v)
+	}
+	if l.count == 0 && l.queue == 0 {
+		s.endSharedLocked(lock)
+	}
+}
+
+// removeHoldLocked takes a hold that is on nobody's list out of its lock.
+func (s *Shard) removeHoldLocked(lock uint32, l *shared, ref uint32) {
+	h := s.holds.at(ref)
 	if len(s.walks) > 0 {
 		s.stepPastLocked(lock, ref, h.prev, h.next)
 	}
@@ -437,22 +482,9 @@ func (s *Shard) dropHoldLocked(o *Owner, ref uint32, why event, v *served) {
 	} else {
 		l.last = h.prev
 	}
-	s.unlinkHoldLocked(o, ref)
-	s.byHolder.remove(holdHash(lock, o.ID), ref)
+	s.byHolder.remove(holdHash(lock, h.owner), ref)
 	s.holds.release(ref)
-	o.held--
-	s.returnPermitLocked()
-	s.giveShareLocked(o.Share, int(l.size))
 	l.count--
-	if l.queue != 0 {
-		if l.count == 0 {
-			s.unclaimed[Shared]++
-		}
-		s.serveSharedLocked(lock, o.Now, v)
-	}
-	if l.count == 0 && l.queue == 0 {
-		s.endSharedLocked(lock)
-	}
 }
 
 // endSharedLocked ends a shared lock that nobody has and nobody waits for.

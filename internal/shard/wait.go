@@ -11,7 +11,8 @@ package shard
 // What becomes of a waiter - granted, timed out, canceled - is decided once,
 // under the shard's mutex. A waiter that was granted or has timed out is in no
 // queue any more, but stays until its owner has settled it: only then does the
-// owner know.
+// owner know. A lock that is granted, or a hold, knows the waiter until then, as it is
+// on nobody's list.
 type waiter struct {
 	lock       uint32
 	owner      uint32
@@ -40,7 +41,12 @@ const (
 	queued waiterState = iota
 	granted
 	timedOut
+	moved // the lock is elsewhere
 )
+
+// unsettled is the one before a lock, or a hold, on its owner's list if it is on none, as
+// its owner has waited for it and not settled that: the one behind is the waiter.
+const unsettled = ^uint32(0)
 
 // A Grant is a lock that was acquired.
 type Grant struct {
@@ -119,7 +125,7 @@ func (s *Shard) serveLocked(lock uint32, now Moment, v *served) {
 	s.dequeueLocked(ref, &e.queue)
 	s.wheel.remove(&s.waiters, ref)
 	w.state = granted
-	e.owner, e.prev, e.next, e.since = w.owner, 0, 0, now
+	e.owner, e.prev, e.next, e.since = w.owner, unsettled, ref, now
 	e.setToken(s.nextTokenLocked())
 	s.recordLocked(Exclusive, Acquired.event())
 	v.add(w.owner)
@@ -131,7 +137,10 @@ func (s *Shard) serveLocked(lock uint32, now Moment, v *served) {
 // with a queue and nobody who holds it.
 func (s *Shard) serveSharedLocked(lock uint32, now Moment, v *served) {
 	l := s.shared.at(lock)
-	for l.queue != 0 && !s.recovering {
+	if s.partial && s.stateLocked(l.hash) != PartitionServing {
+		return
+	}
+	for l.queue != 0 {
 		ref := l.queue
 		w := s.waiters.at(ref)
 		if l.count >= w.limit {
@@ -141,7 +150,8 @@ func (s *Shard) serveSharedLocked(lock uint32, now Moment, v *served) {
 			s.behind = append(s.behind, lock)
 			return
 		}
-		s.addHoldLocked(lock, w.owner, now)
+		h := s.holds.at(s.addHoldLocked(lock, w.owner, now))
+		h.ownedPrev, h.ownedNext = unsettled, ref
 		s.dequeueLocked(ref, &l.queue)
 		s.wheel.remove(&s.waiters, ref)
 		w.state = granted
@@ -160,15 +170,21 @@ func (s *Shard) settleLocked(o *Owner) (Grant, Outcome) {
 	}
 	s.waiters.release(o.waiter)
 	o.waiter = 0
-	if w.state == timedOut {
+	switch w.state {
+	case timedOut:
 		return Grant{}, TimedOut
+	case moved:
+		return Grant{}, Elsewhere
 	}
 	o.held++
 	if w.kind == Exclusive {
+		s.exclusive.at(w.lock).prev = 0
 		s.linkLocked(o, w.lock)
 		return Grant{Token: s.exclusive.at(w.lock).token()}, Acquired
 	}
-	s.linkHoldLocked(o, s.findHoldLocked(w.lock, o.ID))
+	ref := s.findHoldLocked(w.lock, o.ID)
+	s.holds.at(ref).ownedPrev = 0
+	s.linkHoldLocked(o, ref)
 	return Grant{Count: int(w.limit)}, Acquired
 }
 
@@ -187,8 +203,8 @@ func (t *Set) roomToWait(h *Share) Outcome {
 }
 
 // Settle tells what became of the wait of an owner that waits: Waiting when
-// that is not decided, else Acquired or TimedOut, and then the owner does not
-// wait any more.
+// that is not decided, else Acquired, TimedOut or Elsewhere, and then the owner does
+// not wait any more.
 func (t *Set) Settle(o *Owner) (Grant, Outcome) {
 	s := &t.shards[o.waitsAt]
 	s.mu.Lock()
@@ -196,8 +212,8 @@ func (t *Set) Settle(o *Owner) (Grant, Outcome) {
 	return s.settleLocked(o)
 }
 
-// Cancel ends an owner's wait: with Canceled, or with Acquired or TimedOut
-// when that came first.
+// Cancel ends an owner's wait: with Canceled, or with Acquired, TimedOut or
+// Elsewhere when that came first.
 func (t *Set) Cancel(o *Owner) (Grant, Outcome) {
 	var v served
 	s := &t.shards[o.waitsAt]
