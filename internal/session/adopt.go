@@ -248,3 +248,12 @@ func (r *remote) returnLockedTo(a *asking) {
 	}
 	r.back = append(r.back, p)
 }
+
+// SetCeil has no fencing token granted at or above a ceil: nobody would know of it if the node
+// were gone.
+func (h *Hub) SetCeil(ceil uint64) {
+	h.locks.SetCeil(ceil, max(1, shard.MomentOf(h.clock.milliseconds())))
+}
+
+// HighestToken is not below any token that was granted or claimed here.
+func (h *Hub) HighestToken() uint64 { return h.locks.Highest() }

@@ -11,6 +11,7 @@ import (
 // served somewhere, or for the node's right to serve. Only the session's stream uses it.
 type backlog struct {
 	queue []put
+	since uint64 // when the first one became that, in milliseconds of the hub's clock
 }
 
 // A put request is one that is put off.
@@ -19,7 +20,6 @@ type put struct {
 	numbers numbers
 	name    []byte
 	since   uint64 // when it came, in milliseconds of the hub's clock
-	again   bool   // it has been asked before, and may have been executed
 }
 
 // putBytes is about what one takes beside its name.
@@ -28,7 +28,7 @@ const putBytes = 96
 // putOff has a request wait behind the others of its session.
 func (s *Session) putOff(c *command, name []byte) {
 	if s.backlog == nil {
-		s.backlog = new(backlog)
+		s.backlog = &backlog{since: s.hub.clock.milliseconds()}
 	}
 	s.backlog.queue = append(s.backlog.queue, put{command: c, numbers: s.args(), name: slices.Clone(name), since: s.hub.clock.milliseconds()})
 	s.stream.unanswered.Add(1)
@@ -46,7 +46,7 @@ func (s *Session) putLiteral(text []byte) {
 // putFirst has requests wait in front of the others.
 func (s *Session) putFirst(all []put) {
 	if s.backlog == nil {
-		s.backlog = new(backlog)
+		s.backlog = &backlog{since: s.hub.clock.milliseconds()}
 	}
 	for i := range all {
 		s.stream.underWay.Add(int32(putBytes + len(all[i].name)))
@@ -60,6 +60,7 @@ func (s *Session) takePut() put {
 	b := s.backlog
 	first := b.queue[0]
 	b.queue[0] = put{}
+	b.since = s.hub.clock.milliseconds()
 	if b.queue = b.queue[1:]; len(b.queue) == 0 {
 		s.backlog = nil
 	}
@@ -90,12 +91,15 @@ func (s *Session) goOn(out []byte) []byte {
 			continue
 		}
 		st.turn.args = first.numbers
-		done := false
+		before, behind, done := len(out), s.behind(), false
 		if out, done = s.route(first.command, first.name, out); !done && s.isLate(first) {
 			out, done = s.unavailable(first, out), true
 		}
 		if !done {
 			break
+		}
+		if behind && len(out) > before {
+			out = s.say(out, before)
 		}
 		p := s.takePut()
 		if st.postponed != nil && st.postponed.command == nil {
@@ -105,10 +109,23 @@ func (s *Session) goOn(out []byte) []byte {
 	return out
 }
 
-// isLate tells whether a request has been put off for as long as may be.
+// say has what was said of a session behind some bytes come in its place among the replies
+// of another node that are to come first.
+func (s *Session) say(out []byte, behind int) []byte {
+	s.stream.askUpstream()
+	if s.stream.multiplexed && s.remote.waits.Load() > 0 {
+		s.remote.probe(out[behind:])
+	} else {
+		s.remote.literal(out[behind:])
+	}
+	return out[:behind]
+}
+
+// isLate tells whether the first request has been put off for as long as may be: how long others
+// in front of it have taken does not count, as a client knows that it has asked for them.
 func (s *Session) isLate(p *put) bool {
 	n := s.hub.node
-	waited := s.hub.clock.milliseconds() - p.since
+	waited := s.hub.clock.milliseconds() - s.backlog.since
 	if !s.stream.multiplexed && p.command.flags&mayWait == 0 {
 		prompt := max(plainTicks, uint32(n.cfg.Prompt/tickEvery))
 		return waited > uint64(prompt)*uint64(tickEvery.Milliseconds())

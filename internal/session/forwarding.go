@@ -72,12 +72,7 @@ func (st *Stream) requestBehind(line, out []byte) []byte {
 	if s == nil || !s.behind() {
 		return out
 	}
-	if st.multiplexed && s.remote.waits.Load() > 0 {
-		s.remote.probe(said)
-	} else {
-		s.remote.literal(said)
-	}
-	return out[:before]
+	return s.say(out, before)
 }
 
 // A delayed request is executed when all that the session has asked before is answered;
@@ -197,7 +192,10 @@ func (st *Stream) isFull() bool {
 }
 
 // behind tells whether what the session does next has to wait for replies.
-func (s *Session) behind() bool { return s.remote != nil && s.remote.pending.Load() > 0 }
+func (s *Session) behind() bool {
+	r := s.remote
+	return r != nil && (r.pending.Load() > 0 || s.stream.turn.asks.remote == r)
+}
 
 // mostUnderWay is how many bytes of requests and replies of a client may be kept for it.
 const mostUnderWay = 64 << 10

@@ -81,7 +81,7 @@ func (r *remote) giveUpLocked(a *asking) {
 		token, held := r.up.locks.Token(r.owner, name)
 		switch {
 		case !held:
-			tell(0, wire.ServerRecovering)
+			tell(0, r.up.away())
 		case r.many:
 			tell(token, wire.GetSuccess)
 		default:
@@ -92,7 +92,7 @@ func (r *remote) giveUpLocked(a *asking) {
 			// How many of other proxies' clients hold it nobody knows now.
 			tell(uint64(max(1, r.up.locks.See(name, s.hub.clock.nanoseconds()).Holders[shard.Shared])), wire.SharedGetSuccess)
 		} else {
-			tell(0, wire.ServerRecovering)
+			tell(0, r.up.away())
 		}
 	case wire.Release:
 		success(r.up.locks.Release(r.owner, name), wire.ReleaseSuccess, wire.ReleaseFailure)
@@ -118,6 +118,15 @@ func (r *remote) giveUpLocked(a *asking) {
 	case wire.Ping:
 		r.tellLocked(0, []byte(wire.Unavailable+wire.Ping))
 	default:
-		tell(0, wire.ServerRecovering)
+		tell(0, r.up.away())
 	}
+}
+
+// away is what is said of a lock of which nobody knows whether somebody holds it, as upstream cannot
+// be asked: who asks a proxy may try again, as its server may be about to be back.
+func (u *Upstream) away() string {
+	if u.node != nil {
+		return wire.Unavailable
+	}
+	return wire.ServerRecovering
 }

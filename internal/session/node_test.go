@@ -1,0 +1,415 @@
+package session
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
+	"github.com/nylen/lockd/internal/shard"
+)
+
+// A testCluster is some nodes in one process, whose links are pumped by the test: so it
+// decides what arrives.
+type testCluster struct {
+	t       *testing.T
+	nodes   []*testNode
+	layout  Layout
+	longest time.Duration
+}
+
+type testNode struct {
+	c       *testCluster
+	hub     *Hub
+	id      string
+	network *detaching
+	right   atomic.Int64 // until when it may serve
+	layout  uint64       // that it has
+	dead    bool
+
+	mu    sync.Mutex
+	links []*testLink
+}
+
+// A testLink is the connection of a node to another one.
+type testLink struct {
+	from   *testNode
+	to     string
+	up     *Upstream
+	stream *Stream
+	turn   Turn
+	rest   []byte
+	cut    bool // nothing arrives
+	ended  atomic.Bool
+}
+
+func (l *testLink) Wake() {}
+
+func newTestCluster(t *testing.T, n int, longest time.Duration) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, longest: longest}
+	for i := range n {
+		c.add(fmt.Sprint("n", i))
+	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			for _, l := range n.links {
+				if l.stream != nil {
+					l.stream.Close()
+				}
+			}
+		}
+		for _, n := range c.nodes {
+			n.hub.Close()
+		}
+	})
+	c.spread()
+	return c
+}
+
+func (c *testCluster) add(id string) *testNode {
+	n := &testNode{c: c, id: id, network: &detaching{all: make(map[Carrier]bool)}}
+	n.right.Store(int64(lease.Now() + time.Hour))
+	cfg := testConfig()
+	cfg.DeadPeer = 50 * time.Millisecond
+	cfg.MaxKeep = time.Second
+	nothing := func() {}
+	cfg.Cluster = &ClusterConfig{
+		World: "w", Longest: c.longest,
+		Right: func() time.Duration { return time.Duration(n.right.Load()) },
+		Log:   func(string, ...any) {},
+		Connect: func(to Peer) *Upstream {
+			l := &testLink{from: n, to: to.ID}
+			l.up = n.hub.NewLink(to, UpstreamConfig{Flush: nothing, Cut: nothing, End: func() { l.ended.Store(true) }, Log: func(string, ...any) {}})
+			n.mu.Lock()
+			n.links = append(n.links, l)
+			n.mu.Unlock()
+			return l.up
+		},
+	}
+	n.hub = NewHub(cfg, n.network)
+	n.hub.SetCeil(1 << 53)
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+func (c *testCluster) node(id string) *testNode {
+	for _, n := range c.nodes {
+		if n.id == id && !n.dead {
+			return n
+		}
+	}
+	return nil
+}
+
+// spread has the partitions be served by all nodes in turns, with a map that all have.
+func (c *testCluster) spread() {
+	for p := range c.layout.Owner {
+		c.layout.Owner[p] = c.nodes[p%len(c.nodes)].id
+		c.layout.Epoch[p]++
+	}
+	c.publish()
+	for _, n := range c.nodes {
+		all := make([]int, shard.Partitions)
+		for p := range all {
+			all[p] = p
+		}
+		n.hub.locks.ServeAll(all, 1)
+	}
+	c.pump()
+}
+
+// publish has all nodes that live take a newer map.
+func (c *testCluster) publish() {
+	c.layout.Version++
+	for _, n := range c.nodes {
+		if !n.dead {
+			c.tell(n)
+		}
+	}
+}
+
+// tell has one take it.
+func (c *testCluster) tell(n *testNode) {
+	l := c.layout
+	l.Self = n.id
+	for _, other := range c.nodes {
+		if other != n && !other.dead {
+			l.Peers = append(l.Peers, Peer{ID: other.id})
+		}
+	}
+	n.hub.Adopt(&l)
+}
+
+// kill ends a node: nothing comes from it any more.
+func (c *testCluster) kill(n *testNode) { n.dead = true }
+
+// inherit has the partitions of a dead node be served by others.
+func (c *testCluster) inherit(from *testNode, to ...*testNode) {
+	for p := range c.layout.Owner {
+		if c.layout.Owner[p] == from.id {
+			c.layout.Owner[p] = to[p%len(to)].id
+			c.layout.Epoch[p]++
+		}
+	}
+	c.publish()
+}
+
+// pump moves what is under way on all links, until nothing is.
+func (c *testCluster) pump() {
+	for moved := true; moved; {
+		moved = false
+		for _, n := range c.nodes {
+			n.mu.Lock()
+			links := n.links
+			n.mu.Unlock()
+			for _, l := range links {
+				if !n.dead && !l.cut && !l.ended.Load() {
+					moved = l.pump() || moved
+				}
+			}
+		}
+	}
+}
+
+func (l *testLink) pump() (moved bool) {
+	to := l.from.c.node(l.to)
+	if to == nil {
+		if l.stream != nil {
+			l.up.Lost(nil)
+			l.stream = nil
+		}
+		return false
+	}
+	if l.stream == nil {
+		l.up.Begin("")
+		l.stream, l.rest = new(Stream), nil
+		l.stream.Begin(to.hub, Address{Name: l.from.id + "->" + l.to}, l, &l.turn)
+	}
+	in := append(l.rest, l.up.Take(nil)...)
+	l.turn.Begin(0)
+	rest, out, next := l.stream.Advance(in, nil)
+	l.rest = append([]byte(nil), rest...)
+	if next == Moved {
+		l.stream = l.stream.Successor()
+	}
+	moved = len(rest) < len(in) || len(out) > 0 || next == Moved
+	if len(out) > 0 {
+		if err := l.up.Receive(out); err != nil {
+			l.from.c.t.Errorf("%s -> %s: %v", l.from.id, l.to, err)
+			l.stream.Close()
+			l.stream = nil
+			l.up.Lost(nil)
+		}
+	}
+	if l.up.Replays() {
+		l.up.GoOn()
+	}
+	return moved
+}
+
+// breaks ends the connection of a link; another one is made.
+func (n *testNode) breaks(to *testNode) {
+	for _, l := range n.links {
+		if l.to == to.id && l.stream != nil {
+			l.stream.Close()
+			l.stream = nil
+			l.up.Lost(nil)
+		}
+	}
+}
+
+// name returns one that a node serves, another one each time.
+func (c *testCluster) name(n *testNode, i int) string {
+	for k := i * 10000; ; k++ {
+		name := fmt.Sprint("k", k)
+		if c.layout.Owner[shard.PartitionOf([]byte(name))] == n.id {
+			return name
+		}
+	}
+}
+
+// A nodeClient is a client of a node.
+type nodeClient struct {
+	*Stream
+	n       *testNode
+	carrier *plainCarrier
+	got     string
+}
+
+func (n *testNode) client(addr string) *nodeClient {
+	c := &nodeClient{n: n, carrier: &plainCarrier{addr}}
+	c.Stream = newStream(n.hub, addr, c.carrier)
+	n.c.t.Cleanup(c.Close)
+	return c
+}
+
+func (c *nodeClient) feed(in string) {
+	c.turn.Begin(0)
+	_, out, _ := c.Advance([]byte(in), nil)
+	c.got += string(out)
+}
+
+// gets expects replies to what is sent.
+func (c *nodeClient) gets(sent, want string) {
+	c.n.c.t.Helper()
+	c.feed(sent)
+	for end := time.Now().Add(5 * time.Second); len(c.got) < len(want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		c.n.c.pump()
+		c.feed("")
+	}
+	if c.got != want {
+		same := 0
+		for same < min(len(c.got), len(want)) && c.got[same] == want[same] {
+			same++
+		}
+		c.n.c.t.Fatalf("%s is told, behind %d bytes,\n%.300q, want\n%.300q", c.Address(), same, c.got[same:], want[same:])
+	}
+	c.got = ""
+}
+
+// Any node takes any client: what is served elsewhere is asked there.
+func TestNodesAskEachOther(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	clients := make([]*nodeClient, 3)
+	for i, n := range c.nodes {
+		clients[i] = n.client(fmt.Sprint("c", i))
+	}
+	for i, owner := range c.nodes {
+		x := c.name(owner, i)
+		for k, client := range clients {
+			other := clients[(k+1)%3]
+			client.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+			other.gets("g "+x+"\ni "+x+"\n", "0 Lock Get Failure: "+x+"\n1 Lock Is Locked: "+x+"\n")
+			client.gets("r "+x+"\nr "+x+"\n", "1 Lock Release Success: "+x+"\n0 Lock Release Failure: "+x+"\n")
+			client.gets("sg "+x+"\n", "1 Shared Lock Get Success: "+x+"\n")
+			other.gets("sg "+x+"\nsi "+x+"\n", "2 Shared Lock Get Success: "+x+"\n2 Shared Lock Is Locked: "+x+"\n")
+			client.gets("sr "+x+"\n", "1 Shared Lock Release Success: "+x+"\n")
+			other.gets("sr "+x+"\nsr "+x+"\n", "1 Shared Lock Release Success: "+x+"\n0 Shared Lock Release Failure: "+x+"\n")
+			client.gets("rl 5 60000 1 "+x+"\nrd "+x+"\n", "5 Rate Allowed: "+x+"\n1 Rate Dropped: "+x+"\n")
+		}
+	}
+}
+
+// Requests of a client are executed in their order, whoever serves them.
+func TestNodesKeepOrder(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	a := c.nodes[0].client("a")
+	sent, want := "", ""
+	for i := range 100 {
+		x := c.name(c.nodes[(i*7)%3], i)
+		sent += "g " + x + "\nme\nr " + x + "\n"
+		want += "1 Lock Get Success: " + x + "\n1 a a\n1 Lock Release Success: " + x + "\n"
+	}
+	a.gets(sent, want)
+}
+
+// A client's end frees what it held, everywhere.
+func TestNodesReleaseOrphans(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	a, b := c.nodes[0].client("a"), c.nodes[1].client("b")
+	var names []string
+	for i := range 9 {
+		names = append(names, c.name(c.nodes[i%3], i))
+		a.gets("g "+names[i]+"\n", "1 Lock Get Success: "+names[i]+"\n")
+	}
+	a.Close()
+	c.pump()
+	for _, x := range names {
+		b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	}
+	numbers := &c.nodes[0].hub.node.numbers
+	if end, free := numbers.end(), len(numbers.free); int(end) != 1+free {
+		t.Errorf("%d numbers, %d of them free", end-1, free)
+	}
+}
+
+// What clients of other nodes held at one that is gone they hold at its heirs; nobody else gets
+// it, and nobody gets anything new for as long as somebody may not have said what he holds.
+func TestNodesFailOver(t *testing.T) {
+	const longest = 2 * time.Second
+	c := newTestCluster(t, 3, longest)
+	dead, heir, home := c.nodes[0], c.nodes[1], c.nodes[2]
+	a, b, other := home.client("a"), heir.client("b"), home.client("other")
+	var theirs []string // of the one that dies
+	for i := range 6 {
+		theirs = append(theirs, c.name(dead, i))
+	}
+	beside, free := c.name(heir, 7), c.name(dead, 8)
+	a.gets("g "+theirs[0]+"\nsg "+theirs[1]+"\n", "1 Lock Get Success: "+theirs[0]+"\n1 Shared Lock Get Success: "+theirs[1]+"\n")
+	b.gets("g "+theirs[2]+"\nsg "+theirs[1]+"\nsg "+theirs[3]+"\n",
+		"1 Lock Get Success: "+theirs[2]+"\n2 Shared Lock Get Success: "+theirs[1]+"\n1 Shared Lock Get Success: "+theirs[3]+"\n")
+	a.gets("g "+beside+"\n", "1 Lock Get Success: "+beside+"\n")
+
+	c.kill(dead)
+	c.pump()
+	other.gets("g "+free+"\n", "0 Unavailable: "+free+"\n")
+	other.gets("g "+beside+"\n", "0 Lock Get Failure: "+beside+"\n")
+	began := time.Now()
+	c.inherit(dead, heir)
+	c.pump()
+	other.gets("g "+free+"\n", "0 Server Recovering: "+free+"\n")
+	for _, x := range theirs[:4] {
+		other.gets("g "+x+"\n", "0 Server Recovering: "+x+"\n")
+	}
+	// Who holds may say so again.
+	a.gets("g "+theirs[0]+"\n", "1 Lock Get Success: "+theirs[0]+"\n")
+	b.gets("g "+theirs[2]+"\n", "1 Lock Get Success: "+theirs[2]+"\n")
+	a.gets("gw 20000 "+free+"\n", "1 Lock Get Success: "+free+"\n")
+	if took := time.Since(began); took < longest {
+		t.Errorf("something new was granted after %v", took)
+	}
+	other.gets("g "+theirs[0]+"\ng "+theirs[2]+"\nsi "+theirs[1]+"\nsi "+theirs[3]+"\n",
+		"0 Lock Get Failure: "+theirs[0]+"\n0 Lock Get Failure: "+theirs[2]+"\n2 Shared Lock Is Locked: "+theirs[1]+"\n1 Shared Lock Is Locked: "+theirs[3]+"\n")
+	a.Close()
+	c.pump()
+	other.gets("g "+theirs[0]+"\nsi "+theirs[1]+"\n", "1 Lock Get Success: "+theirs[0]+"\n1 Shared Lock Is Locked: "+theirs[1]+"\n")
+	if n := home.hub.node.refused.Load() + heir.hub.node.refused.Load(); n > 0 {
+		t.Errorf("%d claims were refused", n)
+	}
+}
+
+// A link that breaks is nothing that clients hear of.
+func TestNodesLinkBreaks(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, b := home.client("a"), owner.client("b")
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.gets("g "+x+"\nsg "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+	home.breaks(owner)
+	c.pump()
+	b.gets("g "+x+"\nsg "+y+"\n", "0 Lock Get Failure: "+x+"\n2 Shared Lock Get Success: "+y+"\n")
+	a.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+}
+
+// Without the right to serve nothing is granted and nothing confirmed; what is held stays held.
+func TestNodesWithoutRight(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, b, plain := home.client("a"), owner.client("b"), owner.client("plain")
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	plain.gets("g "+y+"\n", "1 Lock Get Success: "+y+"\n")
+	b.feed("gw 20000 " + y + "\n")
+	owner.right.Store(0)
+	a.gets("g "+c.name(owner, 2)+"\n", "0 Unavailable: "+c.name(owner, 2)+"\n")
+	a.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n") // which is remembered
+	plain.gets("ping\n", "0 Unavailable: ping\n")
+	plain.Close()
+	c.pump()
+	for range 20 {
+		b.feed("")
+		c.pump()
+		time.Sleep(time.Millisecond)
+	}
+	if b.got != "" {
+		t.Errorf("without the right: %q", b.got)
+	}
+	owner.right.Store(int64(time.Now().Add(time.Hour).UnixNano()))
+	c.pump()
+	b.gets("", "1 Lock Get Success: "+y+"\n")
+	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+}
