@@ -62,4 +62,39 @@ type NodeHealth struct {
 }
 
 // Health tells how the member is.
-func (m *Member) Health() Health { return Health{} }
+func (m *Member) Health() Health {
+	status, highest := m.opts.Host.Status(), m.opts.Host.Highest()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, now := m.health, m.opts.Now()
+	h.ID, h.Registered, h.Status = m.value.ID, m.joined, status
+	if right := m.Right(); right > 0 {
+		h.Right = max(0, right-now)
+		if now > right {
+			h.RightLeast = 0
+			if m.known != nil && len(m.known.Owned(h.ID)) > 0 {
+				h.WithoutRight += now - right
+			}
+		}
+	}
+	if ceil := m.Ceil(); ceil > highest {
+		h.Headroom = ceil - highest
+	}
+	if m.frozenAt > 0 {
+		h.FrozenFor = now - m.frozenAt
+		h.FrozenMost = max(h.FrozenMost, h.FrozenFor)
+	}
+	if m.known != nil {
+		h.Map = m.known.Version
+	}
+	if m.view != nil {
+		counts := m.view.Map.Count()
+		for _, n := range m.view.Nodes {
+			h.Nodes = append(h.Nodes, NodeHealth{
+				Node: n, Silence: m.silences.silent(n.ID, now), Owned: counts[n.ID],
+				Lag: m.view.Map.Version - min(n.Map, m.view.Map.Version),
+			})
+		}
+	}
+	return h
+}

@@ -42,7 +42,7 @@ type Host interface {
 	Thaw(parts []int)
 	// Copy sends frozen partitions to another node, with all that is in them and the
 	// next token, under a nonce, and returns nil once that one has acknowledged that
-	// it has all of it. A copy that arrives late, or twice, is never served but if the
+	// it has all of it. It fails if not all of them are frozen here. A copy that arrives late, or twice, is never served but if the
 	// map names its nonce.
 	Copy(ctx context.Context, to Node, parts []Part, nonce uint64) error
 }

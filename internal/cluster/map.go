@@ -34,7 +34,7 @@ type Map struct {
 }
 
 // NewMap is a cluster's first: nobody owns anything.
-func NewMap() *Map { return &Map{Version: 1, Mark: newNonce()} }
+func NewMap() *Map { return (&Map{Version: 1, Mark: newNonce()}).seal() }
 
 // Next returns a copy to make the following version of.
 func (m *Map) Next() *Map {
@@ -101,9 +101,15 @@ const mapTag = "lockd-map-1"
 // Encode is the value of P/map, as it was read if it was.
 func (m *Map) Encode() string {
 	if m.raw == "" {
-		m.raw = m.encode()
+		return m.encode()
 	}
 	return m.raw
+}
+
+// seal ends the making of a map: from now on it is others', too.
+func (m *Map) seal() *Map {
+	m.raw = m.encode()
+	return m
 }
 
 func (m *Map) encode() string {
