@@ -776,3 +776,41 @@ func TestDeaf(t *testing.T) {
 		w.check()
 	})
 }
+
+// Answers that overtake each other: the older map is not adopted any more, and that it
+// is older is no rewind.
+func TestOvertaken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := standing(t, 1)
+		n := w.nodes[0]
+		n.wire.fault = once("read", fault{after: time.Second})
+		go n.look(bg)
+		time.Sleep(time.Second / 2)
+		v := w.keys.read()
+		w.keys.commit(Change{Seen: v.Map, Next: v.Map.Next().seal()})
+		n.beat(bg)
+		adopted := n.last.Version
+		time.Sleep(time.Second)
+		if n.last.Version != adopted || n.View().Map.Version != adopted || n.deposals > 0 {
+			t.Errorf("map %d after %d, deposed %d times", n.last.Version, adopted, n.deposals)
+		}
+		w.check()
+	})
+}
+
+// An answer to a request of an earlier life is not used in the next.
+func TestAnswerOfEarlierLife(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := standing(t, 2)
+		n := w.nodes[0]
+		n.wire.fault = once("beat", fault{after: time.Second})
+		go n.beat(bg)
+		time.Sleep(time.Second / 2)
+		delete(w.keys.nodes, n.Self())
+		n.deposed(n.life) // found by another request
+		time.Sleep(time.Second)
+		if n.Right() != 0 || n.Self() != "" || n.last != nil {
+			t.Errorf("right %v, ID %q", n.Right(), n.Self())
+		}
+	})
+}

@@ -24,6 +24,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Patience of the connection below: how long one that carries nothing is trusted (etcd
@@ -34,6 +36,14 @@ const (
 	keepAlive        = 10 * time.Second
 	keepAliveTimeout = 2 * time.Second
 )
+
+// How soon a connection is tried again. gRPC's own times grow to two minutes: when etcd
+// comes back after some time away, a node that tries later than another would be
+// deleted by that one.
+var connecting = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 250 * time.Millisecond},
+	MinConnectTimeout: time.Second,
+}
 
 // goneAtOnce bounds how many registrations a change deletes: etcd takes 128 operations
 // and compares in a transaction.
@@ -74,6 +84,7 @@ func Open(c Config) (*Store, error) {
 	s := &Store{place: p, config: clientv3.Config{
 		TLS: secure, Username: c.User, Password: password, Logger: zap.NewNop(),
 		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(connecting)},
 	}}
 	for _, host := range p.hosts {
 		s.config.Endpoints = append(s.config.Endpoints, scheme+host)
