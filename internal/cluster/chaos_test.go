@@ -30,13 +30,14 @@ func TestChaos(t *testing.T) {
 func chaos(t *testing.T, seed uint64, nodes, steps int) []string {
 	dice := rand.New(rand.NewPCG(seed, 1))
 	w := newWorld(t, 0)
-	bad := 0.0 // how likely a request has a fault
+	bad := 0.0       // how likely a request has a fault
+	commits := false // or only one that changes the map
 	faults := func() func(string) fault {
 		own := rand.New(rand.NewPCG(dice.Uint64(), 2)) // called under the keyspace's mutex
-		return func(string) fault {
+		return func(op string) fault {
 			ms := func(n int) time.Duration { return time.Duration(own.IntN(n)) * time.Millisecond }
 			f := fault{before: ms(5), after: ms(5)}
-			if own.Float64() >= bad {
+			if own.Float64() >= bad || commits && op != "commit" {
 				return f
 			}
 			switch own.IntN(6) {
@@ -82,7 +83,7 @@ func chaos(t *testing.T, seed uint64, nodes, steps int) []string {
 			w.alone()
 		}
 	}
-	set := func(p float64) { w.keys.mu.Lock(); bad = p; w.keys.mu.Unlock() }
+	set := func(p float64) { w.keys.mu.Lock(); bad, commits = p, false; w.keys.mu.Unlock() }
 	// The fast part is no test: begin with a cluster that serves, mostly.
 	if dice.IntN(5) > 0 {
 		run(45 * time.Second)
@@ -107,7 +108,7 @@ func chaos(t *testing.T, seed uint64, nodes, steps int) []string {
 	for range steps {
 		alive := live()
 		n := alive[dice.IntN(len(alive))]
-		switch dice.IntN(12) {
+		switch dice.IntN(15) {
 		case 0, 1:
 			set([]float64{0.02, 0.1, 0.3, 0.7}[dice.IntN(4)])
 		case 2:
@@ -134,6 +135,13 @@ func chaos(t *testing.T, seed uint64, nodes, steps int) []string {
 			n.wire.mu.Lock()
 			n.wire.fault = was
 			n.wire.mu.Unlock()
+		case 12, 13, 14: // moves, whose commits fail in every way
+			w.keys.mu.Lock()
+			bad, commits = 0.8, true
+			w.keys.mu.Unlock()
+			want(func(w Want) Want { w.Still = false; return w.Drain(n.name, !w.Drained(n.name)) })
+			run(time.Duration(10+dice.IntN(40)) * time.Second)
+			set(0)
 		case 8: // the store is away
 			was := bad
 			set(1)

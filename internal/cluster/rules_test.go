@@ -37,11 +37,16 @@ func standing(t *testing.T, nodes int) *world {
 		n.stop()
 	}
 	synctest.Wait()
-	for _, n := range w.nodes { // whatever hung when it was stopped
-		if !n.beat(bg) || !n.look(bg) {
-			t.Fatal("a node does not stand")
+	for _, step := range []func(*testNode) bool{
+		func(n *testNode) bool { return n.beat(bg) },
+		func(n *testNode) bool { return n.look(bg) },
+	} {
+		for _, n := range w.nodes { // whatever hung when it was stopped
+			if !step(n) {
+				t.Fatal("a node does not stand")
+			}
+			n.wire.sent = nil
 		}
-		n.wire.sent = nil
 	}
 	return w
 }
