@@ -119,7 +119,7 @@ func (h *Hub) Depose() {
 	n.adopting.Lock()
 	defer n.adopting.Unlock()
 	old := n.routes.Load()
-	to := &routes{version: old.version}
+	to := &routes{version: old.version, self: old.self}
 	var lost []int
 	for p, u := range old.to {
 		if to.to[p] = u; u == nil {
@@ -249,11 +249,45 @@ func (r *remote) returnLockedTo(a *asking) {
 	r.back = append(r.back, p)
 }
 
-// SetCeil has no fencing token granted at or above a ceil: nobody would know of it if the node
-// were gone.
-func (h *Hub) SetCeil(ceil uint64) {
-	h.locks.SetCeil(ceil, max(1, shard.MomentOf(h.clock.milliseconds())))
-}
-
 // HighestToken is not below any token that was granted or claimed here.
 func (h *Hub) HighestToken() uint64 { return h.locks.Highest() }
+
+// Serves tells whether a name is served here.
+func (h *Hub) Serves(name []byte) bool {
+	p := shard.PartitionOf(name)
+	return h.node == nil || h.node.routes.Load().to[p] == nil && h.locks.Partition(p) == shard.PartitionServing
+}
+
+// Partitions is how many partitions a node has, by what it does with them.
+type Partitions struct{ Serving, Recovering, Frozen int }
+
+// Partitions counts them.
+func (h *Hub) Partitions() (p Partitions) {
+	for i := range shard.Partitions {
+		switch h.locks.Partition(i) {
+		case shard.PartitionServing:
+			p.Serving++
+		case shard.PartitionRecovering:
+			p.Recovering++
+		case shard.PartitionFrozen:
+			p.Frozen++
+		}
+	}
+	return p
+}
+
+// Freeze has partitions that are served here stand still, as they are about to move.
+func (h *Hub) Freeze(parts []int) { h.locks.Freeze(parts) }
+
+// Thaw has them be served again, if they are here still.
+func (h *Hub) Thaw(parts []int) {
+	n := h.node
+	n.adopting.Lock()
+	defer n.adopting.Unlock()
+	to := n.routes.Load()
+	still := slices.DeleteFunc(slices.Clone(parts), func(p int) bool {
+		return to.to[p] != nil || h.locks.Partition(p) != shard.PartitionFrozen
+	})
+	h.locks.ServeAll(still, max(1, shard.MomentOf(h.clock.milliseconds())))
+	n.look()
+}

@@ -17,7 +17,8 @@ type clock struct {
 	began uint64        // start by the machine's clock, in microseconds
 	last  atomic.Uint64 // a time since then that somebody has seen, in the same
 
-	floor *floor // what tokens rest on instead of the time; nil: nothing
+	floor  *floor // what tokens rest on instead of the time; nil: nothing
+	ceiled bool   // a node's: they rest on its ceil, and may be ahead of the time
 
 	wakeAt atomic.Uint64 // when the goroutine wakes by itself; 0: it is not asleep
 
@@ -71,7 +72,9 @@ func (c *clock) until(token uint64) time.Duration {
 		return c.floor.until(token)
 	}
 	now := c.microseconds()
-	c.last.Store(now)
+	if !c.ceiled {
+		c.last.Store(now)
+	}
 	return time.Duration(max(token, now)-now) * time.Microsecond
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -51,13 +52,16 @@ func (n *node) follow() (busy bool) {
 		r.claimAgain()
 		busy = true
 	}
+	first := time.Duration(math.MaxInt64)
 	for r := range n.claimants {
-		if r.settled() {
+		if until, settled := r.settled(); settled {
 			delete(n.claimants, r)
 		} else {
 			busy = true
+			first = min(first, until)
 		}
 	}
+	n.claimed.Store(int64(first))
 	return busy
 }
 
@@ -126,6 +130,11 @@ func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
 	defer other.mu.Unlock()
 	c, n := lookup([]byte(wire.Claim)), numbers{a: item.Number}
 	other.owner.Now = u.moment()
+	until := r.up.deadline()
+	if other.claiming == 0 || other.until > until {
+		other.until = until
+	}
+	u.node.claimed.Store(min(u.node.claimed.Load(), int64(until))) // which nobody else writes
 	if item.Kind == shard.Shared {
 		c, n = lookup([]byte(wire.Claims)), numbers{a: 1}
 		u.locks.NoteShared(other.owner, name)
@@ -133,10 +142,6 @@ func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
 	} else {
 		u.locks.Note(other.owner, name, item.Number)
 		r.up.locks.Release(r.owner, name)
-	}
-	until := r.up.deadline()
-	if other.claiming == 0 || other.until > until {
-		other.until = until
 	}
 	if other.claiming++; other.claiming == 1 {
 		u.node.claimants[other] = struct{}{}
@@ -158,15 +163,16 @@ func (u *Upstream) deadline() time.Duration {
 
 // settled tells whether all claims of holds from elsewhere are answered. If they are not in
 // time, the client has lost what it held.
-func (r *remote) settled() bool {
+func (r *remote) settled() (until time.Duration, settled bool) {
 	r.mu.Lock()
-	over, late := r.claiming == 0 || r.gone || r.lost, lease.Now() >= r.until
+	over := r.claiming == 0 || r.gone || r.lost
+	until = r.until
 	r.mu.Unlock()
-	if !over && late {
+	if !over && lease.Now() >= until {
 		r.expire()
-		return true
+		return until, true
 	}
-	return over
+	return until, over
 }
 
 // expireMoved ends the client if it holds something that was to be claimed elsewhere, and was

@@ -27,7 +27,8 @@ type keeping struct {
 	resumes []*Session // whose `resume` waits until it is detached
 	open    *openClaim // what it may claim anew; nil: nothing
 
-	turn Turn // while nobody carries it
+	turn   Turn          // while nobody carries it
+	unsure time.Duration // its stream's, at a node: since when something that it holds is not sure; 0: all is
 }
 
 type keepState uint8

@@ -136,17 +136,7 @@ func (s *Session) patienceLeft(w *wait) uint64 {
 	return max(w.due, now) - now
 }
 
-// isPaused tells whether a link is not listened to, as there is no right to serve.
-func (st *Stream) isPaused() bool {
-	n := st.hub.node
-	if st.turn.serves(n) {
-		return false
-	}
-	n.pause(st)
-	return true
-}
-
-// pause notes that a link is to be listened to again.
+// pause notes that a client is to be listened to again.
 func (n *node) pause(st *Stream) {
 	n.mu.Lock()
 	n.paused[st] = struct{}{}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ type ClusterConfig struct {
 	// Right returns until when the node may serve, by the lease's clock, and Ceil from where
 	// on it may grant no fencing token. Any goroutine calls them, and often.
 	Right func() time.Duration
+	Ceil  func() uint64
 	// Connect has a link to another node made, and one made anew whenever it ends, until it
 	// is closed. It calls NewLink.
 	Connect  func(Peer) *Upstream
@@ -40,6 +42,7 @@ type Layout struct {
 	Peers   []Peer // the nodes that are registered, but for this one
 	Owner   [shard.Partitions]string
 	Epoch   [shard.Partitions]uint64 // grows whenever the partition gets another owner
+	Nonce   [shard.Partitions]uint64 // names the copy that its former owner has sent; 0: none
 }
 
 // A node is a hub's side of a cluster. A name's partition is served here, or by the node
@@ -63,7 +66,7 @@ type node struct {
 	behind  map[*Upstream]struct{}   // what is held there may have to be claimed elsewhere
 	reclaim map[*remote]struct{}     // who has claims to be made once more
 	blocked map[*Session]struct{}    // whose backlog is to be looked at again
-	paused  map[*Stream]struct{}     // links of other nodes, which are not listened to without the right
+	paused  map[*Stream]struct{}     // who is not listened to, see isHeldBack
 	timers  map[*time.Timer]struct{} // of recoveries
 
 	claimants map[*remote]struct{} // the look-out's: who has claims of holds from elsewhere under way
@@ -71,6 +74,9 @@ type node struct {
 	kick chan struct{}
 	done chan struct{}
 	over sync.WaitGroup
+
+	sure    atomic.Int64 // until when all that clients hold elsewhere is sure at least, by the lease's clock
+	claimed atomic.Int64 // when the first of the holds is lost that are being claimed elsewhere
 
 	unavailable atomic.Uint64 // requests that were answered so
 	moved       atomic.Uint64 // holds that were claimed at another owner
@@ -93,6 +99,9 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 		timers: make(map[*time.Timer]struct{}), behind: make(map[*Upstream]struct{}), claimants: make(map[*remote]struct{}), reclaim: make(map[*remote]struct{}),
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	n.claimed.Store(math.MaxInt64)
+	h.clock.ceiled = true
+	h.clock.last.Store(math.MaxUint64) // so no token is ahead of it
 	nothing := func() {}
 	n.nobody = n.newLink(Peer{}, UpstreamConfig{Flush: nothing, Cut: nothing, End: nothing, Log: func(string, ...any) {}})
 	r := new(routes)
@@ -193,17 +202,25 @@ func (n *node) forget(s *Session) {
 // againEvery is how often is looked at what waits for a partition, or for the right.
 const againEvery = 5 * time.Millisecond
 
+// ceilEvery is how often the ceil of fencing tokens is asked for, which is far away.
+const ceilEvery = 200 * time.Millisecond
+
 // lookOut is a goroutine that has those go on who wait for what changes: the map, the right
 // to serve, the end of a move.
 func (n *node) lookOut() {
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(ceilEvery)
 	defer timer.Stop()
+	ceil := uint64(0)
 	for {
 		select {
 		case <-n.done:
 			return
 		case <-n.kick:
 		case <-timer.C:
+		}
+		if now := n.cfg.Ceil(); now != ceil {
+			ceil = now
+			n.hub.locks.SetCeil(ceil, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
 		}
 		n.mu.Lock()
 		blocked := n.blocked
@@ -226,7 +243,7 @@ func (n *node) lookOut() {
 		if busy || len(blocked) > 0 || len(paused) > 0 || len(n.blocked) > 0 || len(n.paused) > 0 {
 			timer.Reset(againEvery)
 		} else {
-			timer.Reset(time.Hour)
+			timer.Reset(ceilEvery)
 		}
 		n.mu.Unlock()
 	}

@@ -79,6 +79,7 @@ func (c *testCluster) add(id string) *testNode {
 	cfg.Cluster = &ClusterConfig{
 		World: "w", Longest: c.longest,
 		Right: func() time.Duration { return time.Duration(n.right.Load()) },
+		Ceil:  func() uint64 { return 1 << 53 },
 		Log:   func(string, ...any) {},
 		Connect: func(to Peer) *Upstream {
 			l := &testLink{from: n, to: to.ID}
@@ -90,7 +91,6 @@ func (c *testCluster) add(id string) *testNode {
 		},
 	}
 	n.hub = NewHub(cfg, n.network)
-	n.hub.SetCeil(1 << 53)
 	c.nodes = append(c.nodes, n)
 	return n
 }

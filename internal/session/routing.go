@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"slices"
 
 	"time"
@@ -153,6 +154,44 @@ func (n *node) mayConfirm(st *Stream) bool {
 	if k := st.keeping.Load(); k != nil {
 		need = max(need, k.lasts)
 	}
+	return n.areSure(now, need) || st.isSure(now, need)
+}
+
+// areSure tells whether what anybody holds at other nodes stays as it is for some time, whatever
+// happens. What is known of that once is true from then on.
+func (n *node) areSure(now, need time.Duration) bool {
+	if now+need < time.Duration(n.sure.Load()) {
+		return true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sure := time.Duration(math.MaxInt64)
+	for _, u := range n.links {
+		sure = min(sure, u.sureUntil())
+	}
+	for _, u := range n.former {
+		sure = min(sure, u.sureUntil())
+	}
+	sure = min(sure, time.Duration(n.claimed.Load()))
+	n.sure.Store(int64(sure))
+	return now+need < sure
+}
+
+// sureUntil is until when all that is held at a link is believed.
+func (u *Upstream) sureUntil() time.Duration {
+	if u.holdsNothing() {
+		return math.MaxInt64
+	}
+	return u.deadline()
+}
+
+func (u *Upstream) holdsNothing() bool {
+	all := u.locks.Stats()
+	return all.Locks[shard.Exclusive]+all.Holders == 0
+}
+
+// isSure does the same for what one client holds.
+func (st *Stream) isSure(now, need time.Duration) bool {
 	if !st.main.isSure(now, need) {
 		return false
 	}
@@ -164,10 +203,81 @@ func (n *node) mayConfirm(st *Stream) bool {
 	return true
 }
 
-// isSure tells whether what a session holds elsewhere stays its own for some time
-// whatever happens.
 func (s *Session) isSure(now, need time.Duration) bool {
 	sure := true
 	s.eachRemote(func(r *remote) { sure = sure && r.isSure(now, need) })
 	return sure
+}
+
+// isHeldBack tells whether a client is not listened to for now: over a link, as there is no right
+// to serve; and one that is kept, as any answer would confirm all that it holds, of which
+// something is not sure. It loses what stays so.
+func (st *Stream) isHeldBack() bool {
+	n := st.hub.node
+	if n == nil {
+		return false
+	}
+	if st.door&linked == 0 {
+		k := st.keeping.Load()
+		if k == nil {
+			return false
+		}
+		if n.mayConfirm(st) {
+			k.unsure = 0
+			return false
+		}
+		if st.turn.serves(n) && k.isUnsure() {
+			st.shed()
+			return false
+		}
+	} else if st.turn.serves(n) {
+		return false
+	}
+	n.pause(st)
+	return true
+}
+
+// isUnsure tells whether something that the client holds has not been sure for too long: it is to
+// hear of that before it gives up all that it holds.
+func (k *keeping) isUnsure() bool {
+	now := lease.Now()
+	if k.unsure == 0 {
+		k.unsure = now
+	}
+	return now-k.unsure > k.lasts*6/10
+}
+
+// shed has the client lose what is not sure, so that it may go on with the rest.
+func (st *Stream) shed() {
+	k, now := st.keeping.Load(), lease.Now()
+	need := max(k.lasts, st.hub.cfg.DeadPeer)
+	shed := func(r *remote) {
+		if !r.isSure(now, need) {
+			r.shed()
+		}
+	}
+	st.main.eachRemote(shed)
+	for _, s := range st.sessions {
+		s.eachRemote(shed)
+	}
+}
+
+// shed has the session lose all that it holds there.
+func (r *remote) shed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owner.Now = r.up.moment()
+	held := r.up.locks.HeldIn(r.owner, func(int) bool { return true })
+	var p shard.Piece
+	for more := true; more; {
+		more = held.Next(&p)
+		for _, item := range p.Items {
+			name, release := slices.Clone(p.Name(item)), wire.Release
+			if item.Kind == shard.Shared {
+				release = wire.ReleaseShared
+			}
+			r.loseLocked(item.Kind, name)
+			r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+		}
+	}
 }

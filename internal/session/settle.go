@@ -24,7 +24,7 @@ func (st *Stream) post(s *Session) {
 
 // Settles tells whether Settle has something to do now.
 func (st *Stream) Settles() bool {
-	return st.woken.Load() && st.long == nil && (st.door&linked == 0 || !st.isPaused())
+	return st.woken.Load() && st.long == nil && (st.door&forwards == 0 || !st.isHeldBack())
 }
 
 // Settle appends the replies of the sessions whose waits are over, until out

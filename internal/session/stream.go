@@ -269,7 +269,7 @@ func (st *Stream) answer(in, out []byte) (rest, _ []byte, _ Next) {
 				return in, out, Moved
 			}
 			return in, out, Closing
-		case st.door&linked != 0 && st.isPaused():
+		case st.door&forwards != 0 && st.isHeldBack():
 			return in, out, Stalled
 		case st.door&forwards != 0 && st.stalls():
 			return in, out, Stalled

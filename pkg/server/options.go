@@ -191,6 +191,9 @@ type Options struct {
 	// Upstream makes the server a proxy; nil: it is none.
 	Upstream *Upstream
 
+	// Cluster makes the server a node of a cluster; nil: it is alone.
+	Cluster *Cluster
+
 	// Logger gets what the server has to say; nil means nobody does.
 	Logger *slog.Logger
 
@@ -255,7 +258,7 @@ func (o *Options) complete() error {
 		unset int
 		least int
 	}{
-		{"shards", &o.Shards, shard.DefaultShards(), 1},
+		{"shards", &o.Shards, min(shard.DefaultShards(), o.mostShards()), 1},
 		{"max-line", &o.MaxLine, DefaultMaxLine, 16},
 		{"max-output", &o.MaxOutput, DefaultMaxOutput, 1},
 		{"max-message", &o.MaxMessage, DefaultMaxMessage, 1},
@@ -321,6 +324,9 @@ func (o *Options) complete() error {
 		}
 	}
 	if err := o.checkUpstream(); err != nil {
+		return err
+	}
+	if err := o.checkCluster(); err != nil {
 		return err
 	}
 	if err := o.checkAuth(); err != nil {

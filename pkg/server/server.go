@@ -33,6 +33,7 @@ import (
 	"github.com/nylen/lockd/internal/admin"
 	"github.com/nylen/lockd/internal/api"
 	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/httprate"
 	"github.com/nylen/lockd/internal/metrics"
@@ -55,10 +56,13 @@ type Server struct {
 	admin     *http.Server
 	api       *api.API // a part of admin
 	rates     *httprate.Handler
-	http      *http.Server // for the same
-	certs     *certs.Store // nil: none, or not from files
-	state     *state.File  // nil: none
-	files     []reloader   // that are read again when they change
+	http      *http.Server    // for the same
+	certs     *certs.Store    // nil: none, or not from files
+	state     *state.File     // nil: none
+	member    *cluster.Member // of a cluster; nil: of none
+	host      *clusterHost    // what it tells
+	leaves    func()          // ends its part; nil: it has none yet
+	files     []reloader      // that are read again when they change
 
 	mu        sync.Mutex                  // guards what follows
 	retired   bool                        // /readyz says so
@@ -109,7 +113,14 @@ func New(opts Options) (*Server, error) {
 		s.closeFiles()
 		return nil, fmt.Errorf("lockd: %w", err)
 	}
+	if err := s.openCluster(&cfg); err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("lockd: %w", err)
+	}
 	s.conns = conn.NewServer(cfg)
+	if s.host != nil {
+		s.host.hub = s.conns.Hub()
+	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
 	s.rates = httprate.New(httprate.Config{Bounds: s.conns.Hub().RateBounds(), Hosts: opts.hosts, WrongToken: s.conns.Denied})
@@ -198,6 +209,7 @@ func (s *Server) Listen() error {
 			}
 		})
 	}
+	s.joinCluster()
 	return nil
 }
 
@@ -406,6 +418,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.retired, s.closing = true, true
 	s.mu.Unlock()
+	s.leaveCluster(ctx)
 	err := s.conns.DrainThen(ctx, func() {
 		s.mu.Lock()
 		s.ended = true
