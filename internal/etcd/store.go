@@ -191,12 +191,7 @@ func (s *Store) view(kvs []*mvccpb.KeyValue) (*cluster.View, error) {
 		case name == "want":
 			v.Want, err = cluster.DecodeWant(text)
 		case strings.HasPrefix(name, nodes):
-			var n cluster.Node
-			n, err = cluster.DecodeNode(text)
-			if err == nil && nodes+n.ID != name {
-				err = fmt.Errorf("it says that it is node %q", n.ID)
-			}
-			v.Nodes = append(v.Nodes, n)
+			v.Nodes = append(v.Nodes, cluster.DecodeNode(strings.TrimPrefix(name, nodes), text))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("etcd's key %s: %w", kv.Key, err)
