@@ -505,6 +505,8 @@ var mayImport = map[string][]string{
 	"internal/clidoc":      {},
 	"internal/certs":       {"internal/reload"},
 	"internal/command":     {},
+	"internal/cluster":     {"internal/kept"},
+	"internal/etcd":        {"internal/cluster"},
 	"internal/stress":      {},
 	"internal/netlab":      {},
 	"internal/tlstest":     {"internal/certs"},
@@ -514,7 +516,8 @@ var mayImport = map[string][]string{
 	"internal/metrics":     {"internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":           {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/api", "internal/auth", "internal/certs", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size", "internal/state"},
 	"pkg/client":           {"internal/kept", "internal/wire"},
-	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/command", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/state", "internal/wire"},
+	"pkg/cluster":          {"internal/cluster", "internal/etcd"},
+	"cmd/lockd":            {"pkg/server", "pkg/client", "internal/auth", "internal/certs", "internal/clidoc", "internal/cluster", "internal/command", "internal/etcd", "internal/load", "internal/lockfile", "internal/session", "internal/size", "internal/state", "internal/wire"},
 }
 
 // stateOnly are packages of states and rules, and what they have to do without:
@@ -523,6 +526,39 @@ var stateOnly = map[string][]string{
 	"internal/wire":    {"net", "net/http", "os", "syscall", "time"},
 	"internal/shard":   {"net", "net/http", "os", "syscall", "time"},
 	"internal/session": {"net", "net/http", "os", "syscall"},
+	"internal/cluster": {"net", "net/http", "os", "syscall"},
+}
+
+// TestEtcd: who has a server or a client in a program of theirs does not link etcd's
+// client, with its hundred and more packages. Only who imports pkg/cluster does.
+func TestEtcd(t *testing.T) {
+	for _, of := range []string{"pkg/server", "pkg/client", "internal/cluster", "examples/client", "examples/middleware"} {
+		if got := linked(t, of); len(got) > 0 {
+			t.Errorf("%s links %q", of, got)
+		}
+	}
+	for _, of := range []string{"pkg/cluster", "cmd/lockd"} {
+		if len(linked(t, of)) == 0 {
+			t.Errorf("%s does not link etcd's client: is it looked for by another name?", of)
+		}
+	}
+}
+
+// linked returns what a package of this module links of etcd and gRPC.
+func linked(t *testing.T, dir string) (packages []string) {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "./"+dir)
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(name, "go.etcd.io/") || strings.HasPrefix(name, "google.golang.org/grpc") {
+			packages = append(packages, name)
+		}
+	}
+	return packages
 }
 
 // TestImports finds upward imports, on whatever system a file is for, and

@@ -30,7 +30,7 @@ type credentials struct {
 }
 
 // secretVariables name what a command that lockd runs must not see.
-var secretVariables = []string{"LOCKD_TOKEN_FILE", "LOCKD_CLIENT_CERT", "LOCKD_CLIENT_KEY"}
+var secretVariables = []string{"LOCKD_TOKEN_FILE", "LOCKD_CLIENT_CERT", "LOCKD_CLIENT_KEY", "LOCKD_CLUSTER_KEY", "LOCKD_CLUSTER_PASSWORD_FILE"}
 
 // read reads the files, of which the error says what is wrong.
 func (c *credentials) read(server string) (err error) {

@@ -34,6 +34,7 @@ type cli struct {
 	Top        topCmd        `cmd:"" help:"Watch a server in a terminal: locks, clients, losses, numbers."`
 	Ping       pingCmd       `cmd:"" help:"Ask whether the server is there."`
 	State      stateCmd      `cmd:"" help:"Make the file that serve keeps its state in, or show one."`
+	Cluster    clusterCmd    `cmd:"" help:"Make a cluster of servers, and see to it."`
 	Token      tokenCmd      `cmd:"" help:"Make tokens, and list and remove who is let in."`
 	Cert       certCmd       `cmd:"" help:"Make certificates to try TLS with."`
 	Completion completionCmd `cmd:"" help:"Print completions for bash, zsh or fish."`

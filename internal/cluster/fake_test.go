@@ -58,11 +58,7 @@ func (k *keyspace) view() (*View, error) {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(k.nodes)) {
-		n, err := DecodeNode(k.nodes[id])
-		if err != nil {
-			return nil, err
-		}
-		v.Nodes = append(v.Nodes, n)
+		v.Nodes = append(v.Nodes, DecodeNode(id, k.nodes[id]))
 	}
 	return v, nil
 }

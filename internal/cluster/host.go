@@ -10,7 +10,8 @@ type Part struct {
 
 // A Host is what serves the partitions: the rest of lockd. Its methods are called one
 // at a time, but for Copy, during which any may be, and Highest and Status, which may
-// be called at any time. None but Copy may wait for anything.
+// be called at any time. None but Copy may wait for anything. All may ask the member's
+// Right, Ceil, Self, View and Health.
 //
 // Beside them the host asks Member.Right and Member.Ceil, once a turn, with one reading
 // of the clock: without the right nothing is executed, confirmed, granted or freed.

@@ -111,11 +111,7 @@ func farewell(v *View, own Node) Change {
 		}
 	}
 	if len(others) > 0 {
-		others = heirs(others, v.Want)
-		reassign(c.Next, v.Map.Owned(own.ID), others)
-		for _, n := range others {
-			c.Present = append(c.Present, n.ID)
-		}
+		reassign(c.Next, v.Map.Owned(own.ID), heirs(others, v.Want))
 	}
 	c.Next.Base = max(c.Next.Base, own.Ceil)
 	c.Next.seal()

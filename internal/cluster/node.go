@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"encoding/json"
-	"fmt"
 )
 
 // A Node is a registered process: the value of P/node/ID, which the process itself
@@ -52,12 +51,15 @@ func (n *Node) Encode() string {
 	return n.raw
 }
 
-// DecodeNode reads one.
-func DecodeNode(text string) (Node, error) {
-	var n Node
-	if err := json.Unmarshal([]byte(text), &n); err != nil {
-		return Node{}, fmt.Errorf("a node's registration cannot be read: %w", err)
+// DecodeNode reads the value of P/node/ID. One that cannot be read, of a later lockd
+// perhaps, is a node all the same: it may live, and have the right to serve. So it is
+// seen to beat, and deleted when it does not, and that it is not well keeps partitions
+// from being moved. It has no protocol, and is given none.
+func DecodeNode(id, text string) Node {
+	n := Node{raw: text}
+	err := json.Unmarshal([]byte(text), &n)
+	if err == nil && n.ID == id && validID(id) {
+		return n
 	}
-	n.raw = text
-	return n, nil
+	return Node{ID: id, Name: "?", raw: text, Status: Status{Unwell: "its registration cannot be read"}}
 }

@@ -41,6 +41,9 @@ func byProtocol(nodes []Node) func(yield func(int, []Node) bool) {
 		groups := make(map[int][]Node)
 		var protocols []int
 		for _, n := range nodes {
+			if n.Protocol == 0 { // see DecodeNode
+				continue
+			}
 			if groups[n.Protocol] == nil {
 				protocols = append(protocols, n.Protocol)
 			}

@@ -75,6 +75,7 @@ func evenShare(load map[string]int, more int) int {
 // their way out themselves, unless all are.
 func heirs(nodes []Node, want Want) []Node {
 	var stay []Node
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return n.Protocol == 0 }) // see DecodeNode
 	for _, n := range nodes {
 		if !n.Leaving && !want.Drained(n.Name) {
 			stay = append(stay, n)

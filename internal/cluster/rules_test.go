@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -817,5 +818,60 @@ func TestAnswerOfEarlierLife(t *testing.T) {
 		if n.Right() != 0 || n.Self() != "" || n.last != nil {
 			t.Errorf("right %v, ID %q", n.Right(), n.Self())
 		}
+	})
+}
+
+// A balancer whose own registration was deleted, by hand, between its look and its
+// transaction, deletes nobody.
+func TestDeletionByDeleted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := standing(t, 2)
+		a := w.nodes[0]
+		tried := false
+		a.wire.fault = func(op string) fault {
+			if op == "commit" {
+				tried = true
+				delete(w.keys.nodes, a.value.ID)
+			}
+			return fault{}
+		}
+		for !tried {
+			time.Sleep(DefaultW / 10)
+			a.beat(bg)
+			a.look(bg)
+		}
+		if w.keys.deleted > 0 {
+			t.Error("it has deleted another")
+		}
+	})
+}
+
+// A registration that cannot be read is a node's all the same: it is given nothing,
+// keeps others from moving, and is deleted if it does not change.
+func TestUnreadable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		const id = "00000000000000ff"
+		w.keys.nodes[id] = "{\"id\": 7}"
+		beats := time.Now()
+		for _, n := range w.nodes {
+			n.run()
+		}
+		w.settled("served", time.Minute, func() bool {
+			if time.Since(beats) < 20*time.Second {
+				w.keys.mu.Lock()
+				w.keys.nodes[id] = fmt.Sprint("{", time.Now())
+				w.keys.mu.Unlock()
+			}
+			v := w.keys.read()
+			if time.Since(beats) < 20*time.Second && v.Node(id) == nil {
+				t.Fatal("it is deleted, though it lives")
+			}
+			if len(v.Map.Owned(id)) > 0 {
+				t.Fatal("it is given something")
+			}
+			return len(v.Nodes) == 2 && w.even()
+		})
+		w.check()
 	})
 }

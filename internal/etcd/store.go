@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -190,12 +191,7 @@ func (s *Store) view(kvs []*mvccpb.KeyValue) (*cluster.View, error) {
 		case name == "want":
 			v.Want, err = cluster.DecodeWant(text)
 		case strings.HasPrefix(name, nodes):
-			var n cluster.Node
-			n, err = cluster.DecodeNode(text)
-			if err == nil && nodes+n.ID != name {
-				err = fmt.Errorf("it says that it is node %q", n.ID)
-			}
-			v.Nodes = append(v.Nodes, n)
+			v.Nodes = append(v.Nodes, cluster.DecodeNode(strings.TrimPrefix(name, nodes), text))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("etcd's key %s: %w", kv.Key, err)
@@ -378,8 +374,9 @@ type Error struct {
 func (e *Error) Error() string { return e.Text }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Diagnose looks why etcd has not answered: an error that is the end of a context says
-// nothing of that. It returns others as they are.
+// Diagnose looks why etcd has not answered, and returns what it found of each host: an
+// error that is the end of a context says nothing of that. It returns others as they
+// are.
 func (s *Store) Diagnose(ctx context.Context, err error) error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -389,16 +386,15 @@ func (s *Store) Diagnose(ctx context.Context, err error) error {
 		c, wrong := s.try(ctx, host)
 		if wrong == nil {
 			c.Close()
-			why = append(why, host+" is there")
+			why = append(why, host+" takes connections")
 			continue
 		}
-		var op *net.OpError
-		if errors.As(wrong, &op) && op.Op == "dial" && op.Err != nil {
-			wrong = op.Err
+		if call := new(os.SyscallError); errors.As(wrong, &call) {
+			wrong = call.Err
 		}
 		why = append(why, host+": "+wrong.Error())
 	}
-	return &Error{err.Error() + " (" + strings.Join(why, "; ") + ")", err}
+	return &Error{strings.Join(why, "; "), err}
 }
 
 func (s *Store) try(ctx context.Context, host string) (net.Conn, error) {

@@ -1,0 +1,102 @@
+package cluster_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nylen/lockd/internal/etcd"
+)
+
+// TestCommands: what lockd cluster says and does, from before the cluster is there.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "lockd.exe")
+	build := exec.Command("go", "build", "-pgo=off", "-o", binary, "./cmd/lockd")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	e := newEnsemble(t, 1, nil)
+	run := func(args ...string) (code int, stdout, stderr string) {
+		t.Helper()
+		cmd := exec.Command(binary, append([]string{"cluster"}, args...)...)
+		cmd.Env = append(os.Environ(), "LOCKD_CLUSTER="+e.url("/c"))
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+	}
+	says := func(code int, want string, args ...string) string {
+		t.Helper()
+		got, out, errs := run(args...)
+		if got != code || !regexp.MustCompile(want).MatchString(out+errs) || (code == 0) != (errs == "") {
+			t.Errorf("%q: %d, %q, %q; want %d, %q", args, got, out, errs, code, want)
+		}
+		return out
+	}
+	for _, args := range [][]string{{"status"}, {"map"}, {"map", "x"}, {"drain", "a"}, {"rebalance", "on"}} {
+		says(1, `^lockd: there is no cluster at etcd://.*/c: lockd cluster init makes one, if the URL is right\n$`, args...)
+	}
+	says(0, `^cluster [0-9a-f]{16} is made: W 1.5s, G 25s\n$`, "init", "--node-timeout", "1500ms")
+	says(1, `/c has a cluster already: [0-9a-f]{16}, W 1.5s, G 25s, 0 nodes. Nothing was changed\n$`, "init")
+	s := open(t, etcd.Config{URL: e.url("/c")})
+	if code, out, errs := run("status"); code != 1 || errs != "" || !strings.Contains(out, "there is no node: start lockd with --cluster") || !strings.Contains(out, "1024 partitions have no owner yet") {
+		t.Errorf("status of nothing: %d, %q, %q", code, out, errs)
+	}
+	says(0, `^NODE +ID +COUNT +PARTITIONS\n\(nobody\) +- +1024 +0-1023\n$`, "map")
+	says(0, `^x is in partition \d+, which nobody owns yet\n$`, "map", "x")
+
+	a, b := e.member(t, "a"), e.member(t, "b")
+	eventually(t, "even", even(t, s, a, b))
+	eventually(t, "well", func() bool { code, _, _ := run("status"); return code == 0 })
+	says(0, `^NAME +ID +ADDR +VERSION +PARTITIONS +STATE +WANT +SILENT\na +[0-9a-f]{16} +a:1 +"" +512 +serving +own +\d\.\ds\nb .*\ncluster [0-9a-f]{16}: W 1.5s, G 25s, map \d+, rebalance on\n$`, "status")
+	says(0, `^x is in partition \d+, which [ab] owns \([ab]:1, ID [0-9a-f]{16}\)\n$`, "map", "x")
+	var same [2]string
+	for i, name := range []string{"a b", "a  b"} { // one lock
+		same[i] = says(0, `^\{"partition":\d+,"epoch":1,"name":"[ab]","id":"[0-9a-f]{16}","addr":"[ab]:1"\}\n$`, "map", "--json", name)
+	}
+	if same[0] != same[1] {
+		t.Errorf("%q", same)
+	}
+
+	says(1, `there is no node c: lockd cluster status has their names\n$`, "drain", "c")
+	says(1, `a is not drained: no node is\n$`, "drain", "a", "--undo")
+	says(0, `^a is drained: 512 partitions to be moved\n$`, "drain", "a")
+	says(1, `b cannot be drained: there is no other node that could take over\n$`, "drain", "b")
+	eventually(t, "drained", func() bool { return a.host.Status().Serving == 0 && b.host.Status().Serving == 1024 })
+	eventually(t, "idle", func() bool {
+		_, out, _ := run("status", "--json")
+		var d struct {
+			Drains []string
+			Nodes  []struct {
+				Name, State, Want string
+				Partitions        int
+			}
+			Problems []string
+		}
+		if err := json.Unmarshal([]byte(out), &d); err != nil || len(d.Nodes) != 2 || len(d.Drains) != 1 {
+			t.Fatalf("%v, %q", err, out)
+		}
+		return d.Nodes[0].State == "idle" && d.Nodes[0].Want == "drain" && len(d.Problems) == 0
+	})
+	says(0, `^rebalance is off: 0 partitions to be moved\n$`, "rebalance", "off")
+	says(0, `^a may own partitions again\n$`, "drain", "a", "--undo")
+	time.Sleep(w)
+	if n := a.host.Status().Serving; n > 0 {
+		t.Errorf("%d partitions were moved, though nothing shall be evened out", n)
+	}
+	says(0, `^rebalance is on: 512 partitions to be moved\n$`, "rebalance", "on")
+	eventually(t, "even", even(t, s, a, b))
+	b.kill()
+	eventually(t, "silent", func() bool { _, out, _ := run("status"); return strings.Contains(out, "\nb is silent: ") })
+}
