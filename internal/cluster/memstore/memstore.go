@@ -56,10 +56,7 @@ func do[T any](ctx context.Context, s *Store, f func(*Keys) T) (result T, err er
 func (k *Keys) viewLocked() *cluster.View {
 	v := &cluster.View{Conf: k.conf, Map: k.m, Want: k.want}
 	for _, id := range slices.Sorted(maps.Keys(k.nodes)) {
-		n, err := cluster.DecodeNode(k.nodes[id])
-		if err != nil {
-			panic(err) // it was made by Encode
-		}
+		n := cluster.DecodeNode(id, k.nodes[id])
 		v.Nodes = append(v.Nodes, n)
 	}
 	return v
