@@ -29,7 +29,6 @@ type clusterCmd struct {
 
 // ensemble is how a command finds the etcd of a cluster.
 type ensemble struct {
-	Cluster      filled `placeholder:"URL" required:"" help:"The cluster's etcd: etcd://HOST:PORT[,HOST:PORT...]/PREFIX, or etcds:// for TLS with the system's authorities."`
 	CA           filled `name:"cluster-ca" placeholder:"FILE" help:"Trust the authorities whose certificates are in this file, in the place of the system's. This and the next two have etcd:// use TLS."`
 	Cert         filled `name:"cluster-cert" placeholder:"FILE" help:"The certificate to show to etcd."`
 	Key          filled `name:"cluster-key" placeholder:"FILE" help:"The key of --cluster-cert."`
@@ -55,13 +54,13 @@ var etcdFlags = strings.NewReplacer(
 	"leave the user away", "leave --cluster-user away",
 )
 
-// Validate is called by kong.
-func (e *ensemble) Validate() error {
-	if e.Cluster == "" {
-		return nil // kong says that it is missing
+// open finds it by a URL, if there is one.
+func (e *ensemble) open(url filled) error {
+	if url == "" {
+		return nil
 	}
 	s, err := etcd.Open(etcd.Config{
-		URL: string(e.Cluster), CA: string(e.CA), Cert: string(e.Cert), Key: string(e.Key),
+		URL: string(url), CA: string(e.CA), Cert: string(e.Cert), Key: string(e.Key),
 		ServerName: string(e.ServerName), User: string(e.User), PasswordFile: string(e.PasswordFile),
 	})
 	if err != nil {
@@ -77,10 +76,14 @@ func (e *ensemble) Validate() error {
 
 // administration is what the commands about a cluster have in common.
 type administration struct {
+	Cluster filled `placeholder:"URL" required:"" help:"The cluster's etcd: etcd://HOST:PORT[,HOST:PORT...]/PREFIX, or etcds:// for TLS with the system's authorities."`
 	ensemble
 	Timeout time.Duration `env:"-" placeholder:"TIME" default:"5s" help:"How long etcd may take to answer (${default})."`
 	JSON    bool          `env:"-" help:"Print one JSON document."`
 }
+
+// Validate is called by kong.
+func (a *administration) Validate() error { return a.open(a.Cluster) }
 
 // warn warns of secrets that everybody can read.
 func (e *ensemble) warn() {

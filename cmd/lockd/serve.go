@@ -23,6 +23,7 @@ import (
 // serveCmd is the server's command line.
 type serveCmd struct {
 	serving
+	membership `group:"Cluster"`
 	HTTP    list          `name:"http" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve POST and GET /api/v1/rates/NAME/take over HTTP, for proxies (nginx, HAProxy, Caddy, Traefik) and programs that limit what they serve. Never open it to the internet."`
 	State   filled        `placeholder:"FILE" group:"Running" help:"Keep whom the server keeps in this file, so that clients that ask for it (lockd run --keep, a Locker's Keep, lockd proxy) have their locks also after a restart: until they are back, or their time is over, nobody gets anything new then. lockd state new makes one for a first start."`
 	MaxKeep time.Duration `min:"0" placeholder:"TIME" default:"30s" group:"Running" help:"How long at most a client may be without a connection that asks to be kept; 0: nobody is (${default})."`
@@ -83,8 +84,12 @@ func (c *serveCmd) options() server.Options {
 	opts.State = string(c.State)
 	opts.MaxKeep = maxKeep(c.MaxKeep)
 	opts.Grace = c.Grace.option()
+	opts.Cluster = c.option(opts.Admin)
 	return opts
 }
+
+// Validate is called by kong.
+func (c *serveCmd) Validate() error { return c.membership.check() }
 
 // Run serves until a signal asks to stop.
 func (c *serveCmd) Run() error {

@@ -28,7 +28,7 @@ func (s *Server) cluster(c *Cluster) *session.ClusterConfig {
 		Log: func(msg string, attrs ...any) { s.cfg.Logger.Info(msg, attrs...) },
 		Connect: func(to session.Peer) *session.Upstream {
 			u := newUplink(s, &Upstream{
-				Target: to.Name + " (" + to.Addr + ")", Token: c.Token,
+				What: "node", Target: to.Name + " (" + to.Addr + ")", Token: c.Token,
 				Dial: func(ctx context.Context) (net.Conn, error) { return c.Dial(ctx, to) },
 			})
 			up := s.hub.NewLink(to, *u.config())

@@ -19,6 +19,7 @@ import (
 // Upstream is the server that a proxy is one of.
 type Upstream struct {
 	Target   string // for people
+	What     string // it is, for them
 	Keep     time.Duration
 	Patience time.Duration
 	Prompt   time.Duration // see session.UpstreamConfig
@@ -69,7 +70,7 @@ func newUplink(s *Server, to *Upstream) *uplink {
 func (u *uplink) config() *session.UpstreamConfig {
 	return &session.UpstreamConfig{
 		Keep: u.to.Keep, Patience: u.to.Patience, Prompt: u.to.Prompt, Flush: u.flush, Cut: u.cut, End: u.giveUp, Relay: u.relay,
-		Log: func(msg string, attrs ...any) { u.log.Info(msg, append(attrs, "upstream", u.to.Target)...) },
+		Log: func(msg string, attrs ...any) { u.log.Info(msg, append(attrs, u.to.What, u.to.Target)...) },
 	}
 }
 
@@ -114,7 +115,7 @@ func (u *uplink) run() {
 		}
 		if text := err.Error(); text != last { // the same again is no news
 			last = text
-			u.log.Warn("cannot reach upstream", "upstream", u.to.Target, "err", err)
+			u.log.Warn("cannot reach "+u.to.What, u.to.What, u.to.Target, "err", err)
 		}
 		select {
 		case <-u.ctx.Done():

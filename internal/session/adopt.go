@@ -46,12 +46,16 @@ func (h *Hub) Adopt(l *Layout) {
 	for _, u := range evicted {
 		u.evicts()
 	}
+	gains := len(gained)
 	h.drop(lost)
 	for _, p := range gained {
 		h.locks.Recover(p, max(l.Base, h.clock.microseconds()))
 	}
 	n.routes.Store(to)
-	n.recover(gained, to)
+	// What nobody has ever had nobody holds anything of.
+	first := slices.DeleteFunc(slices.Clone(gained), func(p int) bool { return l.Epoch[p] > firstEpoch })
+	h.locks.ServeAll(first, max(1, shard.MomentOf(h.clock.milliseconds())))
+	n.recover(slices.DeleteFunc(gained, func(p int) bool { return l.Epoch[p] <= firstEpoch }), to)
 	n.mu.Lock()
 	for _, u := range n.links { // not only the evicted ones: some may have waited for an owner
 		n.behind[u] = struct{}{}
@@ -63,11 +67,14 @@ func (h *Hub) Adopt(l *Layout) {
 	for _, u := range gone {
 		u.abandon()
 	}
-	if len(gained) > 0 || len(lost) > 0 {
-		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", len(gained), "lost", len(lost))
+	if gains > 0 || len(lost) > 0 {
+		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", gains, "lost", len(lost))
 	}
 	n.look()
 }
+
+// firstEpoch is that of a partition's first owner.
+const firstEpoch = 1
 
 // here is how many partitions are served here.
 func (r *routes) here() (n int) {

@@ -306,6 +306,8 @@ func (u *Upstream) begins(again bool) {
 	u.replays.Store(true)
 	u.mu.Unlock()
 	switch {
+	case again && u.node != nil:
+		u.cfg.Log("linked again")
 	case again:
 		u.cfg.Log("upstream is back")
 	case u.node != nil:

@@ -117,7 +117,7 @@ func (u *Upstream) see(live uint32) {
 		u.cfg.Flush()
 	}
 	if silent > silentMost(l) || silent > pingMost && backlog > mostBacklog {
-		u.cfg.Log("upstream does not answer: connecting again")
+		u.cfg.Log("it does not answer: connecting again")
 		u.cfg.Cut()
 	}
 }

@@ -111,13 +111,6 @@ func (c *testCluster) spread() {
 		c.layout.Epoch[p]++
 	}
 	c.publish()
-	for _, n := range c.nodes {
-		all := make([]int, shard.Partitions)
-		for p := range all {
-			all[p] = p
-		}
-		n.hub.locks.ServeAll(all, 1)
-	}
 	c.pump()
 }
 

@@ -37,7 +37,7 @@ func (o *Options) upstream() *conn.Upstream {
 		return nil
 	}
 	return &conn.Upstream{
-		Target: o.Upstream.Target, Dial: o.Upstream.Dial, Token: o.Upstream.Token,
+		Target: o.Upstream.Target, What: "upstream", Dial: o.Upstream.Dial, Token: o.Upstream.Token,
 		Keep: o.Upstream.Keep, Patience: o.Upstream.Patience, Prompt: o.Upstream.prompt,
 		Loops: o.Upstream.loops,
 	}
