@@ -162,7 +162,7 @@ func (e *Export) queueLocked(s *Shard, r *Records, n *name, head uint32) (stop b
 	e.inside = true
 	for looked := 0; ; looked++ {
 		w := s.waiters.at(ref)
-		if looked >= looks || r.full() {
+		if looked >= slabStep || r.full() {
 			l.at, l.came = ref, w.came
 			return true
 		}
@@ -198,7 +198,7 @@ func (e *Export) ratesLocked(s *Shard, r *Records) (done bool) {
 func exportSlab[T any](e *Export, r *Records, items *slab[T], f func(*T) (stop bool)) (done bool) {
 	end := items.end()
 	for n := 0; e.ref < end; e.ref++ {
-		if n++; n > looks || r.full() && !e.inside {
+		if n++; n > 2*slabStep || r.full() && !e.inside {
 			return false
 		}
 		if !items.chunkOf(e.ref) {
