@@ -25,7 +25,11 @@ func (s *Session) textClaim(name, out []byte) []byte {
 		return s.claimRefused(out, wire.ClaimFailure, name)
 	}
 	token := s.args().a
-	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, s.claims())
+	from, latest := s.earlier()
+	if !latest {
+		return s.claimRefused(out, wire.ClaimFailure, name)
+	}
+	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, s.claims(), from...)
 	s.hub.loses(loser, name)
 	if s.isElsewhere(outcome) {
 		return out
@@ -42,7 +46,11 @@ func (s *Session) textClaims(name, out []byte) []byte {
 	if !s.stream.isKept() {
 		return s.claimRefused(out, wire.SharedClaimFailure, name)
 	}
-	g, outcome := s.hub.locks.ClaimShared(s.asks(), name, s.claims())
+	from, latest := s.earlier()
+	if !latest {
+		return s.claimRefused(out, wire.SharedClaimFailure, name)
+	}
+	g, outcome := s.hub.locks.ClaimShared(s.asks(), name, s.claims(), from...)
 	if s.isElsewhere(outcome) {
 		return out
 	}

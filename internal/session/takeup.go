@@ -23,6 +23,7 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 		return
 	}
+	r.announceLocked()
 	if r.naming = false; r.named {
 		r.registerLocked()
 	}
