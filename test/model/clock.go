@@ -92,6 +92,9 @@ func (x *stepper) leaseEnds(t *State, home, owner int) {
 	for k := range x.Clients {
 		if c := &t.clients[k]; int(c.home) == home && int(c.record.tied) == owner+1 {
 			c.record, c.ask = remembered{}, 0
+			if x.Weak&homeStale != 0 {
+				c.record.tok = x.s.clients[k].record.tok
+			}
 		}
 	}
 }

@@ -79,7 +79,7 @@ func explore(c *Config) Result {
 	r.Cut = e.full() && e.wrong == ""
 	r.States, r.Steps, r.Wrong, r.Count = int(e.states.Load()), int(e.steps.Load()), e.wrong, e.counted
 	if r.Wrong != "" {
-		r.Trace = append(e.trace(e.lastAt), e.last.String())
+		r.Trace = e.trace()
 	}
 	r.Took = time.Since(begun)
 	return r

@@ -21,10 +21,12 @@ func main() {
 	flag.BoolVar(&c.SlowBeats, "slow", false, "")
 	flag.BoolVar(&c.Idle, "idle", false, "")
 	h := flag.Bool("home1", false, "")
+	third := flag.Bool("third", false, "")
 	cnt := flag.Bool("count", false, "")
 	flag.Parse()
 	var err error
 	if c.Weak, err = parseWeak(w); err != nil { fmt.Println(err); return }
+	if *third { c.Homes = []int{2,1,1} }
 	if *h { c.Homes = []int{1,1,1} }
 	r := explore(&c)
 	fmt.Printf("weak=%s crashes=%d changes=%d moves=%d resumes=%d e2e=%v: %d states, %d steps, depth %d, cut %v, %.1fs: %s\n", c.Weak, c.Crashes, c.Changes, c.Moves, c.Resumes, c.EndToEnd, r.States, r.Steps, r.Depth, r.Cut, r.Took.Seconds(), r.Wrong)

@@ -112,7 +112,7 @@ func (x *stepper) adopt(t *State, i int, v uint8) {
 func (x *stepper) takeOver(t *State, i, p int, v uint8) {
 	q, c := &t.nodes[i].parts[p], &t.nodes[i].copies[p]
 	nonce := t.vers[v].of[p].nonce
-	if nonce != 0 && c.at == 2 && (c.nonce == nonce || x.Weak&noNonce != 0) {
+	if c.at == 2 && (nonce != 0 && c.nonce == nonce || x.Weak&noNonce != 0) {
 		q.phase, q.holds, q.next = serving, c.holds, c.next
 		for j := range q.holds {
 			q.holds[j].age, q.holds[j].home = 0, 0
