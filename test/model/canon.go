@@ -208,7 +208,7 @@ func (x *Config) named(s *State, i, p int, nonce uint8) bool {
 
 func rank(set uint64, v *uint8) {
 	if *v != 0 {
-		*v = uint8(bits.OnesCount64(set & (1<<*v - 1)) + 1)
+		*v = uint8(bits.OnesCount64(set&(1<<*v-1)) + 1)
 	}
 }
 
@@ -339,10 +339,11 @@ func (x *Config) clientKey(s *State, k int) uint64 {
 	if c.home == none {
 		home = 1
 	}
-	return uint64(x.at(k))<<50 | home<<40 | uint64(c.left)<<36 | uint64(c.msg.at)<<32 | uint64(c.msg.kind)<<28 | uint64(c.msg.age)<<24 | uint64(c.record.tok)<<18 | uint64(c.record.left)<<14 | uint64(c.stale.kind)<<8 | uint64(c.tok)
+	return uint64(maxParts-x.at(k))<<50 | home<<40 | uint64(c.left)<<36 | uint64(c.msg.at)<<32 | uint64(c.msg.kind)<<28 | uint64(c.msg.age)<<24 | uint64(c.record.tok)<<18 | uint64(c.record.left)<<14 | uint64(c.stale.kind)<<8 | uint64(c.tok)
 }
 
-// clientOrders keeps clients of different partitions apart, which their keys begin with.
+// clientOrders keeps clients of different partitions apart and in order, by what their keys
+// begin with.
 func (x *Config) clientOrders(s *State) [][maxNodes]uint8 {
 	return x.orders(s, x.Clients, x.clientKey)
 }

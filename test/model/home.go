@@ -52,7 +52,8 @@ func (x *stepper) tied(s *State, h, o int) bool {
 	return false
 }
 
-// heard: owner o has executed a request of home h's link.
+// heard: owner o has executed a request of home h's link, which counts for all that is held
+// by it, as its answer extends the lease of all.
 func (x *stepper) heard(t *State, o, h int) {
 	for p := range x.Parts {
 		for j := range t.nodes[o].parts[p].holds {

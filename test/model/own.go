@@ -69,6 +69,9 @@ func (x *stepper) execute(t *State, i, k int, r request) (int, uint8) {
 	if n.up == 0 || q.phase != recovering && q.phase != serving || n.right == 0 && x.Weak&noCheck == 0 && (r.kind != get || r.tok == 0) {
 		return waits, 0
 	}
+	if x.Weak&perHold == 0 {
+		x.heard(t, i, int(r.home))
+	}
 	h := q.holdOf(k)
 	if h != nil && h.gen > r.gen && x.Weak&noGen == 0 {
 		return refused, 0

@@ -32,6 +32,7 @@ const (
 	noHomeClaim
 	homeStale
 	freeSoon
+	perHold
 	byeSoon
 	noGen
 	noToken
@@ -68,6 +69,7 @@ var weaknesses = []struct{ name, what string }{
 	{"nohomeclaim", "rule 10: a home takes the new owner's lease without a claim"},
 	{"homestale", "rule 10: a home claims after the deadline"},
 	{"freesoon", "rule 11: an owner frees a tick too soon"},
+	{"perhold", "rule 11: a request counts for its own hold, not for all that is held by its link"},
 	{"byesoon", "rule 11: a home says bye for a client that has just gone elsewhere"},
 	{"nogen", "rule 12: generations are not compared"},
 	{"notoken", "rule 12: a release does not name its token"},
