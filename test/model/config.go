@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // A Config is what one run explores.
 type Config struct {
 	Name string
@@ -29,9 +31,10 @@ type Config struct {
 
 	Crashes, Changes, Moves, Resumes uint8 // at most; unlimited
 
-	Weak weakness // rules that are weakened
-	Max  int      // states; 0: as many as there are
-	Long bool     // not in the quick set
+	Weak weakness      // rules that are weakened
+	Max  int           // states; 0: as many as there are
+	For  time.Duration // how long; 0: to the end
+	Long bool          // not in the quick set
 }
 
 func (c *Config) at(k int) int {

@@ -36,6 +36,9 @@ func configs() []Config {
 	add := func(long bool, name, why string, set ...func(*Config)) {
 		c := base()
 		c.Name, c.Why, c.Long = name, why, long
+		if long {
+			c.Max = 100_000_000
+		}
 		for _, f := range set {
 			f(&c)
 		}
@@ -68,8 +71,9 @@ func configs() []Config {
 	add(quick, "two-failover", "two partitions, two owners, one map", may(1, 0, 0, 0), two, tight)
 
 	add(long, "lease-move-deletion-3", "leases, a move and a deletion, longer times", may(2, 1, 0, 0))
-	add(long, "lease-all", "leases, a move, a deletion, a crash and a restart", may(2, 1, 1, 0))
-	add(long, "lease-all-3", "leases, two moves, three changes, a crash", may(3, 2, 1, 0), tight)
+	add(long, "lease-all", "leases, a move, a deletion, a crash and a restart", may(2, 1, 1, 0), tight)
+	add(long, "lease-all-3", "leases, a move, a deletion, a crash and a restart, longer times", may(2, 1, 1, 0))
+	add(long, "lease-all-more", "leases, two moves, three changes, a crash", may(3, 2, 1, 0), tight)
 	add(long, "lease-resume-3", "leases, a client that goes to another home, longer times", may(1, 0, 0, 1))
 	add(long, "lease-resume-move", "leases, a move and a client that goes to another home", may(1, 1, 0, 1), tight)
 	add(long, "lease-resume-crash", "leases, a crash and a client that goes to another home", may(1, 0, 1, 1), tight)
@@ -112,6 +116,7 @@ func weakened() []Config {
 		case oldMap:
 			tight(&c)
 			c.Changes = 2
+			c.W, c.BW = 1, 1
 		case noNonce, sameNonce, unfreezes:
 			c.Changes, c.Moves = 2, 2
 		case doubt:
@@ -120,6 +125,7 @@ func weakened() []Config {
 		case oldAnswers, extendMoved:
 			tight(&c)
 			third(&c)
+			c.W, c.BW = 1, 1
 			c.Moves, c.Parts, c.Owners = 1, 2, []int{0, 0} // it goes on to answer, for the other partition
 		case homeAnswers:
 			endToEnd(&c)
@@ -129,6 +135,7 @@ func weakened() []Config {
 		case byeSoon, noGen, oldRepeat, claimCreates, lowWins:
 			tight(&c)
 			c.Resumes = 1
+			c.W, c.BW = 1, 1
 		case noBase, noCeil:
 			tight(&c)
 			c.Tokens = true

@@ -50,10 +50,12 @@ func (c *Config) first() State {
 // are cores. So the first violation is one with the shortest trace.
 type explorer struct {
 	*Config
+	begun   time.Time
 	seen    seen
 	states  atomic.Int64
 	steps   atomic.Int64
-	mu      sync.Mutex // guards what follows
+	cut     atomic.Bool // it has stopped before the end
+	mu      sync.Mutex  // guards what follows
 	wrong   string
 	last    label
 	lastAt  uint64 // the state before what is wrong
@@ -64,28 +66,29 @@ type explorer struct {
 const chunk = 1 << 20
 
 func explore(c *Config) Result {
-	e := &explorer{Config: c, counted: map[string]int{}}
-	begun := time.Now()
+	e := &explorer{Config: c, begun: time.Now(), counted: map[string]int{}}
 	s := c.first()
 	b := c.canonical(&s, nil)
 	e.seen.add(fingerprint(b), 0)
 	e.states.Store(1)
 	level := [][]byte{b}
 	r := Result{}
-	for len(level) > 0 && e.wrong == "" && !e.full() {
+	for len(level) > 0 && e.wrong == "" && !e.cut.Load() {
 		level = e.level(level)
 		r.Depth++
 	}
-	r.Cut = e.full() && e.wrong == ""
+	r.Cut = e.cut.Load() && e.wrong == ""
 	r.States, r.Steps, r.Wrong, r.Count = int(e.states.Load()), int(e.steps.Load()), e.wrong, e.counted
 	if r.Wrong != "" {
 		r.Trace = e.trace()
 	}
-	r.Took = time.Since(begun)
+	r.Took = time.Since(e.begun)
 	return r
 }
 
-func (e *explorer) full() bool { return e.Max > 0 && int(e.states.Load()) >= e.Max }
+func (e *explorer) full() bool {
+	return e.Max > 0 && int(e.states.Load()) >= e.Max || e.For > 0 && time.Since(e.begun) >= e.For
+}
 
 // level takes all steps from the states of a level, and returns the next.
 func (e *explorer) level(from [][]byte) [][]byte {
@@ -95,7 +98,7 @@ func (e *explorer) level(from [][]byte) [][]byte {
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
 			w := newWorker(e)
-			for !e.full() {
+			for !e.cut.Load() {
 				i := int(taken.Add(1)) - 1
 				if i >= len(from) {
 					break
@@ -141,7 +144,11 @@ func newWorker(e *explorer) *worker {
 
 func (w *worker) take(b []byte) {
 	w.steps = 0
-	for len(b) > 0 && !w.e.full() {
+	for len(b) > 0 {
+		if w.e.full() {
+			w.e.cut.Store(true)
+			break
+		}
 		rest := w.x.unpack(b, &w.s)
 		w.at = fingerprint(b[:len(b)-len(rest)])
 		b = rest

@@ -14,6 +14,7 @@ func main() {
 	all := flag.Bool("all", false, "the long ones, too")
 	weak := flag.String("weak", "", "weaken these rules in all that is run, such as doubt,nogen")
 	most := flag.Int("max", 0, "stop at so many states")
+	long := flag.Duration("for", 0, "stop each after this time")
 	trace := flag.Bool("trace", false, "print traces of what has to be found, too")
 	counts := flag.Bool("count", false, "print how often each kind of step was taken, of every 16th state")
 	flag.Parse()
@@ -28,6 +29,7 @@ func main() {
 	}
 	bad := 0
 	for i := range cs {
+		cs[i].For = *long
 		if !run(os.Stdout, &cs[i], *trace, *counts) {
 			bad++
 		}

@@ -22,10 +22,9 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// small leaves out what takes longest, for go test -short.
+// small takes the smallest times, and with -short leaves out what takes longest.
 func small(c *Config, t *testing.T) {
-	if testing.Short() {
-		tight(c)
+	if tight(c); testing.Short() {
 		c.Crashes = 0
 	}
 }
@@ -104,6 +103,19 @@ func TestCanonical(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What was cut off says so, and is not taken for complete.
+func TestCut(t *testing.T) {
+	c := chosen([]string{"lease-failover"})[0]
+	c.Max = 1000
+	if r := explore(&c); !r.Cut || asWanted(&c, r) {
+		t.Errorf("after %d states: cut off: %v", r.States, r.Cut)
+	}
+	var out strings.Builder
+	if run(&out, &c, false, true); !strings.Contains(out.String(), "CUT OFF") {
+		t.Error(out.String())
 	}
 }
 
