@@ -87,6 +87,8 @@ func configs() []Config {
 	add(long, "three-move", "three nodes, a move", may(1, 1, 0, 0), third, tight)
 	add(long, "three-move-idle", "three nodes that all send heartbeats, a move", may(1, 1, 0, 0), third, tight, idle)
 	add(long, "three-move-deletion", "three nodes, a move and a deletion", may(2, 1, 0, 0), third, tight)
+	add(long, "three-moves", "three nodes, two moves, and homes that see only the last", may(2, 2, 0, 0), third, tight)
+	add(long, "three-all", "three nodes, a move, a deletion, a crash and a restart", may(2, 1, 1, 0), third, tight)
 	add(long, "three-failover-2", "three nodes, two fail-overs", may(2, 0, 0, 0), third, tight)
 	add(long, "two-move", "two partitions, two owners, a move and a deletion", may(2, 1, 0, 0), two, tight)
 	add(long, "two-locks", "two partitions with a lock each, a move and a deletion", may(2, 1, 0, 0), two, tight,
@@ -119,6 +121,9 @@ func weakened() []Config {
 			c.W, c.BW = 1, 1
 		case noNonce, sameNonce, unfreezes:
 			c.Changes, c.Moves = 2, 2
+		case impatient:
+			tight(&c)
+			c.W, c.BW = 3, 3
 		case doubt:
 			tight(&c)
 			c.Moves = 1

@@ -129,7 +129,7 @@ func (x *stepper) balance(j int) {
 		t.nodes[j].doomed = 1
 		x.did("somebody sends a deletion of {n}", j)
 	}
-	overdue := n.quiet >= x.BW || n.doomed == 1
+	overdue := n.quiet >= x.BW || n.doomed == 1 || x.Weak&impatient != 0 && n.quiet+2 >= x.BW
 	if n.reg == 0 || !overdue || !x.Idle && !x.owns(j) || !x.mayChange() {
 		x.balancerMoves(j)
 		return

@@ -17,6 +17,7 @@ const (
 	oldMap
 	balancerMoves
 	noCompare
+	impatient
 	noAwait
 	earlyEnd
 	noNonce
@@ -54,6 +55,7 @@ var weaknesses = []struct{ name, what string }{
 	{"oldmap", "rule 6: a node accepts a map older than the one it knows"},
 	{"bmove", "rule 6: a balancer moves a partition without its owner"},
 	{"nocompare", "rule 6: a deletion does not compare the registration"},
+	{"impatient", "rule 15: a balancer deletes too soon, before the right to serve has ended"},
 	{"noawait", "rule 7: a new owner serves at once"},
 	{"earlyend", "rule 7: recovery ends when all homes that live have claimed"},
 	{"nononce", "rule 8: a new owner serves any copy that it has"},
