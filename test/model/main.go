@@ -113,7 +113,10 @@ func run(out io.Writer, c *Config, trace, counts bool) bool {
 		what = "CUT OFF, nothing found until there"
 	}
 	sign := "ok  "
-	if !ok {
+	switch {
+	case r.Cut && c.Want == "":
+		sign, ok = "cut ", true // which says neither
+	case !ok:
 		sign = "BAD "
 	}
 	fmt.Fprintf(out, "%s %-22s %10d states %11d steps, depth %3d, %6.1fs: %s\n", sign, c.Name, r.States, r.Steps, r.Depth, r.Took.Seconds(), what)
