@@ -4,7 +4,7 @@
 // they can be, and shows what each of them is for: weakened, it has to go wrong.
 //
 //	go run . list          what there is, and whether it must hold or must be caught
-//	go run .               the quick ones, some minutes on two cores
+//	go run .               the quick ones, a minute or two on two cores
 //	go run . -all          all: hours, and some of them are cut off at 100 million states, 5 GB
 //	go run . NAME...       these, or all that begin with NAME-
 //	go run . -weak RULE NAME
