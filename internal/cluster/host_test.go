@@ -48,17 +48,16 @@ type testNode struct {
 	rate  float64       // of its clock
 	skew  time.Duration // of its time of day
 
-	self      string
-	last      *Map
-	parts     [Partitions]testPart
-	copies    map[string][Partitions]*testPart // by epoch and nonce
-	highest   uint64
-	adopted   int
-	deposals  int
-	hold      time.Duration // how long a recovery takes
-	stop      context.CancelFunc
-	dead      bool
-	grantedTo uint64
+	self     string
+	last     *Map
+	parts    [Partitions]testPart
+	copies   map[string][Partitions]*testPart // by epoch and nonce
+	highest  uint64
+	adopted  int
+	deposals int
+	hold     time.Duration // how long a recovery takes
+	stop     context.CancelFunc
+	dead     bool
 }
 
 type testPart struct {
