@@ -103,6 +103,10 @@ func (r *remote) giveLocked(a *asking) {
 	if r.gone {
 		return
 	}
+	if len(r.back) > 0 { // it comes behind what is asked elsewhere
+		r.returnLockedTo(a)
+		return
+	}
 	r.given++
 	if !r.lost {
 		r.roomLocked(int(a.to - a.from))

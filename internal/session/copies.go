@@ -1,6 +1,7 @@
 package session
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 
@@ -53,7 +54,7 @@ type incoming struct {
 // textCopy begins the copy of a partition: `copy NONCE PARTITION EPOCH HIGHEST`.
 func (s *Session) textCopy(arg, out []byte) []byte {
 	n := s.hub.node
-	v, ok := fourNumbers(arg)
+	v, ok := numbersOf(arg, 4)
 	if n == nil || s.stream.link == nil || !ok || v[1] >= shard.Partitions {
 		return s.reply(out, 0, wire.InvalidArgument, []byte(wire.Copy))
 	}
@@ -84,13 +85,19 @@ func (s *Session) textCopy(arg, out []byte) []byte {
 	return append(s.prefix(out), wire.OK...)
 }
 
-func fourNumbers(arg []byte) (v [4]uint64, ok bool) {
-	for i := range v {
-		if v[i], arg, ok = wire.Number(arg); !ok {
+// numbersOf reads numbers, of which some may be larger than those that clients send.
+func numbersOf(arg []byte, n int) (v [4]uint64, ok bool) {
+	words := strings.Fields(string(arg))
+	if len(words) != n {
+		return v, false
+	}
+	for i, word := range words {
+		var err error
+		if v[i], err = strconv.ParseUint(word, 10, 64); err != nil {
 			return v, false
 		}
 	}
-	return v, len(arg) == 0
+	return v, true
 }
 
 // textPut puts a record into the copy. It is answered only if that is wrong: they are many, and are
@@ -132,16 +139,15 @@ func (s *Session) textCopied(arg, out []byte) []byte {
 	if s.stream.link != nil {
 		in = s.stream.link.incoming
 	}
-	nonce, rest, ok := wire.Number(arg)
-	count, rest, good := wire.Number(rest)
-	if in == nil || !ok || !good || len(rest) > 0 || nonce != in.nonce {
+	v, ok := numbersOf(arg, 2)
+	if in == nil || !ok || v[0] != in.nonce {
 		return s.reply(out, 0, wire.InvalidArgument, []byte(wire.Copied))
 	}
 	n := s.hub.node
 	s.stream.link.incoming = nil
 	n.adopting.Lock()
 	defer n.adopting.Unlock()
-	if in.wrong || count != in.records {
+	if in.wrong || v[1] != in.records {
 		in.discard(n)
 		return s.reply(out, 0, "Incomplete: ", []byte(wire.Copied))
 	}

@@ -137,6 +137,7 @@ func (s *Session) waitElsewhere(w *wait, out []byte) []byte {
 		return s.elsewhere(c, w.name, out)
 	}
 	s.putFirst([]put{{command: c, numbers: n, name: w.name, since: s.hub.clock.milliseconds()}})
+	s.stream.post(s)
 	return out
 }
 

@@ -125,6 +125,9 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 	return n
 }
 
+// Self is the ID that a node has now.
+func (h *Hub) Self() string { return h.node.self() }
+
 // Cluster tells whether the hub is a node's.
 func (h *Hub) Cluster() bool { return h.node != nil }
 

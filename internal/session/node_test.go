@@ -158,7 +158,7 @@ func (c *testCluster) inherit(from *testNode, to ...*testNode) {
 func (c *testCluster) move(from, to *testNode, parts []int, between func()) {
 	c.t.Helper()
 	c.moves++
-	nonce := uint64(1000 + c.moves)
+	nonce := ^uint64(c.moves)
 	from.hub.Freeze(parts)
 	var all []Part
 	for _, p := range parts {
