@@ -1,6 +1,7 @@
 package session
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -71,6 +72,9 @@ func (h *Hub) Adopt(l *Layout) {
 	for _, u := range gone {
 		u.abandon()
 	}
+	if len(gone) > 0 {
+		n.partFrom(l)
+	}
 	if gains > 0 || len(lost) > 0 {
 		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", gains, "lost", len(lost))
 	}
@@ -120,6 +124,24 @@ func (n *node) meet(l *Layout) (links map[string]*Upstream, gone []*Upstream) {
 		links[id] = u
 	}
 	return links, gone
+}
+
+// partFrom ends the connections of links from nodes that are gone: a process that is stopped keeps
+// its own open. What is held over them is free when nobody can believe in it any more.
+func (n *node) partFrom(l *Layout) {
+	h := n.hub
+	h.keeps.mu.Lock()
+	all := slices.Collect(maps.Values(h.keeps.byKey))
+	h.keeps.mu.Unlock()
+	for _, k := range all {
+		link := k.stream.link
+		if link == nil || slices.ContainsFunc(l.Peers, func(p Peer) bool { return p.ID == link.id() }) {
+			continue
+		}
+		if c := k.stream.carriedBy(); c != nil {
+			h.network.Detach(c)
+		}
+	}
 }
 
 // Depose drops all that is served here: the node is none of the cluster any more, until the

@@ -137,6 +137,20 @@ func (l *claimedReply) next(out []byte) (_ []byte, more bool) {
 	return append(s.prefix(out), wire.OK...), false
 }
 
+// claimsElsewhere tells whether other nodes have not answered yet what was claimed there.
+func (st *Stream) claimsElsewhere() bool {
+	st.askUpstream()
+	if st.main.behind() {
+		return true
+	}
+	for _, s := range st.sessions {
+		if s.remote != nil && s.remote.waits.Load() == 0 && s.behind() || s.waitsInBacklog() {
+			return true
+		}
+	}
+	return false
+}
+
 func (*claimedReply) rest()      {}
 func (*claimedReply) keeps() int { return 0 }
 func (*claimedReply) close()     {}
@@ -156,6 +170,9 @@ func (st *Stream) dropSome() bool {
 func (s *Session) dropDoubted(work *int) bool {
 	if s.wait != nil && s.wait.parked {
 		s.endParked()
+	}
+	if s.hub.node != nil {
+		s.eachRemote((*remote).dropDoubted)
 	}
 	if s.owner.Doubted() {
 		if !s.hub.locks.DropDoubted(s.asks(), *work) {

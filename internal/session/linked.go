@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
@@ -42,11 +43,20 @@ func (s *Session) textLink(arg, out []byte) []byte {
 
 // A linkEnd is what a stream has that is a link.
 type linkEnd struct {
-	from     string    // the other node's ID
-	incoming *incoming // a copy that is on its way; nil: there is none
+	from     string                 // the other node's ID
+	now      atomic.Pointer[string] // that it has by now, if it is another one; nil: it is not
+	incoming *incoming              // a copy that is on its way; nil: there is none
 
 	mu   sync.Mutex // guards what follows
 	lost []byte     // lines that are to be sent
+}
+
+// id is the ID that the other node has now.
+func (l *linkEnd) id() string {
+	if now := l.now.Load(); now != nil {
+		return *now
+	}
+	return l.from
 }
 
 // tellLost tells the other node that a session has lost a lock. Any goroutine may call it.

@@ -140,7 +140,15 @@ func (c *testCluster) tell(n *testNode) {
 }
 
 // kill ends a node: nothing comes from it any more.
-func (c *testCluster) kill(n *testNode) { n.dead = true }
+func (c *testCluster) kill(n *testNode) {
+	n.dead = true
+	for _, l := range n.links {
+		if l.stream != nil {
+			l.stream.Close()
+			l.stream = nil
+		}
+	}
+}
 
 // inherit has the partitions of a dead node be served by others.
 func (c *testCluster) inherit(from *testNode, to ...*testNode) {
@@ -518,4 +526,95 @@ func TestNodesMove(t *testing.T) {
 		other.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	}
 	other.gets("si "+shared+"\n", "0 Shared Lock Not Locked: "+shared+"\n")
+}
+
+// until waits until what it is told ends so, and returns all of it.
+func (c *nodeClient) until(sent, end string) (all string) {
+	c.n.c.t.Helper()
+	c.feed(sent)
+	for limit := time.Now().Add(10 * time.Second); !strings.HasSuffix(c.got, end) && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		c.n.c.pump()
+		c.feed("")
+	}
+	if all = c.got; !strings.HasSuffix(all, end) {
+		c.n.c.t.Fatalf("%s is told %q, want something that ends with %q", c.Address(), all, end)
+	}
+	c.got = ""
+	return all
+}
+
+// A client that is kept has what it held at any other node when its own is gone: what the dead one
+// served, and all else.
+func TestNodesTakeUpClients(t *testing.T) {
+	c := newTestCluster(t, 3, 2*time.Second)
+	dead, heir, next := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := dead.client("a")
+	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+	if !strings.Contains(said, "0 1000 Kept Everywhere: ") {
+		t.Fatalf("told %q", said)
+	}
+	at := map[string]string{}
+	tokens := map[string]string{}
+	for i, n := range c.nodes {
+		x, y := c.name(n, i), c.name(n, i+10)
+		at[x], at[y] = "g", "sg"
+		said := a.until(fmt.Sprint(i+1, " g ", x, "\n"), "Lock Get Success: "+x+"\n")
+		tokens[x] = strings.Fields(said)[1]
+		a.until(fmt.Sprint(i+1, " sg ", y, "\n"), fmt.Sprint(i+1, " 1 Shared Lock Get Success: ", y, "\n"))
+	}
+	released := c.name(heir, 20)
+	a.until("9 g "+released+"\n", "Lock Get Success: "+released+"\n")
+	c.kill(dead)
+	c.inherit(dead, heir)
+	c.pump()
+	b := next.client("b")
+	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "0 0 Claims Open 1: "+key+"\n")
+	for i, n := range c.nodes {
+		_ = n
+		x, y := "", ""
+		for name, verb := range at {
+			if c.nameOf(name) == i && verb == "g" {
+				x = name
+			} else if c.nameOf(name) == i {
+				y = name
+			}
+		}
+		b.until(fmt.Sprint(i+1, " claim ", tokens[x], " ", x, "\n"), fmt.Sprint(i+1, " ", tokens[x], " Lock Claim Success: ", x, "\n"))
+		b.until(fmt.Sprint(i+1, " claims 1 ", y, "\n"), fmt.Sprint(i+1, " 1 Shared Lock Claim Success: ", y, "\n"))
+	}
+	b.until("0 claimed\n", "0 1 ok\n")
+	other := heir.client("other")
+	for name, verb := range at {
+		if verb == "g" {
+			if got := other.until("g "+name+"\n", "\n"); got != "0 Lock Get Failure: "+name+"\n" && got != "0 Server Recovering: "+name+"\n" {
+				t.Errorf("another client is told %q", got)
+			}
+		}
+	}
+	// What the dead node's link held, and nobody has claimed, ends with its time.
+	other.gets("gw 20000 "+released+"\n", "1 Lock Get Success: "+released+"\n")
+	for i, n := range c.nodes {
+		_ = n
+		for name, verb := range at {
+			if c.nameOf(name) == i && verb == "g" {
+				other.gets("g "+name+"\n", "0 Lock Get Failure: "+name+"\n")
+				b.until(fmt.Sprint(i+1, " r ", name, "\n"), fmt.Sprint(i+1, " 1 Lock Release Success: ", name, "\n"))
+				c.pump()
+				other.gets("g "+name+"\n", "1 Lock Get Success: "+name+"\n")
+			} else if c.nameOf(name) == i {
+				other.gets("si "+name+"\n", "1 Shared Lock Is Locked: "+name+"\n")
+			}
+		}
+	}
+	// An earlier connection that comes late is nobody.
+	late := heir.client("late")
+	late.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "\n")
+}
+
+// nameOf is which of the first nodes has served a name, by how name has made it.
+func (c *testCluster) nameOf(name string) int {
+	n := 0
+	fmt.Sscanf(name, "k%d", &n)
+	return n / 10000 % 10
 }

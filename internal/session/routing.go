@@ -121,7 +121,7 @@ func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
 		if c.flags&lists != 0 {
 			return out, false
 		}
-	case c.verb == wire.Ping && !n.mayConfirm(s.stream):
+	case c.verb == wire.Ping && !n.mayConfirm(s.stream), c.verb == wire.Claimed && s.stream.claimsElsewhere():
 		n.again(s)
 		return out, false
 	}
