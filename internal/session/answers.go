@@ -142,13 +142,13 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 		return
 	}
-	if a.waits() && !a.told {
-		r.waits.Add(-1)
-		r.stops.Store(false)
-	}
 	if r.guest != nil && number == 0 && !a.told && bytes.HasPrefix(text, []byte(wire.Elsewhere)) {
 		r.elsewhereLocked(a)
 		return
+	}
+	if a.waits() && !a.told {
+		r.waits.Add(-1)
+		r.stops.Store(false)
 	}
 	granted := false
 	switch a.command.verb {

@@ -99,8 +99,11 @@ func (s *Session) waitsInBacklog() bool { return s.abroad != nil && len(s.abroad
 // goOn executes what it can of the backlog.
 func (s *Session) goOn(out []byte) []byte {
 	st := s.stream
-	for s.waitsInBacklog() && s.wait == nil && st.long == nil && st.postponed == nil {
+	for s.waitsInBacklog() && st.long == nil && st.postponed == nil {
 		first := &s.abroad.backlog[0]
+		if s.wait != nil && (first.command == nil || first.command.flags&endsWait == 0) {
+			break
+		}
 		if first.command == nil {
 			if s.behind() {
 				break

@@ -110,13 +110,13 @@ func (n *node) tellFollowed() (busy bool) {
 // sessions have followed.
 func (n *node) followFrom(u *Upstream) bool {
 	to, all := n.routes.Load(), true
-	late := lease.Now() >= u.deadline()
+	now := lease.Now()
 	for i := range *u.all.Load() {
 		r := u.find(uint64(i))
 		if r == nil {
 			continue
 		}
-		if late {
+		if now >= r.deadline() {
 			r.expireMoved(to)
 		} else if !r.follow(to) {
 			all = false
@@ -169,7 +169,7 @@ func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
 	r.up.node.moved.Add(1)
 	other.mu.Lock()
 	defer other.mu.Unlock()
-	other.takeInLocked(item.Kind, name, item.Number, r.up.deadline())
+	other.takeInLocked(item.Kind, name, item.Number, r.deadlineLocked())
 	if item.Kind == shard.Shared {
 		r.up.locks.ReleaseShared(r.owner, name)
 	} else {
@@ -208,6 +208,25 @@ func (u *Upstream) deadline() time.Duration {
 		return l.Deadline()
 	}
 	return 0
+}
+
+// deadlineLocked is when what the session holds there is lost that is to be claimed elsewhere, and is
+// not. What has come from elsewhere itself, and was not claimed yet, is as it was there: the node may
+// have gone before there was a link to it.
+func (r *remote) deadlineLocked() time.Duration {
+	switch {
+	case r.claiming == 0:
+		return r.up.deadline()
+	case r.up.lease.Load() == nil:
+		return r.until
+	}
+	return min(r.until, r.up.deadline())
+}
+
+func (r *remote) deadline() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deadlineLocked()
 }
 
 // settled tells whether all claims of holds from elsewhere are answered. If they are not in
