@@ -52,6 +52,7 @@ func (h *Hub) Adopt(l *Layout) {
 		h.locks.Recover(p, max(l.Base, h.clock.microseconds()))
 	}
 	n.routes.Store(to)
+	n.publish(l)
 	// What nobody has ever had nobody holds anything of.
 	first := slices.DeleteFunc(slices.Clone(gained), func(p int) bool { return l.Epoch[p] > firstEpoch })
 	h.locks.ServeAll(first, max(1, shard.MomentOf(h.clock.milliseconds())))

@@ -42,6 +42,7 @@ const (
 
 	Link = "link" // between nodes of a cluster
 	GoOn = "on"   // the same
+	Map  = "map"
 
 	Ping   = "ping"
 	Limits = "limits"
