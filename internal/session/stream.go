@@ -66,6 +66,7 @@ type Stream struct {
 	overdue atomic.Bool // it has not resumed in time, see MustResume
 
 	rests atomic.Bool // the client has asked for the limits, see Rests
+	node  atomic.Bool // it is another node of the cluster, see linked.go
 
 	ends     atomic.Pointer[ending] // why it ends; nil: nobody has said that it does
 	refusals *refusals              // the latest ones of a client; nil: none
