@@ -45,10 +45,7 @@ func (n *node) follow() (busy bool) {
 		busy = true
 	}
 	n.mu.Lock()
-	reclaim := n.reclaim
-	if len(reclaim) > 0 {
-		n.reclaim = make(map[*remote]struct{})
-	}
+	reclaim := takeAll(&n.reclaim)
 	n.mu.Unlock()
 	for r := range reclaim {
 		r.claimAgain()
@@ -62,10 +59,7 @@ func (n *node) follow() (busy bool) {
 // that are not answered yet.
 func (n *node) settleClaims() (busy bool) {
 	n.mu.Lock()
-	all := n.claimants
-	if len(all) > 0 {
-		n.claimants = make(map[*remote]struct{})
-	}
+	all := takeAll(&n.claimants)
 	n.mu.Unlock()
 	for r := range all {
 		if r.settled() {

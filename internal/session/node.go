@@ -242,14 +242,7 @@ func (n *node) lookOut() {
 			n.hub.locks.SetCeil(ceil, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
 		}
 		n.mu.Lock()
-		blocked := n.blocked
-		if len(blocked) > 0 {
-			n.blocked = make(map[*Session]struct{})
-		}
-		paused := n.paused
-		if len(paused) > 0 {
-			n.paused = make(map[*Stream]struct{})
-		}
+		blocked, paused := takeAll(&n.blocked), takeAll(&n.paused)
 		n.mu.Unlock()
 		for s := range blocked {
 			s.stream.post(s)
@@ -267,4 +260,12 @@ func (n *node) lookOut() {
 		}
 		n.mu.Unlock()
 	}
+}
+
+// takeAll takes all out of a set.
+func takeAll[T comparable](set *map[T]struct{}) (all map[T]struct{}) {
+	if len(*set) > 0 {
+		all, *set = *set, make(map[T]struct{})
+	}
+	return all
 }

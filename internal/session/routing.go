@@ -73,6 +73,9 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 		st.askUpstream()
 		s.remote = next
 	}
+	if r := s.remote; r.anew.Load() && !isClaim(c) && r.takeUpWait(c, name) {
+		return out, true
+	}
 	return s.forward(c, name, out), true
 }
 
@@ -200,7 +203,12 @@ func (st *Stream) isSure(now, need time.Duration) bool {
 
 func (s *Session) isSure(now, need time.Duration) bool {
 	sure := true
-	s.eachRemote(func(r *remote) { sure = sure && r.isSure(now, need) })
+	s.eachRemote(func(r *remote) {
+		if !r.isSure(now, need) {
+			sure = false
+			r.up.askNow() // so that it is soon, if all is well
+		}
+	})
 	return sure
 }
 
