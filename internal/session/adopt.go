@@ -53,10 +53,10 @@ func (h *Hub) Adopt(l *Layout) {
 	for _, p := range gained {
 		h.locks.Recover(p, max(l.Base, h.clock.microseconds()))
 	}
+	n.emigrate(left, to) // before anybody asks for anything there
 	n.routes.Store(to)
 	n.uncertain.Store(false)
 	h.locks.ServeAll(copied, max(1, shard.MomentOf(h.clock.milliseconds())))
-	n.emigrate(left, to)
 	n.publish(l)
 	// What nobody has ever had nobody holds anything of.
 	first := slices.DeleteFunc(slices.Clone(gained), func(p int) bool { return l.Epoch[p] > firstEpoch })
@@ -236,7 +236,9 @@ func (n *node) emigrate(left []emigrant, to *routes) {
 		}
 		n.moved.Add(1)
 		r.mu.Lock()
-		r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+		if !r.gone {
+			r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+		}
 		r.mu.Unlock()
 		e.session.stream.post(e.session)
 	}

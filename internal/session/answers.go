@@ -229,6 +229,9 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			return
 		}
 	}
+	if granted && r.guest != nil {
+		r.straysLocked(name)
+	}
 	if a.silent || a.told {
 		return
 	}

@@ -16,6 +16,9 @@ type guest struct {
 	number  uint32
 	remotes atomic.Pointer[[]*remote] // mu guards writes
 
+	following sync.Mutex    // has who claims elsewhere what the remotes hold; comes before theirs
+	followed  atomic.Uint64 // by which map that was done last
+
 	mu    sync.Mutex // guards what follows; comes behind those of the remotes
 	ended bool       // the session has: it goes nowhere any more
 }
@@ -149,6 +152,24 @@ func (g *guest) gone(r *remote) {
 	if g.ended && len(less) == 0 {
 		r.up.node.numbers.give(g.number)
 	}
+}
+
+// follow has all that the session holds claimed where it is served by a map, before anything else is
+// asked there. Its own stream calls it.
+func (s *Session) follow(to *routes) {
+	r := s.remote
+	if r == nil || r.guest.followed.Load() == to.version {
+		return
+	}
+	r.guest.following.Lock()
+	defer r.guest.following.Unlock()
+	for _, r := range *r.guest.remotes.Load() {
+		if !r.follow(to) {
+			r.claimHere()
+			r.follow(to)
+		}
+	}
+	r.guest.followed.Store(to.version)
 }
 
 // end has the guest go nowhere any more.

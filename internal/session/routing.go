@@ -55,7 +55,10 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 	case c.flags&forwarded == 0 && !isClaim(c):
 		return s.doOfSelf(c, name, out)
 	}
-	p, to := n.partitionOf(name)
+	s.meetGuest()
+	routes, p := n.routes.Load(), shard.PartitionOf(name)
+	s.follow(routes)
+	to := routes.to[p]
 	if to == nil {
 		if s.behind() {
 			return s.busy(c, out)
