@@ -76,6 +76,7 @@ func (h *Hub) Adopt(l *Layout) {
 	if len(gone) > 0 {
 		n.partFrom(l)
 	}
+	n.sweep()
 	if gains > 0 || len(lost) > 0 {
 		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", gains, "lost", len(lost))
 	}
@@ -125,6 +126,22 @@ func (n *node) meet(l *Layout) (links map[string]*Upstream, gone []*Upstream) {
 		links[id] = u
 	}
 	return links, gone
+}
+
+// sweep ends links to nodes that are gone, of which nobody has anything any more.
+func (n *node) sweep() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.former = slices.DeleteFunc(n.former, func(u *Upstream) bool {
+		for i := range *u.all.Load() {
+			if u.find(uint64(i)) != nil {
+				return false
+			}
+		}
+		delete(n.behind, u)
+		n.over.Go(u.stop)
+		return true
+	})
 }
 
 // partFrom ends the connections of links from nodes that are gone: a process that is stopped keeps

@@ -95,6 +95,12 @@ func (n *node) settleClaims() (busy bool) {
 // one has: what stands in for its clients there may go. It returns whether some are to be told yet.
 func (n *node) tellFollowed() (busy bool) {
 	version := n.routes.Load().version
+	var told []*Upstream // nothing is sent under the mutex
+	defer func() {
+		for _, u := range told {
+			u.cfg.Flush()
+		}
+	}()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.behind) > 0 || len(n.reclaim) > 0 {
@@ -111,7 +117,7 @@ func (n *node) tellFollowed() (busy bool) {
 		}
 		u.announced.Store(version)
 		u.ask(wire.Followed, strconv.FormatUint(version, 10))
-		u.cfg.Flush()
+		told = append(told, u)
 	}
 	return false
 }

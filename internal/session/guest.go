@@ -13,6 +13,7 @@ import (
 // what it holds may go from one to another. It has a remote for each at which it has
 // been.
 type guest struct {
+	node    *node
 	number  uint32
 	remotes atomic.Pointer[[]*remote] // mu guards writes
 
@@ -24,7 +25,7 @@ type guest struct {
 }
 
 func newGuest(n *node) *guest {
-	g := &guest{number: n.numbers.take()}
+	g := &guest{node: n, number: n.numbers.take()}
 	g.remotes.Store(new([]*remote))
 	return g
 }
@@ -170,6 +171,41 @@ func (s *Session) follow(to *routes) {
 		}
 	}
 	r.guest.followed.Store(to.version)
+	s.partFromGone()
+}
+
+// partFromGone forgets what the session is at nodes that are gone, if nothing is left of that.
+func (s *Session) partFromGone() {
+	g := s.remote.guest
+	for _, r := range *g.remotes.Load() {
+		if !r.up.gone.Load() || !r.part() {
+			continue
+		}
+		s.stream.giveMemory(remoteBytes)
+		if s.remote == r {
+			s.remote = nil
+			if rest := *g.remotes.Load(); len(rest) > 0 {
+				s.remote = rest[0]
+			}
+		}
+	}
+	if s.remote == nil {
+		g.end()
+		g.node.numbers.give(g.number)
+	}
+}
+
+// part does that, and tells whether it has.
+func (r *remote) part() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owner.Held() > 0 || r.first < len(r.queue) || len(r.back)+len(r.out)+len(r.again)+len(r.unasked) > 0 || r.pending.Load() > 0 || r.claiming > 0 {
+		return false
+	}
+	r.gone, r.leaves, r.ended = true, true, true
+	r.session.stream.underWay.Add(-r.bytes.Swap(0))
+	r.up.leave(r)
+	return true
 }
 
 // end has the guest go nowhere any more.

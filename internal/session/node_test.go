@@ -656,3 +656,29 @@ func TestNodesResumeHere(t *testing.T) {
 		t.Errorf("b is told %q", b.got)
 	}
 }
+
+// Of a node that is gone nothing is kept when nobody has anything there.
+func TestNodesForgetTheDead(t *testing.T) {
+	c := newTestCluster(t, 3, time.Second)
+	dead, heir, home := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := home.client("a")
+	x, y := c.name(dead, 0), c.name(heir, 1)
+	a.gets("g "+x+"\nr "+x+"\ng "+y+"\n", "1 Lock Get Success: "+x+"\n1 Lock Release Success: "+x+"\n1 Lock Get Success: "+y+"\n")
+	c.kill(dead)
+	c.inherit(dead, heir)
+	c.pump()
+	a.gets("g "+y+"\n", "1 Lock Get Success: "+y+"\n")
+	c.publish()
+	if n := len(home.hub.node.former); n != 0 {
+		t.Errorf("%d links to nodes that are gone", n)
+	}
+	if n := len(*a.main.remote.guest.remotes.Load()); n != 1 {
+		t.Errorf("the client is at %d other nodes", n)
+	}
+	a.Close()
+	c.pump()
+	numbers := &home.hub.node.numbers
+	if end, free := numbers.end(), len(numbers.free); int(end) != 1+free {
+		t.Errorf("%d numbers, %d of them free", end-1, free)
+	}
+}

@@ -105,6 +105,8 @@ func (o *Options) checkCluster() error {
 		return &OptionError{"cluster", errors.New("a proxy is no node of a cluster: it may have one as its server")}
 	case o.State != "":
 		return optionError("state", "is for a server that is alone: in a cluster, the other nodes stand for what a file does")
+	case len(o.HTTP) > 0:
+		return optionError("http", "is not for a node of a cluster, which does not ask other nodes for rates over HTTP: have a server of its own for these")
 	case o.Shards > shard.Partitions:
 		return optionError("shards", "must be at most %d in a cluster, not %d", shard.Partitions, o.Shards)
 	}
