@@ -69,6 +69,7 @@ type Stream struct {
 	reads    bool        // it has asked for the map, and wants to be told of newer ones
 
 	rests atomic.Bool // the client has asked for the limits, see Rests
+	node  atomic.Bool // it is another node of the cluster, see linked.go
 
 	ends     atomic.Pointer[ending] // why it ends; nil: nobody has said that it does
 	refusals *refusals              // the latest ones of a client; nil: none

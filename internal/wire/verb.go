@@ -40,9 +40,15 @@ const (
 	Claims  = "claims"
 	Claimed = "claimed"
 
-	Link = "link" // between nodes of a cluster
-	GoOn = "on"   // the same
-	Map  = "map"
+	Map = "map" // of a cluster
+
+	Link     = "link" // between its nodes, as what follows
+	GoOn     = "on"
+	As       = "as"
+	Copy     = "copy"
+	Put      = "put"
+	Copied   = "copied"
+	Followed = "followed"
 
 	Ping   = "ping"
 	Limits = "limits"

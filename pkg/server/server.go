@@ -119,7 +119,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s.conns = conn.NewServer(cfg)
 	if s.host != nil {
-		s.host.hub = s.conns.Hub()
+		s.host.hub, s.host.conns = s.conns.Hub(), s.conns
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog
@@ -150,6 +150,8 @@ func (s *Server) ready() error {
 		return errors.New("shutting down")
 	case s.lost:
 		return errors.New("a listener has failed; the log says why")
+	case s.member != nil:
+		return s.member.May()
 	}
 	return nil
 }
