@@ -242,13 +242,13 @@ func (n *node) lookOut() {
 			n.hub.locks.SetCeil(ceil, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
 		}
 		n.mu.Lock()
-		blocked := n.blocked
-		if len(blocked) > 0 {
-			n.blocked = make(map[*Session]struct{})
+		var blocked map[*Session]struct{} // what is nobody else's any more
+		if len(n.blocked) > 0 {
+			blocked, n.blocked = n.blocked, make(map[*Session]struct{})
 		}
-		paused := n.paused
-		if len(paused) > 0 {
-			n.paused = make(map[*Stream]struct{})
+		var paused map[*Stream]struct{}
+		if len(n.paused) > 0 {
+			paused, n.paused = n.paused, make(map[*Stream]struct{})
 		}
 		n.mu.Unlock()
 		for s := range blocked {
