@@ -43,10 +43,7 @@ func (n *node) follow() (busy bool) {
 		busy = true
 	}
 	n.mu.Lock()
-	reclaim := n.reclaim
-	if len(reclaim) > 0 {
-		n.reclaim = make(map[*remote]struct{})
-	}
+	reclaim := takeAll(&n.reclaim)
 	n.mu.Unlock()
 	for r := range reclaim {
 		r.claimAgain()

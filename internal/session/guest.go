@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // A guest is a session as other nodes know it: under one number at all of them, so that
@@ -52,6 +53,9 @@ func (s *Session) remoteElsewhere(u *Upstream) *remote {
 // arriveAt does that for a guest. Any goroutine may call it.
 func (s *Session) arriveAt(u *Upstream, g *guest) *remote {
 	r, fresh := g.at(u, s)
+	if fresh {
+		r.present()
+	}
 	if fresh && s.registeredName() != "" {
 		r.register()
 	}
@@ -74,6 +78,19 @@ func (g *guest) at(u *Upstream, s *Session) (r *remote, fresh bool) {
 	more := append(slices.Clone(all), r)
 	g.remotes.Store(&more)
 	return r, true
+}
+
+// present has the other node know the address of the session's client.
+func (r *remote) present() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.liveLocked() { // else takeUp does it
+		r.presentLocked()
+	}
+}
+
+func (r *remote) presentLocked() {
+	r.askLocked(lookup([]byte(wire.Peer)), numbers{}, []byte(r.session.peer.addr()), asking{silent: true})
 }
 
 // each calls f for all of the session's remotes.

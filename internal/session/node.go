@@ -15,6 +15,7 @@ import (
 // and asks other nodes for what is in the others. See docs/cluster.md.
 type ClusterConfig struct {
 	World string // which cluster it is
+	Name  string // this node's, for people
 	// Longest is G: the longest that anybody may believe in a lock without hearing of it.
 	Longest time.Duration
 	// Right returns until when the node may serve, by the lease's clock, and Ceil from where
@@ -68,6 +69,7 @@ type node struct {
 	blocked map[*Session]struct{}    // whose backlog is to be looked at again
 	paused  map[*Stream]struct{}     // who is not listened to, see isHeldBack
 	timers  map[*time.Timer]struct{} // of recoveries
+	linked  map[*Stream]struct{}     // the other nodes' ends of their links, and what they ask for lists over
 
 	claimants map[*remote]struct{} // the look-out's: who has claims of holds from elsewhere under way
 
@@ -95,7 +97,7 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 	cfg.Patience = cmp.Or(cfg.Patience, DefaultPatience)
 	n := &node{
 		hub: h, cfg: cfg, numbers: numbering{next: 1}, links: make(map[string]*Upstream),
-		blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
+		linked: make(map[*Stream]struct{}), blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
 		timers: make(map[*time.Timer]struct{}), behind: make(map[*Upstream]struct{}), claimants: make(map[*remote]struct{}), reclaim: make(map[*remote]struct{}),
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -223,14 +225,7 @@ func (n *node) lookOut() {
 			n.hub.locks.SetCeil(ceil, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
 		}
 		n.mu.Lock()
-		blocked := n.blocked
-		if len(blocked) > 0 {
-			n.blocked = make(map[*Session]struct{})
-		}
-		paused := n.paused
-		if len(paused) > 0 {
-			n.paused = make(map[*Stream]struct{})
-		}
+		blocked, paused := takeAll(&n.blocked), takeAll(&n.paused)
 		n.mu.Unlock()
 		for s := range blocked {
 			s.stream.post(s)
@@ -247,4 +242,15 @@ func (n *node) lookOut() {
 		}
 		n.mu.Unlock()
 	}
+}
+
+// takeAll takes what is in a set, which may be written to from then on: nil if there is
+// nothing.
+func takeAll[T comparable](set *map[T]struct{}) map[T]struct{} {
+	if len(*set) == 0 {
+		return nil
+	}
+	all := *set
+	*set = make(map[T]struct{})
+	return all
 }

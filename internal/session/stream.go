@@ -375,6 +375,9 @@ func (st *Stream) closeSome() bool {
 	if !st.main.closeSome() {
 		return false
 	}
+	if st.node.Load() {
+		st.hub.node.partLink(st)
+	}
 	st.noteRest()
 	st.endKeeping()
 	st.endAccount()

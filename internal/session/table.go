@@ -45,6 +45,7 @@ func init() {
 		{verb: wire.Claims, args: []argument{weight}, rest: aName, flags: counted | onlySessions | ofName, roles: locker, do: (*Session).textClaims, help: "say that a shared lock is held"},
 		{verb: wire.Claimed, flags: counted | onlySessions | ofSelf, roles: locker, do: (*Session).textClaimed, help: "say that all is claimed"},
 		{verb: wire.Link, rest: "WORLD FROM TO", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textLink, help: "be another node of the cluster"},
+		{verb: wire.Peer, rest: "ADDR", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textPeer, help: "say at which address another node's client is"},
 		{verb: wire.GoOn, flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textGoOn, help: "go on behind what was answered with Elsewhere"},
 		{verb: wire.Cancel, flags: forwarded | counted | onlySessions | endsWait | ofSelf, roles: locker, do: (*Session).textCancel, help: "stop waiting"},
 		{verb: wire.Quit, flags: counted | endsWait, roles: anybody, do: (*Session).textQuit, help: "end the connection, or the session"},

@@ -41,6 +41,7 @@ const (
 	Claimed = "claimed"
 
 	Link = "link" // between nodes of a cluster
+	Peer = "peer" // the same
 	GoOn = "on"   // the same
 
 	Ping   = "ping"
