@@ -40,14 +40,56 @@ func (s *Session) remoteElsewhere(u *Upstream) *remote {
 	if s.remote != nil {
 		return s.arriveAt(u, s.remote.guest)
 	}
-	g := newGuest(u.node)
-	r := s.arriveAt(u, g)
-	if r == nil {
-		u.node.numbers.give(g.number)
-		return nil
-	}
-	s.remote = r
+	r := s.arriveAt(u, u.node.guestOf(s))
+	s.meetGuest()
 	return r
+}
+
+// guestOf returns the guest of a session that has been nowhere yet, as far as its own stream knows.
+// Any goroutine may call it.
+func (n *node) guestOf(s *Session) *guest {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.guests[s]
+	if g == nil {
+		g = newGuest(n)
+		n.guests[s] = g
+		n.fresh.Add(1)
+	}
+	return g
+}
+
+// meetGuest has the session's own stream know where it has been taken.
+func (s *Session) meetGuest() {
+	n := s.hub.node
+	if n == nil || s.remote != nil || n.fresh.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.guests[s]; g != nil {
+		if all := *g.remotes.Load(); len(all) > 0 {
+			s.remote = all[0]
+			delete(n.guests, s)
+			n.fresh.Add(-1)
+		}
+	}
+}
+
+// endGuest is for a session that ends, and has been nowhere.
+func (s *Session) endGuest() {
+	n := s.hub.node
+	if n == nil || n.fresh.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.guests[s]; g != nil && s.remote == nil {
+		g.end()
+		n.numbers.give(g.number)
+		delete(n.guests, s)
+		n.fresh.Add(-1)
+	}
 }
 
 // arriveAt does that for a guest. Any goroutine may call it.
@@ -55,9 +97,12 @@ func (s *Session) arriveAt(u *Upstream, g *guest) *remote {
 	r, fresh := g.at(u, s)
 	if fresh {
 		r.present()
-	}
-	if fresh && s.registeredName() != "" {
-		r.register()
+		if of, ok := u.node.people.by(s.peer.id); ok {
+			r.announce(of)
+		}
+		if s.registeredName() != "" {
+			r.register()
+		}
 	}
 	return r
 }
@@ -95,6 +140,7 @@ func (r *remote) presentLocked() {
 
 // each calls f for all of the session's remotes.
 func (s *Session) eachRemote(f func(*remote)) {
+	s.meetGuest()
 	r := s.remote
 	switch {
 	case r == nil:
@@ -124,4 +170,21 @@ func (g *guest) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
+}
+
+// announce has another node know who the session is, before it hears anything else of it, and
+// whenever its client has come anew.
+func (r *remote) announce(of described) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.person = of
+	if r.liveLocked() {
+		r.announceLocked()
+	}
+}
+
+func (r *remote) announceLocked() {
+	if r.person.who != "" {
+		r.askLocked(lookup([]byte(wire.As)), numbers{}, r.person.append(nil), asking{silent: true})
+	}
 }

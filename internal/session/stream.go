@@ -65,6 +65,9 @@ type Stream struct {
 	notices atomic.Bool // the client wants to be told what it has not asked for
 	overdue atomic.Bool // it has not resumed in time, see MustResume
 
+	outdated atomic.Bool // it is to be told that there is a newer map
+	reads    bool        // it has asked for the map, and wants to be told of newer ones
+
 	rests atomic.Bool // the client has asked for the limits, see Rests
 	node  atomic.Bool // it is another node of the cluster, see linked.go
 
@@ -379,6 +382,7 @@ func (st *Stream) closeSome() bool {
 		st.hub.node.partLink(st)
 	}
 	st.noteRest()
+	st.unread()
 	st.endKeeping()
 	st.endAccount()
 	return true

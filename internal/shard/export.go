@@ -65,8 +65,9 @@ type Export struct {
 	shards []int // with those partitions
 	part   int   // of exportParts
 	ref    uint32
-	inside bool // the queue of ref
-	line   place
+	inside bool  // the queue of ref
+	line   place // who is next there,
+	before place // and, should that one leave, who was before it
 }
 
 // Export begins to list what partitions have, which stay frozen meanwhile.
@@ -143,8 +144,17 @@ func (e *Export) queuesLocked(s *Shard, r *Records) (done bool) {
 
 // leave is for a queue that has gone while the export was inside.
 func (e *Export) leave() (stop bool) {
-	e.inside, e.line = false, place{}
+	e.inside, e.line, e.before = false, place{}, place{}
 	return false
+}
+
+// standsLocked tells whether a waiter is still in its queue.
+func (s *Shard) standsLocked(ref uint32, came uint64) bool {
+	if ref == 0 || !s.waiters.chunkOf(ref) {
+		return false
+	}
+	w := s.waiters.at(ref)
+	return w.came == came && w.state == queued
 }
 
 // queueLocked lists who waits in the queue that begins at head, as far as r has room, and
@@ -154,16 +164,19 @@ func (e *Export) queueLocked(s *Shard, r *Records, n *name, head uint32) (stop b
 		return e.leave()
 	}
 	ref, l := head, &e.line
-	if l.at != 0 && s.waiters.chunkOf(l.at) {
-		if w := s.waiters.at(l.at); w.came == l.came && w.state == queued {
-			ref = l.at
-		}
+	if s.standsLocked(l.at, l.came) {
+		ref = l.at
+	} else if s.standsLocked(e.before.at, e.before.came) {
+		ref = e.before.at
 	}
 	e.inside = true
 	for looked := 0; ; looked++ {
 		w := s.waiters.at(ref)
-		if looked >= looks || r.full() {
+		if looked >= slabStep || r.full() {
 			l.at, l.came = ref, w.came
+			if before := s.waiters.at(w.prev); before.came < l.after {
+				e.before.at, e.before.came = w.prev, before.came
+			}
 			return true
 		}
 		if w.came >= l.after {
@@ -198,7 +211,7 @@ func (e *Export) ratesLocked(s *Shard, r *Records) (done bool) {
 func exportSlab[T any](e *Export, r *Records, items *slab[T], f func(*T) (stop bool)) (done bool) {
 	end := items.end()
 	for n := 0; e.ref < end; e.ref++ {
-		if n++; n > looks || r.full() && !e.inside {
+		if n++; n > 2*slabStep || r.full() && !e.inside {
 			return false
 		}
 		if !items.chunkOf(e.ref) {

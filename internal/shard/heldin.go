@@ -59,7 +59,7 @@ func (h *HeldIn) shardLocked(s *Shard, p *Piece, looked *int) (done bool) {
 			ref = h.ref
 		}
 		for h.ref = 0; ref != 0; *looked++ {
-			if *looked >= looks || p.full() {
+			if *looked >= slabStep || p.full() {
 				h.ref = ref
 				return false
 			}

@@ -6,16 +6,15 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Partitions. A node of a cluster serves some parts of the names, and a set in which each
-// part is in a state of its own. Whoever makes a part come and go here does so by one
-// goroutine for that part at a time; other parts may come and go meanwhile, and requests
-// be made.
+// Partitions. A node of a cluster serves some parts of the names, and the others are
+// elsewhere: each part of a partitioned set is in a state of its own, which every request
+// looks at under the shard's mutex. The methods that change a partition's state are for
+// one goroutine at a time; those of others may be changed meanwhile, and requests made.
 //
-// A name's half of the hash that finds it within its shard tells its partition, too: a
-// shard has one for each of its partitions at most, and the bits that are neither a
-// segment's nor a slot's (see index.go) are as many as are needed for 16 shards. With
-// fewer it takes some from the segment. So whatever has a name is asked for its partition
-// without a look at the name.
+// Whatever has a name tells its partition without a look at that: the hash that finds it
+// within its shard has the partition's number, less what the shard's own number tells, in
+// bits that choose neither a segment nor a slot (see index.go). There are six of those,
+// enough for 16 shards or more; with fewer shards, a segment's go for it, too.
 
 // Partitions is how many parts the names are cut into, by the uppermost bits of the
 // hash that chooses the shard: so a shard has whole partitions, if there are no more

@@ -123,6 +123,9 @@ func TestNoPartitions(t *testing.T) {
 	if out := set.Import(&Owner{ID: 2}, Record{Token: 5}, []byte("b"), 0); out != Elsewhere {
 		t.Errorf("import: %v", out)
 	}
+	if set.contested() || !New(4, Config{Partitioned: true}).contested() {
+		t.Error("others may take something away where there are partitions, and nowhere else")
+	}
 	if got := set.Highest(); got != 6 {
 		t.Errorf("the highest token is %d", got)
 	}
@@ -152,6 +155,7 @@ func TestRequestsByState(t *testing.T) {
 			x, new := in(5, 0), in(5, 1)
 			g, _ := p.Get(p.o[1], x)
 			p.GetShared(p.o[1], x)
+			p.Take(nil, x, Rate{10, 1e9}, 3, 0)
 			switch c.state {
 			case PartitionFrozen:
 				p.Freeze([]int{5, 9})
@@ -180,6 +184,8 @@ func TestRequestsByState(t *testing.T) {
 			check("a wait for another one", second(p.GetWait(p.o[3], new, 1000)), c.waitNew)
 			check("shared again", second(p.GetShared(p.o[1], x)), c.sharedAgain)
 			check("shared", second(p.GetShared(p.o[4], x)), c.sharedNew)
+			check("shared up to 1 of one", second(p.GetSharedLimit(p.o[6], x, 1)), c.get)
+			check("a shared wait", second(p.GetSharedWait(p.o[8], x, 1, 1000)), c.wait)
 			check("shared up to 1", second(p.GetSharedLimit(p.o[5], new, 1)), c.sharedNew)
 			check("claim", second(p.claim(p.o[4], new, 7)), c.claim)
 			check("claim shared", second(p.ClaimShared(p.o[5], in(5, 3), true)), c.claim)
@@ -206,6 +212,7 @@ func TestRequestsByState(t *testing.T) {
 			}
 			check("counted", counted, c.requests)
 			check("failed", after.ReleaseFailed[Exclusive]+after.ReleaseFailed[Shared], uint64(0))
+			p.Drop([]int{5}, nil) // with its rate
 			p.end(t)
 		})
 	}
@@ -477,7 +484,7 @@ func TestExportQueue(t *testing.T) {
 		limit uint32
 	}
 	var waits [Kinds][]wait
-	pieces := 0
+	pieces, holds := 0, [Kinds]int{}
 	for more := true; more; pieces++ {
 		e.Now = 100 * msNanos
 		more = e.Next(&r)
@@ -485,7 +492,9 @@ func TestExportQueue(t *testing.T) {
 			if want := [...][]byte{x, y}[rec.Kind]; !bytes.Equal(r.Name(rec), want) || i > 0 && rec.SameName(r.All[i-1]) != (rec.Kind == r.All[i-1].Kind) {
 				t.Fatalf("record %+v is of %q", rec, r.Name(rec))
 			}
-			if rec.State == Waits {
+			if rec.State == Held {
+				holds[rec.Kind]++
+			} else {
 				waits[rec.Kind] = append(waits[rec.Kind], wait{rec.Owner, rec.Left, rec.Limit})
 			}
 		}
@@ -500,8 +509,8 @@ func TestExportQueue(t *testing.T) {
 			}
 		}
 	}
-	if pieces < 6 {
-		t.Errorf("%d pieces", pieces)
+	if pieces < 6 || pieces > 20 || holds != [Kinds]int{1, 3} {
+		t.Errorf("%d pieces, %d holds", pieces, holds)
 	}
 	for k, ws := range waits {
 		last := uint32(0)
@@ -570,6 +579,89 @@ func TestExportBounds(t *testing.T) {
 		t.Error("there is more behind the end")
 	}
 	p.end(t)
+}
+
+// Where a queue goes that an export stands in, it goes on with what is behind.
+func TestExportGoesOn(t *testing.T) {
+	for _, kind := range []Kind{Exclusive, Shared} {
+		p := newParted(t, 1, Config{})
+		for i := range 2 {
+			x := in(5, i)
+			for j := range 4 {
+				o := p.o[1+4*i+j]
+				if kind == Exclusive {
+					p.GetWait(o, x, 1000)
+				} else {
+					p.GetSharedWait(o, x, 1, 1000)
+				}
+			}
+		}
+		p.Freeze([]int{5})
+		e, r := p.Export([]int{5}), Records{Most: 1}
+		seen := map[uint32]int{}
+		for more := true; more; {
+			more = e.Next(&r)
+			for _, rec := range r.All {
+				seen[rec.Owner]++
+				if rec.State == Waits && rec.Owner == 2 {
+					p.Cancel(p.o[3])
+					p.Cancel(p.o[4])
+					p.Cancel(p.o[2])
+					p.Release(p.o[1], in(5, 0))
+					p.ReleaseShared(p.o[1], in(5, 0))
+				}
+			}
+		}
+		for id := uint32(5); id <= 8; id++ {
+			if seen[id] != 1 {
+				t.Errorf("%v: %d is exported %d times", kind, id, seen[id])
+			}
+		}
+		p.end(t)
+	}
+}
+
+// The first one in a queue leaves just before it would be its turn to be exported.
+func TestExportHeadLeaves(t *testing.T) {
+	p := newParted(t, 1, Config{})
+	for _, o := range p.o[1:5] {
+		p.GetWait(o, in(5, 0), 1000)
+	}
+	p.Freeze([]int{5})
+	e, r := p.Export([]int{5}), Records{Most: 1}
+	var seen []uint32
+	for more := true; more; {
+		more = e.Next(&r)
+		for _, rec := range r.All {
+			if seen = append(seen, rec.Owner); rec.State == Held {
+				p.Cancel(p.o[2])
+			}
+		}
+	}
+	if !slices.Equal(seen, []uint32{1, 3, 4}) {
+		t.Errorf("exported are %v", seen)
+	}
+	p.end(t)
+}
+
+// A rate that is full is no more than one that is not there.
+func TestExportFullRate(t *testing.T) {
+	p := newParted(t, 1, Config{})
+	p.Take(nil, in(5, 0), Rate{10, 1e9}, 1, 0) // all are open again in 100 ms
+	p.Freeze([]int{5})
+	for _, c := range []struct {
+		now  uint64
+		want int
+	}{{99_999_999, 1}, {100_000_000, 0}, {100_000_001, 0}} {
+		e, r, n := p.Export([]int{5}), Records{}, 0
+		for more := true; more; n += len(r.All) {
+			e.Now = c.now
+			more = e.Next(&r)
+		}
+		if n != c.want {
+			t.Errorf("at %d it is exported %d times", c.now, n)
+		}
+	}
 }
 
 // What is imported is as it was: ages, tokens, who has not been told, and rates to the
@@ -705,7 +797,7 @@ func TestImportBounds(t *testing.T) {
 	}
 	names := [][]byte{in(9, 0), in(9, 1), in(9, 2), in(9, 3)}
 	for i, name := range names {
-		for _, rec := range []Record{{Token: uint64(100 + i)}, {Kind: Shared}, {State: Open, Kind: Rates, Limit: 5, Window: 1e12, Owed: 1e11}} {
+		for _, rec := range []Record{{Token: uint64(100_000 + i)}, {Kind: Shared}, {State: Open, Kind: Rates, Limit: 5, Window: 1e12, Owed: 1e11}} {
 			if out := p.Import(p.o[1+i], rec, name, 0); out != Acquired {
 				t.Errorf("import %+v: %v", rec, out)
 			}
@@ -736,7 +828,7 @@ func TestImportBounds(t *testing.T) {
 	if out := second(p.Get(p.o[10], in(5, 0))); out != ShareFull && out != Full {
 		t.Errorf("get beyond the bound: %v", out)
 	}
-	if p.HighestIn(9) < 103 {
+	if p.HighestIn(9) < 100_003 {
 		t.Errorf("a token may be granted again")
 	}
 	p.Drop([]int{9}, nil)
@@ -752,6 +844,53 @@ func TestImportBounds(t *testing.T) {
 	if has := tight.Holdings(); has != (Holdings{}) {
 		t.Errorf("in the end the share has %+v", has)
 	}
+}
+
+// Places in line for what nobody holds are imported, too.
+func TestImportNobodys(t *testing.T) {
+	p := newParted(t, 4, Config{})
+	p.BeginImport(9, 5)
+	for i, r := range []Record{{State: Waits, Kind: Exclusive, Left: 100}, {State: Waits, Kind: Exclusive, Left: 100}, {State: Waits, Kind: Shared, Limit: 1, Left: 100}} {
+		if out := p.Import(p.o[1+i], r, in(9, 0), 0); out != Waiting {
+			t.Errorf("import: %v", out)
+		}
+	}
+	if taken, _ := p.Permits(); taken != 2 {
+		t.Errorf("%d permits are taken", taken)
+	}
+	if st := p.Stats(); st.Locks != [Kinds]int{} || st.Waiters != 3 {
+		t.Errorf("stats are %+v", st)
+	}
+	p.Serve(9, 0)
+	if got := p.tell(); !slices.Equal(got, []uint32{1, 3}) {
+		t.Errorf("told %v", got)
+	}
+	if st := p.Stats(); st.Locks != [Kinds]int{1, 1} {
+		t.Errorf("stats are %+v", st)
+	}
+	p.end(t)
+}
+
+// What is imported beyond the bound is missing to all others, whatever idled elsewhere.
+func TestImportBeyond(t *testing.T) {
+	const bound = 4096
+	p := newParted(t, 4, Config{Locks: bound})
+	there := in(700, 0) // in another shard
+	p.Get(p.o[1], there)
+	p.Release(p.o[1], there)
+	p.BeginImport(9, 5)
+	name := in(9, 0)
+	for i := range bound {
+		o := p.newOwner()
+		if out := p.Import(o, Record{Kind: Shared}, name, 0); out != Acquired {
+			t.Fatalf("import %d: %v", i, out)
+		}
+	}
+	p.Import(p.o[2], Record{Kind: Shared}, name, 0)
+	if out := second(p.Get(p.o[1], there)); out != Full {
+		t.Errorf("get: %v", out)
+	}
+	p.end(t)
 }
 
 // No token is granted at the ceil; who waits for one gets it when the ceil is raised.
@@ -861,6 +1000,8 @@ func TestClaimFrom(t *testing.T) {
 	p.Serve(5, 0)
 	// What somebody has not settled is nobody's to take, nor what one waits for.
 	y := in(5, 1)
+	p.Get(p.o[6], in(7, 0))
+	p.GetShared(p.o[7], in(7, 0))
 	p.Get(p.o[5], y)
 	p.GetWait(p.o[6], y, 1000)
 	p.Release(p.o[5], y)
@@ -876,6 +1017,16 @@ func TestClaimFrom(t *testing.T) {
 	p.GetSharedWait(p.o[9], y, 1, 1000)
 	if _, out := p.ClaimShared(p.o[9], y, true, 7); out != Refused {
 		t.Errorf("a claim of what one waits for: %v", out)
+	}
+	// Nor does it do harm that they claim it themselves, in doubt of all that they have.
+	for _, i := range []int{6, 7} {
+		p.Doubt(p.o[i])
+	}
+	if _, out := p.claim(p.o[6], y, p.HighestIn(5)); out != Acquired {
+		t.Errorf("claim: %v", out)
+	}
+	if _, out := p.ClaimShared(p.o[7], y, true); out != Acquired {
+		t.Errorf("claim shared: %v", out)
 	}
 	for _, i := range []int{6, 7} {
 		if _, out := p.Settle(p.o[i]); out != Acquired {

@@ -40,9 +40,16 @@ const (
 	Claims  = "claims"
 	Claimed = "claimed"
 
-	Link = "link" // between nodes of a cluster
-	Peer = "peer" // the same
-	GoOn = "on"   // the same
+	Map = "map" // of a cluster
+
+	Link     = "link" // between its nodes, as what follows
+	Peer     = "peer"
+	GoOn     = "on"
+	As       = "as"
+	Copy     = "copy"
+	Put      = "put"
+	Copied   = "copied"
+	Followed = "followed"
 
 	Ping   = "ping"
 	Limits = "limits"
