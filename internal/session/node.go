@@ -59,6 +59,7 @@ type node struct {
 	hub     *Hub
 	cfg     ClusterConfig
 	routes  atomic.Pointer[routes]
+	past    past
 	nobody  *Upstream // asked for what nobody serves: there never is a connection
 	numbers numbering // of the guests
 	people  people    // who has something here
