@@ -18,6 +18,7 @@ func (h *Hub) Adopt(l *Layout) {
 	n.adopting.Lock()
 	defer n.adopting.Unlock()
 	old := n.routes.Load()
+	n.note(l)
 	links, gone := n.meet(l)
 	to := &routes{version: l.Version, self: l.Self, epoch: l.Epoch}
 	var lost, gained []int

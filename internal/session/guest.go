@@ -100,6 +100,7 @@ func (s *Session) endGuest() {
 func (s *Session) arriveAt(u *Upstream, g *guest) *remote {
 	r, fresh := g.at(u, s)
 	if fresh {
+		r.present()
 		if of, ok := u.node.people.by(s.peer.id); ok {
 			r.announce(of)
 		}
@@ -126,6 +127,19 @@ func (g *guest) at(u *Upstream, s *Session) (r *remote, fresh bool) {
 	more := append(slices.Clone(all), r)
 	g.remotes.Store(&more)
 	return r, true
+}
+
+// present has the other node know the address of the session's client.
+func (r *remote) present() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.liveLocked() { // else takeUp does it
+		r.presentLocked()
+	}
+}
+
+func (r *remote) presentLocked() {
+	r.askLocked(lookup([]byte(wire.Peer)), numbers{}, []byte(r.session.peer.addr()), asking{silent: true})
 }
 
 // each calls f for all of the session's remotes.

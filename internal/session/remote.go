@@ -73,7 +73,7 @@ func (s *Session) forward(c *command, name, out []byte) []byte {
 			return s.reply(out, 0, wire.ServerFull, name)
 		}
 	}
-	if c.flags&(takes|alwaysListed) != 0 && c.flags&counted == 0 && c.verb != wire.Release && c.verb != wire.ReleaseShared {
+	if c.flags&(takes|alwaysListed) != 0 && c.flags&counted == 0 && (r.guest != nil || c.verb != wire.Release && c.verb != wire.ReleaseShared) {
 		s.stream.counters.commands[c.number].Add(1)
 	}
 	n := s.args()

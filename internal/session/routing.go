@@ -124,12 +124,15 @@ func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
 			}
 			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)), true
 		}
-		if c.flags&lists != 0 {
+		if c.flags&(lists|relayed) != 0 {
 			return out, false
 		}
 	case c.verb == wire.Ping && !n.mayConfirm(s.stream), c.verb == wire.Claimed && s.stream.claimsElsewhere():
 		n.again(s)
 		return out, false
+	}
+	if c.flags&relayed != 0 || c.verb == wire.Query {
+		return s.gather(c, name, out)
 	}
 	return c.do(s, name, out), true
 }
@@ -222,6 +225,9 @@ func (st *Stream) isHeldBack() bool {
 	n := st.hub.node
 	if n == nil {
 		return false
+	}
+	if st.door&alone != 0 {
+		return false // it is told at once that there is no right
 	}
 	if st.door&linked == 0 {
 		k := st.keeping.Load()

@@ -59,7 +59,7 @@ func (s *Server) openCluster(cfg *conn.Config) error {
 	cfg.Session.DeadPeer, cfg.Session.MaxKeep = s.opts.DeadPeerTimeout, s.opts.MaxKeep
 	cfg.Session.Shards = min(s.opts.Shards, shard.Partitions)
 	cfg.Cluster = &conn.Cluster{
-		World: conf.World, Longest: conf.G, Serves: conf.W, Right: m.Right, Ceil: m.Ceil, Token: c.Token, Prompt: c.prompt,
+		World: conf.World, Name: c.Name, Longest: conf.G, Serves: conf.W, Right: m.Right, Ceil: m.Ceil, Token: c.Token, Prompt: c.prompt,
 		Dial: func(ctx context.Context, to session.Peer) (net.Conn, error) { return c.Dial(ctx, to.Addr) },
 	}
 	s.member, s.host = m, host
