@@ -74,9 +74,12 @@ func (k *keeper) begin(ctx context.Context) (*bufio.Reader, error) {
 	}
 	number, text := split(strings.TrimPrefix(line, "0 "))
 	key, ok := strings.CutPrefix(text, "Kept: ")
+	if !ok { // a node's promise, whose own end its clients do not survive
+		key, ok = strings.CutPrefix(text, "Kept Blips Only: ")
+	}
 	if !ok {
 		conn.Close()
-		return nil, fmt.Errorf("keep is answered %q", line)
+		return nil, &strangeError{"keep", text}
 	}
 	k.key, k.keep = key, time.Duration(number)*time.Millisecond
 	k.deadline = sent + k.keep*95/100 - k.stop
@@ -87,6 +90,11 @@ func (k *keeper) begin(ctx context.Context) (*bufio.Reader, error) {
 	conn.SetDeadline(time.Time{})
 	return in, nil
 }
+
+// A strangeError is an answer that is no promise.
+type strangeError struct{ request, answer string }
+
+func (e *strangeError) Error() string { return fmt.Sprintf("%s is answered %q", e.request, e.answer) }
 
 func split(line string) (uint64, string) {
 	number, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
@@ -105,7 +113,7 @@ func (k *keeper) dial(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 	io.WriteString(conn, "hello 2 notices\n")
 	line, err := in.ReadString('\n')
 	if err == nil && !strings.HasPrefix(line, "2 lockd ") {
-		err = fmt.Errorf("hello is answered %q", line)
+		err = &strangeError{"hello", line}
 	}
 	if err != nil {
 		conn.Close()

@@ -129,6 +129,10 @@ func (l *load) keepers(ctx context.Context, w *witness, sessions int) {
 		k := &keeper{w: w, l: l, kind: "kept", home: l.home(), ask: l.K, stop: l.Stop}
 		in, err := k.begin(ctx)
 		if err != nil {
+			var strange *strangeError
+			if errors.As(err, &strange) {
+				w.count("kept: " + err.Error())
+			}
 			pause(ctx, 200*time.Millisecond)
 			continue
 		}
