@@ -45,7 +45,8 @@ func printers(t *testing.T, server string) (all [][]string, codes []int) {
 	known := map[string]bool{
 		"serve": true, "proxy": true, "run": true, "shell": true, // they print their help only
 		"kick": true, "drop": true, // they need somebody to kick, or a rate, each time
-		"cert": true, "token": true, // they write files, and say so on stderr
+		"cluster": true,                // it needs an etcd: test/cluster asks it
+		"cert":    true, "token": true, // they write files, and say so on stderr
 	}
 	for _, args := range all {
 		known[args[0]] = true

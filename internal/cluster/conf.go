@@ -52,13 +52,13 @@ func (c Conf) Validate() error {
 	case !validID(c.World):
 		return fmt.Errorf("world %q is no cluster's ID", c.World)
 	case c.W < MinW || c.W > MaxW:
-		return fmt.Errorf("W is %v: how long a node may serve after a heartbeat is from %v to %v", c.W, MinW, MaxW)
+		return fmt.Errorf("how long a node may serve after a heartbeat (W) is %v: want %v to %v", c.W, MinW, MaxW)
 	case c.W%time.Millisecond != 0 || c.G%time.Millisecond != 0:
-		return errors.New("W and G are whole milliseconds")
+		return errors.New("parts of a millisecond are no matter of W and G")
 	case c.G <= c.W:
-		return fmt.Errorf("G is %v, and W %v: who holds a lock must be allowed to wait longer (G) than a node may serve without a heartbeat (W), or each short outage loses locks", c.G, c.W)
+		return fmt.Errorf("the longest that a holder may go without hearing of its lock (G) is %v, and a node serves for %v after a heartbeat (W): G has to be more, or each short outage loses locks", c.G, c.W)
 	case c.G > MaxG:
-		return fmt.Errorf("G is %v: at most %v, for which a fail-over gives nobody anything", c.G, MaxG)
+		return fmt.Errorf("the longest that a holder may go without hearing of its lock (G) is %v: want at most %v, for in each fail-over nobody gets anything for that long", c.G, MaxG)
 	case c.Partitions != Partitions:
 		return fmt.Errorf("the cluster has %d partitions, this lockd cuts names into %d", c.Partitions, Partitions)
 	case c.Protocol < 1:

@@ -98,6 +98,20 @@ func (k *keyspace) read() *View {
 	return v
 }
 
+// remove and bump are what hands do: a registration deleted, another version of the map.
+func (k *keyspace) remove(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.nodes, id)
+}
+
+func (k *keyspace) bump() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	v, _ := k.view()
+	k.commit(Change{Seen: v.Map, Next: v.Map.Next().seal()})
+}
+
 // commit makes a change, and checks what must be so of every change.
 func (k *keyspace) commit(c Change) bool {
 	if k.m != c.Seen.Encode() {
@@ -232,43 +246,53 @@ func (w *wire) Init(ctx context.Context, c Conf, m *Map) error {
 	})
 }
 
-func (w *wire) Read(ctx context.Context) (v *View, err error) {
-	err = w.do(ctx, "read", func() (err error) { v, err = w.view(); return err })
-	return v, err
+// What is late writes its answer when nobody reads it any more: so answers are read
+// only where there is no error.
+
+func (w *wire) Read(ctx context.Context) (*View, error) {
+	var v *View
+	if err := w.do(ctx, "read", func() (err error) { v, err = w.view(); return err }); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
-func (w *wire) Register(ctx context.Context, n Node) (b Beat, err error) {
-	err = w.do(ctx, "register", func() (err error) {
-		b.Done = w.nodes[n.ID] == ""
-		if b.Done {
+func (w *wire) Register(ctx context.Context, n Node) (Beat, error) {
+	return w.beat(ctx, "register", n, func() bool { return w.nodes[n.ID] == "" })
+}
+
+func (w *wire) Beat(ctx context.Context, old, next Node) (Beat, error) {
+	return w.beat(ctx, "beat", next, func() bool { return w.nodes[old.ID] == old.Encode() })
+}
+
+func (w *wire) beat(ctx context.Context, op string, n Node, if_ func() bool) (Beat, error) {
+	var b Beat
+	if err := w.do(ctx, op, func() (err error) {
+		if b.Done = if_(); b.Done {
 			w.put(n)
-			w.changed()
+			if op == "register" {
+				w.changed()
+			}
 		}
 		b.View, err = w.view()
 		return err
-	})
-	return b, err
+	}); err != nil {
+		return Beat{}, err
+	}
+	return b, nil
 }
 
-func (w *wire) Beat(ctx context.Context, old, next Node) (b Beat, err error) {
-	err = w.do(ctx, "beat", func() (err error) {
-		b.Done = w.nodes[old.ID] == old.Encode()
-		if b.Done {
-			w.put(next)
-		}
-		b.View, err = w.view()
-		return err
-	})
-	return b, err
+func (w *wire) Commit(ctx context.Context, c Change) (bool, error) {
+	var done bool
+	if err := w.do(ctx, "commit", func() error { done = w.commit(c); return nil }); err != nil {
+		return false, err
+	}
+	return done, nil
 }
 
-func (w *wire) Commit(ctx context.Context, c Change) (done bool, err error) {
-	err = w.do(ctx, "commit", func() error { done = w.commit(c); return nil })
-	return done && err == nil, err
-}
-
-func (w *wire) PutWant(ctx context.Context, seen, next Want) (done bool, err error) {
-	err = w.do(ctx, "want", func() error {
+func (w *wire) PutWant(ctx context.Context, seen, next Want) (bool, error) {
+	var done bool
+	if err := w.do(ctx, "want", func() error {
 		was := ""
 		if seen.Read() {
 			was = seen.Encode()
@@ -278,8 +302,10 @@ func (w *wire) PutWant(ctx context.Context, seen, next Want) (done bool, err err
 			w.changed()
 		}
 		return nil
-	})
-	return done && err == nil, err
+	}); err != nil {
+		return false, err
+	}
+	return done, nil
 }
 
 func (w *wire) Watch(ctx context.Context) <-chan struct{} {

@@ -21,6 +21,7 @@ type world struct {
 	truth  [Partitions]uint64
 	token  [Partitions]uint64
 	broken []string
+	looks  int
 	copies func(from, to *testNode) (lost, unacked bool, takes time.Duration)
 }
 
@@ -48,17 +49,17 @@ type testNode struct {
 	rate  float64       // of its clock
 	skew  time.Duration // of its time of day
 
-	self      string
-	last      *Map
-	parts     [Partitions]testPart
-	copies    map[string][Partitions]*testPart // by epoch and nonce
-	highest   uint64
-	adopted   int
-	deposals  int
-	hold      time.Duration // how long a recovery takes
-	stop      context.CancelFunc
-	dead      bool
-	grantedTo uint64
+	self     string
+	last     *Map
+	parts    [Partitions]testPart
+	copies   map[string][Partitions]*testPart // by epoch and nonce
+	highest  uint64
+	adopted  int
+	deposals int
+	hold     time.Duration // how long a recovery takes
+	stop     context.CancelFunc
+	dead     bool
+	turns    int
 }
 
 type testPart struct {
@@ -73,14 +74,18 @@ type testPart struct {
 func (w *world) add(name string, rate float64) *testNode {
 	n := &testNode{world: w, name: name, wire: &wire{keyspace: w.keys, name: name}, rate: rate}
 	n.join()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.nodes = append(w.nodes, n)
 	return n
 }
 
 // join is the start of a process.
 func (n *testNode) join() {
+	n.world.mu.Lock()
 	n.parts, n.copies, n.last, n.self = [Partitions]testPart{}, map[string][Partitions]*testPart{}, nil, ""
 	n.dead = false
+	n.world.mu.Unlock()
 	m, err := Join(context.Background(), Options{
 		Store: n.wire, Host: n, Name: n.name, Addr: n.name + ":1", Version: "test",
 		Now:  n.now,
@@ -186,6 +191,17 @@ func (n *testNode) Status() Status {
 func (n *testNode) Freeze(parts []int) {
 	n.world.mu.Lock()
 	defer n.world.mu.Unlock()
+	for _, other := range n.world.nodes {
+		if other.dead || other.last == nil || n.last == nil || other.last.Version != n.last.Version {
+			continue
+		}
+		for i := range other.parts {
+			if p := &other.parts[i]; p.own && other.now() < p.recovered {
+				n.world.breaks("%s moves partitions while %s recovers", n.name, other.name)
+				break
+			}
+		}
+	}
 	for _, p := range parts {
 		if n.parts[p].own && n.now() >= n.parts[p].recovered {
 			n.parts[p].frozen = true
@@ -217,13 +233,12 @@ func (n *testNode) Copy(ctx context.Context, to Node, parts []Part, nonce uint64
 		}
 		sent[p.Index] = &testPart{epoch: p.Epoch, value: n.parts[p.Index].value, next: n.parts[p.Index].next}
 	}
-	how := n.world.copies
-	n.world.mu.Unlock()
 	var lost, unacked bool
 	var takes time.Duration
-	if how != nil && target != nil {
+	if how := n.world.copies; how != nil && target != nil {
 		lost, unacked, takes = how(n, target)
 	}
+	n.world.mu.Unlock()
 	time.Sleep(takes)
 	if target == nil || lost {
 		<-ctx.Done()
@@ -239,6 +254,9 @@ func (n *testNode) Copy(ctx context.Context, to Node, parts []Part, nonce uint64
 	return ctx.Err()
 }
 
+// every is which partitions a turn and a check are about: others each time.
+const every = 7
+
 // turn is what a host does all the time: it raises the numbers of what it may serve,
 // and grants tokens. Two who do so at once, or one who does not know what another has
 // done, are what a cluster must not have.
@@ -249,7 +267,8 @@ func (n *testNode) turn() {
 		return
 	}
 	ceil := n.Ceil()
-	for i := range n.parts {
+	n.turns++
+	for i := n.turns % every; i < Partitions; i += every {
 		p := &n.parts[i]
 		if !p.own || p.frozen || n.now() < p.recovered {
 			continue
@@ -275,7 +294,8 @@ func (n *testNode) turn() {
 func (w *world) alone() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range Partitions {
+	w.looks++
+	for i := w.looks % every; i < Partitions; i += every {
 		who := ""
 		for _, n := range w.nodes {
 			if n.dead || !n.parts[i].own || n.parts[i].frozen || n.now() >= n.Right() {

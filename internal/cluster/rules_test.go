@@ -63,7 +63,7 @@ func TestDeposed(t *testing.T) {
 		w := standing(t, 2)
 		n := w.nodes[0]
 		was := n.Self()
-		delete(w.keys.nodes, was)
+		w.keys.remove(was)
 		if n.beat(bg) || n.deposals != 1 || n.Right() != 0 || n.Self() != "" {
 			t.Fatalf("deposed %d times, right %v, ID %q", n.deposals, n.Right(), n.Self())
 		}
@@ -285,6 +285,7 @@ func TestFailOver(t *testing.T) {
 				t.Fatalf("partition %d becomes %+v", i, p)
 			}
 		}
+		w.add("n3", 1).run() // to which nothing moves before all have recovered
 		w.settled("even", 2*time.Minute, w.even)
 		w.check()
 	})
@@ -463,7 +464,7 @@ func TestCeilOfNextLife(t *testing.T) {
 		w := standing(t, 1)
 		n := w.nodes[0]
 		before := n.Ceil()
-		delete(w.keys.nodes, n.Self())
+		w.keys.remove(n.Self())
 		n.skew = -time.Hour
 		n.beat(bg)
 		if n.beat(bg); n.Ceil() < before {
@@ -526,8 +527,7 @@ func TestRewound(t *testing.T) {
 				a := w.nodes[0]
 				s := w.keys.snapshot()
 				change := func() {
-					v := w.keys.read()
-					w.keys.commit(Change{Seen: v.Map, Next: v.Map.Next().seal()})
+					w.keys.bump()
 				}
 				change()
 				a.look(bg)
@@ -649,7 +649,7 @@ func TestUnregisteredOwner(t *testing.T) {
 		w := standing(t, 2)
 		a, b := w.nodes[0], w.nodes[1]
 		ceil := b.Ceil()
-		delete(w.keys.nodes, b.Self())
+		w.keys.remove(b.Self())
 		gone := time.Now()
 		for len(w.keys.read().Map.Owned(b.Self())) > 0 {
 			a.beat(bg)
@@ -792,8 +792,7 @@ func TestOvertaken(t *testing.T) {
 		n.wire.fault = once("read", fault{after: time.Second})
 		go n.look(bg)
 		time.Sleep(time.Second / 2)
-		v := w.keys.read()
-		w.keys.commit(Change{Seen: v.Map, Next: v.Map.Next().seal()})
+		w.keys.bump()
 		n.beat(bg)
 		adopted := n.last.Version
 		time.Sleep(time.Second)
@@ -812,8 +811,9 @@ func TestAnswerOfEarlierLife(t *testing.T) {
 		n.wire.fault = once("beat", fault{after: time.Second})
 		go n.beat(bg)
 		time.Sleep(time.Second / 2)
-		delete(w.keys.nodes, n.Self())
-		n.deposed(n.life) // found by another request
+		w.keys.remove(n.Self())
+		life := n.stamp().life
+		n.deposed(life) // found by another request
 		time.Sleep(time.Second)
 		if n.Right() != 0 || n.Self() != "" || n.last != nil {
 			t.Errorf("right %v, ID %q", n.Right(), n.Self())
@@ -873,5 +873,22 @@ func TestUnreadable(t *testing.T) {
 			return len(v.Nodes) == 2 && w.even()
 		})
 		w.check()
+	})
+}
+
+// Nothing is moved while a node has not the newest map yet: it may have been given
+// something that it does not know of, and does not say that it recovers.
+func TestWaitsForMaps(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := standing(t, 2)
+		a, b := w.nodes[0], w.nodes[1]
+		w.keys.bump()
+		for i, step := range []func(){func() {}, func() { b.look(bg) }, func() { b.beat(bg) }} {
+			step()
+			a.look(bg)
+			if _, well := a.allWell(a.View()); well != (i == 2) {
+				t.Errorf("step %d: all is well: %v", i, well)
+			}
+		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 type Cluster struct {
 	World   string               // which one
 	Longest time.Duration        // G, see session.ClusterConfig
+	Serves  time.Duration        // W, see there, too
 	Right   func() time.Duration // until when it may serve
 	Ceil    func() uint64        // what its fencing tokens are below
 	// Dial connects to another node, and Token is what to show it; nil: nothing.
@@ -24,7 +25,7 @@ type Cluster struct {
 // cluster is for the session's side.
 func (s *Server) cluster(c *Cluster) *session.ClusterConfig {
 	return &session.ClusterConfig{
-		World: c.World, Longest: c.Longest, Right: c.Right, Ceil: c.Ceil, Patience: c.Patience, Prompt: c.Prompt,
+		World: c.World, Longest: c.Longest, Serves: c.Serves, Right: c.Right, Ceil: c.Ceil, Patience: c.Patience, Prompt: c.Prompt,
 		Log: func(msg string, attrs ...any) { s.cfg.Logger.Info(msg, attrs...) },
 		Connect: func(to session.Peer) *session.Upstream {
 			u := newUplink(s, &Upstream{

@@ -60,7 +60,7 @@ type uplink struct {
 }
 
 func newUplink(s *Server, to *Upstream) *uplink {
-	u := s.uplinks.add(&uplink{server: s, to: to, log: s.cfg.Logger, first: make(chan error, 1), send: make(chan struct{}, 1), relays: make(chan struct{}, relaysMost)})
+	u := &uplink{server: s, to: to, log: s.cfg.Logger, first: make(chan error, 1), send: make(chan struct{}, 1), relays: make(chan struct{}, relaysMost)}
 	u.socketInit()
 	u.ctx, u.end = context.WithCancel(context.Background())
 	return u
@@ -76,6 +76,7 @@ func (u *uplink) config() *session.UpstreamConfig {
 
 func (u *uplink) begin(up *session.Upstream) {
 	u.up = up
+	u.server.uplinks.add(u)
 	u.over.Go(u.run)
 }
 
@@ -308,7 +309,7 @@ type uplinks struct {
 
 func (s *uplinks) init() { s.all.Store(new([]*uplink)) }
 
-func (s *uplinks) add(u *uplink) *uplink {
+func (s *uplinks) add(u *uplink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := slices.Clone(*s.all.Load())
@@ -319,7 +320,6 @@ func (s *uplinks) add(u *uplink) *uplink {
 		all[u.place] = u
 	}
 	s.all.Store(&all)
-	return u
 }
 
 func (s *uplinks) drop(u *uplink) {

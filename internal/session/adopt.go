@@ -1,6 +1,7 @@
 package session
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -47,11 +48,15 @@ func (h *Hub) Adopt(l *Layout) {
 		u.evicts()
 	}
 	gains := len(gained)
-	h.drop(lost)
+	left := n.drop(lost, to, l)
+	copied := n.takeCopies(&gained, to, l)
 	for _, p := range gained {
 		h.locks.Recover(p, max(l.Base, h.clock.microseconds()))
 	}
 	n.routes.Store(to)
+	n.uncertain.Store(false)
+	h.locks.ServeAll(copied, max(1, shard.MomentOf(h.clock.milliseconds())))
+	n.emigrate(left, to)
 	// What nobody has ever had nobody holds anything of.
 	first := slices.DeleteFunc(slices.Clone(gained), func(p int) bool { return l.Epoch[p] > firstEpoch })
 	h.locks.ServeAll(first, max(1, shard.MomentOf(h.clock.milliseconds())))
@@ -66,6 +71,9 @@ func (h *Hub) Adopt(l *Layout) {
 	n.mu.Unlock()
 	for _, u := range gone {
 		u.abandon()
+	}
+	if len(gone) > 0 {
+		n.partFrom(l)
 	}
 	if gains > 0 || len(lost) > 0 {
 		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", gains, "lost", len(lost))
@@ -118,6 +126,24 @@ func (n *node) meet(l *Layout) (links map[string]*Upstream, gone []*Upstream) {
 	return links, gone
 }
 
+// partFrom ends the connections of links from nodes that are gone: a process that is stopped keeps
+// its own open. What is held over them is free when nobody can believe in it any more.
+func (n *node) partFrom(l *Layout) {
+	h := n.hub
+	h.keeps.mu.Lock()
+	all := slices.Collect(maps.Values(h.keeps.byKey))
+	h.keeps.mu.Unlock()
+	for _, k := range all {
+		link := k.stream.link
+		if link == nil || slices.ContainsFunc(l.Peers, func(p Peer) bool { return p.ID == link.id() }) {
+			continue
+		}
+		if c := k.stream.carriedBy(); c != nil {
+			h.network.Detach(c)
+		}
+	}
+}
+
 // Depose drops all that is served here: the node is none of the cluster any more, until the
 // next map says that it is. Whoever holds something here comes again, and claims it where
 // it is served then.
@@ -135,17 +161,120 @@ func (h *Hub) Depose() {
 		}
 	}
 	n.routes.Store(to)
-	h.drop(lost)
+	n.uncertain.Store(false)
+	n.drop(lost, to, nil)
 	n.cfg.Log("this node is not registered any more: what it served is dropped", "partitions", len(lost))
 }
 
-// drop has partitions not be served here any more, and ends the clients that held something
-// there: they look what they have left.
-func (h *Hub) drop(lost []int) {
+// drop has partitions not be served here any more. What the node's own clients held in those that
+// have moved it returns: it is to be claimed where they are now. All others who held something
+// there look what they have left.
+func (n *node) drop(lost []int, to *routes, l *Layout) (left []emigrant) {
 	if len(lost) == 0 {
-		return
+		return nil
 	}
-	h.locks.Drop(lost, func(owner uint32, _ shard.Kind, name []byte) { h.loses(owner, name) })
+	h := n.hub
+	moved := func(p int) bool { return l != nil && l.Nonce[p] != 0 && to.to[p] != nil }
+	tokens := n.tokensIn(lost, moved)
+	h.locks.Drop(lost, func(owner uint32, kind shard.Kind, name []byte) {
+		p := h.directory.peer(owner)
+		if p == nil {
+			return
+		}
+		s := p.session.Load()
+		if s == nil {
+			return
+		}
+		switch {
+		case !moved(shard.PartitionOf(name)):
+			h.loses(owner, name)
+		case s.stream.link == nil:
+			left = append(left, emigrant{s, kind, string(name), tokens[string(name)]})
+		} // else another node knows, too, where it is to be claimed
+	})
+	return left
+}
+
+// An emigrant is a hold of a client of the node's own in a partition that is served elsewhere now.
+type emigrant struct {
+	session *Session
+	kind    shard.Kind
+	name    string
+	token   uint64 // of an exclusive lock
+}
+
+// tokensIn returns the tokens of the exclusive locks in those partitions that have moved.
+func (n *node) tokensIn(lost []int, moved func(int) bool) map[string]uint64 {
+	tokens := make(map[string]uint64)
+	some := slices.DeleteFunc(slices.Clone(lost), func(p int) bool { return !moved(p) })
+	if len(some) == 0 {
+		return nil
+	}
+	e := n.hub.locks.Export(some)
+	var r shard.Records
+	for more := true; more; {
+		more = e.Next(&r)
+		for _, rec := range r.All {
+			if rec.State == shard.Held && rec.Kind == shard.Exclusive {
+				tokens[string(r.Name(rec))] = rec.Token
+			}
+		}
+	}
+	return tokens
+}
+
+// emigrate claims what the node's own clients held where it is served now.
+func (n *node) emigrate(left []emigrant, to *routes) {
+	until := lease.Now() + n.cfg.Longest/2
+	for _, e := range left {
+		u := to.to[shard.PartitionOf([]byte(e.name))]
+		r := e.session.arriveAt(u, n.guestOf(e.session))
+		if r == nil {
+			n.hub.loses(e.session.peer.id, []byte(e.name))
+			continue
+		}
+		n.moved.Add(1)
+		r.mu.Lock()
+		r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+		r.mu.Unlock()
+		e.session.stream.post(e.session)
+	}
+	if len(left) > 0 {
+		n.look()
+	}
+}
+
+// takeCopies takes those partitions out of the gained ones whose copies are here, and returns them.
+func (n *node) takeCopies(gained *[]int, to *routes, l *Layout) (copied []int) {
+	rest := (*gained)[:0:0]
+	for p := range to.to {
+		named, useless := n.copies.take(p, l.Epoch[p], l.Nonce[p])
+		if useless != nil {
+			n.discard(p, useless)
+		}
+		if named == nil {
+			continue
+		}
+		if to.to[p] != nil || n.hub.locks.Partition(p) != shard.PartitionFrozen {
+			n.discard(p, named)
+			continue
+		}
+		copied = append(copied, p)
+		n.mu.Lock()
+		for _, g := range named.ghosts {
+			g.version = l.Version
+			n.ghosts = append(n.ghosts, g)
+		}
+		n.mu.Unlock()
+	}
+	n.exorcise()
+	for _, p := range *gained {
+		if !slices.Contains(copied, p) {
+			rest = append(rest, p)
+		}
+	}
+	*gained = rest
+	return copied
 }
 
 // recover has partitions that were gained be served when all who may hold something there
@@ -189,6 +318,10 @@ func (n *node) recover(gained []int, to *routes) {
 func (c *ClusterConfig) recovery() time.Duration  { return c.Longest + c.Longest/10 }
 func (c *ClusterConfig) linkLease() time.Duration { return c.Longest * 19 / 20 }
 func (c *ClusterConfig) linkKeep() time.Duration  { return c.recovery() }
+
+// standIn is for how long somebody may not say that he is there who had something in a partition
+// that has moved here: a node may not know of the move for as long as it has the right to serve.
+func (c *ClusterConfig) standIn() time.Duration { return c.recovery() + c.Serves }
 
 // abandon is for a link to a node that is gone: it never answers again. What it was asked and
 // has not answered is asked elsewhere.
@@ -291,6 +424,7 @@ func (h *Hub) Thaw(parts []int) {
 	n := h.node
 	n.adopting.Lock()
 	defer n.adopting.Unlock()
+	n.uncertain.Store(false)
 	to := n.routes.Load()
 	still := slices.DeleteFunc(slices.Clone(parts), func(p int) bool {
 		return to.to[p] != nil || h.locks.Partition(p) != shard.PartitionFrozen
@@ -298,3 +432,7 @@ func (h *Hub) Thaw(parts []int) {
 	h.locks.ServeAll(still, max(1, shard.MomentOf(h.clock.milliseconds())))
 	n.look()
 }
+
+// Uncertain says that a move may happen any time from now on, or have happened: until it is known
+// whether it has, nobody is told that what he has here is sure.
+func (h *Hub) Uncertain() { h.node.uncertain.Store(true) }

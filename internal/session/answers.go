@@ -103,6 +103,10 @@ func (r *remote) giveLocked(a *asking) {
 	if r.gone {
 		return
 	}
+	if len(r.back) > 0 { // it comes behind what is asked elsewhere
+		r.returnLockedTo(a)
+		return
+	}
 	r.given++
 	if !r.lost {
 		r.roomLocked(int(a.to - a.from))
@@ -138,13 +142,13 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 		return
 	}
-	if a.waits() && !a.told {
-		r.waits.Add(-1)
-		r.stops.Store(false)
-	}
 	if r.guest != nil && number == 0 && !a.told && bytes.HasPrefix(text, []byte(wire.Elsewhere)) {
 		r.elsewhereLocked(a)
 		return
+	}
+	if a.waits() && !a.told {
+		r.waits.Add(-1)
+		r.stops.Store(false)
 	}
 	granted := false
 	switch a.command.verb {

@@ -6,12 +6,25 @@ import (
 	"github.com/nylen/lockd/internal/wire"
 )
 
-// A backlog is the requests of a node's session that are not executed yet, in their
-// order: the first one waits for replies of another node, or for its partition to be
-// served somewhere, or for the node's right to serve. Only the session's stream uses it.
-type backlog struct {
-	queue []put
-	since uint64 // when the first one became that, in milliseconds of the hub's clock
+// What is abroad is what a session of a node has to do with other nodes, beside its remotes.
+// Only the session's stream uses it.
+type abroad struct {
+	// The backlog is the requests that are not executed yet, in their order: the first one waits
+	// for replies of another node, or for its partition to be served somewhere, or for the
+	// node's right to serve.
+	backlog []put
+	since   uint64 // when the first one became that, in milliseconds of the hub's clock
+
+	// turned: at the end of a link, the session is told `Elsewhere` until it says that it goes
+	// on: what it has asked behind that is not to be executed before it.
+	turned bool
+}
+
+func (s *Session) goesAbroad() *abroad {
+	if s.abroad == nil {
+		s.abroad = new(abroad)
+	}
+	return s.abroad
 }
 
 // A put request is one that is put off.
@@ -27,42 +40,47 @@ const putBytes = 96
 
 // putOff has a request wait behind the others of its session.
 func (s *Session) putOff(c *command, name []byte) {
-	if s.backlog == nil {
-		s.backlog = &backlog{since: s.hub.clock.milliseconds()}
-	}
-	s.backlog.queue = append(s.backlog.queue, put{command: c, numbers: s.args(), name: slices.Clone(name), since: s.hub.clock.milliseconds()})
+	a := s.begun()
+	a.backlog = append(a.backlog, put{command: c, numbers: s.args(), name: slices.Clone(name), since: s.hub.clock.milliseconds()})
 	s.stream.unanswered.Add(1)
 	s.stream.underWay.Add(int32(putBytes + len(name)))
 }
 
+// begun is what the session has abroad, with a backlog that is about to begin, if it has none.
+func (s *Session) begun() *abroad {
+	a := s.goesAbroad()
+	if len(a.backlog) == 0 {
+		a.since = s.hub.clock.milliseconds()
+	}
+	return a
+}
+
 // putLiteral has a reply that was made already come behind those to what is put off.
 func (s *Session) putLiteral(text []byte) {
-	s.putFirst(nil)
-	s.backlog.queue = append(s.backlog.queue, put{name: slices.Clone(text)})
+	a := s.begun()
+	a.backlog = append(a.backlog, put{name: slices.Clone(text)})
 	s.stream.unanswered.Add(1)
 	s.stream.underWay.Add(int32(putBytes + len(text)))
 }
 
 // putFirst has requests wait in front of the others.
 func (s *Session) putFirst(all []put) {
-	if s.backlog == nil {
-		s.backlog = &backlog{since: s.hub.clock.milliseconds()}
-	}
+	a := s.begun()
 	for i := range all {
 		s.stream.underWay.Add(int32(putBytes + len(all[i].name)))
 	}
 	s.stream.unanswered.Add(int32(len(all)))
-	s.backlog.queue = append(all, s.backlog.queue...)
+	a.backlog = append(all, a.backlog...)
 }
 
 // takePut takes the first one out.
 func (s *Session) takePut() put {
-	b := s.backlog
-	first := b.queue[0]
-	b.queue[0] = put{}
-	b.since = s.hub.clock.milliseconds()
-	if b.queue = b.queue[1:]; len(b.queue) == 0 {
-		s.backlog = nil
+	a := s.abroad
+	first := a.backlog[0]
+	a.backlog[0] = put{}
+	a.since = s.hub.clock.milliseconds()
+	if a.backlog = a.backlog[1:]; len(a.backlog) == 0 {
+		a.backlog = nil
 	}
 	s.stream.unanswered.Add(-1)
 	s.stream.underWay.Add(-int32(putBytes + len(first.name)))
@@ -76,13 +94,16 @@ func (s *Session) dropBacklog() {
 	}
 }
 
-func (s *Session) waitsInBacklog() bool { return s.backlog != nil && s.backlog != turned }
+func (s *Session) waitsInBacklog() bool { return s.abroad != nil && len(s.abroad.backlog) > 0 }
 
 // goOn executes what it can of the backlog.
 func (s *Session) goOn(out []byte) []byte {
 	st := s.stream
-	for s.waitsInBacklog() && s.wait == nil && st.long == nil && st.postponed == nil {
-		first := &s.backlog.queue[0]
+	for s.waitsInBacklog() && st.long == nil && st.postponed == nil {
+		first := &s.abroad.backlog[0]
+		if s.wait != nil && (first.command == nil || first.command.flags&endsWait == 0) {
+			break
+		}
 		if first.command == nil {
 			if s.behind() {
 				break
@@ -125,7 +146,7 @@ func (s *Session) say(out []byte, behind int) []byte {
 // in front of it have taken does not count, as a client knows that it has asked for them.
 func (s *Session) isLate(p *put) bool {
 	n := s.hub.node
-	waited := s.hub.clock.milliseconds() - s.backlog.since
+	waited := s.hub.clock.milliseconds() - s.abroad.since
 	if !s.stream.multiplexed && p.command.flags&mayWait == 0 {
 		prompt := max(plainTicks, uint32(n.cfg.Prompt/tickEvery))
 		return waited > uint64(prompt)*uint64(tickEvery.Milliseconds())

@@ -25,7 +25,11 @@ func (s *Session) textClaim(name, out []byte) []byte {
 		return s.claimRefused(out, wire.ClaimFailure, name)
 	}
 	token := s.args().a
-	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, s.claims())
+	from, latest := s.earlier()
+	if !latest {
+		return s.claimRefused(out, wire.ClaimFailure, name)
+	}
+	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, s.claims(), from...)
 	s.hub.loses(loser, name)
 	if s.isElsewhere(outcome) {
 		return out
@@ -42,7 +46,11 @@ func (s *Session) textClaims(name, out []byte) []byte {
 	if !s.stream.isKept() {
 		return s.claimRefused(out, wire.SharedClaimFailure, name)
 	}
-	g, outcome := s.hub.locks.ClaimShared(s.asks(), name, s.claims())
+	from, latest := s.earlier()
+	if !latest {
+		return s.claimRefused(out, wire.SharedClaimFailure, name)
+	}
+	g, outcome := s.hub.locks.ClaimShared(s.asks(), name, s.claims(), from...)
 	if s.isElsewhere(outcome) {
 		return out
 	}
@@ -129,6 +137,20 @@ func (l *claimedReply) next(out []byte) (_ []byte, more bool) {
 	return append(s.prefix(out), wire.OK...), false
 }
 
+// claimsElsewhere tells whether other nodes have not answered yet what was claimed there.
+func (st *Stream) claimsElsewhere() bool {
+	st.askUpstream()
+	if st.main.behind() {
+		return true
+	}
+	for _, s := range st.sessions {
+		if s.remote != nil && s.remote.waits.Load() == 0 && s.behind() || s.waitsInBacklog() {
+			return true
+		}
+	}
+	return false
+}
+
 func (*claimedReply) rest()      {}
 func (*claimedReply) keeps() int { return 0 }
 func (*claimedReply) close()     {}
@@ -148,6 +170,9 @@ func (st *Stream) dropSome() bool {
 func (s *Session) dropDoubted(work *int) bool {
 	if s.wait != nil && s.wait.parked {
 		s.endParked()
+	}
+	if s.hub.node != nil {
+		s.eachRemote((*remote).dropDoubted)
 	}
 	if s.owner.Doubted() {
 		if !s.hub.locks.DropDoubted(s.asks(), *work) {

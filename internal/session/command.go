@@ -88,7 +88,7 @@ func (c *command) parse(arg []byte) (n numbers, name []byte, ok bool) {
 }
 
 // maxCommands is the room in counters.
-const maxCommands = 40
+const maxCommands = 48
 
 // commands is the table of verbs, the most used ones first.
 var commands []command // filled in table.go

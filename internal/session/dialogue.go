@@ -51,6 +51,7 @@ func (u *Upstream) Lost(refused error) {
 	u.out, u.mine, u.partial = nil, nil, nil
 	u.state, u.replaying, u.began = greets, 0, 0
 	u.replays.Store(false)
+	u.announced.Store(0)
 	u.asked = 0
 	u.answered.Store(0)
 	u.mu.Unlock()

@@ -1,8 +1,10 @@
 package session
 
 import (
+	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	lease "github.com/nylen/lockd/internal/kept"
@@ -52,30 +54,69 @@ func (n *node) follow() (busy bool) {
 		r.claimAgain()
 		busy = true
 	}
-	first := time.Duration(math.MaxInt64)
-	for r := range n.claimants {
-		if until, settled := r.settled(); settled {
-			delete(n.claimants, r)
-		} else {
-			busy = true
-			first = min(first, until)
+	busy = n.settleClaims() || busy
+	return n.tellFollowed() || busy
+}
+
+// settleClaims ends those whose claims were not answered in time, and tells whether there are any
+// that are not answered yet.
+func (n *node) settleClaims() (busy bool) {
+	n.mu.Lock()
+	all := n.claimants
+	if len(all) > 0 {
+		n.claimants = make(map[*remote]struct{})
+	}
+	n.mu.Unlock()
+	for r := range all {
+		if r.settled() {
+			delete(all, r)
 		}
 	}
-	n.claimed.Store(int64(first))
-	return busy
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.Copy(n.claimants, all)
+	if len(n.claimants) == 0 {
+		n.claimed.Store(math.MaxInt64)
+	}
+	return len(n.claimants) > 0
+}
+
+// tellFollowed tells the other nodes that all is claimed at them that is to be, by the map that this
+// one has: what stands in for its clients there may go. It returns whether some are to be told yet.
+func (n *node) tellFollowed() (busy bool) {
+	version := n.routes.Load().version
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.behind) > 0 || len(n.reclaim) > 0 {
+		return true
+	}
+	self := n.self()
+	if n.follows[self] < version {
+		n.follows[self] = version
+		n.hub.keeps.start(n.exorcise)
+	}
+	for _, u := range n.links {
+		if u.announced.Load() >= version || !u.Live() || u.Replays() {
+			continue // it is told when it is there
+		}
+		u.announced.Store(version)
+		u.ask(wire.Followed, strconv.FormatUint(version, 10))
+		u.cfg.Flush()
+	}
+	return false
 }
 
 // followFrom does that for a link that has lost partitions, and tells whether all of its
 // sessions have followed.
 func (n *node) followFrom(u *Upstream) bool {
 	to, all := n.routes.Load(), true
-	late := lease.Now() >= u.deadline()
+	now := lease.Now()
 	for i := range *u.all.Load() {
 		r := u.find(uint64(i))
 		if r == nil {
 			continue
 		}
-		if late {
+		if now >= r.deadline() {
 			r.expireMoved(to)
 		} else if !r.follow(to) {
 			all = false
@@ -128,26 +169,34 @@ func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
 	r.up.node.moved.Add(1)
 	other.mu.Lock()
 	defer other.mu.Unlock()
-	c, n := lookup([]byte(wire.Claim)), numbers{a: item.Number}
-	other.owner.Now = u.moment()
-	until := r.up.deadline()
-	if other.claiming == 0 || other.until > until {
-		other.until = until
-	}
-	u.node.claimed.Store(min(u.node.claimed.Load(), int64(until))) // which nobody else writes
+	other.takeInLocked(item.Kind, name, item.Number, r.deadlineLocked())
 	if item.Kind == shard.Shared {
-		c, n = lookup([]byte(wire.Claims)), numbers{a: 1}
-		u.locks.NoteShared(other.owner, name)
 		r.up.locks.ReleaseShared(r.owner, name)
 	} else {
-		u.locks.Note(other.owner, name, item.Number)
 		r.up.locks.Release(r.owner, name)
 	}
-	if other.claiming++; other.claiming == 1 {
-		u.node.claimants[other] = struct{}{}
-	}
-	other.askLocked(c, n, name, asking{silent: true, moved: true})
 	return true
+}
+
+// takeInLocked claims a hold from elsewhere. If that takes too long, it is lost.
+func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until time.Duration) {
+	n := r.up.node
+	r.owner.Now = r.up.moment()
+	if r.claiming == 0 || r.until > until {
+		r.until = until
+	}
+	n.mu.Lock()
+	n.claimed.Store(min(n.claimed.Load(), int64(until)))
+	n.claimants[r] = struct{}{}
+	n.mu.Unlock()
+	r.claiming++
+	if kind == shard.Shared {
+		r.up.locks.NoteShared(r.owner, name)
+		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, name, asking{silent: true, moved: true})
+	} else {
+		r.up.locks.Note(r.owner, name, token)
+		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: token}, name, asking{silent: true, moved: true})
+	}
 }
 
 // deadline is when what is held at a link is lost that is to be claimed elsewhere, and is not.
@@ -161,18 +210,35 @@ func (u *Upstream) deadline() time.Duration {
 	return 0
 }
 
+// deadlineLocked is when what the session holds there is lost that is to be claimed elsewhere, and is
+// not. What has come from elsewhere itself, and was not claimed yet, is as it was there: the node may
+// have gone before there was a link to it.
+func (r *remote) deadlineLocked() time.Duration {
+	switch {
+	case r.claiming == 0:
+		return r.up.deadline()
+	case r.up.lease.Load() == nil:
+		return r.until
+	}
+	return min(r.until, r.up.deadline())
+}
+
+func (r *remote) deadline() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deadlineLocked()
+}
+
 // settled tells whether all claims of holds from elsewhere are answered. If they are not in
 // time, the client has lost what it held.
-func (r *remote) settled() (until time.Duration, settled bool) {
+func (r *remote) settled() bool {
 	r.mu.Lock()
-	over := r.claiming == 0 || r.gone || r.lost
-	until = r.until
+	over, late := r.claiming == 0 || r.gone || r.lost, lease.Now() >= r.until
 	r.mu.Unlock()
-	if !over && lease.Now() >= until {
+	if !over && late {
 		r.expire()
-		return until, true
 	}
-	return until, over
+	return over || late
 }
 
 // expireMoved ends the client if it holds something that was to be claimed elsewhere, and was
@@ -203,6 +269,7 @@ func (r *remote) claimHere() {
 		return
 	}
 	r.home = false
+	from, latest := s.earlier()
 	held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] == nil })
 	var p shard.Piece
 	for more := true; more; {
@@ -211,10 +278,12 @@ func (r *remote) claimHere() {
 			name := p.Name(item)
 			n.moved.Add(1)
 			outcome, loser := shard.Refused, uint32(0)
-			if item.Kind == shard.Shared {
-				_, outcome = s.hub.locks.ClaimShared(s.asks(), name, true)
-			} else {
-				_, outcome, loser = s.hub.locks.Claim(s.asks(), name, item.Number, true)
+			switch {
+			case !latest:
+			case item.Kind == shard.Shared:
+				_, outcome = s.hub.locks.ClaimShared(s.asks(), name, true, from...)
+			default:
+				_, outcome, loser = s.hub.locks.Claim(s.asks(), name, item.Number, true, from...)
 			}
 			s.hub.loses(loser, name)
 			if outcome != shard.Acquired {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // A guest is a session as other nodes know it: under one number at all of them, so that
@@ -39,21 +40,68 @@ func (s *Session) remoteElsewhere(u *Upstream) *remote {
 	if s.remote != nil {
 		return s.arriveAt(u, s.remote.guest)
 	}
-	g := newGuest(u.node)
-	r := s.arriveAt(u, g)
-	if r == nil {
-		u.node.numbers.give(g.number)
-		return nil
-	}
-	s.remote = r
+	r := s.arriveAt(u, u.node.guestOf(s))
+	s.meetGuest()
 	return r
+}
+
+// guestOf returns the guest of a session that has been nowhere yet, as far as its own stream knows.
+// Any goroutine may call it.
+func (n *node) guestOf(s *Session) *guest {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.guests[s]
+	if g == nil {
+		g = newGuest(n)
+		n.guests[s] = g
+		n.fresh.Add(1)
+	}
+	return g
+}
+
+// meetGuest has the session's own stream know where it has been taken.
+func (s *Session) meetGuest() {
+	n := s.hub.node
+	if n == nil || s.remote != nil || n.fresh.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.guests[s]; g != nil {
+		if all := *g.remotes.Load(); len(all) > 0 {
+			s.remote = all[0]
+			delete(n.guests, s)
+			n.fresh.Add(-1)
+		}
+	}
+}
+
+// endGuest is for a session that ends, and has been nowhere.
+func (s *Session) endGuest() {
+	n := s.hub.node
+	if n == nil || n.fresh.Load() == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.guests[s]; g != nil && s.remote == nil {
+		g.end()
+		n.numbers.give(g.number)
+		delete(n.guests, s)
+		n.fresh.Add(-1)
+	}
 }
 
 // arriveAt does that for a guest. Any goroutine may call it.
 func (s *Session) arriveAt(u *Upstream, g *guest) *remote {
 	r, fresh := g.at(u, s)
-	if fresh && s.registeredName() != "" {
-		r.register()
+	if fresh {
+		if of, ok := u.node.people.by(s.peer.id); ok {
+			r.announce(of)
+		}
+		if s.registeredName() != "" {
+			r.register()
+		}
 	}
 	return r
 }
@@ -78,6 +126,7 @@ func (g *guest) at(u *Upstream, s *Session) (r *remote, fresh bool) {
 
 // each calls f for all of the session's remotes.
 func (s *Session) eachRemote(f func(*remote)) {
+	s.meetGuest()
 	r := s.remote
 	switch {
 	case r == nil:
@@ -107,4 +156,21 @@ func (g *guest) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
+}
+
+// announce has another node know who the session is, before it hears anything else of it, and
+// whenever its client has come anew.
+func (r *remote) announce(of described) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.person = of
+	if r.liveLocked() {
+		r.announceLocked()
+	}
+}
+
+func (r *remote) announceLocked() {
+	if r.person.who != "" {
+		r.askLocked(lookup([]byte(wire.As)), numbers{}, r.person.append(nil), asking{silent: true})
+	}
 }

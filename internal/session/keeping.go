@@ -17,6 +17,8 @@ type keeping struct {
 	key    KeyHash
 	lasts  time.Duration // for which it is kept without a connection
 
+	generation uint64 // of the latest connection, of a node's client, which says so; its stream's
+
 	mu      sync.Mutex // the KEY's; guards what follows
 	state   keepState
 	carrier Carrier // nil while it is detached

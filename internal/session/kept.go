@@ -250,12 +250,17 @@ func (l *keepReply) next(out []byte) (_ []byte, more bool) {
 	l.told = true
 	k := l.keeping
 	text := wire.Kept
-	if s.hub.cfg.Store == nil {
+	switch {
+	case s.hub.node != nil && s.stream.link == nil:
+		text = wire.KeptEverywhere
+		k.generation = 1
+	case s.hub.cfg.Store == nil:
 		text = wire.KeptBlipsOnly
-	} else {
+	default:
 		s.hub.network.Outlives(s.stream.carrier)
 	}
 	s.stream.keeping.Store(k)
+	s.appears()
 	return s.reply(out, uint64(k.lasts/time.Millisecond), text, []byte(l.key)), false
 }
 

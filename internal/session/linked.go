@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
@@ -42,10 +43,20 @@ func (s *Session) textLink(arg, out []byte) []byte {
 
 // A linkEnd is what a stream has that is a link.
 type linkEnd struct {
-	from string // the other node's ID
+	from     string                 // the other node's ID
+	now      atomic.Pointer[string] // that it has by now, if it is another one; nil: it is not
+	incoming *incoming              // a copy that is on its way; nil: there is none
 
 	mu   sync.Mutex // guards what follows
 	lost []byte     // lines that are to be sent
+}
+
+// id is the ID that the other node has now.
+func (l *linkEnd) id() string {
+	if now := l.now.Load(); now != nil {
+		return *now
+	}
+	return l.from
 }
 
 // tellLost tells the other node that a session has lost a lock. Any goroutine may call it.
@@ -78,8 +89,8 @@ func (st *Stream) mayLink() bool {
 
 // textGoOn says that what follows is to be executed again.
 func (s *Session) textGoOn(_, out []byte) []byte {
-	if s.backlog == turned {
-		s.backlog = nil
+	if s.abroad != nil {
+		s.abroad.turned = false
 	}
 	return append(s.prefix(out), wire.OK...)
 }
@@ -88,10 +99,10 @@ func (s *Session) textGoOn(_, out []byte) []byte {
 func (s *Session) doLinked(c *command, name, out []byte) []byte {
 	switch {
 	case c.verb == wire.Ping && s == &s.stream.main:
-		return s.reply(out, s.hub.node.routes.Load().version, pong, nil)
+		return s.reply(out, s.hub.node.confirms(), pong, nil)
 	case c.flags&forwarded == 0 && !isClaim(c):
 		return c.do(s, name, out)
-	case s.backlog == turned && !isClaim(c):
+	case s.abroad != nil && s.abroad.turned && !isClaim(c):
 		return s.reply(out, 0, wire.Elsewhere, name)
 	case c.flags&ofName == 0:
 		return c.do(s, name, out)
@@ -105,6 +116,15 @@ func (s *Session) doLinked(c *command, name, out []byte) []byte {
 	return out
 }
 
+// confirms is the version of the map by which all that is held over a link is sure. While it is not
+// known whether a partition has moved, nobody knows that one.
+func (n *node) confirms() uint64 {
+	if n.uncertain.Load() {
+		return wire.MaxToken
+	}
+	return n.routes.Load().version
+}
+
 // pong is the text of a link's: its number is the version of the map that the node has.
 var pong = string(bytes.TrimSuffix([]byte(wire.Pong[2:]), []byte("\n")))
 
@@ -112,7 +132,7 @@ var pong = string(bytes.TrimSuffix([]byte(wire.Pong[2:]), []byte("\n")))
 // until the other node goes on.
 func (s *Session) elsewhere(c *command, name, out []byte) []byte {
 	if !isClaim(c) {
-		s.backlog = turned
+		s.goesAbroad().turned = true
 	}
 	return s.reply(out, 0, wire.Elsewhere, name)
 }
@@ -127,6 +147,7 @@ func (s *Session) waitElsewhere(w *wait, out []byte) []byte {
 		return s.elsewhere(c, w.name, out)
 	}
 	s.putFirst([]put{{command: c, numbers: n, name: w.name, since: s.hub.clock.milliseconds()}})
+	s.stream.post(s)
 	return out
 }
 

@@ -90,6 +90,7 @@ func (st *Stream) session(n uint32) (_ *Session, refusal string) {
 	s := new(Session)
 	s.begin(st, n, Address{Name: st.Address() + "#" + strconv.FormatUint(uint64(n), 10), Process: st.Process()})
 	st.sessions[n] = s
+	s.appears()
 	return s, ""
 }
 

@@ -17,6 +17,8 @@ type ClusterConfig struct {
 	World string // which cluster it is
 	// Longest is G: the longest that anybody may believe in a lock without hearing of it.
 	Longest time.Duration
+	// Serves is W: for how long at most a node serves that does not hear of the cluster.
+	Serves time.Duration
 	// Right returns until when the node may serve, by the lease's clock, and Ceil from where
 	// on it may grant no fencing token. Any goroutine calls them, and often.
 	Right func() time.Duration
@@ -57,6 +59,10 @@ type node struct {
 	routes  atomic.Pointer[routes]
 	nobody  *Upstream // asked for what nobody serves: there never is a connection
 	numbers numbering // of the guests
+	people  people    // who has something here
+
+	copies    copies      // of partitions that may come here
+	uncertain atomic.Bool // whether a move has happened: nothing is confirmed
 
 	adopting sync.Mutex // a map is taken after another one
 
@@ -65,16 +71,20 @@ type node struct {
 	former  []*Upstream              // of nodes that are gone
 	behind  map[*Upstream]struct{}   // what is held there may have to be claimed elsewhere
 	reclaim map[*remote]struct{}     // who has claims to be made once more
+	follows map[string]uint64        // the version of the map by which another node has claimed all, by its ID
+	ghosts  []*ghost                 // that stand in for clients of other nodes
+	guests  map[*Session]*guest      // whose sessions do not know of them yet
 	blocked map[*Session]struct{}    // whose backlog is to be looked at again
 	paused  map[*Stream]struct{}     // who is not listened to, see isHeldBack
 	timers  map[*time.Timer]struct{} // of recoveries
 
-	claimants map[*remote]struct{} // the look-out's: who has claims of holds from elsewhere under way
+	claimants map[*remote]struct{} // who has claims of holds from elsewhere under way
 
 	kick chan struct{}
 	done chan struct{}
 	over sync.WaitGroup
 
+	fresh   atomic.Int32 // how many guests there are whose sessions do not know of them
 	sure    atomic.Int64 // until when all that clients hold elsewhere is sure at least, by the lease's clock
 	claimed atomic.Int64 // when the first of the holds is lost that are being claimed elsewhere
 
@@ -95,10 +105,12 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 	cfg.Patience = cmp.Or(cfg.Patience, DefaultPatience)
 	n := &node{
 		hub: h, cfg: cfg, numbers: numbering{next: 1}, links: make(map[string]*Upstream),
-		blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
+		follows: make(map[string]uint64), guests: make(map[*Session]*guest), blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
 		timers: make(map[*time.Timer]struct{}), behind: make(map[*Upstream]struct{}), claimants: make(map[*remote]struct{}), reclaim: make(map[*remote]struct{}),
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	n.people.init()
+	n.copies.init()
 	n.claimed.Store(math.MaxInt64)
 	h.clock.ceiled = true
 	h.clock.last.Store(math.MaxUint64) // so no token is ahead of it
@@ -112,6 +124,9 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 	n.over.Go(n.lookOut)
 	return n
 }
+
+// Self is the ID that a node has now.
+func (h *Hub) Self() string { return h.node.self() }
 
 // Cluster tells whether the hub is a node's.
 func (h *Hub) Cluster() bool { return h.node != nil }

@@ -2,6 +2,8 @@ package session
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,7 @@ type testCluster struct {
 	nodes   []*testNode
 	layout  Layout
 	longest time.Duration
+	moves   int
 }
 
 type testNode struct {
@@ -137,7 +140,15 @@ func (c *testCluster) tell(n *testNode) {
 }
 
 // kill ends a node: nothing comes from it any more.
-func (c *testCluster) kill(n *testNode) { n.dead = true }
+func (c *testCluster) kill(n *testNode) {
+	n.dead = true
+	for _, l := range n.links {
+		if l.stream != nil {
+			l.stream.Close()
+			l.stream = nil
+		}
+	}
+}
 
 // inherit has the partitions of a dead node be served by others.
 func (c *testCluster) inherit(from *testNode, to ...*testNode) {
@@ -145,9 +156,59 @@ func (c *testCluster) inherit(from *testNode, to ...*testNode) {
 		if c.layout.Owner[p] == from.id {
 			c.layout.Owner[p] = to[p%len(to)].id
 			c.layout.Epoch[p]++
+			c.layout.Nonce[p] = 0
 		}
 	}
 	c.publish()
+}
+
+// move has a node's partitions that are among some move to another one, as a member does it.
+func (c *testCluster) move(from, to *testNode, parts []int, between func()) {
+	c.t.Helper()
+	c.moves++
+	nonce := ^uint64(c.moves)
+	from.hub.Freeze(parts)
+	var all []Part
+	for _, p := range parts {
+		all = append(all, Part{p, c.layout.Epoch[p] + 1})
+	}
+	l := &testLink{from: from, to: to.id, stream: new(Stream)}
+	l.stream.Begin(to.hub, Address{Name: "copy"}, l, &l.turn)
+	feed := func(b []byte) string {
+		l.turn.Begin(0)
+		_, out, _ := l.stream.Advance(b, nil)
+		return string(out)
+	}
+	said := feed([]byte("hello 2 notices\n0 link w " + from.id + " " + to.id + "\n"))
+	_, err := from.hub.Copy(all, nonce, func(b []byte) error {
+		said += feed(slices.Clone(b))
+		return nil
+	})
+	if err != nil || strings.Contains(said, " 0 ") {
+		c.t.Fatalf("copied: %v, %.500q", err, said)
+	}
+	l.stream.Close()
+	from.hub.Uncertain()
+	if between != nil {
+		between()
+	}
+	for _, p := range parts {
+		c.layout.Owner[p] = to.id
+		c.layout.Epoch[p]++
+		c.layout.Nonce[p] = nonce
+	}
+	c.publish()
+	c.pump()
+}
+
+// owned returns the partitions of a node.
+func (c *testCluster) owned(n *testNode) (parts []int) {
+	for p, owner := range c.layout.Owner {
+		if owner == n.id {
+			parts = append(parts, p)
+		}
+	}
+	return parts
 }
 
 // pump moves what is under way on all links, until nothing is.
@@ -405,4 +466,155 @@ func TestNodesWithoutRight(t *testing.T) {
 	c.pump()
 	b.gets("", "1 Lock Get Success: "+y+"\n")
 	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+}
+
+// A planned move loses nothing: who holds something has it at the new owner, whichever node it is a
+// client of, who waits keeps its place, and rates go on. Nobody hears of it.
+func TestNodesMove(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	from, to, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	var names []string
+	for i := range 12 {
+		names = append(names, c.name(from, i))
+	}
+	clients := []*nodeClient{from.client("f"), to.client("t"), third.client("h")}
+	for i, x := range names[:6] {
+		clients[i%3].gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	}
+	shared := names[6]
+	for i, a := range clients {
+		a.gets("sg "+shared+"\n", fmt.Sprint(i+1, " Shared Lock Get Success: ", shared, "\n"))
+	}
+	rate := names[7]
+	clients[0].gets("rl 5 600000 3 "+rate+"\n", "5 Rate Allowed: "+rate+"\n")
+	// A queue of clients of all nodes.
+	var line []*nodeClient
+	for i := range 6 {
+		a := c.nodes[(i+1)%3].client(fmt.Sprint("w", i))
+		line = append(line, a)
+		a.feed("gw 600000 " + names[0] + "\n")
+		c.pump()
+	}
+	other := third.client("other")
+	c.move(from, to, c.owned(from), func() {
+		other.feed("g " + names[1] + "\n")
+		c.pump()
+		clients[2].gets("r "+names[2]+"\n", "1 Lock Release Success: "+names[2]+"\n") // the copy does not know
+	})
+	other.gets("", "0 Lock Get Failure: "+names[1]+"\n")
+	for i, x := range names[:6] {
+		if i != 2 {
+			clients[i%3].gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+			other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+		}
+	}
+	other.gets("si "+shared+"\n", "3 Shared Lock Is Locked: "+shared+"\n")
+	other.gets("ri 5 600000 "+rate+"\n", "2 Rate Open: "+rate+"\n")
+	holder := clients[0]
+	for _, next := range line {
+		holder.gets("r "+names[0]+"\n", "1 Lock Release Success: "+names[0]+"\n")
+		c.pump()
+		next.gets("", "1 Lock Get Success: "+names[0]+"\n")
+		holder = next
+	}
+	other.gets("gw 20000 "+names[2]+"\n", "1 Lock Get Success: "+names[2]+"\n")
+	for _, a := range append(clients, line...) {
+		a.Close()
+	}
+	c.pump()
+	for _, x := range names[:6] {
+		other.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	}
+	other.gets("si "+shared+"\n", "0 Shared Lock Not Locked: "+shared+"\n")
+}
+
+// until waits until what it is told ends so, and returns all of it.
+func (c *nodeClient) until(sent, end string) (all string) {
+	c.n.c.t.Helper()
+	c.feed(sent)
+	for limit := time.Now().Add(10 * time.Second); !strings.HasSuffix(c.got, end) && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		c.n.c.pump()
+		c.feed("")
+	}
+	if all = c.got; !strings.HasSuffix(all, end) {
+		c.n.c.t.Fatalf("%s is told %q, want something that ends with %q", c.Address(), all, end)
+	}
+	c.got = ""
+	return all
+}
+
+// A client that is kept has what it held at any other node when its own is gone: what the dead one
+// served, and all else.
+func TestNodesTakeUpClients(t *testing.T) {
+	c := newTestCluster(t, 3, 2*time.Second)
+	dead, heir, next := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := dead.client("a")
+	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+	if !strings.Contains(said, "0 1000 Kept Everywhere: ") {
+		t.Fatalf("told %q", said)
+	}
+	at := map[string]string{}
+	tokens := map[string]string{}
+	for i, n := range c.nodes {
+		x, y := c.name(n, i), c.name(n, i+10)
+		at[x], at[y] = "g", "sg"
+		said := a.until(fmt.Sprint(i+1, " g ", x, "\n"), "Lock Get Success: "+x+"\n")
+		tokens[x] = strings.Fields(said)[1]
+		a.until(fmt.Sprint(i+1, " sg ", y, "\n"), fmt.Sprint(i+1, " 1 Shared Lock Get Success: ", y, "\n"))
+	}
+	released := c.name(heir, 20)
+	a.until("9 g "+released+"\n", "Lock Get Success: "+released+"\n")
+	c.kill(dead)
+	c.inherit(dead, heir)
+	c.pump()
+	b := next.client("b")
+	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "0 0 Claims Open 1: "+key+"\n")
+	for i, n := range c.nodes {
+		_ = n
+		x, y := "", ""
+		for name, verb := range at {
+			if c.nameOf(name) == i && verb == "g" {
+				x = name
+			} else if c.nameOf(name) == i {
+				y = name
+			}
+		}
+		b.until(fmt.Sprint(i+1, " claim ", tokens[x], " ", x, "\n"), fmt.Sprint(i+1, " ", tokens[x], " Lock Claim Success: ", x, "\n"))
+		b.until(fmt.Sprint(i+1, " claims 1 ", y, "\n"), fmt.Sprint(i+1, " 1 Shared Lock Claim Success: ", y, "\n"))
+	}
+	b.until("0 claimed\n", "0 1 ok\n")
+	other := heir.client("other")
+	for name, verb := range at {
+		if verb == "g" {
+			if got := other.until("g "+name+"\n", "\n"); got != "0 Lock Get Failure: "+name+"\n" && got != "0 Server Recovering: "+name+"\n" {
+				t.Errorf("another client is told %q", got)
+			}
+		}
+	}
+	// What the dead node's link held, and nobody has claimed, ends with its time.
+	other.gets("gw 20000 "+released+"\n", "1 Lock Get Success: "+released+"\n")
+	for i, n := range c.nodes {
+		_ = n
+		for name, verb := range at {
+			if c.nameOf(name) == i && verb == "g" {
+				other.gets("g "+name+"\n", "0 Lock Get Failure: "+name+"\n")
+				b.until(fmt.Sprint(i+1, " r ", name, "\n"), fmt.Sprint(i+1, " 1 Lock Release Success: ", name, "\n"))
+				c.pump()
+				other.gets("g "+name+"\n", "1 Lock Get Success: "+name+"\n")
+			} else if c.nameOf(name) == i {
+				other.gets("si "+name+"\n", "1 Shared Lock Is Locked: "+name+"\n")
+			}
+		}
+	}
+	// An earlier connection that comes late is nobody.
+	late := heir.client("late")
+	late.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "\n")
+}
+
+// nameOf is which of the first nodes has served a name, by how name has made it.
+func (c *testCluster) nameOf(name string) int {
+	n := 0
+	fmt.Sscanf(name, "k%d", &n)
+	return n / 10000 % 10
 }

@@ -52,6 +52,7 @@ type remote struct {
 	leaves  bool    // which is on its way
 
 	// Of a node's.
+	person   described     // who the client is, if it is kept
 	back     []put         // requests that were not executed there
 	turned   bool          // it is told `Elsewhere` until it says that it goes on
 	home     bool          // what it holds is to be claimed in the node's own partitions
@@ -194,6 +195,7 @@ func (r *remote) stop(drains bool) {
 
 // held returns how many locks the session holds.
 func (s *Session) held() (n int) {
+	s.meetGuest()
 	switch r := s.remote; {
 	case r == nil:
 	case r.guest == nil: // its owner is the session's
@@ -208,6 +210,7 @@ func (s *Session) held() (n int) {
 // leaveUpstream ends a bounded part of what the session is upstream, and tells whether
 // that was all: from then on nobody but its own stream uses its owner.
 func (s *Session) leaveUpstream() bool {
+	s.meetGuest()
 	r := s.remote
 	if r == nil {
 		return true

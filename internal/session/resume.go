@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"maps"
 	"net/netip"
 	"slices"
@@ -14,24 +15,39 @@ import (
 // textResume takes up the stream of a KEY: the client has come back over another
 // connection. The earlier one is ended first, and nothing that is still under way on it
 // is executed.
-func (s *Session) textResume(key, out []byte) []byte {
+//
+// In a cluster the client says how many connections it has had by then, and for how long it is
+// kept, so that any node may take it up: what an earlier one does from then on is not its doing.
+func (s *Session) textResume(arg, out []byte) []byte {
 	if !s.stream.isFresh(s) {
 		return s.reply(out, 0, wire.NotFirst, []byte(wire.Resume))
+	}
+	key, rest, _ := bytes.Cut(arg, []byte(" "))
+	generation, rest, some := wire.Number(rest)
+	ms, rest, also := wire.Number(rest)
+	if bytes.IndexByte(arg, ' ') >= 0 && (!some || !also || len(rest) > 0) {
+		return s.reply(out, 0, wire.InvalidArgument, []byte(wire.Resume))
 	}
 	hash, ok := hashOf(key, s.stream.Access())
 	if !ok {
 		return s.reply(out, 0, wire.UnknownKey, shortKey(key))
 	}
-	return s.resume(hash, key, out)
+	return s.resume(hash, key, connections{generation, ms}, out)
 }
+
+// connections is what a client of a cluster says of those that it has had; zero: nothing.
+type connections struct{ generation, ms uint64 }
 
 // shortKey bounds what is said of what is no KEY.
 func shortKey(key []byte) []byte { return key[:min(len(key), wire.KeyDigits)] }
 
-func (s *Session) resume(hash KeyHash, key, out []byte) []byte {
+func (s *Session) resume(hash KeyHash, key []byte, had connections, out []byte) []byte {
 	st, h := s.stream, s.hub
 	k := h.keeps.find(hash)
 	if k == nil {
+		if h.node != nil && st.link == nil && had.generation > 0 {
+			return s.takeOver(hash, key, had, out)
+		}
 		if r := h.recovery; r != nil {
 			return s.claimOpen(r, hash, key, out)
 		}
@@ -39,7 +55,7 @@ func (s *Session) resume(hash KeyHash, key, out []byte) []byte {
 	}
 	k.mu.Lock()
 	switch {
-	case k.state == over || k.doomed:
+	case k.state == over || k.doomed || had.generation != 0 && had.generation <= k.generation:
 		k.mu.Unlock()
 		return s.reply(out, 0, wire.UnknownKey, key)
 	case k.state != detached:
@@ -61,6 +77,7 @@ func (s *Session) resume(hash KeyHash, key, out []byte) []byte {
 		return s.reply(out, 0, wire.UnknownKey, key)
 	}
 	k.state, k.carrier = attached, st.carrier
+	k.generation = max(k.generation, had.generation)
 	k.timer.Stop()
 	k.mu.Unlock()
 	h.keeps.away(-1)
@@ -68,6 +85,25 @@ func (s *Session) resume(hash KeyHash, key, out []byte) []byte {
 	st.successor, st.closing = k.stream, true
 	k.stream.attach(st, string(key))
 	return out
+}
+
+// takeOver takes up a client of another node, which may be gone. It has nothing here but what it
+// claims, and nothing that this node says makes what it holds last longer before all is claimed.
+func (s *Session) takeOver(hash KeyHash, key []byte, had connections, out []byte) []byte {
+	st, h := s.stream, s.hub
+	k := &keeping{stream: st, key: hash, carrier: st.carrier, generation: had.generation}
+	k.lasts = min(time.Duration(had.ms)*time.Millisecond, h.cfg.MaxKeep)
+	if h.cfg.MaxKeep <= 0 || !h.keeps.add(k, MostSessions) {
+		return s.keepRefused(out)
+	}
+	st.account.share.ForceSession()
+	h.memory.Add(keepingBytes)
+	st.account.share.KeepBytes(keepingBytes)
+	h.keeps.resumed.Add(1)
+	st.door &^= mustResume
+	st.keeping.Store(k)
+	s.appears()
+	return appendClaimsOpen(s.prefix(out), time.Millisecond, key)
 }
 
 // resumeMost is for how long a resume waits for the end of the earlier connection.
@@ -87,6 +123,9 @@ func (st *Stream) attach(by *Stream, key string) {
 	st.notices.Store(by.notices.Load())
 	st.door = by.door &^ (mustResume | drains) // which it notices itself
 	st.ahead = max(st.ahead, by.ahead)
+	if by.link != nil { // the other node may have another ID by now
+		st.link.now.Store(&by.link.from)
+	}
 	st.main.peer.access.Store(by.main.peer.access.Load())
 	from := by.main.peer
 	st.long = &resumeReply{stream: st, key: key, from: label{
@@ -148,6 +187,42 @@ func (s *Session) comeBack(at *label) {
 		s.wait.parked = true
 	}
 	s.hub.locks.Doubt(s.asks())
+	if s.hub.node != nil {
+		s.appears()
+		s.eachRemote((*remote).doubt)
+	}
+}
+
+// doubt puts all in doubt that the session holds at another node, as far as is known here.
+func (r *remote) doubt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owner.Now = r.up.moment()
+	r.up.locks.Doubt(r.owner)
+}
+
+// dropDoubted releases what is in doubt there, and has not been claimed.
+func (r *remote) dropDoubted() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.owner.Doubted() {
+		return
+	}
+	r.owner.Now = r.up.moment()
+	var p shard.Piece
+	for more := true; more; {
+		more = r.up.locks.Recall(r.owner, &p)
+		for _, item := range p.Items {
+			name, release := p.Name(item), wire.Release
+			if item.Kind == shard.Shared {
+				release = wire.ReleaseShared
+				r.up.locks.ReleaseShared(r.owner, name)
+			} else {
+				r.up.locks.Release(r.owner, name)
+			}
+			r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+		}
+	}
 }
 
 // where returns the address, if it is one.

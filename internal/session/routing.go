@@ -15,11 +15,6 @@ import (
 // its partition, which may be the node itself. A session's requests go to one owner after
 // the other, and are answered in their order.
 
-// turned is the backlog of a session at the other end of a link that is told `Elsewhere`
-// until it says that it goes on: what it has asked behind that is not to be executed
-// before it.
-var turned = new(backlog)
-
 // doRouted does what a command is for.
 func (s *Session) doRouted(c *command, name, out []byte) []byte {
 	st := s.stream
@@ -126,7 +121,7 @@ func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
 		if c.flags&lists != 0 {
 			return out, false
 		}
-	case c.verb == wire.Ping && !n.mayConfirm(s.stream):
+	case c.verb == wire.Ping && !n.mayConfirm(s.stream), c.verb == wire.Claimed && s.stream.claimsElsewhere():
 		n.again(s)
 		return out, false
 	}
@@ -135,8 +130,8 @@ func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
 
 // cancelPut has a session stop waiting that has not even begun to.
 func (s *Session) cancelPut(c *command, name, out []byte) []byte {
-	for i := range s.backlog.queue {
-		if p := &s.backlog.queue[i]; p.command.flags&mayWait != 0 {
+	for i := range s.abroad.backlog {
+		if p := &s.abroad.backlog[i]; p.command.flags&mayWait != 0 {
 			p.numbers = p.numbers.less(p.command, wire.MaxWait)
 		}
 	}
@@ -147,7 +142,7 @@ func (s *Session) cancelPut(c *command, name, out []byte) []byte {
 // mayConfirm tells whether a client may be told that all is well. It counts on that for
 // the time that it may be silent: for so long, all that it holds must be sure.
 func (n *node) mayConfirm(st *Stream) bool {
-	if !st.turn.serves(n) {
+	if !st.turn.serves(n) || n.uncertain.Load() {
 		return false
 	}
 	now, need := lease.Now(), n.hub.cfg.DeadPeer

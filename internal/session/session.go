@@ -21,7 +21,7 @@ type Session struct {
 	wait   *wait   // what it waits for; nil: nothing
 	remote *remote // what it is upstream, of a proxy's; nil: nothing yet
 
-	backlog *backlog // of a node's: what is not executed yet; nil: nothing
+	abroad *abroad // of a node's; nil: nothing
 }
 
 // A wait is a request that has had no reply yet.
@@ -102,6 +102,10 @@ func (s *Session) closeSome() bool {
 	s.forgetWait()
 	if !s.orphanSome() {
 		return false
+	}
+	if n := s.hub.node; n != nil {
+		n.people.leave(s.peer.id)
+		s.endGuest()
 	}
 	s.hub.directory.remove(s.peer)
 	s.forgetMemory()

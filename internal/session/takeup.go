@@ -23,6 +23,7 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 		return
 	}
+	r.announceLocked()
 	if r.naming = false; r.named {
 		r.registerLocked()
 	}
@@ -81,10 +82,16 @@ func (n numbers) less(c *command, ms uint64) numbers {
 // holds.
 func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 	held = make(map[string]bool)
-	r.up.locks.Doubt(r.owner)
+	var next func(*shard.Piece) (more bool)
+	if r.guest != nil { // its client may have come anew, and not said what it holds: that stays in doubt
+		next = r.up.locks.HeldIn(r.owner, func(int) bool { return true }).Next
+	} else {
+		r.up.locks.Doubt(r.owner)
+		next = func(p *shard.Piece) bool { return r.up.locks.Recall(r.owner, p) }
+	}
 	var p shard.Piece
 	for more := true; more; {
-		more = r.up.locks.Recall(r.owner, &p)
+		more = next(&p)
 		for _, item := range p.Items {
 			name := p.Name(item)
 			claim, release, n := wire.Claim, wire.Release, numbers{a: item.Number}

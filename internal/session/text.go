@@ -175,13 +175,13 @@ func (s *Session) textInspectRate(name, out []byte) []byte {
 
 // settle appends the reply to the request that waits, if its time has come.
 func (s *Session) settle(out []byte) []byte {
-	if s.remote != nil {
+	if s.meetGuest(); s.remote != nil {
 		var quit bool
 		if out, quit = s.heard(out); quit {
 			return s.list(quitReply{s}, out)
 		}
 	}
-	if s.backlog != nil {
+	if s.waitsInBacklog() {
 		out = s.goOn(out)
 	}
 	if s.stream.link != nil && s == &s.stream.main {

@@ -60,11 +60,12 @@ type Upstream struct {
 
 	ends sync.Mutex // has who gives up; comes before all others
 
-	numbers  numbering                // of a proxy's sessions
-	gone     atomic.Bool              // the other node is
-	evicted  atomic.Pointer[eviction] // nil: it has lost no partition, or all who hold something have followed
-	followed atomic.Pointer[routes]   // by which all remotes were looked at last
-	answered atomic.Uint64            // of those
+	numbers   numbering                // of a proxy's sessions
+	gone      atomic.Bool              // the other node is
+	evicted   atomic.Pointer[eviction] // nil: it has lost no partition, or all who hold something have followed
+	followed  atomic.Pointer[routes]   // by which all remotes were looked at last
+	announced atomic.Uint64            // the version of the map by which the other node was told that all is claimed
+	answered  atomic.Uint64            // of those
 
 	served atomic.Uint64 // connections that served
 	given  atomic.Uint64 // requests that were answered here, as they were not there

@@ -28,7 +28,10 @@ func (s *Session) getWait(name []byte, ms uint64) (shard.Grant, shard.Outcome) {
 	if s.wait != nil && s.goesOn(shard.Exclusive, name, 0, due) {
 		return shard.Grant{}, shard.Waiting
 	}
-	g, outcome := s.hub.locks.GetWait(s.asks(), name, due)
+	g, outcome, taken := s.takePlace(shard.Exclusive, name, 0, due)
+	if !taken {
+		g, outcome = s.hub.locks.GetWait(s.asks(), name, due)
+	}
 	s.granted(g)
 	switch {
 	case outcome == shard.Waiting:
@@ -75,10 +78,13 @@ func (s *Session) getSharedWait(name []byte, limit, ms uint64) (shard.Grant, sha
 	if s.wait != nil && s.goesOn(shard.Shared, name, limit, due) {
 		return shard.Grant{}, shard.Waiting
 	}
-	if s.othersAreGone(shard.Shared, name, limit) {
-		return shard.Grant{}, shard.Waiting
+	g, outcome, taken := s.takePlace(shard.Shared, name, uint32(limit), due)
+	if !taken {
+		if s.othersAreGone(shard.Shared, name, limit) {
+			return shard.Grant{}, shard.Waiting
+		}
+		g, outcome = s.hub.locks.GetSharedWait(s.asks(), name, uint32(limit), due)
 	}
-	g, outcome := s.hub.locks.GetSharedWait(s.asks(), name, uint32(limit), due)
 	if outcome == shard.Waiting {
 		s.waitFor(shard.Shared, name, uint32(limit), due)
 	}

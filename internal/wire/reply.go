@@ -51,6 +51,7 @@ const (
 	NotFirst        = "Not First: " // of what has to come before anything else
 
 	Kept               = "Kept: "            // followed by the KEY, as the next four
+	KeptEverywhere     = "Kept Everywhere: " // by a node of a cluster: any of its nodes takes the client up
 	KeptBlipsOnly      = "Kept Blips Only: " // by a server without a state file
 	Resumed            = "Resumed: "
 	ClaimsOpen         = "Claims Open " // milliseconds, a colon, a blank and the KEY follow

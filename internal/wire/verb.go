@@ -41,7 +41,14 @@ const (
 	Claimed = "claimed"
 
 	Link = "link" // between nodes of a cluster
-	GoOn = "on"   // the same
+	GoOn = "on"   // the same, as what follows
+	As   = "as"
+
+	Copy   = "copy"
+	Put    = "put"
+	Copied = "copied"
+
+	Followed = "followed"
 
 	Ping   = "ping"
 	Limits = "limits"

@@ -59,7 +59,7 @@ func (s *Server) openCluster(cfg *conn.Config) error {
 	cfg.Session.DeadPeer, cfg.Session.MaxKeep = s.opts.DeadPeerTimeout, s.opts.MaxKeep
 	cfg.Session.Shards = min(s.opts.Shards, shard.Partitions)
 	cfg.Cluster = &conn.Cluster{
-		World: conf.World, Longest: conf.G, Right: m.Right, Ceil: m.Ceil, Token: c.Token, Prompt: c.prompt,
+		World: conf.World, Longest: conf.G, Serves: conf.W, Right: m.Right, Ceil: m.Ceil, Token: c.Token, Prompt: c.prompt,
 		Dial: func(ctx context.Context, to session.Peer) (net.Conn, error) { return c.Dial(ctx, to.Addr) },
 	}
 	s.member, s.host = m, host
@@ -126,14 +126,17 @@ func (s *Server) leaveCluster(ctx context.Context) {
 	if s.member == nil || s.leaves == nil {
 		return
 	}
-	if err := s.member.Leave(ctx, false); err != nil {
+	if err := s.member.Leave(ctx, true); err != nil {
 		s.opts.Logger.Warn("the cluster was not told that this node ends: it will find out", "err", err)
 	}
 	s.leaves()
 }
 
 // A clusterHost is what a member tells, and asks.
-type clusterHost struct{ hub *session.Hub }
+type clusterHost struct {
+	hub   *session.Hub
+	conns *conn.Server
+}
 
 func (h *clusterHost) Adopt(self string, m *cluster.Map, nodes []cluster.Node) {
 	l := &session.Layout{Version: m.Version, Base: m.Base, Self: self}
@@ -161,5 +164,13 @@ func (h *clusterHost) Freeze(parts []int) { h.hub.Freeze(parts) }
 func (h *clusterHost) Thaw(parts []int)   { h.hub.Thaw(parts) }
 
 func (h *clusterHost) Copy(ctx context.Context, to cluster.Node, parts []cluster.Part, nonce uint64) error {
-	return errors.New("not yet")
+	all := make([]session.Part, len(parts))
+	for i, p := range parts {
+		all[i] = session.Part(p)
+	}
+	if err := h.conns.Copy(ctx, session.Peer{ID: to.ID, Name: to.Name, Addr: to.Addr}, all, nonce); err != nil {
+		return err
+	}
+	h.hub.Uncertain()
+	return nil
 }

@@ -119,7 +119,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s.conns = conn.NewServer(cfg)
 	if s.host != nil {
-		s.host.hub = s.conns.Hub()
+		s.host.hub, s.host.conns = s.conns.Hub(), s.conns
 	}
 	s.webSocket = s.conns.NewWebSocketServer(opts.WebSocketOrigins)
 	s.webSocket.ErrorLog = errorLog

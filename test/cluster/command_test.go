@@ -69,6 +69,17 @@ func TestCommands(t *testing.T) {
 		t.Errorf("%q", same)
 	}
 
+	if full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0); err == nil { // Linux
+		defer full.Close()
+		for _, command := range []string{"status", "map"} {
+			cmd := exec.Command(binary, "cluster", command, "--cluster", e.url("/c"))
+			cmd.Stdout = full
+			if cmd.Run(); cmd.ProcessState.ExitCode() != 74 {
+				t.Errorf("%s on a full disk: %v", command, cmd.ProcessState)
+			}
+		}
+	}
+
 	says(1, `there is no node c: lockd cluster status has their names\n$`, "drain", "c")
 	says(1, `a is not drained: no node is\n$`, "drain", "a", "--undo")
 	says(0, `^a is drained: 512 partitions to be moved\n$`, "drain", "a")

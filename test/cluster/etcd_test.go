@@ -121,6 +121,8 @@ func (e *ensemble) startAll() {
 func (e *ensemble) stop(i int) {
 	if m := e.members[i]; m != nil {
 		m.Server.HardStop()
+		// Close would wait for clients for 5 s and two elections: nothing is left of that.
+		m.Server.Cfg.ElectionTicks = -int(5*time.Second/time.Millisecond) / 2 / int(m.Server.Cfg.TickMs)
 		m.Close()
 		e.members[i] = nil
 	}
