@@ -152,10 +152,15 @@ func stop(ctx context.Context, b *lab, d time.Duration) error {
 	}
 	b.begin(t, "SIGSTOP of %s for %v", n.Name, d)
 	defer b.over(t)
+	n.pause(ctx, d)
+	return nil
+}
+
+// pause has a node stand still.
+func (n *node) pause(ctx context.Context, d time.Duration) {
 	n.signal(syscall.SIGSTOP)
 	wait(ctx, d)
 	n.signal(syscall.SIGCONT)
-	return nil
 }
 
 func etcdKill(ctx context.Context, b *lab, d time.Duration, i int) error {

@@ -376,6 +376,14 @@ func (k *keeper) hear(conn net.Conn, line string) error {
 		if e.call == nil {
 			return net.ErrClosed // that of bye
 		}
+		// What is answered is what was asked: each reply ends with the name.
+		asked := e.call.line[strings.LastIndexByte(e.call.line, ' ')+1:]
+		if !strings.HasSuffix(text, ": "+asked) && text != "0 disabled" {
+			return fmt.Errorf("%q is answered %q", e.call.line, line)
+		}
+		if shared := e.call.line[0] == 's'; shared != strings.Contains(text, "Shared") && strings.Contains(text, "Lock") {
+			return fmt.Errorf("%q is answered %q", e.call.line, line)
+		}
 		delete(k.calls, session)
 		k.got(session, e.call.get, text)
 		e.call.reply <- answer{text, e.sent, now()}

@@ -52,7 +52,9 @@ type options struct {
 	Build   string // flags for go build
 	Dir     string // for files; "": a temporary one
 
-	serve []string // more flags of nodes
+	serve  []string // more flags of nodes
+	once   bool     // each fault in one of its lengths only
+	unwell bool     // nobody waits in the end until all is well
 }
 
 func main() {
@@ -334,7 +336,7 @@ func (b *lab) run(ctx context.Context, do func(context.Context) error) error {
 	beside.Go(func() { b.watch(watch) })
 	wait(ctx, 2*b.W)
 	err := do(ctx)
-	if ctx.Err() == nil && err == nil {
+	if ctx.Err() == nil && err == nil && !b.unwell {
 		err = b.recover(ctx)
 	}
 	for _, c := range crowds {
@@ -412,17 +414,18 @@ func (b *lab) explain(name string, found []error) (all []error) {
 	return all
 }
 
-// each makes each fault once, in each of its lengths but the longest, one after another.
+// each makes each fault once in each of its lengths, one after another.
 func (b *lab) each(ctx context.Context) error {
 	chosen := b.chosen()
 	for _, f := range faults {
 		if len(chosen) > 0 && !slices.Contains(chosen, f.name) || f.needs != nil && !f.needs(b) {
 			continue
 		}
-		for _, d := range f.lasts(b) {
-			if d >= 2*b.G && len(chosen) == 0 {
-				continue
-			}
+		durations := f.lasts(b)
+		if b.once { // the second is what is too long to go unnoticed
+			durations = durations[min(1, len(durations)-1):][:1]
+		}
+		for _, d := range durations {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
