@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/etcd"
 	"github.com/nylen/lockd/internal/wire"
@@ -472,7 +471,7 @@ func (c *clusterMapCmd) one(name string) error {
 		return usageError{fmt.Errorf("<name>: %q is no lock's name", name)}
 	}
 	v := c.read()
-	i := cluster.PartitionOf(xxhash.Sum64String(folded))
+	i := wire.PartitionOf(folded)
 	p := v.Map.Partitions[i]
 	doc := struct {
 		Partition int    `json:"partition"`

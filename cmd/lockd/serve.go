@@ -24,10 +24,10 @@ import (
 type serveCmd struct {
 	serving
 	membership `group:"Cluster"`
-	HTTP    list          `name:"http" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve POST and GET /api/v1/rates/NAME/take over HTTP, for proxies (nginx, HAProxy, Caddy, Traefik) and programs that limit what they serve. Never open it to the internet."`
-	State   filled        `placeholder:"FILE" group:"Running" help:"Keep whom the server keeps in this file, so that clients that ask for it (lockd run --keep, a Locker's Keep, lockd proxy) have their locks also after a restart: until they are back, or their time is over, nobody gets anything new then. lockd state new makes one for a first start."`
-	MaxKeep time.Duration `min:"0" placeholder:"TIME" default:"30s" group:"Running" help:"How long at most a client may be without a connection that asks to be kept; 0: nobody is (${default})."`
-	Grace   graceTime     `placeholder:"TIME" group:"Running" help:"With --state, how long nobody gets anything new after a start, for clients that are not kept and may not know yet that the server was gone (--dead-peer-timeout if the machine was started anew, else 0)."`
+	HTTP       list          `name:"http" placeholder:"[HOST:]PORT" group:"Listening" help:"Serve POST and GET /api/v1/rates/NAME/take over HTTP, for proxies (nginx, HAProxy, Caddy, Traefik) and programs that limit what they serve. Never open it to the internet."`
+	State      filled        `placeholder:"FILE" group:"Running" help:"Keep whom the server keeps in this file, so that clients that ask for it (lockd run --keep, a Locker's Keep, lockd proxy) have their locks also after a restart: until they are back, or their time is over, nobody gets anything new then. lockd state new makes one for a first start."`
+	MaxKeep    time.Duration `min:"0" placeholder:"TIME" default:"30s" group:"Running" help:"How long at most a client may be without a connection that asks to be kept; 0: nobody is (${default})."`
+	Grace      graceTime     `placeholder:"TIME" group:"Running" help:"With --state, how long nobody gets anything new after a start, for clients that are not kept and may not know yet that the server was gone (--dead-peer-timeout if the machine was started anew, else 0)."`
 }
 
 // serving is what servers and proxies have in common of it. Numbers that are not given

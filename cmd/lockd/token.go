@@ -24,8 +24,9 @@ const tokenHelp = `The file has a line for each who is let in, NAME ROLE[:PREFIX
 	backup   lock          uid:34
 
 lock takes and releases locks and rates, and asks about those whose names it
-knows; read looks at everything; admin may do everything, also end clients. With
-a PREFIX that is for names that begin so. HOW is a token's hash, cert for a
+knows; read looks at everything; admin may do everything, also end clients; node
+is for the other nodes of a cluster, and may do as much. lock and read with a
+PREFIX are for names that begin so. HOW is a token's hash, cert for a
 client certificate of that name, or uid:N for a user's processes at a unix
 socket. Who has the last two needs no token: write such lines by hand.
 
@@ -48,7 +49,7 @@ func (f authFile) needed() error {
 type tokenAddCmd struct {
 	authFile
 	Name string   `arg:"" help:"Whose token it is, one word. It stands in the log."`
-	Role roleWord `required:"" env:"-" placeholder:"ROLE[:PREFIX]" help:"What it is for: lock, read or admin, or lock:PREFIX or read:PREFIX for names that begin so."`
+	Role roleWord `required:"" env:"-" placeholder:"ROLE[:PREFIX]" help:"What it is for: lock, read, admin or node, or lock:PREFIX or read:PREFIX for names that begin so."`
 }
 
 func (*tokenAddCmd) Help() string {

@@ -90,7 +90,7 @@ func TestTokenErrors(t *testing.T) {
 		want string
 	}{
 		{"add ci", 2, "missing flags: --role=ROLE[:PREFIX] (see lockd token add --help)"},
-		{"add ci --role write", 2, "--role: a role is lock, read or admin"},
+		{"add ci --role write", 2, "--role: a role is lock, read, admin or node"},
 		{"add ci --role admin:x", 2, "admin cannot have a prefix"},
 		{"add ci --role lock:", 2, "the prefix behind the colon is missing"},
 		{"add #ci --role lock", 2, "a name cannot begin with #"},

@@ -111,19 +111,21 @@ func isWord(text string) bool {
 // word: that may be a token in the wrong place, and errors are logged.
 func ParseRole(word string) (role session.Role, prefix string, err error) {
 	word, prefix, prefixed := strings.Cut(word, ":")
-	for _, r := range []session.Role{session.RoleLock, session.RoleRead, session.RoleAdmin} {
+	for _, r := range []session.Role{session.RoleLock, session.RoleRead, session.RoleAdmin, session.RoleNode} {
 		if word == r.String() {
 			role = r
 		}
 	}
 	switch {
 	case role == 0:
-		return 0, "", errors.New("a role is lock, read or admin, or lock:PREFIX or read:PREFIX for names that begin so")
+		return 0, "", errors.New("a role is lock, read, admin or node, or lock:PREFIX or read:PREFIX for names that begin so")
 	case !prefixed:
 		return role, "", nil
 	case role == session.RoleAdmin:
 		return 0, "", errors.New("admin cannot have a prefix: an administrator may end any client, and so free any lock; " +
 			"write admin, or lock:PREFIX")
+	case role == session.RoleNode:
+		return 0, "", errors.New("node cannot have a prefix: another node of the cluster asks for all of its clients")
 	case prefix == "":
 		return 0, "", errors.New("the prefix behind the colon is missing: without the colon the role is for all names")
 	case !isWord(prefix):

@@ -1,6 +1,10 @@
 package cluster
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Health is how a member is, for metrics, the API and the page.
 type Health struct {
@@ -97,4 +101,20 @@ func (m *Member) Health() Health {
 		}
 	}
 	return h
+}
+
+// May returns nil while the member may serve, and else why it may not.
+func (m *Member) May() error {
+	right, now := m.Right(), m.opts.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case !m.joined:
+		return errors.New("not registered in the cluster")
+	case right == 0:
+		return errors.New("no right to serve: the store has not confirmed it yet")
+	case now >= right:
+		return fmt.Errorf("no right to serve: the store has not confirmed it for %v", (now - right + m.conf.W).Round(100*time.Millisecond))
+	}
+	return nil
 }

@@ -57,6 +57,7 @@ func (h *Hub) Adopt(l *Layout) {
 	n.uncertain.Store(false)
 	h.locks.ServeAll(copied, max(1, shard.MomentOf(h.clock.milliseconds())))
 	n.emigrate(left, to)
+	n.publish(l)
 	// What nobody has ever had nobody holds anything of.
 	first := slices.DeleteFunc(slices.Clone(gained), func(p int) bool { return l.Epoch[p] > firstEpoch })
 	h.locks.ServeAll(first, max(1, shard.MomentOf(h.clock.milliseconds())))

@@ -96,7 +96,7 @@ func (h *Hub) countClients(c *Census) clientsThere {
 		transport, since := st.connection(p)
 		c.Clients = append(c.Clients, Client{
 			Transport: transport, Age: milliseconds(since.Age(now)), Away: p.isAway(),
-			Bytes: streamBytes + int64(st.kept.Load()), id: p.id, late: st.late || st.outlives(), peer: p,
+			Bytes: streamBytes + int64(st.kept.Load()), id: p.id, late: st.late || st.outlives() || st.node.Load(), peer: p,
 		})
 		index[place] = int32(len(c.Clients))
 		return index[place]

@@ -62,7 +62,7 @@ func (s *Session) do(c *command, name, out []byte) []byte {
 //
 //go:noinline
 func (s *Session) doOtherwise(c *command, name, out []byte) []byte {
-	if s.stream.turnsAway() && c.flags&takes != 0 && s.isNew(c, name) {
+	if s.stream.door&linked == 0 && s.stream.turnsAway() && c.flags&takes != 0 && s.isNew(c, name) {
 		return s.turnAway(c, name, out)
 	}
 	if s.stream.door&forwards != 0 {

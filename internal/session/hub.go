@@ -98,7 +98,8 @@ type Network interface {
 	// another one or has to come again: nothing that has not been executed is.
 	Detach(Carrier)
 	// Outlives is told, by a stream, that what it has is not lost with the server's
-	// process: nobody waits for its end when the server drains.
+	// process, or that its client is another node: nobody waits for its end when the
+	// server drains.
 	Outlives(Carrier)
 	// Authenticated is told, by a stream, that its client has shown a token, and
 	// whose that is; nil: nobody's.

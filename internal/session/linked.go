@@ -37,7 +37,9 @@ func (s *Session) textLink(arg, out []byte) []byte {
 	}
 	st.door |= linked
 	st.link = &linkEnd{from: words[1]}
+	st.node.Store(true)
 	st.countOn(nodes)
+	s.hub.network.Outlives(st.carrier) // nobody waits for it when the server drains: its clients are elsewhere
 	return s.reply(out, 1, wire.Linked, []byte(n.self()))
 }
 

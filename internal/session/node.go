@@ -41,6 +41,7 @@ type Layout struct {
 	Version uint64
 	Base    uint64 // new owners grant no fencing token below it
 	Self    string // this node's ID
+	Me      Peer   // what others know of it
 	Peers   []Peer // the nodes that are registered, but for this one
 	Owner   [shard.Partitions]string
 	Epoch   [shard.Partitions]uint64 // grows whenever the partition gets another owner
@@ -79,6 +80,9 @@ type node struct {
 	timers  map[*time.Timer]struct{} // of recoveries
 
 	claimants map[*remote]struct{} // who has claims of holds from elsewhere under way
+
+	atlas   atomic.Pointer[atlas] // nil: there is no map yet
+	readers readers
 
 	kick chan struct{}
 	done chan struct{}
@@ -253,6 +257,7 @@ func (n *node) lookOut() {
 		for st := range paused {
 			st.wake()
 		}
+		n.readers.tell()
 		busy := n.follow()
 		n.mu.Lock()
 		if busy || len(blocked) > 0 || len(paused) > 0 || len(n.blocked) > 0 || len(n.paused) > 0 {

@@ -130,10 +130,10 @@ func (c *testCluster) publish() {
 // tell has one take it.
 func (c *testCluster) tell(n *testNode) {
 	l := c.layout
-	l.Self = n.id
+	l.Self, l.Me = n.id, Peer{ID: n.id, Name: n.id, Addr: n.id + ":1"}
 	for _, other := range c.nodes {
 		if other != n && !other.dead {
-			l.Peers = append(l.Peers, Peer{ID: other.id})
+			l.Peers = append(l.Peers, Peer{ID: other.id, Name: other.id, Addr: other.id + ":1"})
 		}
 	}
 	n.hub.Adopt(&l)

@@ -65,7 +65,11 @@ type Stream struct {
 	notices atomic.Bool // the client wants to be told what it has not asked for
 	overdue atomic.Bool // it has not resumed in time, see MustResume
 
+	outdated atomic.Bool // it is to be told that there is a newer map
+	reads    bool        // it has asked for the map, and wants to be told of newer ones
+
 	rests atomic.Bool // the client has asked for the limits, see Rests
+	node  atomic.Bool // it is another node of the cluster, see linked.go
 
 	ends     atomic.Pointer[ending] // why it ends; nil: nobody has said that it does
 	refusals *refusals              // the latest ones of a client; nil: none
@@ -375,6 +379,7 @@ func (st *Stream) closeSome() bool {
 		return false
 	}
 	st.noteRest()
+	st.unread()
 	st.endKeeping()
 	st.endAccount()
 	return true

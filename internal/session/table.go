@@ -26,6 +26,7 @@ func init() {
 		{verb: wire.Top, args: []argument{count}, rest: "[ORDER]", flags: lists | needsDump | counted, roles: reader, do: (*Session).textTop, help: "list the locks that stand out: by queue, oldest or busiest"},
 		{verb: wire.Clients, args: []argument{count}, rest: "[ORDER]", flags: lists | needsDump | counted, roles: reader, do: (*Session).textClients, help: "list clients: by locks, waits, bytes or oldest"},
 		{verb: wire.Stats, flags: lists | counted, roles: reader, do: (*Session).textStats, help: "show how the server is, in numbers"},
+		{verb: wire.Map, flags: lists | counted | ofSelf, roles: looks, do: (*Session).textMap, help: "show which node of the cluster serves what"},
 		{verb: wire.Losses, args: []argument{many}, rest: maybeName, flags: relayed | lists | needsDump | counted | ofName | leavesOut, roles: reader, do: (*Session).textLosses, help: "show what was lost, and why, the latest first"},
 		{verb: wire.Kick, rest: "ADDR", flags: relayed | counted, roles: adminOnly, do: (*Session).textKick, help: "end another client's connection"},
 		{verb: wire.GetWait, args: []argument{patience}, rest: aName, flags: forwarded | counted | mayWait | ofName | takes, roles: locker, do: (*Session).textGetWait, help: "acquire an exclusive lock, waiting for it"},

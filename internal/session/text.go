@@ -191,6 +191,9 @@ func (s *Session) settle(out []byte) []byte {
 		s.stream.tells = false
 		out = append(s.notice(out), wire.Draining...)
 	}
+	if s == &s.stream.main {
+		out = s.stream.tellMap(out)
+	}
 	if s.stream.door&mustResume != 0 && s.stream.overdue.Load() {
 		s.stream.closing = true
 		return append(s.prefix(out), wire.TooManyConnections...)
@@ -276,7 +279,11 @@ func (s *Session) textPing(_, out []byte) []byte {
 // textLimits says what a holder's own time-outs must fit.
 func (s *Session) textLimits(_, out []byte) []byte {
 	s.stream.rests.Store(true)
-	return wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), uint64(max(0, s.hub.cfg.MaxKeep)/time.Millisecond))
+	out = wire.AppendLimits(s.prefix(out), uint64(s.hub.cfg.DeadPeer/time.Millisecond), uint64(max(0, s.hub.cfg.MaxKeep)/time.Millisecond))
+	if s.hub.node != nil {
+		out = wire.AppendMapLimit(out, s.hub.MapVersion())
+	}
+	return out
 }
 
 // textHello begins protocol 2, with the next line.

@@ -39,6 +39,7 @@ const (
 
 	DeadPeer = "dead_peer_ms=" // what `limits` tells, a pair after another
 	MaxKeep  = "max_keep_ms="
+	MapIs    = "map=" // by a node of a cluster alone: the version
 
 	Greeting = "lockd " // protocol 2's: the server's version follows
 	Hello2   = "2 " + Greeting
@@ -80,6 +81,7 @@ const (
 	Notice   = "! "
 	LockLost = "Lock Lost: " // the lock's name follows
 	Draining = "Draining\n"
+	NewMap   = "Map " // the version follows
 )
 
 // KeyDigits is how long a KEY is, in hexadecimal digits.
@@ -104,6 +106,7 @@ const (
 	Pong               = "1 pong\n"
 	Bye                = "1 bye\n"
 	End                = "1 End\n" // protocol 2's, after the lines of a reply of many; of Look and LookAll in protocol 1, too
+	EndOf              = "End"     // the same of Map, with the version as its number
 	Item               = "- "      // before each of them
 )
 
@@ -135,6 +138,12 @@ func AppendLimits(dst []byte, deadPeer, maxKeep uint64) []byte {
 	dst = strconv.AppendUint(append(dst, "1 "+DeadPeer...), deadPeer, 10)
 	dst = strconv.AppendUint(append(dst, " "+MaxKeep...), maxKeep, 10)
 	return append(dst, '\n')
+}
+
+// AppendMapLimit adds to those which map a node of a cluster has.
+func AppendMapLimit(dst []byte, version uint64) []byte {
+	dst = append(dst[:len(dst)-1], " "+MapIs...)
+	return append(strconv.AppendUint(dst, version, 10), '\n')
 }
 
 // The words of a line of Look, whose fields have a TAB between.

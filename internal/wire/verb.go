@@ -40,14 +40,14 @@ const (
 	Claims  = "claims"
 	Claimed = "claimed"
 
-	Link = "link" // between nodes of a cluster
-	GoOn = "on"   // the same, as what follows
-	As   = "as"
+	Map = "map" // of a cluster
 
-	Copy   = "copy"
-	Put    = "put"
-	Copied = "copied"
-
+	Link     = "link" // between its nodes, as what follows
+	GoOn     = "on"
+	As       = "as"
+	Copy     = "copy"
+	Put      = "put"
+	Copied   = "copied"
 	Followed = "followed"
 
 	Ping   = "ping"

@@ -192,11 +192,12 @@ func (m *mux) comeBack(cause error) transport {
 		m.cause = nil // it was the connection's only
 	}
 	m.mu.Unlock()
-	k.news.add(KeepEvent{Kind: KeepBlip, Err: cause, Span: k.lease.Left(k.clock())})
+	k.news.add(m.to, KeepEvent{Kind: KeepBlip, Err: cause, Span: k.lease.Left(k.clock())})
 	backoff := k.backoff()
 	backoff.most = min(backoff.most, max(k.lease.Span()/8, 1))
 	backoff.bound = min(backoff.bound, backoff.most)
-	for {
+	others := k.others()
+	for i := 0; ; i++ {
 		timer := time.NewTimer(backoff.pause())
 		select {
 		case <-timer.C:
@@ -207,15 +208,21 @@ func (m *mux) comeBack(cause error) transport {
 		if m.lapsed() {
 			return nil
 		}
-		t, r, err := k.resume(m.ctx)
+		// Every other time where it was: only there they know for sure that they know
+		// nothing.
+		to, elsewhere := m.to, i%2 == 1 && len(others) > 0
+		if elsewhere {
+			to = others[i/2%len(others)]
+		}
+		t, r, err := k.resume(m.ctx, to)
 		switch {
 		case err == nil:
-			if m.resume(t, r) {
+			if m.resume(t, to, r) {
 				return t
 			}
 			t.close()
 			return nil
-		case errors.Is(err, ErrForgotten), k.blipsOnly && isNobody(err):
+		case !elsewhere && (errors.Is(err, ErrForgotten) || k.blipsOnly && isNobody(err) && len(others) == 0):
 			m.close(fmt.Errorf("%w (%w)", cause, ErrForgotten))
 		default:
 			m.mu.Lock()
@@ -232,7 +239,7 @@ func (m *mux) comeBack(cause error) transport {
 // server knows that nobody else may have it. Then it asks again what was not
 // answered, in no order, since each session has asked for one thing. At last it says
 // that this was all. It returns false if it is too late for that.
-func (m *mux) resume(t transport, r resumed) bool {
+func (m *mux) resume(t transport, to target, r resumed) bool {
 	k := m.keeping
 	now, ok := k.clock(), false
 	if r.forgotten {
@@ -250,6 +257,7 @@ func (m *mux) resume(t transport, r resumed) bool {
 		return false
 	}
 	m.transport, m.down, m.cause, m.full = t, false, nil, false
+	m.to = to
 	k.recovers = r.forgotten
 	m.askingLocked() // no later than now, before all that is written
 	for s := range m.sessions.all() {
@@ -272,6 +280,9 @@ func (m *mux) resume(t transport, r resumed) bool {
 	}
 	m.tellLocked(m.sessions.get(0), claimed)
 	m.watch.extend(m.asked)
+	if m.reads {
+		m.newMap()
+	}
 	return true
 }
 
@@ -319,7 +330,7 @@ func (m *mux) claimedLocked() bool {
 		m.putLocked(s)
 	}
 	k.forgotten = nil
-	k.news.add(e)
+	k.news.add(m.to, e)
 	return true
 }
 
@@ -329,7 +340,14 @@ func (m *mux) notice(number int64, text []byte) {
 	switch {
 	case string(text)+"\n" == wire.Draining:
 		if m.keeping != nil {
-			m.keeping.news.add(KeepEvent{Kind: KeepDraining})
+			m.keeping.news.add(m.to, KeepEvent{Kind: KeepDraining})
+		}
+		if m.reads {
+			m.retire() // other nodes grant what this one does not any more
+		}
+	case hasPrefix(text, wire.NewMap):
+		if m.reads {
+			m.newMap()
 		}
 	case hasPrefix(text, wire.LockLost):
 		s := m.sessions.get(number)

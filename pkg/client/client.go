@@ -14,8 +14,9 @@ import (
 // that were got through it. It is made by New, and all its methods may be
 // called by many goroutines at once.
 type Client struct {
-	opts   Options
-	target target
+	opts    Options
+	targets targets
+	target  target // of these, the one that has answered; set before the first turn is free
 
 	// turn has a value in it while a request is on the wire, or while there is
 	// no connection yet. The queue is made of the goroutines that wait to send
@@ -75,14 +76,14 @@ func New(opts Options) (*Client, error) { return newClient(opts, 0, nil) }
 // and so is lost within the period and Options.ReadTimeout if the server falls
 // silent.
 func newClient(opts Options, period time.Duration, tried func(*Client, error)) (*Client, error) {
-	opts, to, err := opts.withDefaults()
+	opts, all, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c := &Client{
 		opts:      opts,
-		target:    to,
+		targets:   all,
 		turn:      make(chan struct{}, 1),
 		connected: make(chan struct{}),
 		lost:      make(chan struct{}),
@@ -294,11 +295,12 @@ func (c *Client) run(ctx context.Context) {
 			c.tried(c, c.Err())
 		}
 	}()
-	t, err := c.opts.connect(ctx, c.target, forClient)
+	t, to, err := c.opts.connectAny(ctx, c.targets, forClient)
 	if err != nil {
 		c.lose(err)
 		return
 	}
+	c.target = to
 	c.mu.Lock()
 	closed := c.err != nil
 	c.conn = t

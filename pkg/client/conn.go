@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +18,7 @@ import (
 // that reads; Close by any.
 type Conn struct {
 	t        transport
+	to       target
 	protocol int
 	lossy    bool // it loses what is sent behind a request, see dialect
 	pings    bool // it knows `ping`
@@ -28,10 +30,16 @@ type Conn struct {
 // ConnectTimeout, which is the bound for all of this. A server that asks for a token
 // and gets none is no failure: whoever has the Conn may present one.
 func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
-	opts, to, err := opts.withDefaults()
+	opts, all, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
+	return reach(ctx, all.order(target{}), func(ctx context.Context, to target) (*Conn, error) {
+		return dial(ctx, opts, to, newest)
+	}, func(late *Conn) { late.Close() })
+}
+
+func dial(ctx context.Context, opts Options, to target, newest int) (*Conn, error) {
 	patience := opts.ConnectTimeout
 	if patience > 0 {
 		var cancel context.CancelFunc
@@ -50,7 +58,7 @@ func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 		}
 		return nil, unreachable{err}
 	}
-	c := &Conn{t: t, protocol: 2, pings: !old}
+	c := &Conn{t: t, to: to, protocol: 2, pings: !old}
 	if old || newest < 2 {
 		c.protocol = 1
 	}
@@ -63,27 +71,36 @@ func Dial(ctx context.Context, opts Options, newest int) (*Conn, error) {
 // connection is the caller's business. It uses Target, which is no WebSocket, TLS, Dial
 // and ConnectTimeout. Within TLS the handshake is over when it returns.
 func Connect(ctx context.Context, opts Options) (net.Conn, error) {
-	opts, to, err := opts.withDefaults()
+	opts, all, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if to.url != nil {
+	if slices.ContainsFunc(all, func(to target) bool { return to.url != nil }) {
 		return nil, errors.New("lockd: a WebSocket is no bare connection")
 	}
-	if opts.ConnectTimeout > 0 {
+	return reach(ctx, all.order(target{}), func(ctx context.Context, to target) (net.Conn, error) {
+		return opts.bare(ctx, to)
+	}, func(late net.Conn) { late.Close() })
+}
+
+func (o *Options) bare(ctx context.Context, to target) (net.Conn, error) {
+	if o.ConnectTimeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, opts.ConnectTimeout)
+		ctx, cancel = context.WithTimeout(ctx, o.ConnectTimeout)
 		defer cancel()
 	}
-	conn, err := opts.dialer(to)(ctx)
+	conn, err := o.dialer(to)(ctx)
 	if err == nil && to.secure {
-		conn, err = opts.secured(ctx, conn, to)
+		conn, err = o.secured(ctx, conn, to)
 	}
 	if err != nil {
 		return nil, unreachable{err}
 	}
 	return conn, nil
 }
+
+// Target returns which of the targets has answered, if there were several.
+func (c *Conn) Target() string { return c.to.String() }
 
 // Protocol returns which one the connection speaks: 1 or 2.
 func (c *Conn) Protocol() int { return c.protocol }

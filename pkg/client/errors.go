@@ -64,6 +64,11 @@ var (
 	// allowed meanwhile.
 	ErrRecovering = errors.New("lockd: server is recovering: it grants nothing until the holders of before have claimed their locks")
 
+	// ErrUnavailable: the node of a cluster that was asked cannot reach the one that serves
+	// the name, or that may not serve for now. A Locker waits for the end of that, unless it
+	// is to FailFast.
+	ErrUnavailable = errors.New("lockd: who serves the name cannot be reached now")
+
 	// ErrBadArgument: a limit, a rate or a number of units makes no sense.
 	// Nothing was sent.
 	ErrBadArgument = errors.New("lockd: bad argument")

@@ -38,13 +38,13 @@ type oldPool struct {
 	changed chan struct{}        // closes when those that wait have to look again
 }
 
-func newOldPool(o *LockerOptions, to target) *oldPool {
+func newOldPool(o *LockerOptions, all targets) *oldPool {
 	return &oldPool{
 		opts:    o.Options,
 		most:    o.OldConnections,
 		period:  max(o.ReadTimeout/2, 0),
 		outage:  o.outage(),
-		news:    newNews(o, to),
+		news:    newNews(o, all.String()),
 		open:    make(map[*Client]struct{}),
 		trying:  make(map[*Client]struct{}),
 		backoff: newBackoff(o),

@@ -25,6 +25,7 @@ const looks = 4
 type limits struct {
 	deadPeer time.Duration // H; 0: unknown
 	maxKeep  time.Duration // the longest that it keeps anything; 0: nothing
+	maps     bool          // it is a node of a cluster, and tells who serves what
 }
 
 // parseLimits reads what follows the number of the reply to `limits`: pairs, of
@@ -32,6 +33,10 @@ type limits struct {
 func parseLimits(text []byte) (l limits) {
 	for _, pair := range bytes.Fields(text) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
+		if string(key)+"=" == wire.MapIs {
+			l.maps = true
+			continue
+		}
 		ms, err := strconv.ParseUint(string(value), 10, 32)
 		if err != nil {
 			continue
@@ -97,6 +102,14 @@ func (m *mux) look() {
 		}
 		m.full = false
 		m.endRestedLocked()
+		if m.reads && m.idleLocked() {
+			switch {
+			case m.isRetired():
+				go m.leave(errUnneeded)
+			case m.of != nil && !m.of.isNeeded():
+				m.retireLocked()
+			}
+		}
 	}
 	m.timer.Reset(m.interval())
 }

@@ -77,23 +77,28 @@ func (k KeepEventKind) String() string {
 // A keepNews passes on events in their order. Nobody waits for who is told: what is
 // told must not delay what it is about.
 type keepNews struct {
-	log    *slog.Logger // may be nil
-	target string
-	tell   func(KeepEvent) // may be nil
-	ended  *sync.WaitGroup // of the Locker's goroutines
+	log   *slog.Logger    // may be nil
+	tell  func(KeepEvent) // may be nil
+	ended *sync.WaitGroup // of the Locker's goroutines
 
 	mu      sync.Mutex // guards what follows
-	pending []KeepEvent
+	pending []keepEvent
 	telling bool
 }
 
-func (n *keepNews) add(e KeepEvent) {
+// A keepEvent is one of a connection to a target.
+type keepEvent struct {
+	KeepEvent
+	target string
+}
+
+func (n *keepNews) add(to target, e KeepEvent) {
 	if n.log == nil && n.tell == nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pending = append(n.pending, e)
+	n.pending = append(n.pending, keepEvent{e, to.String()})
 	if !n.telling {
 		n.telling = true
 		n.ended.Go(n.run)
@@ -113,28 +118,28 @@ func (n *keepNews) run() {
 		n.mu.Unlock()
 		n.write(e)
 		if n.tell != nil {
-			n.tell(e)
+			n.tell(e.KeepEvent)
 		}
 	}
 }
 
 // write writes the lines of the log that nobody else does: of a loss the Locker tells.
-func (n *keepNews) write(e KeepEvent) {
+func (n *keepNews) write(e keepEvent) {
 	if n.log == nil {
 		return
 	}
 	switch e.Kind {
 	case KeepBegun:
-		n.log.Info("lockd: locks are kept without a connection", "target", n.target, "for", e.Span)
+		n.log.Info("lockd: locks are kept without a connection", "target", e.target, "for", e.Span)
 	case KeepLimited:
-		n.log.Warn("lockd: locks are not kept as was asked", "target", n.target, "for", e.Span, "err", e.Err)
+		n.log.Warn("lockd: locks are not kept as was asked", "target", e.target, "for", e.Span, "err", e.Err)
 	case KeepBlip:
-		n.log.Warn("lockd: connection lost, its locks are kept", "target", n.target, "err", e.Err, "left", e.Span)
+		n.log.Warn("lockd: connection lost, its locks are kept", "target", e.target, "err", e.Err, "left", e.Span)
 	case KeepResumed:
-		n.log.Info("lockd: connection resumed", "target", n.target, "after", e.Span, "lost", e.Lost)
+		n.log.Info("lockd: connection resumed", "target", e.target, "after", e.Span, "lost", e.Lost)
 	case KeepRecovered:
-		n.log.Info("lockd: connection resumed, the server was restarted", "target", n.target, "after", e.Span, "lost", e.Lost)
+		n.log.Info("lockd: connection resumed, the server was restarted", "target", e.target, "after", e.Span, "lost", e.Lost)
 	case KeepDraining:
-		n.log.Info("lockd: server is about to end", "target", n.target)
+		n.log.Info("lockd: server is about to end", "target", e.target)
 	}
 }

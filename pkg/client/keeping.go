@@ -31,7 +31,8 @@ type keeping struct {
 	blipsOnly bool // the server does not keep it over its own restart
 	lease     *kept.Lease
 	clock     func() time.Duration
-	dial      func(context.Context) (transport, error)
+	dial      func(context.Context, target) (transport, error)
+	others    func() targets // where to go on if it cannot be reached where it was
 	backoff   func() backoff
 	timeout   time.Duration // of an attempt to come back
 	news      *keepNews
@@ -74,7 +75,7 @@ type greeted struct {
 // A server that keeps may have no room but for those that it keeps things for: so
 // nothing may come before that but what anybody may ask, which is not so for the
 // inspection with which negotiate begins. It comes only when the server is silent.
-func (l *Locker) keep(ctx context.Context, t transport) (g greeted, err error) {
+func (l *Locker) keep(ctx context.Context, t transport, to target) (g greeted, err error) {
 	stop := context.AfterFunc(ctx, func() { t.close() })
 	defer func() {
 		if !stop() && ctx.Err() != nil {
@@ -87,7 +88,8 @@ func (l *Locker) keep(ctx context.Context, t transport) (g greeted, err error) {
 	}
 	k := &keeping{
 		clock: l.opts.clock, news: l.keepNews,
-		dial:    func(ctx context.Context) (transport, error) { return l.opts.connect(ctx, l.target, forMux) },
+		dial:    func(ctx context.Context, to target) (transport, error) { return l.opts.connect(ctx, to, forMux) },
+		others:  func() targets { return l.others(to) },
 		backoff: func() backoff { return newBackoff(&l.opts) },
 	}
 	ask := kept.Ask(l.opts.Keep, l.opts.StopTime)
@@ -206,6 +208,11 @@ func say(t transport, request string) ([]byte, error) {
 	if err := t.sendLines([]byte("0 " + request + "\n")); err != nil {
 		return nil, err
 	}
+	return hear(t)
+}
+
+// hear returns the next line for session 0, without its number.
+func hear(t transport) ([]byte, error) {
 	for {
 		line, err := t.readLine()
 		if err != nil {
@@ -237,10 +244,10 @@ type resumed struct {
 
 // resume makes a connection and shows the KEY. ErrForgotten means that there is nothing
 // to be had any more.
-func (k *keeping) resume(ctx context.Context) (_ transport, r resumed, err error) {
+func (k *keeping) resume(ctx context.Context, to target) (_ transport, r resumed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
 	defer cancel()
-	t, err := k.dial(ctx)
+	t, err := k.dial(ctx, to)
 	if err != nil {
 		return nil, r, err
 	}

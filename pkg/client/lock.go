@@ -172,7 +172,10 @@ func (l *Lock) release(ctx context.Context) error {
 		}
 	}
 	err := s.err
-	if err == nil || !errors.Is(err, ErrLost) {
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		m.giveUpSession(s)
+	case err == nil || !errors.Is(err, ErrLost):
 		m.put(s)
 	}
 	if l.lost != nil && err == ErrNotHeld {

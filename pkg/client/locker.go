@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,7 +122,16 @@ type LockerOptions struct {
 	// slog.New(slog.DiscardHandler) keeps quiet whatever happens.
 	Logger *slog.Logger
 
-	clock func() time.Duration // kept.Now, but in tests
+	// NoMap leaves it to the nodes of a cluster to ask each other for what they do not
+	// serve themselves. Otherwise the Locker asks who serves a name, over connections to
+	// these nodes, each of which is made when it is first needed, and Connections, Sessions,
+	// Keep and OnKeep go for each node. Until it stands, or if it cannot be made, requests go
+	// over another one. That is so with tcp:// and tls:// targets, without Dial, and as far
+	// as nodes are reached within TLS if the target is. Other servers have no map.
+	NoMap bool
+
+	clock     func() time.Duration // kept.Now, but in tests
+	mapSpread time.Duration        // mapSpread, but in tests
 }
 
 func (o *LockerOptions) complete() error {
@@ -179,6 +189,7 @@ func (o *LockerOptions) complete() error {
 	if o.clock == nil {
 		o.clock = kept.Now
 	}
+	o.mapSpread = cmp.Or(o.mapSpread, mapSpread)
 	if o.FailFast {
 		o.MaxOutage = 0
 	}
@@ -216,14 +227,16 @@ func (o *LockerOptions) outage() time.Duration {
 // A Locker needs a server that speaks protocol 2. With an older one it does
 // what it can and tells what is missing, see Missing.
 type Locker struct {
-	opts   LockerOptions
-	target target
-	news   *news
-	old    *oldPool
+	opts    LockerOptions
+	targets targets
+	news    *news
+	old     *oldPool
+	begun   time.Time
 
 	keepNews *keepNews
 
-	muxes []atomic.Pointer[mux] // nil where there is no connection now
+	muxes   []atomic.Pointer[mux]   // to any of the targets; nil where there is no connection now
+	routing atomic.Pointer[routing] // nil: everything goes over any of these
 
 	ctx   context.Context // ends with Close
 	stop  context.CancelFunc
@@ -233,6 +246,10 @@ type Locker struct {
 	changed chan struct{} // closes when there is news
 	err     error         // why there is no connection; nil: the first is on its way
 	down    time.Time     // since when there is none; zero if there is one
+
+	learning sync.Mutex        // guards what follows
+	owners   map[string]*owner // by address
+	learned  *atlas            // what routing is made of
 }
 
 // NewLocker returns a Locker that connects in the background, and again
@@ -242,21 +259,22 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	o, to, err := opts.Options.withDefaults()
+	o, all, err := opts.Options.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	opts.Options = o
 	l := &Locker{
 		opts:    opts,
-		target:  to,
-		news:    newNews(&opts, to),
+		targets: all,
+		news:    newNews(&opts, all.String()),
+		begun:   time.Now(),
 		muxes:   make([]atomic.Pointer[mux], opts.Connections),
 		changed: make(chan struct{}),
 		down:    time.Now(),
-		old:     newOldPool(&opts, to),
+		old:     newOldPool(&opts, all),
 	}
-	l.keepNews = &keepNews{log: opts.Logger, target: to.String(), tell: opts.OnKeep, ended: &l.ended}
+	l.keepNews = &keepNews{log: opts.Logger, tell: opts.OnKeep, ended: &l.ended}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	for i := range l.muxes {
 		l.ended.Go(func() { l.run(i) })
@@ -271,7 +289,9 @@ func NewLocker(opts LockerOptions) (*Locker, error) {
 // is done; when there is no connection then, the locks are free when the server has
 // kept them for long enough.
 func (l *Locker) Close() error {
+	l.mu.Lock() // see goes
 	l.stop()
+	l.mu.Unlock()
 	l.old.close()
 	l.ended.Wait()
 	return nil
@@ -308,12 +328,14 @@ func (l *Locker) Missing(ctx context.Context) ([]error, error) {
 // run keeps one connection up.
 func (l *Locker) run(i int) {
 	backoff := newBackoff(&l.opts)
+	var last target
 	for {
-		m, err := l.connect()
+		m, err := l.connect(last)
 		made := err == nil
 		if made {
 			begun := time.Now()
-			err = l.serve(i, m)
+			last = m.to
+			err = l.serve(&l.muxes[i], m, l.news)
 			backoff.stood(time.Since(begun))
 		} else {
 			l.tell(err)
@@ -343,10 +365,16 @@ func (l *Locker) run(i int) {
 // serve uses a connection until it ends, or its server grants nothing any more, and
 // returns why. What is held over it then is held until its end, while another one
 // takes its place.
-func (l *Locker) serve(i int, m *mux) error {
-	l.muxes[i].Store(m)
+func (l *Locker) serve(place *atomic.Pointer[mux], m *mux, news *news) error {
+	if l.opts.Keep > 0 {
+		l.keepNews.add(m.to, m.keepBegins())
+	}
+	place.Store(m)
+	if m.reads {
+		l.learn()
+	}
 	l.tell(nil)
-	l.news.connected(m.protocol())
+	news.connected(m.to.String(), m.protocol())
 	var err error
 	over := make(chan struct{})
 	l.ended.Go(func() {
@@ -356,9 +384,9 @@ func (l *Locker) serve(i int, m *mux) error {
 		m.run(func(cause error) {
 			err = cause
 			if m.keeping != nil && l.ctx.Err() == nil {
-				l.keepNews.add(KeepEvent{Kind: KeepGone, Err: m.err()})
+				l.keepNews.add(m.to, KeepEvent{Kind: KeepGone, Err: m.err()})
 			}
-			if l.muxes[i].CompareAndSwap(m, nil) {
+			if place.CompareAndSwap(m, nil) {
 				l.tell(cause)
 			}
 		})
@@ -370,29 +398,39 @@ func (l *Locker) serve(i int, m *mux) error {
 	case <-over:
 		return err
 	case <-m.retired:
-		if l.muxes[i].CompareAndSwap(m, nil) {
+		if place.CompareAndSwap(m, nil) {
 			l.tell(ErrShuttingDown)
 		}
 		return ErrShuttingDown
 	}
 }
 
-func (l *Locker) connect() (*mux, error) {
-	ctx := l.ctx
+// connect connects to one of the targets, to the last one only if it has to.
+func (l *Locker) connect(last target) (*mux, error) {
+	return reach(l.ctx, l.targets.order(last), l.connectTo, (*mux).discard)
+}
+
+func (l *Locker) connectTo(ctx context.Context, to target) (*mux, error) {
 	if d := l.opts.ConnectTimeout; d > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeout(ctx, d)
 		defer stop()
 	}
-	t, err := l.opts.connect(ctx, l.target, forMux)
+	t, err := l.opts.connect(ctx, to, forMux)
 	if err != nil {
 		return nil, err
 	}
 	g := greeted{asked: time.Now()}
 	if l.opts.Keep > 0 {
-		g, err = l.keep(ctx, t)
+		g, err = l.keep(ctx, t, to)
 	} else {
 		g.old, g.told, err = negotiate(ctx, t)
+	}
+	var told *atlas
+	reads := !g.old && g.told.maps && l.mayMap(to)
+	if err == nil && reads {
+		told, err = readAtlas(ctx, t, g.notices)
+		g.notices = true
 	}
 	if err != nil {
 		t.close()
@@ -402,12 +440,13 @@ func (l *Locker) connect() (*mux, error) {
 		return nil, err
 	}
 	m := newMux(t, g.old, &l.opts, g.told, g.asked)
-	m.notices, m.missing = g.notices, g.missing
+	m.to, m.notices, m.missing = to, g.notices, g.missing
+	if m.reads = reads; reads {
+		m.secure, m.newMap = to.secure, func() { l.reread(m) }
+		m.atlas.Store(told)
+	}
 	if g.keeping != nil {
 		m.startKeeping(g.keeping)
-	}
-	if l.opts.Keep > 0 {
-		l.keepNews.add(m.keepBegins())
 	}
 	return m, nil
 }
@@ -482,7 +521,15 @@ func (l *Locker) connection(ctx context.Context) (*mux, error) {
 	}
 }
 
-// standing returns any connection that stands, or nil.
+// connectionFor returns the one for a request, or any.
+func (l *Locker) connectionFor(ctx context.Context, v *verb, name string) (*mux, error) {
+	if m := l.route(v, name); m != nil && ctx.Err() == nil {
+		return m, nil
+	}
+	return l.connection(ctx)
+}
+
+// standing returns any connection that stands, or nil. Those to targets come first.
 func (l *Locker) standing() *mux {
 	n, i := len(l.muxes), 0
 	if n > 1 {
@@ -496,7 +543,7 @@ func (l *Locker) standing() *mux {
 			i = 0
 		}
 	}
-	return nil
+	return l.standingOwner()
 }
 
 // start asks on the given connection, or on any other one that has a session to
@@ -524,7 +571,7 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 	var ending time.Time // since when servers are that it has asked
 	presented := false   // the token, once more
 	for {
-		m, err := l.connection(ctx)
+		m, err := l.connectionFor(ctx, v, name)
 		if err != nil || m.old {
 			return m, nil, err
 		}
@@ -538,20 +585,23 @@ func (l *Locker) call(ctx context.Context, v *verb, a arguments, name string, re
 				m.put(s) // and it asks for no more, see start
 				continue
 			}
-			if s.err == ErrShuttingDown || s.err == ErrRecovering {
+			if s.err == ErrShuttingDown || s.err == ErrRecovering || s.err == ErrUnavailable {
 				why := s.err
 				m.put(s)
 				if ending.IsZero() {
 					ending = time.Now()
 				}
+				itself := why == ErrShuttingDown && !m.reads // else it may be the node that it asks, see notice
 				if time.Since(ending) >= l.opts.outage() {
-					if why == ErrShuttingDown {
+					if itself {
 						m.retire()
+					}
+					if why == ErrShuttingDown {
 						why = lost(why)
 					}
 					return nil, nil, why
 				}
-				if why == ErrShuttingDown && !m.outlivesServer() {
+				if itself && !m.outlivesServer() {
 					m.retire()
 					continue
 				}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nylen/lockd/internal/wire"
@@ -32,6 +33,7 @@ type mux struct {
 	missing     []error  // what the options want and the server does not give
 	maxSessions int      // how many there may be, number 0 not included
 	opts        *Options
+	to          target // whom it is connected to; changed by the goroutine that reads alone
 	name        string // what is registered; may be empty
 	maxLine     int
 	timeout     time.Duration // how old the last request that was answered may be; 0: as old as it is
@@ -42,6 +44,14 @@ type mux struct {
 	end context.CancelCauseFunc
 
 	retired chan struct{} // closes when its server grants nothing any more
+
+	// Of a node of a cluster, where the Locker goes by the map.
+	reads   bool                  // it tells that there is a newer one
+	newMap  func()                // has the Locker ask for it
+	rereads atomic.Bool           // it is about to
+	of      *owner                // who it is connected to for what that serves; nil: anybody
+	secure  bool                  // it is connected within TLS
+	atlas   atomic.Pointer[atlas] // the latest map that it has told; nil: none
 
 	sessions sessionTable // the sessions; number 0 is the heartbeat's
 	watch    watchdog     // of what the heartbeat asks; it calls with none of its mutexes held
@@ -163,6 +173,10 @@ func (m *mux) err() error {
 func (m *mux) retire() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.retireLocked()
+}
+
+func (m *mux) retireLocked() {
 	if !m.isRetired() {
 		close(m.retired)
 	}

@@ -29,16 +29,16 @@ const (
 	remindAfter = time.Minute
 )
 
-func newNews(o *LockerOptions, to target) *news {
-	return &news{log: o.Logger, target: to.String(), silent: o.Logger == nil && o.outage() != forever}
+func newNews(o *LockerOptions, target string) *news {
+	return &news{log: o.Logger, target: target, silent: o.Logger == nil && o.outage() != forever}
 }
 
-func (n *news) connected(protocol int) {
+func (n *news) connected(target string, protocol int) {
 	switch {
 	case n.log != nil:
-		n.log.Info("lockd: connected", "target", n.target, "protocol", protocol)
+		n.log.Info("lockd: connected", "target", target, "protocol", protocol)
 	case n.over():
-		slog.Info("lockd: connected", "target", n.target, "protocol", protocol)
+		slog.Info("lockd: connected", "target", target, "protocol", protocol)
 	}
 }
 

@@ -33,6 +33,11 @@ type Options struct {
 	// HOST:PORT alone means tcp, and a PORT alone means tcp on localhost. Empty
 	// means DefaultTarget, or, with Dial, whatever Dial gives. A path from the
 	// working directory is unix://./PATH.
+	//
+	// It may be several, with commas between: tcp://a:9999,b:9999,c:9999. Then whichever
+	// answers is connected to, in a random order; HOST:PORT has the scheme of the one before
+	// it. All of them have to be ways to the same locks: nodes of a cluster, or proxies of
+	// one server. Servers that know nothing of each other would each grant the same lock.
 	Target string
 
 	// TLS is for tls:// and wss:// targets: who is trusted (RootCAs), the client's
@@ -54,7 +59,7 @@ type Options struct {
 	Token func(ctx context.Context) (string, error)
 
 	// Dial, if set, makes the connection in place of this package, say to a
-	// server inside the same program or through a tunnel. The connection need not
+	// server inside the same program or through a tunnel; there is one Target then. The connection need not
 	// hold anything: the ends of a net.Pipe will do. Dial has to give up when
 	// ctx ends, and a Locker may call it from several goroutines at once. If
 	// Target is within TLS, that is spoken over the connection; if it is a ws://
@@ -111,8 +116,8 @@ func (o Options) Validate() error {
 }
 
 // withDefaults returns the options with every default filled in, and the
-// target that they mean.
-func (o Options) withDefaults() (Options, target, error) {
+// targets that they mean.
+func (o Options) withDefaults() (Options, targets, error) {
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = defaultConnectTimeout
 	}
@@ -125,32 +130,40 @@ func (o Options) withDefaults() (Options, target, error) {
 	name, err := fold(o.Name)
 	switch {
 	case err != nil:
-		return o, target{}, errors.New("lockd: Options.Name contains a line break")
+		return o, nil, errors.New("lockd: Options.Name contains a line break")
 	case len(name) > maxName:
-		return o, target{}, fmt.Errorf("lockd: Options.Name is longer than %d bytes", maxName)
+		return o, nil, fmt.Errorf("lockd: Options.Name is longer than %d bytes", maxName)
 	}
 	o.Name = name
 	switch {
 	case o.MaxLine == 0:
 		o.MaxLine = defaultMaxLine
 	case o.MaxLine < 0:
-		return o, target{}, errors.New("lockd: Options.MaxLine is negative")
+		return o, nil, errors.New("lockd: Options.MaxLine is negative")
 	}
 	switch {
 	case o.MaxReply == 0:
 		o.MaxReply = defaultMaxReply
 	case o.MaxReply < 0:
-		return o, target{}, errors.New("lockd: Options.MaxReply is negative")
+		return o, nil, errors.New("lockd: Options.MaxReply is negative")
 	}
 	if o.Target == "" {
 		if o.Dial != nil && o.TLS == nil {
-			return o, target{}, nil
+			return o, targets{{}}, nil
 		}
 		o.Target = DefaultTarget
 	}
-	t, err := parseTarget(o.Target)
-	if err == nil && o.TLS != nil && !t.secure {
-		err = fmt.Errorf("lockd: target %q: Options.TLS needs tls:// or wss://", o.Target)
+	all, err := parseTargets(o.Target)
+	if err != nil {
+		return o, nil, err
 	}
-	return o, t, err
+	if len(all) > 1 && o.Dial != nil {
+		return o, nil, errOneDial
+	}
+	for i, to := range all {
+		if o.TLS != nil && !to.secure {
+			return o, nil, fmt.Errorf("lockd: target %q: Options.TLS needs tls:// or wss://", splitTargets(o.Target)[i])
+		}
+	}
+	return o, all, nil
 }

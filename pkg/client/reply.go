@@ -120,6 +120,8 @@ func refusal(line []byte, v *verb) error {
 		return ErrShuttingDown
 	case hasPrefix(text, wire.ServerRecovering):
 		return ErrRecovering
+	case hasPrefix(text, wire.Unavailable):
+		return ErrUnavailable
 	case hasPrefix(text, wire.NotAllowed):
 		return fmt.Errorf("%w: this client may not send %q, or not with that name", ErrNotAllowed, v.word)
 	case string(line) == authFailed:

@@ -86,6 +86,19 @@ func (to target) String() string {
 	return to.network + "://" + to.addr
 }
 
+// connectAny connects to one of some targets.
+func (o *Options) connectAny(ctx context.Context, all targets, use use) (transport, target, error) {
+	type connection struct {
+		transport
+		to target
+	}
+	got, err := reach(ctx, all.order(target{}), func(ctx context.Context, to target) (connection, error) {
+		t, err := o.connect(ctx, to, use)
+		return connection{t, to}, err
+	}, func(late connection) { late.close() })
+	return got.transport, got.to, err
+}
+
 // connect makes the connection that the options describe.
 func (o *Options) connect(ctx context.Context, to target, use use) (transport, error) {
 	if o.ConnectTimeout > 0 {

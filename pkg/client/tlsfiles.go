@@ -69,21 +69,28 @@ func (f TLSFiles) Config() (*tls.Config, error) {
 // For returns Config for a target within TLS, and nil for another one: a client
 // certificate means nothing there. That a CA or a server's name was given for it is
 // an error, lest somebody believe in TLS that is not there; but not for a unix
-// socket, whose other end is on this machine.
+// socket, whose other end is on this machine. Of several targets it goes for each.
 func (f TLSFiles) For(target string) (*tls.Config, error) {
 	if target == "" {
 		target = DefaultTarget
 	}
-	to, err := parseTarget(target)
-	switch {
-	case err != nil:
+	all, err := parseTargets(target)
+	if err != nil {
 		return nil, err
-	case to.secure:
-		return f.Config()
-	case to.network == "unix" || f.CA == "" && f.ServerName == "":
+	}
+	secure := false
+	for i, to := range all {
+		switch {
+		case to.secure:
+			secure = true
+		case to.network != "unix" && (f.CA != "" || f.ServerName != ""):
+			return nil, fmt.Errorf("lockd: target %q: a CA and a server's name need tls:// or wss://", splitTargets(target)[i])
+		}
+	}
+	if !secure {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("lockd: target %q: a CA and a server's name need tls:// or wss://", target)
+	return f.Config()
 }
 
 func isRegular(path string) bool {

@@ -24,6 +24,7 @@ type verb struct {
 	undo   *verb  // releases what yes acquired
 	waits  bool   // the reply may be a long time coming, and cancel hurries it
 	once   bool   // not to be asked again when the reply was lost
+	named  bool   // it is about what has the name, and so for who serves that
 
 	deed    string // what it does, for errors; empty: its word
 	missing error  // the server does not know the verb
@@ -60,17 +61,17 @@ const (
 )
 
 var (
-	get     = &verb{word: wire.Get, most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: exclusive, undo: release}
+	get     = &verb{word: wire.Get, most: maxToken, yes: wire.GetSuccess, no: wire.GetFailure, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: exclusive, undo: release, named: true}
 	release = &verb{word: wire.Release, most: 1, yes: wire.ReleaseSuccess, no: wire.ReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: exclusive}
-	inspect = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
+	inspect = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked, named: true}
 
 	// inspectNamed inspects a lock of the caller's, inspect one whose name nobody knows:
 	// that the server allows the first does not mean that it allows any.
 	inspectNamed = &verb{word: wire.Inspect, deed: "inspect", most: 1, yes: wire.IsLocked, no: wire.NotLocked}
 
-	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, deed: "acquire", effect: acquires, space: shared, undo: releaseShared}
+	getShared     = &verb{word: wire.GetShared, most: maxCount, yes: wire.SharedGetSuccess, deed: "acquire", effect: acquires, space: shared, undo: releaseShared, named: true}
 	releaseShared = &verb{word: wire.ReleaseShared, most: 1, yes: wire.SharedReleaseSuccess, no: wire.SharedReleaseFailure, fail: ErrNotHeld, deed: "release", effect: releases, space: shared}
-	inspectShared = &verb{word: wire.InspectShared, deed: "inspect", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked}
+	inspectShared = &verb{word: wire.InspectShared, deed: "inspect", most: maxCount, yes: wire.SharedIsLocked, no: wire.SharedNotLocked, named: true}
 
 	dump       = &verb{word: wire.Dump}
 	dumpShared = &verb{word: wire.DumpShared}
@@ -84,24 +85,25 @@ var (
 // Those that list, end clients and drop rates. Their lines come before the last one of the
 // reply, which is the one that is described here.
 var (
-	look     = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
+	look     = &verb{word: wire.Look, deed: "look", most: 1, yes: endText, missing: ErrNoLook, named: true}
 	lookAll  = &verb{word: wire.LookAll, deed: "look", most: 1, yes: endText, missing: ErrNoLook}
 	top      = &verb{word: wire.Top, most: 1, yes: endText, missing: ErrNoOverview}
 	clients  = &verb{word: wire.Clients, most: 1, yes: endText, missing: ErrNoOverview}
 	figures  = &verb{word: wire.Stats, most: 1, yes: endText, missing: ErrNoOverview}
+	readMap  = &verb{word: wire.Map, most: maxToken, yes: wire.EndOf, missing: ErrUnsupported}
 	losses   = &verb{word: wire.Losses, most: 1, yes: endText, missing: ErrNoLosses}
-	dropRate = &verb{word: wire.DropRate, deed: "drop", most: 1, yes: wire.RateDropped, no: wire.NoSuchRate, fail: ErrNoSuchRate, missing: ErrNoDropRate, once: true}
+	dropRate = &verb{word: wire.DropRate, deed: "drop", most: 1, yes: wire.RateDropped, no: wire.NoSuchRate, fail: ErrNoSuchRate, missing: ErrNoDropRate, once: true, named: true}
 	kick     = &verb{word: wire.Kick, most: 1, yes: wire.Kicked, no: wire.NoSuchClient, fail: ErrNoSuchClient, missing: ErrNoKick, once: true}
 )
 
 // Those of protocol 2, which only a mux speaks.
 var (
-	getWait        = &verb{word: wire.GetWait, most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, deed: "acquire", effect: acquires, undo: release, waits: true}
-	getSharedWait  = &verb{word: wire.GetSharedWait, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, deed: "acquire", effect: acquires, space: shared, undo: releaseShared, waits: true}
-	getSharedLimit = &verb{word: wire.GetSharedLimit, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: shared, undo: releaseShared}
+	getWait        = &verb{word: wire.GetWait, most: maxToken, yes: wire.GetSuccess, no: wire.GetTimeout, fail: errWaitedOut, deed: "acquire", effect: acquires, undo: release, waits: true, named: true}
+	getSharedWait  = &verb{word: wire.GetSharedWait, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedGetTimeout, fail: errWaitedOut, deed: "acquire", effect: acquires, space: shared, undo: releaseShared, waits: true, named: true}
+	getSharedLimit = &verb{word: wire.GetSharedLimit, most: maxCount, yes: wire.SharedGetSuccess, no: wire.SharedLimitReached, fail: ErrNotAcquired, deed: "acquire", effect: acquires, space: shared, undo: releaseShared, named: true}
 
-	takeRate    = &verb{word: wire.TakeRate, deed: "rate", yes: wire.RateAllowed, no: wire.RateAllowed}
-	inspectRate = &verb{word: wire.InspectRate, deed: "rate", yes: wire.RateOpen, no: wire.RateOpen}
+	takeRate    = &verb{word: wire.TakeRate, deed: "rate", yes: wire.RateAllowed, no: wire.RateAllowed, named: true}
+	inspectRate = &verb{word: wire.InspectRate, deed: "rate", yes: wire.RateOpen, no: wire.RateOpen, named: true}
 
 	ping    = &verb{word: wire.Ping, most: 1, yes: pongText}
 	hello   = &verb{word: wire.Hello}

@@ -141,8 +141,11 @@ type clusterHost struct {
 func (h *clusterHost) Adopt(self string, m *cluster.Map, nodes []cluster.Node) {
 	l := &session.Layout{Version: m.Version, Base: m.Base, Self: self}
 	for _, n := range nodes {
-		if n.ID != self {
-			l.Peers = append(l.Peers, session.Peer{ID: n.ID, Name: n.Name, Addr: n.Addr})
+		peer := session.Peer{ID: n.ID, Name: n.Name, Addr: n.Addr}
+		if n.ID == self {
+			l.Me = peer
+		} else {
+			l.Peers = append(l.Peers, peer)
 		}
 	}
 	for p := range m.Partitions {

@@ -155,3 +155,60 @@ func TestCluster(t *testing.T) {
 		}
 	}
 }
+
+// TestClusterReady: a node is not ready while it has no right to serve, and a new one not
+// before it is registered.
+func TestClusterReady(t *testing.T) {
+	c := newTestCluster(t, 500*time.Millisecond, 3*time.Second)
+	a := c.node("a")
+	c.serving(a)
+	if err := a.ready(); err != nil {
+		t.Errorf("a node that serves: %v", err)
+	}
+	a.store.Away(true)
+	eventually(t, func() bool {
+		err := a.ready()
+		return err != nil && strings.Contains(err.Error(), "has not confirmed it for")
+	})
+	a.store.Away(false)
+	eventually(t, func() bool { return a.ready() == nil })
+	late, err := New(Options{Cluster: &Cluster{Store: c.keys.Store(), Name: "late", Addr: "127.0.0.1:1", Dial: a.opts.Cluster.Dial}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := late.ready(); err == nil || err.Error() != "not registered in the cluster" {
+		t.Errorf("a node that is not registered: %v", err)
+	}
+	late.Shutdown(context.Background())
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it has not come to that")
+		}
+	}
+}
+
+// TestClusterDrain: a node that drains does not wait for the links of others.
+func TestClusterDrain(t *testing.T) {
+	c := newTestCluster(t, 500*time.Millisecond, 3*time.Second)
+	nodes := []*testNode{c.node("a"), c.node("b")}
+	c.serving(nodes...)
+	one := nodes[1].lines(t)
+	for i := range 30 {
+		one.gets(fmt.Sprint("g x", i), fmt.Sprint("1 Lock Get Success: x", i))
+	}
+	if clients, more := nodes[0].conns.Hub().Clients(10); len(clients)+more != 0 {
+		t.Errorf("%d clients are to be waited for", len(clients)+more)
+	}
+	// Without an end of its own: it would wait for who holds something.
+	if err := nodes[0].Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	for i := range 30 {
+		one.gets(fmt.Sprint("r x", i), fmt.Sprint("1 Lock Release Success: x", i))
+	}
+}

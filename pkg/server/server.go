@@ -150,6 +150,8 @@ func (s *Server) ready() error {
 		return errors.New("shutting down")
 	case s.lost:
 		return errors.New("a listener has failed; the log says why")
+	case s.member != nil:
+		return s.member.May()
 	}
 	return nil
 }
