@@ -36,8 +36,11 @@ func (t *trouble) covers(l *loss, after time.Duration) bool {
 	if l.At < t.From || t.To != 0 && l.At > t.To+after {
 		return false
 	}
+	at := func(nodes []string) bool {
+		return slices.Contains(nodes, l.Home) || l.Home == anyNode && len(nodes) > 0
+	}
 	kept := strings.HasPrefix(l.Kind, "kept")
-	return t.all || slices.Contains(t.homes, l.Home) || !kept && slices.Contains(t.plain, l.Home) || slices.Contains(t.clients, l.Client)
+	return t.all || at(t.homes) || !kept && at(t.plain) || slices.Contains(t.clients, l.Client)
 }
 
 // A fault does something bad for a while, and takes it back. It begins with saying what it
@@ -125,7 +128,7 @@ func moves(b *lab) bool { return b.Moves }
 func kill(ctx context.Context, b *lab, d time.Duration) error {
 	n := b.anyNode()
 	t := &trouble{plain: []string{n.Name}, killed: []string{n.Name}}
-	if !b.Roam || d > b.W { // who comes back at the same place finds that nobody knows it
+	if !b.Roam { // who comes back at the same place finds that nobody knows it
 		t.homes = t.plain
 	}
 	b.begin(t, "kill -9 of %s, started again after %v", n.Name, d)
@@ -312,7 +315,11 @@ func drain(ctx context.Context, b *lab, d time.Duration) error {
 // moverKill kills a node in the middle of its moves.
 func moverKill(ctx context.Context, b *lab, d time.Duration) error {
 	n := b.anyNode()
-	t := b.begin(&trouble{homes: []string{n.Name}, killed: []string{n.Name}}, "%s is drained, killed with -9 meanwhile, and started again after %v", n.Name, d)
+	t := &trouble{plain: []string{n.Name}, killed: []string{n.Name}}
+	if !b.Roam {
+		t.homes = t.plain
+	}
+	b.begin(t, "%s is drained, killed with -9 meanwhile, and started again after %v", n.Name, d)
 	defer b.over(t)
 	if _, err := b.cluster(ctx, "drain", n.Name); err != nil {
 		b.logf("drain: %v", err)

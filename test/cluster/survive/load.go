@@ -41,6 +41,9 @@ type load struct {
 	fence *fenced
 }
 
+// anyNode is the home of who asks all of them.
+const anyNode = "any node"
+
 // A place is where a node is.
 type place struct{ Name, Addr string }
 
@@ -110,10 +113,10 @@ func (l *load) run(ctx context.Context, w *witness) {
 	}
 	const each = 4 // goroutines of a Locker
 	for i := 0; i < l.Lockers; i += each {
-		all.Go(func() { l.lockers(ctx, w, "locker", 0, each) })
+		all.Go(func() { l.lockers(ctx, w, "locker", 0, each, i/each%2 == 0) })
 	}
 	for i := 0; i < l.KeptLockers; i += each {
-		all.Go(func() { l.lockers(ctx, w, "kept locker", l.K*95/100, each) })
+		all.Go(func() { l.lockers(ctx, w, "kept locker", l.K*95/100, each, i/each%2 == 0) })
 	}
 	if l.Probes {
 		for home := range l.Nodes {
@@ -208,13 +211,28 @@ func (l *load) write(w *witness, kind, name string, token uint64, believes func(
 		Why: fmt.Sprintf("the store has refused a write under token %d, after one under %d", token, against)}})
 }
 
-// lockers are clients of pkg/client.
-func (l *load) lockers(ctx context.Context, w *witness, kind string, keep time.Duration, goroutines int) {
+// lockers are clients of pkg/client: those with the map know all nodes, and ask who
+// serves a name; others ask one node, or any if they come back at any.
+func (l *load) lockers(ctx context.Context, w *witness, kind string, keep time.Duration, goroutines int, mapped bool) {
+	if mapped {
+		kind += " with the map"
+	}
+	var targets []string
+	for _, n := range l.Nodes {
+		targets = append(targets, n.Addr)
+	}
 	for ctx.Err() == nil {
 		home := l.Nodes[l.home()]
+		switch {
+		case mapped:
+			home = place{anyNode, strings.Join(targets, ",")}
+		case l.Roam && keep > 0:
+			home.Addr = strings.Join(targets, ",")
+			home.Name = anyNode
+		}
 		k, err := client.NewLocker(client.LockerOptions{
 			Options: client.Options{Target: home.Addr, ConnectTimeout: l.K / 8},
-			Keep:    keep, Logger: slog.New(slog.DiscardHandler), MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
+			Keep:    keep, Logger: slog.New(slog.DiscardHandler), MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond, NoMap: !mapped,
 			OnKeep: func(e client.KeepEvent) { w.count(kind + ": " + e.Kind.String()) },
 		})
 		if err != nil {
