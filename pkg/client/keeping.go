@@ -29,6 +29,11 @@ import (
 type keeping struct {
 	key       string
 	blipsOnly bool // the server does not keep it over its own restart
+	// In a cluster any node takes the mux up. They are told how many connections it has had,
+	// this one counted: what comes late over an earlier one is not the mux's any more.
+	everywhere  bool
+	connections uint64
+	granted     int64 // for how many milliseconds it is kept
 	lease     *kept.Lease
 	clock     func() time.Duration
 	dial      func(context.Context, target) (transport, error)
@@ -120,6 +125,8 @@ func (l *Locker) keep(ctx context.Context, t transport, to target) (g greeted, e
 		}
 		g.missing = []error{fmt.Errorf("%w: %w", ErrNoKeep, why)}
 		return g, nil
+	case hasPrefix(text, wire.KeptEverywhere):
+		k.key, k.everywhere, k.connections, k.granted = string(text[len(wire.KeptEverywhere):]), true, 1, ms
 	case hasPrefix(text, wire.Kept):
 		k.key = string(text[len(wire.Kept):])
 	case hasPrefix(text, wire.KeptBlipsOnly):
@@ -266,7 +273,12 @@ func (k *keeping) resume(ctx context.Context, to target) (_ transport, r resumed
 	if r.sent = k.clock(); k.lease.Expired(r.sent) {
 		return nil, r, errLapsed
 	}
-	line, err := say(t, wire.Resume+" "+k.key)
+	request := wire.Resume + " " + k.key
+	if k.everywhere {
+		k.connections++
+		request = fmt.Sprint(request, " ", k.connections, " ", k.granted)
+	}
+	line, err := say(t, request)
 	if err != nil {
 		return nil, r, err
 	}
