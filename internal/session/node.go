@@ -106,6 +106,7 @@ type routes struct {
 	self    string
 	to      [shard.Partitions]*Upstream
 	epoch   [shard.Partitions]uint64
+	since   [shard.Partitions]uint64 // the version by which it is so, as far as is known here
 }
 
 func newNode(h *Hub, cfg ClusterConfig) *node {
