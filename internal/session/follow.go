@@ -237,6 +237,7 @@ func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until 
 	}
 	n.mu.Lock()
 	n.claimed.Store(min(n.claimed.Load(), int64(until)))
+	n.sure.Store(min(n.sure.Load(), int64(until)))
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
 	r.claiming++

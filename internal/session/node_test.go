@@ -598,6 +598,10 @@ func TestNodesTakeUpClients(t *testing.T) {
 	}
 	// What the dead node's link held, and nobody has claimed, ends with its time.
 	other.gets("gw 20000 "+released+"\n", "1 Lock Get Success: "+released+"\n")
+	for heir.hub.Partitions().Recovering > 0 {
+		c.pump()
+		time.Sleep(5 * time.Millisecond)
+	}
 	for i, n := range c.nodes {
 		_ = n
 		for name, verb := range at {

@@ -235,7 +235,7 @@ func (s *Session) leaveUpstream() bool {
 		s.remote = nil
 		return true
 	}
-	r.guest.end()
+	s.endGuest()
 	for _, r := range *r.guest.remotes.Load() {
 		if !r.forgetSome() {
 			return false

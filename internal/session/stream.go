@@ -326,7 +326,7 @@ func (st *Stream) answer(in, out []byte) (rest, _ []byte, _ Next) {
 func (st *Stream) Pause(fed bool) Next {
 	switch {
 	case st.draining() && st.outlives():
-		if st.hub.ending.Load() {
+		if st.hub.ending.Load() || st.hub.node != nil { // other nodes serve it from now on
 			return Closing
 		}
 		return Idle
