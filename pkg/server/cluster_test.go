@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -193,6 +194,27 @@ func eventually(t *testing.T, so func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("it has not come to that")
 		}
+	}
+}
+
+// TestClusterEarly: who asks before a node knows who serves what, and may wait, is answered
+// when somebody does.
+func TestClusterEarly(t *testing.T) {
+	c := newTestCluster(t, time.Second, 3*time.Second)
+	a := c.node("a")
+	c.node("b")
+	begun := time.Now()
+	var all sync.WaitGroup
+	for i := range 20 {
+		one := a.lines(t)
+		all.Go(func() {
+			name := fmt.Sprint("x", i)
+			one.gets("gw 20000 "+name, "1 Lock Get Success: "+name)
+		})
+	}
+	all.Wait()
+	if took := time.Since(begun); took > 6*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 
