@@ -232,7 +232,7 @@ func (c *lineClient) token(name string) (token uint64) {
 // holders know, and then with a larger token, though the clock is hours behind it. That
 // the clock is behind delays no reply.
 func TestClusterAfter(t *testing.T) {
-	conf, err := cluster.NewConf(500*time.Millisecond, 2*time.Second)
+	conf, err := cluster.NewConf(500*time.Millisecond, 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
