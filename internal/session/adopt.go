@@ -77,6 +77,9 @@ func (h *Hub) Adopt(l *Layout) {
 	for _, u := range gone {
 		u.abandon()
 	}
+	if slices.Contains(evicted, n.nobody) { // nothing of it was ever sent
+		n.nobody.askElsewhere()
+	}
 	if len(gone) > 0 {
 		n.partFrom(l)
 	}
@@ -355,6 +358,11 @@ func (u *Upstream) abandon() {
 	u.live.Store(0)
 	u.mu.Unlock()
 	u.cfg.End()
+	u.askElsewhere()
+}
+
+// askElsewhere has all that was asked of a link and was not answered be asked of who serves it.
+func (u *Upstream) askElsewhere() {
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil {
 			r.takeBack()
