@@ -174,7 +174,7 @@
 //
 // One that answers is connected to, in a random order, and another one when it is gone.
 // Every node takes every request. But a Locker asks the node that serves a name itself,
-// since that costs half: it reads the map of the cluster, is told of newer ones, and has a
+// and saves the way through another one: it reads the map of the cluster, is told of newer ones, and has a
 // connection to each node, made when it is first needed. A [Lock] is held over one of them,
 // and lost with that one alone. A node that cannot be reached is asked by way of another
 // one. [LockerOptions].NoMap turns that off; with other servers there is no map.
