@@ -153,6 +153,15 @@ func (b *lab) find(found ...error) {
 		if len(b.found) <= 50 {
 			b.logf("FOUND: %v", err)
 		}
+		b.record("found", "%v", err)
+	}
+}
+
+// record writes a line into a file beside the logs.
+func (b *lab) record(name, format string, args ...any) {
+	if f, err := os.OpenFile(filepath.Join(b.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+		fmt.Fprintf(f, format+"\n", args...)
+		f.Close()
 	}
 }
 
