@@ -14,6 +14,7 @@ import (
 	"html"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -31,11 +32,14 @@ import (
 	"time"
 
 	"github.com/nylen/lockd/internal/certs"
+	"github.com/nylen/lockd/internal/cluster"
+	"github.com/nylen/lockd/internal/cluster/memstore"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/state"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // root is the repository, as seen from this package.
@@ -320,6 +324,11 @@ func TestMetrics(t *testing.T) {
 			families = append(families, f)
 		}
 	}
+	for _, f := range clusterFamilies(t) {
+		if strings.HasPrefix(f.GetName(), "lockd_cluster_") {
+			families = append(families, f)
+		}
+	}
 	metrics := make(map[string]string)
 	values := make(map[string]bool)
 	var verbs []string
@@ -333,7 +342,7 @@ func TestMetrics(t *testing.T) {
 				switch l.GetName() {
 				case "command":
 					verbs = append(verbs, l.GetValue())
-				case "version", "revision", "goversion", "name":
+				case "version", "revision", "goversion", "name", "node":
 				default:
 					values[l.GetName()+"="+l.GetValue()] = true
 				}
@@ -395,6 +404,51 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("promtool check metrics: %v\n%s", err, out)
 		}
 	})
+}
+
+// clusterFamilies are the metrics of a node of a cluster that has a link to another one.
+func clusterFamilies(t *testing.T) []*dto.MetricFamily {
+	t.Helper()
+	conf, err := cluster.NewConf(cluster.DefaultW, cluster.DefaultG)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := memstore.New(conf)
+	node := func(name string) *server.Server {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newServerWith(t, server.Options{
+			TCP: []string{"systemd:lines"}, Inherited: map[string][]net.Listener{"lines": {l}}, Logger: slog.New(slog.DiscardHandler),
+			Cluster: &server.Cluster{
+				Store: keys.Store(), Name: name, Addr: l.Addr().String(),
+				Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, "tcp", addr)
+				},
+			},
+		})
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	one := node("one")
+	node("two")
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(one.Collector())
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "lockd_cluster_link_confirmed_seconds" }) {
+			return families
+		}
+		if time.Now().After(end) {
+			t.Fatal("there is no link")
+		}
+	}
 }
 
 // TestRoles compares the table of roles with the verbs'.
@@ -514,7 +568,7 @@ var mayImport = map[string][]string{
 	"internal/session":          {"internal/kept", "internal/wire", "internal/shard"},
 	"internal/httprate":         {"internal/conn", "internal/hosts", "internal/session", "internal/shard", "internal/wire"},
 	"internal/conn":             {"internal/wire", "internal/session", "internal/hosts", "internal/proxyheader", "internal/size"},
-	"internal/metrics":          {"internal/conn", "internal/session", "internal/shard"},
+	"internal/metrics":          {"internal/cluster", "internal/conn", "internal/session", "internal/shard"},
 	"pkg/server":                {"internal/wire", "internal/shard", "internal/session", "internal/conn", "internal/metrics", "internal/admin", "internal/api", "internal/auth", "internal/certs", "internal/cluster", "internal/cputime", "internal/hosts", "internal/httprate", "internal/lockfile", "internal/reload", "internal/size", "internal/state"},
 	"pkg/client":                {"internal/kept", "internal/wire"},
 	"pkg/cluster":               {"internal/cluster", "internal/etcd"},

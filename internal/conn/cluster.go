@@ -11,6 +11,7 @@ import (
 // Cluster is what makes a server a node of a cluster.
 type Cluster struct {
 	World   string               // which one
+	Name    string               // the node's
 	Longest time.Duration        // G, see session.ClusterConfig
 	Serves  time.Duration        // W, see there, too
 	Right   func() time.Duration // until when it may serve
@@ -25,7 +26,7 @@ type Cluster struct {
 // cluster is for the session's side.
 func (s *Server) cluster(c *Cluster) *session.ClusterConfig {
 	return &session.ClusterConfig{
-		World: c.World, Longest: c.Longest, Serves: c.Serves, Right: c.Right, Ceil: c.Ceil, Patience: c.Patience, Prompt: c.Prompt,
+		World: c.World, Name: c.Name, Longest: c.Longest, Serves: c.Serves, Right: c.Right, Ceil: c.Ceil, Patience: c.Patience, Prompt: c.Prompt,
 		Log: func(msg string, attrs ...any) { s.cfg.Logger.Info(msg, attrs...) },
 		Connect: func(to session.Peer) *session.Upstream {
 			u := newUplink(s, &Upstream{

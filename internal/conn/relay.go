@@ -22,13 +22,13 @@ const (
 
 // relay makes a request over a connection of its own. What comes is taken as fast as to
 // takes it.
-func (u *uplink) relay(request []byte, to session.Relay) (cancel func()) {
+func (u *uplink) relay(introduction string, request []byte, to session.Relay) (cancel func()) {
 	ctx, cancel := context.WithCancel(u.ctx)
 	u.over.Go(func() {
 		defer cancel()
 		p := &relayPlace{Relay: to, places: u.relays, ctx: ctx}
 		defer p.leave()
-		if !p.enter() || !u.relayOver(ctx, request, p) {
+		if !p.enter() || !u.relayOver(ctx, introduction, request, p) {
 			to.Fail()
 		}
 	})
@@ -82,7 +82,7 @@ func (p *relayPlace) Take(part []byte) (more bool) {
 }
 
 // relayOver tells whether the reply was whole, or nobody wants it any more.
-func (u *uplink) relayOver(ctx context.Context, request []byte, to session.Relay) bool {
+func (u *uplink) relayOver(ctx context.Context, introduction string, request []byte, to session.Relay) bool {
 	conn, err := u.to.Dial(ctx)
 	if err != nil {
 		return false
@@ -99,12 +99,36 @@ func (u *uplink) relayOver(ctx context.Context, request []byte, to session.Relay
 		out = append(out, "0 "+wire.Auth+" "+token+"\n"...)
 		skip++
 	}
+	if introduction != "" {
+		// What it does not take must not be followed by the request: it would be a
+		// client's, about all that there is.
+		if _, err := conn.Write(append(out, "0 "+introduction+"\n"...)); err != nil {
+			return false
+		}
+		var answer introduced
+		if !takeReply(conn, skip, &answer, relaySilent) || !bool(answer) {
+			return false
+		}
+		out, skip = nil, 0
+	}
 	out = append(append(append(out, "0 "...), request...), '\n')
 	if _, err := conn.Write(out); err != nil {
 		return false
 	}
 	return takeReply(conn, skip, to, relaySilent)
 }
+
+// introduced is whether an introduction was taken.
+type introduced bool
+
+// Take implements session.Relay. The answer is a short line.
+func (i *introduced) Take(part []byte) (more bool) {
+	*i = introduced(bytes.HasPrefix(part, []byte("1 ")) && bytes.HasSuffix(part, []byte("\n")))
+	return false
+}
+
+// Fail implements session.Relay.
+func (*introduced) Fail() {}
 
 // takeReply passes on what comes behind so many lines, as long as there is no longer
 // silence.

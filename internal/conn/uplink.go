@@ -76,7 +76,7 @@ func (u *uplink) config() *session.UpstreamConfig {
 
 func (u *uplink) begin(up *session.Upstream) {
 	u.up = up
-	u.server.uplinks.add(u)
+	u.server.uplinks.add(u) // not before: whoever has something to send looks at all of them
 	u.over.Go(u.run)
 }
 

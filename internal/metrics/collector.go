@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/conn"
 	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/shard"
@@ -76,6 +77,8 @@ type Collector struct {
 	StateFailures func() int
 	// Ready tells why the server does not take all new connections.
 	Ready func() error
+	// Cluster returns how the server is as a node of a cluster; nil: it is none.
+	Cluster func() cluster.Health
 	// Watched are names that have metrics of their own.
 	Watched []string
 }
@@ -96,6 +99,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d
 	}
 	describeUpstream(ch)
+	describeCluster(ch)
 	describeWatched(ch)
 }
 
@@ -179,6 +183,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(longest, state.Queues.Longest)
 	if up := hub.Upstream(); up != nil {
 		collectUpstream(ch, up.Link())
+	}
+	if c.Cluster != nil {
+		collectCluster(ch, c.Cluster(), hub.NodeState())
 	}
 	c.collectKept(hub.Kept(), counter, gauge)
 	ch <- prometheus.MustNewConstMetric(oldest, prometheus.GaugeValue, float64(state.Queues.Oldest)/1e3)

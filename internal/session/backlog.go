@@ -1,10 +1,6 @@
 package session
 
-import (
-	"slices"
-
-	"github.com/nylen/lockd/internal/wire"
-)
+import "slices"
 
 // What is abroad is what a session of a node has to do with other nodes, beside its remotes.
 // Only the session's stream uses it.
@@ -145,13 +141,17 @@ func (s *Session) say(out []byte, behind int) []byte {
 // isLate tells whether the first request has been put off for as long as may be: how long others
 // in front of it have taken does not count, as a client knows that it has asked for them.
 func (s *Session) isLate(p *put) bool {
+	return s.hub.clock.milliseconds()-s.abroad.since > s.patienceFor(p.command)
+}
+
+// patienceFor is for how many milliseconds a request may be put off.
+func (s *Session) patienceFor(c *command) uint64 {
 	n := s.hub.node
-	waited := s.hub.clock.milliseconds() - s.abroad.since
-	if !s.stream.multiplexed && p.command.flags&mayWait == 0 {
+	if !s.stream.multiplexed && c.flags&mayWait == 0 {
 		prompt := max(plainTicks, uint32(n.cfg.Prompt/tickEvery))
-		return waited > uint64(prompt)*uint64(tickEvery.Milliseconds())
+		return uint64(prompt) * uint64(tickEvery.Milliseconds())
 	}
-	return waited > uint64(n.cfg.Patience.Milliseconds())
+	return uint64(n.cfg.Patience.Milliseconds())
 }
 
 // unavailable replies that nobody who serves it can be asked. Nothing has been done then.
@@ -161,5 +161,5 @@ func (s *Session) unavailable(p *put, out []byte) []byte {
 	if p.command.flags&ofName == 0 {
 		name = []byte(p.command.verb)
 	}
-	return s.reply(out, 0, wire.Unavailable, name)
+	return s.incomplete(p.command, out, name)
 }

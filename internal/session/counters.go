@@ -14,6 +14,7 @@ const counterStripes = 64
 // by all; who asks sums them.
 type counters struct {
 	commands        [maxCommands]atomic.Uint64
+	linked          linkedCounts // of a node's: those that came over links
 	invalid         atomic.Uint64
 	tooLong         atomic.Uint64
 	http            atomic.Uint64

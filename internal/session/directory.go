@@ -204,7 +204,7 @@ func (d *directory) find(addr string, ip netip.AddrPort, page int) (_ *peer, mor
 		if p == nil {
 			continue
 		}
-		if l := p.label.Load(); ip.IsValid() && p.where() == ip || l != nil && l.text == addr {
+		if l := p.label.Load(); (ip.IsValid() && p.where() == ip || l != nil && l.text == addr) && !p.isGuest() {
 			if !p.isAway() {
 				return p, true
 			}
@@ -312,7 +312,7 @@ func (d *directory) who(number uint64, n int, f func(addr, name string) bool) (u
 	i := d.findLocked(number + 1)
 	for on := true; on && n > 0 && i < len(d.roll); n, i = n-1, i+1 {
 		number = d.roll[i].number
-		if p := d.roll[i].peer; p != nil {
+		if p := d.roll[i].peer; p != nil && !p.isGuest() {
 			on = f(p.addr(), p.name())
 		}
 	}

@@ -25,6 +25,7 @@ const (
 	forwards                    // what it wants of locks is asked upstream, see remote.go
 	mustResume                  // it has a place that is kept for who comes back
 	linked                      // the client is another node of the cluster, see linked.go
+	alone                       // and asks for what is here, see gather.go
 )
 
 // guarded tells whether what the client may do has to be looked at. That the server

@@ -45,10 +45,7 @@ func (n *node) follow() (busy bool) {
 		busy = true
 	}
 	n.mu.Lock()
-	reclaim := n.reclaim
-	if len(reclaim) > 0 {
-		n.reclaim = make(map[*remote]struct{})
-	}
+	reclaim := takeAll(&n.reclaim)
 	n.mu.Unlock()
 	for r := range reclaim {
 		r.claimAgain()
@@ -58,14 +55,27 @@ func (n *node) follow() (busy bool) {
 	return n.tellFollowed() || busy
 }
 
+// straysLocked notes a hold that was granted where it is not served any more by the map that is known
+// here: it is claimed at its new owner as all else.
+func (r *remote) straysLocked(name []byte) {
+	n := r.up.node
+	to := n.routes.Load()
+	if p := shard.PartitionOf(name); to.to[p] == r.up {
+		return
+	}
+	r.followed = 0
+	r.guest.followed.Store(0)
+	n.mu.Lock()
+	n.behind[r.up] = struct{}{}
+	n.mu.Unlock()
+	n.look()
+}
+
 // settleClaims ends those whose claims were not answered in time, and tells whether there are any
 // that are not answered yet.
 func (n *node) settleClaims() (busy bool) {
 	n.mu.Lock()
-	all := n.claimants
-	if len(all) > 0 {
-		n.claimants = make(map[*remote]struct{})
-	}
+	all := takeAll(&n.claimants)
 	n.mu.Unlock()
 	for r := range all {
 		if r.settled() {
@@ -85,6 +95,12 @@ func (n *node) settleClaims() (busy bool) {
 // one has: what stands in for its clients there may go. It returns whether some are to be told yet.
 func (n *node) tellFollowed() (busy bool) {
 	version := n.routes.Load().version
+	var told []*Upstream // nothing is sent under the mutex
+	defer func() {
+		for _, u := range told {
+			u.cfg.Flush()
+		}
+	}()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.behind) > 0 || len(n.reclaim) > 0 {
@@ -101,7 +117,7 @@ func (n *node) tellFollowed() (busy bool) {
 		}
 		u.announced.Store(version)
 		u.ask(wire.Followed, strconv.FormatUint(version, 10))
-		u.cfg.Flush()
+		told = append(told, u)
 	}
 	return false
 }
@@ -116,11 +132,13 @@ func (n *node) followFrom(u *Upstream) bool {
 		if r == nil {
 			continue
 		}
+		r.guest.following.Lock()
 		if now >= r.deadline() {
 			r.expireMoved(to)
 		} else if !r.follow(to) {
 			all = false
 		}
+		r.guest.following.Unlock()
 	}
 	u.followed.Store(to)
 	return all
@@ -166,9 +184,12 @@ func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
 	if other == nil {
 		return false
 	}
-	r.up.node.moved.Add(1)
 	other.mu.Lock()
 	defer other.mu.Unlock()
+	if other.gone { // the session ends, and this one with it
+		return true
+	}
+	r.up.node.moved.Add(1)
 	other.takeInLocked(item.Kind, name, item.Number, r.deadlineLocked())
 	if item.Kind == shard.Shared {
 		r.up.locks.ReleaseShared(r.owner, name)
@@ -286,6 +307,10 @@ func (r *remote) claimHere() {
 				_, outcome, loser = s.hub.locks.Claim(s.asks(), name, item.Number, true, from...)
 			}
 			s.hub.loses(loser, name)
+			if outcome == shard.Elsewhere || outcome == shard.Frozen { // not now
+				r.home = true
+				continue
+			}
 			if outcome != shard.Acquired {
 				n.refused.Add(1)
 				r.loseLocked(item.Kind, name)

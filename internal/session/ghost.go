@@ -30,6 +30,7 @@ func (n *node) newGhost(home string) *ghost {
 	k := &keeping{stream: st, key: KeyHash{}, lasts: n.cfg.standIn(), state: detached}
 	st.Begin(h, Address{Name: "node " + home, Within: true}, nil, &k.turn)
 	st.door |= linked
+	st.node.Store(true)
 	st.link = &linkEnd{from: home}
 	st.multiplexed = true
 	st.keeping.Store(k)

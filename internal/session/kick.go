@@ -27,7 +27,8 @@ type kickReply struct {
 }
 
 func (s *Session) textKick(addr, out []byte) []byte {
-	if !s.stream.local && s.stream.Access() == nil { // who is known has the role to
+	// Who is known has the role to; another node has asked its client for it.
+	if !s.stream.local && s.stream.Access() == nil && s.stream.door&alone == 0 {
 		s.stream.counters.notAllowed.Add(1)
 		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Kick))
 	}
@@ -66,7 +67,10 @@ func (k *kickReply) next(out []byte) (_ []byte, more bool) {
 	switch {
 	case other == nil && more:
 		return out, true
-	case other == nil && s.stream.door&forwards != 0: // it may be somebody else's client
+	case other == nil && s.stream.door&forwards != 0 && s.hub.node != nil && s.stream.door&linked == 0:
+		s.stream.long = s.newGather(lookup([]byte(wire.Kick)), []byte(k.addr), nil)
+		return out, true
+	case other == nil && s.stream.door&forwards != 0 && s.hub.node == nil: // it may be somebody else's client
 		s.stream.long = s.newRelay(lookup([]byte(wire.Kick)), []byte(k.addr))
 		return out, true
 	case other == nil:

@@ -17,14 +17,15 @@ import (
 // Without the right to serve nothing is read from a link and nothing is said on it.
 
 // textLink has the stream be a link: `link WORLD FROM TO` says of which cluster, from which
-// node, and which one is meant.
+// node, and which one is meant. With an ADDR behind that it is about what is here alone: lists,
+// and `kick`, for the client that is at that address there.
 func (s *Session) textLink(arg, out []byte) []byte {
 	st, n := s.stream, s.hub.node
 	words := strings.Fields(string(arg))
 	switch {
 	case n == nil:
 		return s.reply(out, 0, wire.NoCluster, []byte(wire.Link))
-	case len(words) != 3:
+	case len(words) != 3 && len(words) != 4:
 		return s.reply(out, 0, wire.InvalidArgument, []byte(wire.Link))
 	case !st.mayLink():
 		return s.reply(out, 0, wire.NotAllowed, []byte(wire.Link))
@@ -37,6 +38,11 @@ func (s *Session) textLink(arg, out []byte) []byte {
 	}
 	st.door |= linked
 	st.link = &linkEnd{from: words[1]}
+	if len(words) == 4 {
+		st.door |= alone
+		s.peer.label.Store(&label{text: words[3]})
+	}
+	n.meetLink(st)
 	st.node.Store(true)
 	st.countOn(nodes)
 	s.hub.network.Outlives(st.carrier) // nobody waits for it when the server drains: its clients are elsewhere
@@ -97,8 +103,67 @@ func (s *Session) textGoOn(_, out []byte) []byte {
 	return append(s.prefix(out), wire.OK...)
 }
 
+// textPeer says at which address the client of a session is, where it is connected: by that
+// it is shown here, too.
+func (s *Session) textPeer(addr, out []byte) []byte {
+	if s.stream.door&linked == 0 || s == &s.stream.main || len(addr) == 0 {
+		return s.reply(out, 0, wire.NoCluster, []byte(wire.Peer))
+	}
+	s.peer.label.Store(&label{text: string(addr)})
+	return append(s.prefix(out), wire.OK...)
+}
+
+// isGuest tells whether somebody is another node's client, who is asked about there.
+func (p *peer) isGuest() bool {
+	s := p.session.Load()
+	return s != nil && s.number != 0 && s.stream.node.Load()
+}
+
+// meetLink notes a stream that is a link, and partLink that it has ended.
+func (n *node) meetLink(st *Stream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.linked[st] = struct{}{}
+}
+
+func (n *node) partLink(st *Stream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.linked, st)
+}
+
+// connections is how many connections other nodes have to this one.
+func (n *node) connections() (count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for st := range n.linked {
+		if st.carriedBy() != nil {
+			count++
+		}
+	}
+	return count
+}
+
+// doAlone does what another node asks of this one alone.
+func (s *Session) doAlone(c *command, name, out []byte) []byte {
+	named := c.verb == wire.Look || len(name) > 0 && (c.verb == wire.Dump || c.verb == wire.DumpShared)
+	switch {
+	case c.flags&relayed == 0 && c.verb != wire.Kick && c.verb != wire.Query && c.verb != wire.Quit: // the rest of a kick is none
+		return s.reply(out, 0, wire.NotAllowed, []byte(c.verb))
+	case aboutLocks(c) && c.verb != wire.Quit && !s.stream.turn.serves(s.hub.node):
+		return s.reply(out, 0, wire.Unavailable, []byte(c.verb))
+	case named && s.hub.locks.Partition(shard.PartitionOf(name)) == shard.PartitionAbsent:
+		return s.reply(out, 0, wire.Elsewhere, name)
+	}
+	return c.do(s, name, out)
+}
+
 // doLinked does what a command is for that has come over a link.
 func (s *Session) doLinked(c *command, name, out []byte) []byte {
+	if s.stream.door&alone != 0 {
+		return s.doAlone(c, name, out)
+	}
+	s.stream.counters.linked[c.number].Add(1)
 	switch {
 	case c.verb == wire.Ping && s == &s.stream.main:
 		return s.reply(out, s.hub.node.confirms(), pong, nil)

@@ -15,6 +15,7 @@ import (
 // and asks other nodes for what is in the others. See docs/cluster.md.
 type ClusterConfig struct {
 	World string // which cluster it is
+	Name  string // this node's, for people
 	// Longest is G: the longest that anybody may believe in a lock without hearing of it.
 	Longest time.Duration
 	// Serves is W: for how long at most a node serves that does not hear of the cluster.
@@ -58,6 +59,7 @@ type node struct {
 	hub     *Hub
 	cfg     ClusterConfig
 	routes  atomic.Pointer[routes]
+	past    past
 	nobody  *Upstream // asked for what nobody serves: there never is a connection
 	numbers numbering // of the guests
 	people  people    // who has something here
@@ -78,6 +80,7 @@ type node struct {
 	blocked map[*Session]struct{}    // whose backlog is to be looked at again
 	paused  map[*Stream]struct{}     // who is not listened to, see isHeldBack
 	timers  map[*time.Timer]struct{} // of recoveries
+	linked  map[*Stream]struct{}     // the other nodes' ends of their links, and what they ask for lists over
 
 	claimants map[*remote]struct{} // who has claims of holds from elsewhere under way
 
@@ -109,7 +112,7 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 	cfg.Patience = cmp.Or(cfg.Patience, DefaultPatience)
 	n := &node{
 		hub: h, cfg: cfg, numbers: numbering{next: 1}, links: make(map[string]*Upstream),
-		follows: make(map[string]uint64), guests: make(map[*Session]*guest), blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
+		linked: make(map[*Stream]struct{}), follows: make(map[string]uint64), guests: make(map[*Session]*guest), blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
 		timers: make(map[*time.Timer]struct{}), behind: make(map[*Upstream]struct{}), claimants: make(map[*remote]struct{}), reclaim: make(map[*remote]struct{}),
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -186,12 +189,6 @@ func (t *Turn) serves(n *node) bool {
 	return t.right
 }
 
-// partitionOf returns where a name is served; nil: here.
-func (n *node) partitionOf(name []byte) (p int, to *Upstream) {
-	p = shard.PartitionOf(name)
-	return p, n.routes.Load().to[p]
-}
-
 // look has the look-out look soon.
 func (n *node) look() {
 	select {
@@ -242,14 +239,7 @@ func (n *node) lookOut() {
 			n.hub.locks.SetCeil(ceil, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
 		}
 		n.mu.Lock()
-		blocked := n.blocked
-		if len(blocked) > 0 {
-			n.blocked = make(map[*Session]struct{})
-		}
-		paused := n.paused
-		if len(paused) > 0 {
-			n.paused = make(map[*Stream]struct{})
-		}
+		blocked, paused := takeAll(&n.blocked), takeAll(&n.paused)
 		n.mu.Unlock()
 		for s := range blocked {
 			s.stream.post(s)
@@ -267,4 +257,12 @@ func (n *node) lookOut() {
 		}
 		n.mu.Unlock()
 	}
+}
+
+// takeAll takes all out of a set.
+func takeAll[T comparable](set *map[T]struct{}) (all map[T]struct{}) {
+	if len(*set) > 0 {
+		all, *set = *set, make(map[T]struct{})
+	}
+	return all
 }

@@ -57,7 +57,7 @@ func (l *relayReply) begin(request []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		l.cancel = u.cfg.Relay(request, l)
+		l.cancel = u.cfg.Relay("", request, l)
 	}
 }
 

@@ -55,7 +55,10 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 	case c.flags&forwarded == 0 && !isClaim(c):
 		return s.doOfSelf(c, name, out)
 	}
-	p, to := n.partitionOf(name)
+	s.meetGuest()
+	routes, p := n.routes.Load(), shard.PartitionOf(name)
+	s.follow(routes)
+	to := routes.to[p]
 	if to == nil {
 		if s.behind() {
 			return s.busy(c, out)
@@ -72,6 +75,9 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 		}
 		st.askUpstream()
 		s.remote = next
+	}
+	if r := s.remote; r.anew.Load() && !isClaim(c) && r.takeUpWait(c, name) {
+		return out, true
 	}
 	return s.forward(c, name, out), true
 }
@@ -118,12 +124,15 @@ func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
 			}
 			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)), true
 		}
-		if c.flags&lists != 0 {
+		if c.flags&(lists|relayed) != 0 {
 			return out, false
 		}
 	case c.verb == wire.Ping && !n.mayConfirm(s.stream), c.verb == wire.Claimed && s.stream.claimsElsewhere():
 		n.again(s)
 		return out, false
+	}
+	if c.flags&relayed != 0 || c.verb == wire.Query {
+		return s.gather(c, name, out)
 	}
 	return c.do(s, name, out), true
 }
@@ -200,7 +209,12 @@ func (st *Stream) isSure(now, need time.Duration) bool {
 
 func (s *Session) isSure(now, need time.Duration) bool {
 	sure := true
-	s.eachRemote(func(r *remote) { sure = sure && r.isSure(now, need) })
+	s.eachRemote(func(r *remote) {
+		if !r.isSure(now, need) {
+			sure = false
+			r.up.askNow() // so that it is soon, if all is well
+		}
+	})
 	return sure
 }
 
@@ -211,6 +225,9 @@ func (st *Stream) isHeldBack() bool {
 	n := st.hub.node
 	if n == nil {
 		return false
+	}
+	if st.door&alone != 0 {
+		return false // it is told at once that there is no right
 	}
 	if st.door&linked == 0 {
 		k := st.keeping.Load()

@@ -104,8 +104,12 @@ type Counter struct {
 // Counters returns the counters that `q` shows, in no order.
 func (h *Hub) Counters() []Counter {
 	st := h.Stats()
+	connections := h.network.Connections()
+	if h.node != nil {
+		connections = max(0, connections-h.node.connections())
+	}
 	all := []Counter{
-		{"connections", uint64(h.network.Connections())},
+		{"connections", uint64(connections)},
 		{"invalid_commands", st.Invalid},
 		{"locks", uint64(st.Locks.Locks[shard.Exclusive])},
 		{"orphans", st.Locks.Orphans[shard.Exclusive]},
@@ -113,7 +117,11 @@ func (h *Hub) Counters() []Counter {
 		{"shared_orphans", st.Locks.Orphans[shard.Shared]},
 	}
 	for _, c := range commands {
-		if n := st.Commands[c.verb]; n > 0 || c.flags&alwaysListed != 0 {
+		n := st.Commands[c.verb]
+		if h.node != nil { // each request is counted where its client is
+			n -= min(n, h.sum(func(s *counters) *atomic.Uint64 { return &s.linked[c.number] }))
+		}
+		if n > 0 || c.flags&alwaysListed != 0 {
 			all = append(all, Counter{"command_" + c.verb, n})
 		}
 	}

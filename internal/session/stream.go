@@ -378,6 +378,9 @@ func (st *Stream) closeSome() bool {
 	if !st.main.closeSome() {
 		return false
 	}
+	if st.node.Load() {
+		st.hub.node.partLink(st)
+	}
 	st.noteRest()
 	st.unread()
 	st.endKeeping()

@@ -46,6 +46,7 @@ func init() {
 		{verb: wire.Claims, args: []argument{weight}, rest: aName, flags: counted | onlySessions | ofName, roles: locker, do: (*Session).textClaims, help: "say that a shared lock is held"},
 		{verb: wire.Claimed, flags: counted | onlySessions | ofSelf, roles: locker, do: (*Session).textClaimed, help: "say that all is claimed"},
 		{verb: wire.Link, rest: "WORLD FROM TO", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textLink, help: "be another node of the cluster"},
+		{verb: wire.Peer, rest: "ADDR", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textPeer, help: "say at which address another node's client is"},
 		{verb: wire.As, rest: "PERSON", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textAs, help: "say who a client is that may come another way"},
 		{verb: wire.Copy, rest: "NONCE PARTITION EPOCH HIGHEST", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textCopy, help: "begin to copy a partition"},
 		{verb: wire.Put, rest: "RECORD", flags: counted | onlySessions | ofSelf, roles: RoleNode, do: (*Session).textPut, help: "copy something that it has"},

@@ -23,6 +23,9 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(lookup([]byte(wire.Quit)), numbers{}, nil, asking{silent: true})
 		return
 	}
+	if r.guest != nil {
+		r.presentLocked()
+	}
 	r.announceLocked()
 	if r.naming = false; r.named {
 		r.registerLocked()

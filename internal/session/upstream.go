@@ -22,8 +22,9 @@ type UpstreamConfig struct {
 	Flush func()
 	Cut   func()
 	End   func()
-	// Relay makes a request over a connection of its own, and returns what ends that.
-	Relay func(request []byte, to Relay) (cancel func())
+	// Relay makes a request over a connection of its own, and returns what ends that. If
+	// there is an introduction, that is a request which has to succeed first.
+	Relay func(introduction string, request []byte, to Relay) (cancel func())
 	Log   func(msg string, attrs ...any)
 }
 
@@ -141,8 +142,11 @@ func (u *Upstream) join(r *remote) {
 // the session.
 func (u *Upstream) leave(r *remote) {
 	u.mu.Lock()
-	(*u.all.Load())[r.number].Store(nil)
+	left := !(*u.all.Load())[r.number].CompareAndSwap(r, nil)
 	u.mu.Unlock()
+	if left {
+		return // it had before
+	}
 	if r.guest == nil {
 		u.numbers.give(r.number)
 	} else {

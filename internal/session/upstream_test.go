@@ -59,7 +59,7 @@ func newFakeUpstream(t *testing.T, cfg UpstreamConfig) *fakeUpstream {
 		}
 	}
 	if cfg.Relay == nil {
-		cfg.Relay = func([]byte, Relay) func() { return nothing }
+		cfg.Relay = func(string, []byte, Relay) func() { return nothing }
 	}
 	own := testConfig()
 	own.Upstream, own.DeadPeer = &cfg, time.Millisecond

@@ -43,6 +43,7 @@ const (
 	Map = "map" // of a cluster
 
 	Link     = "link" // between its nodes, as what follows
+	Peer     = "peer"
 	GoOn     = "on"
 	As       = "as"
 	Copy     = "copy"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +47,8 @@ func (c *testCluster) node(name string) *testNode {
 	n := &testNode{store: c.keys.Store(), addr: l.Addr().String()}
 	var dialer net.Dialer
 	n.Server, err = New(Options{
-		TCP: []string{"systemd:lines"}, Inherited: map[string][]net.Listener{"lines": {l}},
+		DeadPeerTimeout: 2 * time.Second, // which leaves time between what confirms a hold and what rests on that
+		TCP:             []string{"systemd:lines"}, Inherited: map[string][]net.Listener{"lines": {l}},
 		Logger: slog.New(slog.NewTextHandler(testWriter{c.t, name}, nil)),
 		Cluster: &Cluster{
 			Store: n.store, Name: name, Addr: n.addr,
@@ -210,5 +212,165 @@ func TestClusterDrain(t *testing.T) {
 	}
 	for i := range 30 {
 		one.gets(fmt.Sprint("r x", i), fmt.Sprint("1 Lock Release Success: x", i))
+	}
+}
+
+// all returns the lines of a reply in protocol 1: up to that of a ping behind it.
+func (c *lineClient) all(request string) (lines []string) {
+	c.t.Helper()
+	for line := c.ask(request + "\nping"); line != "1 pong"; {
+		lines = append(lines, line)
+		got, err := c.in.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("%s: %v", request, err)
+		}
+		line = strings.TrimSuffix(got, "\n")
+	}
+	return lines
+}
+
+// TestClusterLists: whoever asks whichever node is told of the whole cluster, and of clients
+// as they are known where they are connected.
+func TestClusterLists(t *testing.T) {
+	c := newTestCluster(t, 500*time.Millisecond, 3*time.Second)
+	nodes := []*testNode{c.node("a"), c.node("b"), c.node("c")}
+	c.serving(nodes...)
+	one, two := nodes[0].lines(t), nodes[1].lines(t)
+	addr := one.LocalAddr().String()
+	one.gets("iam first", "1 ok")
+	two.gets("iam second", "1 ok")
+	names, holders := []string{}, []string{}
+	for i := range 20 {
+		x := fmt.Sprintf("x%02d", i)
+		one.gets("g "+x, "1 Lock Get Success: "+x)
+		one.gets("sg "+x, "1 Shared Lock Get Success: "+x)
+		two.gets("sg "+x, "2 Shared Lock Get Success: "+x)
+		names, holders = append(names, x+": first"), append(holders, x+":"+addr)
+	}
+	for i, n := range nodes {
+		look := n.lines(t)
+		sorted := func(request string) []string {
+			got := look.all(request)
+			slices.Sort(got)
+			return got
+		}
+		if got := sorted("d"); !slices.Equal(got, names) {
+			t.Errorf("node %d: d: %q", i, got)
+		}
+		if got := sorted("sd"); len(got) != 40 {
+			t.Errorf("node %d: sd: %q", i, got)
+		}
+		if got := sorted("who"); !slices.Equal(got, slices.Sorted(slices.Values([]string{addr + ": first", two.LocalAddr().String() + ": second"}))) {
+			t.Errorf("node %d: who: %q", i, got)
+		}
+		if got := sorted("who first"); len(got) != 1 {
+			t.Errorf("node %d: who first: %q", i, got)
+		}
+		dump, ok := strings.CutPrefix(look.ask("dump"), "map[")
+		dump, ok2 := strings.CutSuffix(dump, "]")
+		got := strings.Fields(dump)
+		slices.Sort(got)
+		if !ok || !ok2 || !slices.Equal(got, holders) {
+			t.Errorf("node %d: dump: %q", i, got)
+		}
+		if got := look.ask("dump shared"); strings.Count(got, "[") != 21 || strings.Count(got, addr) != 20 {
+			t.Errorf("node %d: dump shared: %q", i, got)
+		}
+		all := look.all("look* x")
+		if len(all) != 61 || all[60] != "1 End" {
+			t.Errorf("node %d: look*: %q", i, all)
+		}
+		for _, line := range all[:60] {
+			if f := strings.Split(line, "\t"); len(f) != 7 || f[5] != addr && f[5] != two.LocalAddr().String() {
+				t.Errorf("node %d: look*: %q", i, line)
+			}
+		}
+		for j := range 20 {
+			x := fmt.Sprintf("x%02d", j)
+			if got := look.all("d " + x); !slices.Equal(got, []string{x + ": first"}) {
+				t.Errorf("node %d: d %s: %q", i, x, got)
+			}
+			if got := look.all("sd " + x); !slices.Equal(got, []string{x + ": first", x + ": second"}) {
+				t.Errorf("node %d: sd %s: %q", i, x, got)
+			}
+			if got := look.all("look " + x); len(got) != 4 || got[3] != "1 End" || !strings.Contains(got[0], "\t"+addr+"\tfirst") {
+				t.Errorf("node %d: look %s: %q", i, x, got)
+			}
+		}
+		counts := look.all("q")
+		for _, want := range []string{"locks: 20", "shared_locks: 20", "command_g: 20", "command_sg: 40", "connections: " + fmt.Sprint(3+i), "command_iam: 2"} {
+			if !slices.Contains(counts, want) {
+				t.Errorf("node %d: q: no %q in %q", i, want, counts)
+			}
+		}
+	}
+	// In protocol 2 too, one after another over a connection.
+	two.gets("hello 2", "2 lockd "+Version)
+	fmt.Fprint(two, "7 d\n7 dump\n7 look x01\n7 ping\n")
+	for items := 0; ; {
+		line, err := two.in.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(line, "7 - ") {
+			items++
+		}
+		if line == "7 1 pong\n" {
+			if items != 23 {
+				t.Errorf("%d items", items)
+			}
+			break
+		}
+	}
+	// A client is kicked from whichever node.
+	kicker := nodes[2].lines(t)
+	kicker.gets("kick 127.0.0.1:1", "0 No Such Client: 127.0.0.1:1")
+	kicker.gets("kick "+addr, "1 Kicked: "+addr)
+	if _, err := one.in.ReadString('\n'); err == nil {
+		t.Error("it goes on")
+	}
+	eventually(t, func() bool { return len(kicker.all("d")) == 0 })
+	losses := kicker.all("losses 100 x03")
+	if len(losses) != 3 || losses[2] != "1 End" {
+		t.Errorf("losses: %q", losses)
+	} else if f := strings.Split(losses[0], "\t"); f[4] != "kick" || f[8] != addr || f[9] != "first" || f[14] != kicker.LocalAddr().String() {
+		t.Errorf("a loss is %q", f)
+	}
+}
+
+// TestClusterListsOfSome: what cannot be asked is told at the end.
+func TestClusterListsOfSome(t *testing.T) {
+	c := newTestCluster(t, 500*time.Millisecond, 60*time.Second)
+	nodes := []*testNode{c.node("a"), c.node("b")}
+	c.serving(nodes...)
+	one := nodes[0].lines(t)
+	mine, others := "", ""
+	for i := range 20 {
+		x := fmt.Sprintf("x%02d", i)
+		one.gets("g "+x, "1 Lock Get Success: "+x)
+		if nodes[0].conns.Hub().Serves([]byte(x)) {
+			mine = x
+		} else {
+			others = x
+		}
+	}
+	nodes[1].store.Away(true) // it has no right to serve soon, and says so
+	eventually(t, func() bool { return nodes[1].ready() != nil })
+	last := func(request string) string {
+		all := one.all(request)
+		return all[len(all)-1]
+	}
+	for request, want := range map[string]string{
+		"d": "0 Unavailable (b)", "sd": "0 Unavailable (b)", "look*": "0 Unavailable: b",
+		"dump": "0 Unavailable: dump", "look " + others: "0 Unavailable: " + others,
+		"d " + others: "0 Unavailable (" + others + ")", "d " + mine: mine + ": " + one.LocalAddr().String(),
+	} {
+		// Until the others have deleted it: then nobody serves what it did, for a while.
+		if got := last(request); got != want {
+			t.Errorf("%s ends with %q, want %q", request, got, want)
+		}
+	}
+	if got := one.all("who"); len(got) != 0 {
+		t.Errorf("who: %q", got)
 	}
 }

@@ -372,6 +372,9 @@ func (s *Server) Collector() prometheus.Collector {
 	c := metrics.New(Version, cmp.Or(Revision(), "unknown"), s.conns)
 	c.CertificateExpiry, c.Ready, c.Watched = s.certificateExpiry, s.ready, s.opts.WatchNames
 	c.HTTPRequests = s.rates.Requests
+	if s.member != nil {
+		c.Cluster = s.member.Health
+	}
 	if s.state != nil {
 		c.StateFailures = s.state.Failures
 	}
