@@ -189,6 +189,12 @@ func (t *Turn) serves(n *node) bool {
 	return t.right
 }
 
+// partitionOf returns where a name is served; nil: here.
+func (n *node) partitionOf(name []byte) (p int, to *Upstream) {
+	p = shard.PartitionOf(name)
+	return p, n.routes.Load().to[p]
+}
+
 // look has the look-out look soon.
 func (n *node) look() {
 	select {
