@@ -213,7 +213,7 @@ func (k *keeper) end(why string) {
 
 // watch looks at the clock, and asks whether the server is there.
 func (k *keeper) watch() {
-	tick := time.NewTicker(k.ask / 100)
+	tick := time.NewTicker(k.keep / 100)
 	defer tick.Stop()
 	var last time.Duration
 	for range tick.C {
@@ -224,9 +224,9 @@ func (k *keeper) watch() {
 		}
 		if k.conn != nil {
 			switch t := now(); {
-			case k.pinged != 0 && t-k.pinged > k.ask/5:
+			case k.pinged != 0 && t-k.pinged > k.keep/5:
 				k.conn.Close() // who reads it sees that
-			case k.pinged == 0 && t-last > k.ask/10:
+			case k.pinged == 0 && t-last > k.keep/10:
 				last, k.pinged = t, t
 				k.send(0, "ping", expectation{what: "ping"})
 			}

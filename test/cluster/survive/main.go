@@ -131,13 +131,14 @@ type lab struct {
 	measured int   // of the troubles
 }
 
-func (b *lab) h() time.Duration { return (b.G * 10 / 11).Truncate(time.Millisecond) }
+// h is H, as much as G allows.
+func (b *lab) h() time.Duration { return (b.G * 85 / 100).Truncate(time.Millisecond) }
 
 func (b *lab) k() time.Duration {
 	if b.K != 0 {
 		return b.K
 	}
-	return b.G * 19 / 20
+	return b.h()
 }
 
 func (b *lab) logf(format string, args ...any) {
