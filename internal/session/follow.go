@@ -155,17 +155,11 @@ func (r *remote) follow(to *routes) bool {
 	}
 	here := false
 	if r.owner.Held() > 0 {
-		held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] != r.up && to.to[p] != n.nobody })
-		var p shard.Piece
-		for more := true; more; {
-			more = held.Next(&p)
-			for _, item := range p.Items {
-				name := p.Name(item)
-				if u := to.to[shard.PartitionOf(name)]; u == nil {
-					here = true
-				} else if !r.moveLocked(u, item, name) {
-					r.loseLocked(item.Kind, name)
-				}
+		for _, h := range r.heldLocked(func(p int) bool { return to.to[p] != r.up && to.to[p] != n.nobody }) {
+			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
+				here = true
+			} else if !r.moveLocked(u, h) {
+				r.loseLocked(h.kind, h.name)
 			}
 		}
 	}
@@ -178,8 +172,29 @@ func (r *remote) follow(to *routes) bool {
 	return true
 }
 
+// A heldLock is a lock that a session holds at another node.
+type heldLock struct {
+	kind  shard.Kind
+	name  []byte
+	token uint64 // of an exclusive one
+}
+
+// heldLocked returns what the session holds there in some partitions. It is a list of its own, as
+// what is held changes while it is gone over.
+func (r *remote) heldLocked(in func(p int) bool) (all []heldLock) {
+	held := r.up.locks.HeldIn(r.owner, in)
+	var p shard.Piece
+	for more := true; more; {
+		more = held.Next(&p)
+		for _, item := range p.Items {
+			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number})
+		}
+	}
+	return all
+}
+
 // moveLocked claims a hold at another owner. The deadline is that of the former one.
-func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
+func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 	other := r.session.arriveAt(u, r.guest)
 	if other == nil {
 		return false
@@ -190,13 +205,19 @@ func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
 		return true
 	}
 	r.up.node.moved.Add(1)
-	other.takeInLocked(item.Kind, name, item.Number, r.deadlineLocked())
-	if item.Kind == shard.Shared {
-		r.up.locks.ReleaseShared(r.owner, name)
-	} else {
-		r.up.locks.Release(r.owner, name)
-	}
+	other.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+	r.forgetLocked(h)
 	return true
+}
+
+// forgetLocked notes that the session does not hold a lock there any more.
+func (r *remote) forgetLocked(h heldLock) {
+	r.owner.Now = r.up.moment()
+	if h.kind == shard.Shared {
+		r.up.locks.ReleaseShared(r.owner, h.name)
+	} else {
+		r.up.locks.Release(r.owner, h.name)
+	}
 }
 
 // takeInLocked claims a hold from elsewhere. If that takes too long, it is lost.
@@ -270,9 +291,7 @@ func (r *remote) expireMoved(to *routes) {
 	if r.followed >= to.version || r.gone || r.lost {
 		return
 	}
-	var p shard.Piece
-	r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] != r.up }).Next(&p)
-	if len(p.Items) > 0 {
+	if len(r.heldLocked(func(p int) bool { return to.to[p] != r.up })) > 0 {
 		r.endLocked(WhyKeepExpired)
 	}
 	r.followed = to.version
@@ -291,37 +310,25 @@ func (r *remote) claimHere() {
 	}
 	r.home = false
 	from, latest := s.earlier()
-	held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] == nil })
-	var p shard.Piece
-	for more := true; more; {
-		more = held.Next(&p)
-		for _, item := range p.Items {
-			name := p.Name(item)
-			n.moved.Add(1)
-			outcome, loser := shard.Refused, uint32(0)
-			switch {
-			case !latest:
-			case item.Kind == shard.Shared:
-				_, outcome = s.hub.locks.ClaimShared(s.asks(), name, true, from...)
-			default:
-				_, outcome, loser = s.hub.locks.Claim(s.asks(), name, item.Number, true, from...)
-			}
-			s.hub.loses(loser, name)
-			if outcome == shard.Elsewhere || outcome == shard.Frozen { // not now
-				r.home = true
-				continue
-			}
-			if outcome != shard.Acquired {
-				n.refused.Add(1)
-				r.loseLocked(item.Kind, name)
-				continue
-			}
-			r.owner.Now = r.up.moment()
-			if item.Kind == shard.Shared {
-				r.up.locks.ReleaseShared(r.owner, name)
-			} else {
-				r.up.locks.Release(r.owner, name)
-			}
+	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
+		n.moved.Add(1)
+		outcome, loser := shard.Refused, uint32(0)
+		switch {
+		case !latest:
+		case h.kind == shard.Shared:
+			_, outcome = s.hub.locks.ClaimShared(s.asks(), h.name, true, from...)
+		default:
+			_, outcome, loser = s.hub.locks.Claim(s.asks(), h.name, h.token, true, from...)
+		}
+		s.hub.loses(loser, h.name)
+		switch outcome {
+		case shard.Acquired:
+			r.forgetLocked(h)
+		case shard.Elsewhere, shard.Frozen: // not now
+			r.home = true
+		default:
+			n.refused.Add(1)
+			r.loseLocked(h.kind, h.name)
 		}
 	}
 	n.look()

@@ -499,8 +499,10 @@ func TestNodesMove(t *testing.T) {
 	c.move(from, to, c.owned(from), func() {
 		other.feed("g " + names[1] + "\n")
 		c.pump()
-		clients[2].gets("r "+names[2]+"\n", "1 Lock Release Success: "+names[2]+"\n") // the copy does not know
+		clients[2].feed("r " + names[2] + "\n") // which waits for the end of the move
+		c.pump()
 	})
+	clients[2].gets("", "1 Lock Release Success: "+names[2]+"\n")
 	other.gets("", "0 Lock Get Failure: "+names[1]+"\n")
 	for i, x := range names[:6] {
 		if i != 2 {
@@ -654,6 +656,55 @@ func TestNodesResumeHere(t *testing.T) {
 	holder.gets("g "+z+"\n", "1 Lock Get Success: "+z+"\n")
 	if b.feed(""); b.got != "" {
 		t.Errorf("b is told %q", b.got)
+	}
+}
+
+// A client that holds very much has all of it, too, after a move and a fail-over.
+func TestNodesManyHolds(t *testing.T) {
+	c := newTestCluster(t, 3, 5*time.Second)
+	from, to, home := c.nodes[0], c.nodes[1], c.nodes[2]
+	a, local := home.client("a"), from.client("local")
+	var names []string
+	for i := range 3000 {
+		x := fmt.Sprint("many", i)
+		if c.layout.Owner[shard.PartitionOf([]byte(x))] == from.id {
+			names = append(names, x)
+		}
+	}
+	for _, one := range []struct {
+		*nodeClient
+		verb, said string
+	}{{a, "g", "1 Lock Get Success: "}, {local, "sg", "1 Shared Lock Get Success: "}} {
+		sent, want := "", ""
+		for _, x := range names {
+			sent += one.verb + " " + x + "\n"
+			want += one.said + x + "\n"
+		}
+		one.gets(sent, want)
+	}
+	check := func(when string) {
+		t.Helper()
+		other, sent, want := to.client("other "+when), "", ""
+		for _, x := range names {
+			sent += "i " + x + "\nsi " + x + "\n"
+			want += "1 Lock Is Locked: " + x + "\n1 Shared Lock Is Locked: " + x + "\n"
+		}
+		other.gets(sent, want)
+		other.Close()
+	}
+	c.move(from, to, c.owned(from), nil)
+	check("moved")
+	c.kill(to) // whose clients are none of these
+	c.inherit(to, from, home)
+	c.pump()
+	for home.hub.Partitions().Recovering+from.hub.Partitions().Recovering > 0 {
+		c.pump()
+		time.Sleep(5 * time.Millisecond)
+	}
+	to = home
+	check("failed over")
+	if n := home.hub.node.refused.Load() + from.hub.node.refused.Load(); n > 0 {
+		t.Errorf("%d claims were refused", n)
 	}
 }
 

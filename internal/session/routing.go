@@ -101,6 +101,10 @@ func (s *Session) doHere(c *command, p int, name, out []byte) (_ []byte, done bo
 		n.again(s)
 		return out, false
 	}
+	if n.standsStill(c, p) {
+		n.again(s)
+		return out, false
+	}
 	before := len(out)
 	st.turn.elsewhere = false
 	out = c.do(s, name, out)
@@ -109,6 +113,12 @@ func (s *Session) doHere(c *command, p int, name, out []byte) (_ []byte, done bo
 		return out[:before], false
 	}
 	return out, true
+}
+
+// standsStill tells whether a release has to wait for a move to be over. If it were executed, the copy
+// would not know of it, and somebody stand in at the new owner for who holds nothing any more.
+func (n *node) standsStill(c *command, p int) bool {
+	return (c.verb == wire.Release || c.verb == wire.ReleaseShared) && n.hub.locks.Partition(p) == shard.PartitionFrozen
 }
 
 // doOfSelf does what is about the client itself, or about all locks.
@@ -279,17 +289,12 @@ func (r *remote) shed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owner.Now = r.up.moment()
-	held := r.up.locks.HeldIn(r.owner, func(int) bool { return true })
-	var p shard.Piece
-	for more := true; more; {
-		more = held.Next(&p)
-		for _, item := range p.Items {
-			name, release := slices.Clone(p.Name(item)), wire.Release
-			if item.Kind == shard.Shared {
-				release = wire.ReleaseShared
-			}
-			r.loseLocked(item.Kind, name)
-			r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+	for _, h := range r.heldLocked(func(int) bool { return true }) {
+		release := wire.Release
+		if h.kind == shard.Shared {
+			release = wire.ReleaseShared
 		}
+		r.loseLocked(h.kind, h.name)
+		r.askLocked(lookup([]byte(release)), numbers{}, h.name, asking{silent: true, told: true})
 	}
 }
