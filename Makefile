@@ -27,7 +27,7 @@ CHECKS = SA*,-SA1019,S*,U1000,ST1005,ST1006,ST1008,ST1012,ST1013,ST1017,ST1019
 export PATH := $(CURDIR)/bin/tools:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race noloop nested soak survive fuzz lint bench cover compare pgo deb rpm release
+.PHONY: help run build test race noloop nested soak survive cluster fuzz lint bench cover compare pgo deb rpm release
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ soak: ## clients of all kinds that come and go in every way, watched from outsid
 
 survive: ## locks that survive while the server is killed 50 times and packets are lost (ARGS='-kills 10 -kept 40 -plain 40')
 	@cd test/survive && $(GO) run . $(ARGS)
+
+cluster: ## nodes, an etcd and clients on machines of their own, and all that may befall them (ARGS='-for 1h'; 2m)
+	@cd test/cluster/survive && $(GO) run . $(ARGS)
 
 fuzz: ## every fuzz target with FUZZTIME (200000x) inputs
 	@tools/fuzz.sh $(FUZZTIME)

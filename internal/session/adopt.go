@@ -54,10 +54,10 @@ func (h *Hub) Adopt(l *Layout) {
 	for _, p := range gained {
 		h.locks.Recover(p, max(l.Base, h.clock.microseconds()))
 	}
+	n.emigrate(left, to) // before anybody asks for anything there
 	n.routes.Store(to)
 	n.uncertain.Store(false)
 	h.locks.ServeAll(copied, max(1, shard.MomentOf(h.clock.milliseconds())))
-	n.emigrate(left, to)
 	n.publish(l)
 	// What nobody has ever had nobody holds anything of.
 	first := slices.DeleteFunc(slices.Clone(gained), func(p int) bool { return l.Epoch[p] > firstEpoch })
@@ -77,6 +77,7 @@ func (h *Hub) Adopt(l *Layout) {
 	if len(gone) > 0 {
 		n.partFrom(l)
 	}
+	n.sweep()
 	if gains > 0 || len(lost) > 0 {
 		n.cfg.Log("the map has changed", "version", l.Version, "partitions", to.here(), "gained", gains, "lost", len(lost))
 	}
@@ -126,6 +127,22 @@ func (n *node) meet(l *Layout) (links map[string]*Upstream, gone []*Upstream) {
 		links[id] = u
 	}
 	return links, gone
+}
+
+// sweep ends links to nodes that are gone, of which nobody has anything any more.
+func (n *node) sweep() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.former = slices.DeleteFunc(n.former, func(u *Upstream) bool {
+		for i := range *u.all.Load() {
+			if u.find(uint64(i)) != nil {
+				return false
+			}
+		}
+		delete(n.behind, u)
+		n.over.Go(u.stop)
+		return true
+	})
 }
 
 // partFrom ends the connections of links from nodes that are gone: a process that is stopped keeps
@@ -237,7 +254,9 @@ func (n *node) emigrate(left []emigrant, to *routes) {
 		}
 		n.moved.Add(1)
 		r.mu.Lock()
-		r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+		if !r.gone {
+			r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+		}
 		r.mu.Unlock()
 		e.session.stream.post(e.session)
 	}

@@ -44,7 +44,7 @@ func (r *remote) answerLocked(line []byte) (ordered bool) {
 	if i == len(r.queue) {
 		return false // it is nobody's
 	}
-	if r.queue[i].waits() && len(r.queue) > i+1 && isBusy(line) {
+	if r.queue[i].waits() && len(r.queue) > i+1 && (isBusy(line) || r.queue[i].earlier && isClaimReply(line)) {
 		for i++; i+1 < len(r.queue) && r.queue[i].literal; i++ { // of what was asked while it waits
 			r.giveLocked(&r.queue[i])
 		}
@@ -128,6 +128,17 @@ func (r *remote) roomLocked(more int) {
 
 func isBusy(line []byte) bool { return bytes.HasPrefix(line, []byte("0 "+wire.SessionBusy)) }
 
+// isClaimReply tells whether a line answers a claim, which another node takes while the session waits.
+func isClaimReply(line []byte) bool {
+	_, text, ok := wire.Number(line)
+	for _, of := range [...]string{wire.ClaimSuccess, wire.ClaimFailure, wire.SharedClaimSuccess, wire.SharedClaimFailure} {
+		if ok && bytes.HasPrefix(text, []byte(of)) {
+			return true
+		}
+	}
+	return false
+}
+
 // noteLocked has the table follow a reply, and passes it on.
 func (r *remote) noteLocked(a *asking, line []byte) {
 	number, text, _ := wire.Number(line)
@@ -167,6 +178,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	case wire.Get, wire.GetWait:
 		granted = number > 0
 		switch {
+		case granted && a.parked:
+			r.parked = false
+			r.keepUnaskedLocked(shard.Exclusive, name)
+			r.up.locks.Note(r.owner, name, number)
 		case granted && a.told:
 			if _, held := r.up.locks.Token(r.owner, name); !held {
 				r.returnLocked(wire.Release, name)
@@ -177,6 +192,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
 		granted = number > 0
 		switch {
+		case granted && a.parked:
+			r.parked = false
+			r.keepUnaskedLocked(shard.Shared, name)
+			r.up.locks.NoteShared(r.owner, name)
 		case granted && a.told:
 			if !r.up.locks.Shares(r.owner, name) {
 				r.returnLocked(wire.ReleaseShared, name)
@@ -209,6 +228,9 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			r.postLocked()
 			return
 		}
+	}
+	if granted && r.guest != nil {
+		r.straysLocked(name)
 	}
 	if a.silent || a.told {
 		return

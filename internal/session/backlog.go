@@ -10,6 +10,7 @@ type abroad struct {
 	// node's right to serve.
 	backlog []put
 	since   uint64 // when the first one became that, in milliseconds of the hub's clock
+	until   uint64 // before when it is not asked for again, as it was answered with `Elsewhere`
 
 	// turned: at the end of a link, the session is told `Elsewhere` until it says that it goes
 	// on: what it has asked behind that is not to be executed before it.
@@ -95,6 +96,10 @@ func (s *Session) waitsInBacklog() bool { return s.abroad != nil && len(s.abroad
 // goOn executes what it can of the backlog.
 func (s *Session) goOn(out []byte) []byte {
 	st := s.stream
+	if s.waitsInBacklog() && s.hub.clock.milliseconds() < s.abroad.until {
+		s.hub.node.again(s)
+		return out
+	}
 	for s.waitsInBacklog() && st.long == nil && st.postponed == nil {
 		first := &s.abroad.backlog[0]
 		if s.wait != nil && (first.command == nil || first.command.flags&endsWait == 0) {

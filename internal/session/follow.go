@@ -55,14 +55,27 @@ func (n *node) follow() (busy bool) {
 	return n.tellFollowed() || busy
 }
 
+// straysLocked notes a hold that was granted where it is not served any more by the map that is known
+// here: it is claimed at its new owner as all else.
+func (r *remote) straysLocked(name []byte) {
+	n := r.up.node
+	to := n.routes.Load()
+	if p := shard.PartitionOf(name); to.to[p] == r.up {
+		return
+	}
+	r.followed = 0
+	r.guest.followed.Store(0)
+	n.mu.Lock()
+	n.behind[r.up] = struct{}{}
+	n.mu.Unlock()
+	n.look()
+}
+
 // settleClaims ends those whose claims were not answered in time, and tells whether there are any
 // that are not answered yet.
 func (n *node) settleClaims() (busy bool) {
 	n.mu.Lock()
-	all := n.claimants
-	if len(all) > 0 {
-		n.claimants = make(map[*remote]struct{})
-	}
+	all := takeAll(&n.claimants)
 	n.mu.Unlock()
 	for r := range all {
 		if r.settled() {
@@ -82,6 +95,12 @@ func (n *node) settleClaims() (busy bool) {
 // one has: what stands in for its clients there may go. It returns whether some are to be told yet.
 func (n *node) tellFollowed() (busy bool) {
 	version := n.routes.Load().version
+	var told []*Upstream // nothing is sent under the mutex
+	defer func() {
+		for _, u := range told {
+			u.cfg.Flush()
+		}
+	}()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.behind) > 0 || len(n.reclaim) > 0 {
@@ -98,7 +117,7 @@ func (n *node) tellFollowed() (busy bool) {
 		}
 		u.announced.Store(version)
 		u.ask(wire.Followed, strconv.FormatUint(version, 10))
-		u.cfg.Flush()
+		told = append(told, u)
 	}
 	return false
 }
@@ -113,11 +132,13 @@ func (n *node) followFrom(u *Upstream) bool {
 		if r == nil {
 			continue
 		}
+		r.guest.following.Lock()
 		if now >= r.deadline() {
 			r.expireMoved(to)
 		} else if !r.follow(to) {
 			all = false
 		}
+		r.guest.following.Unlock()
 	}
 	u.followed.Store(to)
 	return all
@@ -134,17 +155,11 @@ func (r *remote) follow(to *routes) bool {
 	}
 	here := false
 	if r.owner.Held() > 0 {
-		held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] != r.up && to.to[p] != n.nobody })
-		var p shard.Piece
-		for more := true; more; {
-			more = held.Next(&p)
-			for _, item := range p.Items {
-				name := p.Name(item)
-				if u := to.to[shard.PartitionOf(name)]; u == nil {
-					here = true
-				} else if !r.moveLocked(u, item, name) {
-					r.loseLocked(item.Kind, name)
-				}
+		for _, h := range r.heldLocked(func(p int) bool { return to.to[p] != r.up && to.to[p] != n.nobody }) {
+			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
+				here = true
+			} else if !r.moveLocked(u, h) {
+				r.loseLocked(h.kind, h.name)
 			}
 		}
 	}
@@ -157,22 +172,52 @@ func (r *remote) follow(to *routes) bool {
 	return true
 }
 
+// A heldLock is a lock that a session holds at another node.
+type heldLock struct {
+	kind  shard.Kind
+	name  []byte
+	token uint64 // of an exclusive one
+}
+
+// heldLocked returns what the session holds there in some partitions. It is a list of its own, as
+// what is held changes while it is gone over.
+func (r *remote) heldLocked(in func(p int) bool) (all []heldLock) {
+	held := r.up.locks.HeldIn(r.owner, in)
+	var p shard.Piece
+	for more := true; more; {
+		more = held.Next(&p)
+		for _, item := range p.Items {
+			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number})
+		}
+	}
+	return all
+}
+
 // moveLocked claims a hold at another owner. The deadline is that of the former one.
-func (r *remote) moveLocked(u *Upstream, item shard.Item, name []byte) bool {
+func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 	other := r.session.arriveAt(u, r.guest)
 	if other == nil {
 		return false
 	}
-	r.up.node.moved.Add(1)
 	other.mu.Lock()
 	defer other.mu.Unlock()
-	other.takeInLocked(item.Kind, name, item.Number, r.deadlineLocked())
-	if item.Kind == shard.Shared {
-		r.up.locks.ReleaseShared(r.owner, name)
-	} else {
-		r.up.locks.Release(r.owner, name)
+	if other.gone { // the session ends, and this one with it
+		return true
 	}
+	r.up.node.moved.Add(1)
+	other.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+	r.forgetLocked(h)
 	return true
+}
+
+// forgetLocked notes that the session does not hold a lock there any more.
+func (r *remote) forgetLocked(h heldLock) {
+	r.owner.Now = r.up.moment()
+	if h.kind == shard.Shared {
+		r.up.locks.ReleaseShared(r.owner, h.name)
+	} else {
+		r.up.locks.Release(r.owner, h.name)
+	}
 }
 
 // takeInLocked claims a hold from elsewhere. If that takes too long, it is lost.
@@ -246,9 +291,7 @@ func (r *remote) expireMoved(to *routes) {
 	if r.followed >= to.version || r.gone || r.lost {
 		return
 	}
-	var p shard.Piece
-	r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] != r.up }).Next(&p)
-	if len(p.Items) > 0 {
+	if len(r.heldLocked(func(p int) bool { return to.to[p] != r.up })) > 0 {
 		r.endLocked(WhyKeepExpired)
 	}
 	r.followed = to.version
@@ -267,33 +310,25 @@ func (r *remote) claimHere() {
 	}
 	r.home = false
 	from, latest := s.earlier()
-	held := r.up.locks.HeldIn(r.owner, func(p int) bool { return to.to[p] == nil })
-	var p shard.Piece
-	for more := true; more; {
-		more = held.Next(&p)
-		for _, item := range p.Items {
-			name := p.Name(item)
-			n.moved.Add(1)
-			outcome, loser := shard.Refused, uint32(0)
-			switch {
-			case !latest:
-			case item.Kind == shard.Shared:
-				_, outcome = s.hub.locks.ClaimShared(s.asks(), name, true, from...)
-			default:
-				_, outcome, loser = s.hub.locks.Claim(s.asks(), name, item.Number, true, from...)
-			}
-			s.hub.loses(loser, name)
-			if outcome != shard.Acquired {
-				n.refused.Add(1)
-				r.loseLocked(item.Kind, name)
-				continue
-			}
-			r.owner.Now = r.up.moment()
-			if item.Kind == shard.Shared {
-				r.up.locks.ReleaseShared(r.owner, name)
-			} else {
-				r.up.locks.Release(r.owner, name)
-			}
+	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
+		n.moved.Add(1)
+		outcome, loser := shard.Refused, uint32(0)
+		switch {
+		case !latest:
+		case h.kind == shard.Shared:
+			_, outcome = s.hub.locks.ClaimShared(s.asks(), h.name, true, from...)
+		default:
+			_, outcome, loser = s.hub.locks.Claim(s.asks(), h.name, h.token, true, from...)
+		}
+		s.hub.loses(loser, h.name)
+		switch outcome {
+		case shard.Acquired:
+			r.forgetLocked(h)
+		case shard.Elsewhere, shard.Frozen: // not now
+			r.home = true
+		default:
+			n.refused.Add(1)
+			r.loseLocked(h.kind, h.name)
 		}
 	}
 	n.look()

@@ -159,6 +159,9 @@ func (r *remote) comeBack() {
 	if len(back) > 0 {
 		r.owes(-int32(len(back)))
 		r.session.putFirst(back)
+		if !r.up.gone.Load() {
+			r.session.abroad.until = r.session.hub.clock.milliseconds() + uint64(againEvery.Milliseconds()) - 1
+		}
 	}
 }
 

@@ -75,19 +75,30 @@ func (g *ghost) appear(by map[person]*Session) {
 
 // vanish ends it: what was not claimed is let go, and is no loss of anybody's.
 func (g *ghost) vanish() {
-	st := g.stream
+	if g.each(true) {
+		g.keeping.finish(&ending{why: WhyKeepExpired})
+	}
+}
+
+// letGo lets go what was not claimed, but keeps the places in line.
+func (g *ghost) letGo() { g.each(false) }
+
+// each does that, and tells whether the ghost is still there.
+func (g *ghost) each(waits bool) (there bool) {
 	for done := false; !done; {
-		there := g.keeping.borrow(func() { done = st.letGoStandIns() })
-		if !there {
-			return
+		if !g.keeping.borrow(func() { done = g.stream.letGoStandIns(waits) }) {
+			return false
 		}
 	}
-	g.keeping.finish(&ending{why: WhyKeepExpired})
+	return true
 }
 
 // letGoStandIns does a bounded part of that.
-func (st *Stream) letGoStandIns() (done bool) {
+func (st *Stream) letGoStandIns(waits bool) (done bool) {
 	for _, s := range st.sessions {
+		if s.owner.Waits() && !waits {
+			continue
+		}
 		if s.owner.Waits() {
 			s.hub.locks.Cancel(s.asks())
 		}
@@ -127,6 +138,7 @@ func (n *node) exorcise() {
 	})
 	n.mu.Unlock()
 	for _, g := range over {
+		n.hub.keeps.start(g.letGo)
 		time.AfterFunc(unclaimedFor, func() { n.hub.keeps.start(g.vanish) })
 	}
 }

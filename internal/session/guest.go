@@ -13,15 +13,19 @@ import (
 // what it holds may go from one to another. It has a remote for each at which it has
 // been.
 type guest struct {
+	node    *node
 	number  uint32
 	remotes atomic.Pointer[[]*remote] // mu guards writes
+
+	following sync.Mutex    // has who claims elsewhere what the remotes hold; comes before theirs
+	followed  atomic.Uint64 // by which map that was done last
 
 	mu    sync.Mutex // guards what follows; comes behind those of the remotes
 	ended bool       // the session has: it goes nowhere any more
 }
 
 func newGuest(n *node) *guest {
-	g := &guest{number: n.numbers.take()}
+	g := &guest{node: n, number: n.numbers.take()}
 	g.remotes.Store(new([]*remote))
 	return g
 }
@@ -163,6 +167,59 @@ func (g *guest) gone(r *remote) {
 	if g.ended && len(less) == 0 {
 		r.up.node.numbers.give(g.number)
 	}
+}
+
+// follow has all that the session holds claimed where it is served by a map, before anything else is
+// asked there. Its own stream calls it.
+func (s *Session) follow(to *routes) {
+	r := s.remote
+	if r == nil || r.guest.followed.Load() == to.version {
+		return
+	}
+	r.guest.following.Lock()
+	defer r.guest.following.Unlock()
+	for _, r := range *r.guest.remotes.Load() {
+		if !r.follow(to) {
+			r.claimHere()
+			r.follow(to)
+		}
+	}
+	r.guest.followed.Store(to.version)
+	s.partFromGone()
+}
+
+// partFromGone forgets what the session is at nodes that are gone, if nothing is left of that.
+func (s *Session) partFromGone() {
+	g := s.remote.guest
+	for _, r := range *g.remotes.Load() {
+		if !r.up.gone.Load() || !r.part() {
+			continue
+		}
+		s.stream.giveMemory(remoteBytes)
+		if s.remote == r {
+			s.remote = nil
+			if rest := *g.remotes.Load(); len(rest) > 0 {
+				s.remote = rest[0]
+			}
+		}
+	}
+	if s.remote == nil {
+		g.end()
+		g.node.numbers.give(g.number)
+	}
+}
+
+// part does that, and tells whether it has.
+func (r *remote) part() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owner.Held() > 0 || r.first < len(r.queue) || len(r.back)+len(r.out)+len(r.again)+len(r.unasked) > 0 || r.pending.Load() > 0 || r.claiming > 0 {
+		return false
+	}
+	r.gone, r.leaves, r.ended = true, true, true
+	r.session.stream.underWay.Add(-r.bytes.Swap(0))
+	r.up.leave(r)
+	return true
 }
 
 // end has the guest go nowhere any more.

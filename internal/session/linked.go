@@ -177,10 +177,13 @@ func (s *Session) doLinked(c *command, name, out []byte) []byte {
 	case c.flags&ofName == 0:
 		return c.do(s, name, out)
 	}
-	st, before := s.stream, len(out)
+	st, before, p := s.stream, len(out), shard.PartitionOf(name)
+	if s.hub.node.standsStill(c, p) {
+		return s.elsewhere(c, name, out)
+	}
 	st.turn.elsewhere = false
 	out = c.do(s, name, out)
-	if st.turn.elsewhere || s.hub.locks.Partition(shard.PartitionOf(name)) == shard.PartitionAbsent {
+	if st.turn.elsewhere || s.hub.locks.Partition(p) == shard.PartitionAbsent {
 		return s.elsewhere(c, name, out[:before])
 	}
 	return out

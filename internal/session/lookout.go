@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	lease "github.com/nylen/lockd/internal/kept"
@@ -119,6 +120,23 @@ func (u *Upstream) see(live uint32) {
 	if silent > silentMost(l) || silent > pingMost && backlog > mostBacklog {
 		u.cfg.Log("it does not answer: connecting again")
 		u.cfg.Cut()
+	}
+}
+
+// askNow has upstream asked for a sign of life at once, unless it owes one.
+func (u *Upstream) askNow() {
+	if !u.Live() {
+		return
+	}
+	u.mu.Lock()
+	owes := slices.ContainsFunc(u.mine, func(m own) bool { return m.verb == wire.Ping })
+	if !owes {
+		u.pinged = lease.Now()
+		u.askLocked(wire.Ping, "")
+	}
+	u.mu.Unlock()
+	if !owes {
+		u.cfg.Flush()
 	}
 }
 

@@ -265,13 +265,10 @@ func (n *node) lookOut() {
 	}
 }
 
-// takeAll takes what is in a set, which may be written to from then on: nil if there is
-// nothing.
-func takeAll[T comparable](set *map[T]struct{}) map[T]struct{} {
-	if len(*set) == 0 {
-		return nil
+// takeAll takes all out of a set.
+func takeAll[T comparable](set *map[T]struct{}) (all map[T]struct{}) {
+	if len(*set) > 0 {
+		all, *set = *set, make(map[T]struct{})
 	}
-	all := *set
-	*set = make(map[T]struct{})
 	return all
 }

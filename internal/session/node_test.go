@@ -499,8 +499,10 @@ func TestNodesMove(t *testing.T) {
 	c.move(from, to, c.owned(from), func() {
 		other.feed("g " + names[1] + "\n")
 		c.pump()
-		clients[2].gets("r "+names[2]+"\n", "1 Lock Release Success: "+names[2]+"\n") // the copy does not know
+		clients[2].feed("r " + names[2] + "\n") // which waits for the end of the move
+		c.pump()
 	})
+	clients[2].gets("", "1 Lock Release Success: "+names[2]+"\n")
 	other.gets("", "0 Lock Get Failure: "+names[1]+"\n")
 	for i, x := range names[:6] {
 		if i != 2 {
@@ -617,4 +619,117 @@ func (c *testCluster) nameOf(name string) int {
 	n := 0
 	fmt.Sscanf(name, "k%d", &n)
 	return n / 10000 % 10
+}
+
+// After a resume at the same node nothing is answered that was asked over the earlier connection; a
+// wait keeps its place for who asks again, and what the client does not name is let go.
+func TestNodesResumeHere(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home, owner := c.nodes[0], c.nodes[1]
+	x, y, z, w := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2), c.name(owner, 3)
+	holder := owner.client("holder")
+	holder.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	a := home.client("a")
+	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+	said = a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	token := strings.Fields(said)[1]
+	a.until("2 g "+z+"\n", "Lock Get Success: "+z+"\n")
+	a.feed("1 gw 600000 " + x + "\n2 si " + w + "\n") // of which it hears nothing
+	b := owner.client("b")
+	c.pump()
+	b.feed("gw 600000 " + x + "\n")
+	a.Stream.Close()
+	again := home.client("again")
+	_, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil)
+	if next != Moved {
+		t.Fatalf("next is %v", next)
+	}
+	again.Stream = again.Successor()
+	again.until("", " Resumed: "+key+"\n")
+	again.until("1 claim "+token+" "+y+"\n", "1 "+token+" Lock Claim Success: "+y+"\n")
+	again.feed("1 gw 600000 " + x + "\n")
+	again.until("0 claimed\n", "0 1 ok\n")
+	c.pump()
+	holder.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+	again.until("", "Lock Get Success: "+x+"\n") // before b, who came later
+	holder.gets("g "+z+"\n", "1 Lock Get Success: "+z+"\n")
+	if b.feed(""); b.got != "" {
+		t.Errorf("b is told %q", b.got)
+	}
+}
+
+// A client that holds very much has all of it, too, after a move and a fail-over.
+func TestNodesManyHolds(t *testing.T) {
+	c := newTestCluster(t, 3, 5*time.Second)
+	from, to, home := c.nodes[0], c.nodes[1], c.nodes[2]
+	a, local := home.client("a"), from.client("local")
+	var names []string
+	for i := range 3000 {
+		x := fmt.Sprint("many", i)
+		if c.layout.Owner[shard.PartitionOf([]byte(x))] == from.id {
+			names = append(names, x)
+		}
+	}
+	for _, one := range []struct {
+		*nodeClient
+		verb, said string
+	}{{a, "g", "1 Lock Get Success: "}, {local, "sg", "1 Shared Lock Get Success: "}} {
+		sent, want := "", ""
+		for _, x := range names {
+			sent += one.verb + " " + x + "\n"
+			want += one.said + x + "\n"
+		}
+		one.gets(sent, want)
+	}
+	check := func(when string) {
+		t.Helper()
+		other, sent, want := to.client("other "+when), "", ""
+		for _, x := range names {
+			sent += "i " + x + "\nsi " + x + "\n"
+			want += "1 Lock Is Locked: " + x + "\n1 Shared Lock Is Locked: " + x + "\n"
+		}
+		other.gets(sent, want)
+		other.Close()
+	}
+	c.move(from, to, c.owned(from), nil)
+	check("moved")
+	c.kill(to) // whose clients are none of these
+	c.inherit(to, from, home)
+	c.pump()
+	for home.hub.Partitions().Recovering+from.hub.Partitions().Recovering > 0 {
+		c.pump()
+		time.Sleep(5 * time.Millisecond)
+	}
+	to = home
+	check("failed over")
+	if n := home.hub.node.refused.Load() + from.hub.node.refused.Load(); n > 0 {
+		t.Errorf("%d claims were refused", n)
+	}
+}
+
+// Of a node that is gone nothing is kept when nobody has anything there.
+func TestNodesForgetTheDead(t *testing.T) {
+	c := newTestCluster(t, 3, time.Second)
+	dead, heir, home := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := home.client("a")
+	x, y := c.name(dead, 0), c.name(heir, 1)
+	a.gets("g "+x+"\nr "+x+"\ng "+y+"\n", "1 Lock Get Success: "+x+"\n1 Lock Release Success: "+x+"\n1 Lock Get Success: "+y+"\n")
+	c.kill(dead)
+	c.inherit(dead, heir)
+	c.pump()
+	a.gets("g "+y+"\n", "1 Lock Get Success: "+y+"\n")
+	c.publish()
+	if n := len(home.hub.node.former); n != 0 {
+		t.Errorf("%d links to nodes that are gone", n)
+	}
+	if n := len(*a.main.remote.guest.remotes.Load()); n != 1 {
+		t.Errorf("the client is at %d other nodes", n)
+	}
+	a.Close()
+	c.pump()
+	numbers := &home.hub.node.numbers
+	if end, free := numbers.end(), len(numbers.free); int(end) != 1+free {
+		t.Errorf("%d numbers, %d of them free", end-1, free)
+	}
 }

@@ -29,6 +29,7 @@ type remote struct {
 	pending atomic.Int32 // requests that its client is to be answered, until the stream has the replies
 	bytes   atomic.Int32 // that it keeps
 	stops   atomic.Bool  // its wait is to end
+	anew    atomic.Bool  // of a node's: its client has come anew, and not said all that it holds and waits for
 
 	mu      sync.Mutex // guards what follows, and the session's owner
 	large   *largeRoom // that queue and text have; nil: they have some of their own
@@ -54,6 +55,8 @@ type remote struct {
 	// Of a node's.
 	person   described     // who the client is, if it is kept
 	back     []put         // requests that were not executed there
+	parked   bool          // a wait of an earlier connection goes on there, of which nobody is told
+	unasked  []heldName    // what such waits have got, and nobody has asked for since
 	turned   bool          // it is told `Elsewhere` until it says that it goes on
 	home     bool          // what it holds is to be claimed in the node's own partitions
 	followed uint64        // the map by which what it holds is where it is served

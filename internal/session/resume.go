@@ -188,39 +188,110 @@ func (s *Session) comeBack(at *label) {
 	}
 	s.hub.locks.Doubt(s.asks())
 	if s.hub.node != nil {
-		s.appears()
+		s.dropBacklog()
 		s.eachRemote((*remote).doubt)
+		s.appears()
 	}
 }
 
-// doubt puts all in doubt that the session holds at another node, as far as is known here.
+// doubt puts all in doubt that the session holds at another node, as far as is known here. What was
+// asked over the earlier connection, and not answered, is answered to nobody.
 func (r *remote) doubt() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owner.Now = r.up.moment()
 	r.up.locks.Doubt(r.owner)
+	st := r.session.stream
+	st.unanswered.Add(-r.pending.Swap(0))
+	r.given, r.back, r.out, r.quit = 0, nil, r.out[:0], false
+	r.anew.Store(true)
+	for i := r.first; i < len(r.queue); i++ {
+		a := &r.queue[i]
+		if a.waits() && !a.told {
+			a.earlier, a.parked, r.parked = true, true, true
+			r.waits.Add(-1)
+		}
+		a.told = true
+	}
+	r.stops.Store(false)
+	r.giveLiteralsLocked()
+	r.fitLocked()
 }
 
-// dropDoubted releases what is in doubt there, and has not been claimed.
+// takeUpWait has a wait of an earlier connection go on for a request to wait for the same, and
+// tells whether there is one. Else that one is ended, as a session waits for one thing.
+func (r *remote) takeUpWait(c *command, name []byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unasked = slices.DeleteFunc(r.unasked, func(h heldName) bool { return h.name == string(name) })
+	if !r.parked {
+		return false
+	}
+	r.parked = false
+	for i := r.first; i < len(r.queue); i++ {
+		a := &r.queue[i]
+		if !a.parked {
+			continue
+		}
+		a.parked = false
+		if a.command == c && bytes.Equal(r.nameLocked(a), name) && r.liveLocked() {
+			a.told, a.tick = false, r.up.tick.Load()
+			r.owes(1)
+			r.waits.Add(1)
+			return true
+		}
+		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
+	}
+	return false
+}
+
+// A heldName is a lock that is held.
+type heldName struct {
+	kind shard.Kind
+	name string
+}
+
+// keepUnaskedLocked notes what a wait of an earlier connection has got: it is held until the client
+// has said all that it holds and wants, and let go then, if it does not want that.
+func (r *remote) keepUnaskedLocked(kind shard.Kind, name []byte) {
+	r.unasked = append(r.unasked, heldName{kind, string(name)})
+}
+
+// letGoLocked releases there what the session holds.
+func (r *remote) letGoLocked(kind shard.Kind, name []byte) {
+	release := wire.Release
+	if kind == shard.Shared {
+		release = wire.ReleaseShared
+		r.up.locks.ReleaseShared(r.owner, name)
+	} else {
+		r.up.locks.Release(r.owner, name)
+	}
+	r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+}
+
+// dropDoubted releases what is in doubt there, and has not been claimed, and ends the wait that was
+// not taken up.
 func (r *remote) dropDoubted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.owner.Now = r.up.moment()
+	r.anew.Store(false)
+	if r.parked {
+		r.parked = false
+		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
+	}
+	for _, h := range r.unasked {
+		r.letGoLocked(h.kind, []byte(h.name))
+	}
+	r.unasked = nil
 	if !r.owner.Doubted() {
 		return
 	}
-	r.owner.Now = r.up.moment()
 	var p shard.Piece
 	for more := true; more; {
 		more = r.up.locks.Recall(r.owner, &p)
 		for _, item := range p.Items {
-			name, release := p.Name(item), wire.Release
-			if item.Kind == shard.Shared {
-				release = wire.ReleaseShared
-				r.up.locks.ReleaseShared(r.owner, name)
-			} else {
-				r.up.locks.Release(r.owner, name)
-			}
-			r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+			r.letGoLocked(item.Kind, p.Name(item))
 		}
 	}
 }

@@ -55,7 +55,10 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 	case c.flags&forwarded == 0 && !isClaim(c):
 		return s.doOfSelf(c, name, out)
 	}
-	p, to := n.partitionOf(name)
+	s.meetGuest()
+	routes, p := n.routes.Load(), shard.PartitionOf(name)
+	s.follow(routes)
+	to := routes.to[p]
 	if to == nil {
 		if s.behind() {
 			return s.busy(c, out)
@@ -72,6 +75,9 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 		}
 		st.askUpstream()
 		s.remote = next
+	}
+	if r := s.remote; r.anew.Load() && !isClaim(c) && r.takeUpWait(c, name) {
+		return out, true
 	}
 	return s.forward(c, name, out), true
 }
@@ -95,6 +101,10 @@ func (s *Session) doHere(c *command, p int, name, out []byte) (_ []byte, done bo
 		n.again(s)
 		return out, false
 	}
+	if n.standsStill(c, p) {
+		n.again(s)
+		return out, false
+	}
 	before := len(out)
 	st.turn.elsewhere = false
 	out = c.do(s, name, out)
@@ -103,6 +113,12 @@ func (s *Session) doHere(c *command, p int, name, out []byte) (_ []byte, done bo
 		return out[:before], false
 	}
 	return out, true
+}
+
+// standsStill tells whether a release has to wait for a move to be over. If it were executed, the copy
+// would not know of it, and somebody stand in at the new owner for who holds nothing any more.
+func (n *node) standsStill(c *command, p int) bool {
+	return (c.verb == wire.Release || c.verb == wire.ReleaseShared) && n.hub.locks.Partition(p) == shard.PartitionFrozen
 }
 
 // doOfSelf does what is about the client itself, or about all locks.
@@ -203,7 +219,12 @@ func (st *Stream) isSure(now, need time.Duration) bool {
 
 func (s *Session) isSure(now, need time.Duration) bool {
 	sure := true
-	s.eachRemote(func(r *remote) { sure = sure && r.isSure(now, need) })
+	s.eachRemote(func(r *remote) {
+		if !r.isSure(now, need) {
+			sure = false
+			r.up.askNow() // so that it is soon, if all is well
+		}
+	})
 	return sure
 }
 
@@ -268,17 +289,12 @@ func (r *remote) shed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owner.Now = r.up.moment()
-	held := r.up.locks.HeldIn(r.owner, func(int) bool { return true })
-	var p shard.Piece
-	for more := true; more; {
-		more = held.Next(&p)
-		for _, item := range p.Items {
-			name, release := slices.Clone(p.Name(item)), wire.Release
-			if item.Kind == shard.Shared {
-				release = wire.ReleaseShared
-			}
-			r.loseLocked(item.Kind, name)
-			r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+	for _, h := range r.heldLocked(func(int) bool { return true }) {
+		release := wire.Release
+		if h.kind == shard.Shared {
+			release = wire.ReleaseShared
 		}
+		r.loseLocked(h.kind, h.name)
+		r.askLocked(lookup([]byte(release)), numbers{}, h.name, asking{silent: true, told: true})
 	}
 }

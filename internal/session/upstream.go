@@ -142,8 +142,11 @@ func (u *Upstream) join(r *remote) {
 // the session.
 func (u *Upstream) leave(r *remote) {
 	u.mu.Lock()
-	(*u.all.Load())[r.number].Store(nil)
+	left := !(*u.all.Load())[r.number].CompareAndSwap(r, nil)
 	u.mu.Unlock()
+	if left {
+		return // it had before
+	}
 	if r.guest == nil {
 		u.numbers.give(r.number)
 	} else {

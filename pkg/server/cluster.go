@@ -66,21 +66,21 @@ func (s *Server) openCluster(cfg *conn.Config) error {
 	return nil
 }
 
-// fitCluster has what clients rest on fit what the nodes do.
+// fitCluster has what clients rest on fit what the nodes do: an owner answers for a lock that somebody
+// may believe in for so long, and the answer takes a moment.
 func (o *Options) fitCluster(conf cluster.Conf) error {
-	most := conf.G * 10 / 11
+	most := (conf.G * 85 / 100).Truncate(time.Millisecond)
 	switch {
 	case o.DeadPeerTimeout == DefaultDeadPeerTimeout:
 		o.DeadPeerTimeout = min(o.DeadPeerTimeout, most)
 	case o.DeadPeerTimeout > most:
-		return optionError("dead-peer-timeout", "must be at most %v in this cluster, 10/11 of its G, not %v", most, o.DeadPeerTimeout)
+		return optionError("dead-peer-timeout", "must be at most %v in this cluster, 85%% of its G, not %v", most, o.DeadPeerTimeout)
 	}
-	keep := conf.G * 19 / 20
 	switch {
 	case o.MaxKeep == DefaultMaxKeep:
-		o.MaxKeep = min(o.MaxKeep, keep)
-	case o.MaxKeep > keep:
-		return optionError("max-keep", "must be at most %v in this cluster, 19/20 of its G, not %v", keep, o.MaxKeep)
+		o.MaxKeep = min(o.MaxKeep, most)
+	case o.MaxKeep > most:
+		return optionError("max-keep", "must be at most %v in this cluster, 85%% of its G, not %v", most, o.MaxKeep)
 	}
 	return nil
 }
@@ -105,6 +105,8 @@ func (o *Options) checkCluster() error {
 		return &OptionError{"cluster", errors.New("a proxy is no node of a cluster: it may have one as its server")}
 	case o.State != "":
 		return optionError("state", "is for a server that is alone: in a cluster, the other nodes stand for what a file does")
+	case len(o.HTTP) > 0:
+		return optionError("http", "is not for a node of a cluster, which does not ask other nodes for rates over HTTP: have a server of its own for these")
 	case o.Shards > shard.Partitions:
 		return optionError("shards", "must be at most %d in a cluster, not %d", shard.Partitions, o.Shards)
 	}
