@@ -548,7 +548,7 @@ var mayImport = map[string][]string{
 	"internal/proxyheader":      {},
 	"internal/cputime":          {},
 	"internal/admin":            {"internal/api", "internal/hosts", "internal/page", "internal/session"},
-	"internal/api":              {"internal/session", "internal/shard"},
+	"internal/api":              {"internal/cluster", "internal/session", "internal/shard"},
 	"internal/auth":             {"internal/lockfile", "internal/session"},
 	"internal/load":             {"internal/cputime", "internal/wire"},
 	"internal/lockfile":         {},

@@ -99,16 +99,6 @@ func (c *testCluster) serving(nodes ...*testNode) {
 	}
 }
 
-// nodeOf returns who serves a name.
-func nodeOf(name string, nodes ...*testNode) int {
-	for i, n := range nodes {
-		if n.conns.Hub().Serves([]byte(name)) {
-			return i
-		}
-	}
-	return -1
-}
-
 type lineClient struct {
 	net.Conn
 	in *bufio.Reader
