@@ -29,7 +29,6 @@ type testNode struct {
 	id      string
 	network *detaching
 	right   atomic.Int64 // until when it may serve
-	layout  uint64       // that it has
 	dead    bool
 
 	mu    sync.Mutex
