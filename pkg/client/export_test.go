@@ -27,3 +27,11 @@ func (o *LockerOptions) SetMapSpread(d time.Duration) { o.mapSpread = d }
 
 // SplitTargets is for a test.
 var SplitTargets = splitTargets
+
+// WayOfRate returns to which target a request for a rate goes; "" if it may be any.
+func (l *Locker) WayOfRate(name string) string {
+	if m := l.route(takeRate, name); m != nil {
+		return m.to.String()
+	}
+	return ""
+}
