@@ -552,9 +552,53 @@ func TestMonitoring(t *testing.T) {
 	tcp, server := start("serve", "--tls", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--watch-names", "watched")
 	_, proxy := start("proxy", "-s", tcp)
 	load(t, tcp)
+	targets := []string{server, proxy}
+	if at := startEtcd(t); at != "" {
+		if out, err := exec.Command(binary, "cluster", "init", "--cluster", at).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, name := range []string{"n1", "n2"} {
+			own := freeAddr(t)
+			_, admin := start("serve", "--cluster", at, "--node", name, "--advertise", own, "-t", own)
+			targets = append(targets, admin)
+		}
+	}
 	for histograms, flags := range map[string][]string{"classic": nil, "native": {"--enable-feature=native-histograms"}} {
-		p := startPrometheus(t, []string{server, proxy}, flags...)
+		p := startPrometheus(t, targets, flags...)
+		p.cluster = len(targets) > 2
 		t.Run(histograms, func(t *testing.T) { p.check(t, histograms) })
+	}
+}
+
+// startEtcd returns where an etcd is that it has started; "": there is none to start.
+func startEtcd(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("etcd")
+	if err != nil {
+		t.Log("there is no etcd, so no node of a cluster")
+		return ""
+	}
+	clients, peers := freeAddr(t), "http://"+freeAddr(t)
+	cmd := exec.Command(path, "--data-dir", t.TempDir(), "--listen-client-urls", "http://"+clients, "--advertise-client-urls", "http://"+clients,
+		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "default="+peers, "--log-level", "error")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get("http://" + clients + "/health")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return "etcd://" + clients + "/lockd"
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("etcd does not answer: %v", err)
+		}
 	}
 }
 

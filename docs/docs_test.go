@@ -236,7 +236,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "rm": true, "force": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "config": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "rm": true, "force": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "prefix": true, "config": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -548,7 +548,7 @@ var mayImport = map[string][]string{
 	"internal/proxyheader":      {},
 	"internal/cputime":          {},
 	"internal/admin":            {"internal/api", "internal/hosts", "internal/page", "internal/session"},
-	"internal/api":              {"internal/session", "internal/shard"},
+	"internal/api":              {"internal/cluster", "internal/session", "internal/shard"},
 	"internal/auth":             {"internal/lockfile", "internal/session"},
 	"internal/load":             {"internal/cputime", "internal/wire"},
 	"internal/lockfile":         {},

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/session"
 )
 
@@ -29,6 +30,9 @@ type Config struct {
 	Version  string
 	Revision string // "": nobody knows
 	NoNames  bool   // dumps are disabled: numbers are told, and nothing that has a name
+
+	// Cluster returns how the server is as a node of a cluster; nil: it is none.
+	Cluster func() cluster.Health
 
 	Every time.Duration // between two samples; 0: a second
 }

@@ -230,6 +230,7 @@ type lockView struct {
 	Shared    sharedView    `json:"shared"`
 	Rate      *rateView     `json:"rate"`
 	Losses    []loss        `json:"losses"`
+	Served    *servedView   `json:"served"` // in a cluster: where; null: the server is alone
 }
 
 type exclusiveView struct {
@@ -283,7 +284,7 @@ func (a *API) lock(c *call) {
 		return
 	}
 	v := a.cfg.Hub.ViewLock([]byte(name), viewRows)
-	out := lockView{At: moment(time.Now()), named: nameOf(name), Losses: a.lossesUnder(name, viewLosses)}
+	out := lockView{At: moment(time.Now()), named: nameOf(name), Losses: a.lossesUnder(name, viewLosses), Served: a.served(name)}
 	x := &v.Exclusive
 	out.Exclusive.Queue, out.Exclusive.QueueLength = waits(x.Queue), x.Waiters
 	for _, i := range x.Holders {

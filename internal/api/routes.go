@@ -27,6 +27,7 @@ var routes = []route{
 	{"POST", "clients/{address}/kick", true, (*API).kick},
 	{"GET", "rates", true, (*API).rates},
 	{"GET", "losses", true, (*API).losses},
+	{"GET", "cluster", false, (*API).cluster},
 	{"GET", "openapi.json", false, (*API).openAPI},
 }
 

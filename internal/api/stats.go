@@ -9,6 +9,7 @@ type stats struct {
 	Revision string  `json:"revision"`
 	Started  moment  `json:"started_at"` // the same in each reply: a viewer knows by it that it has another server
 	UptimeMS int64   `json:"uptime_ms"`
+	Part     string  `json:"part"`
 	Draining bool    `json:"draining"`
 	Names    bool    `json:"names"`
 	You      you     `json:"you"`
@@ -53,7 +54,7 @@ func (a *API) statsFor(who Asker, s sampled) *stats {
 	st := &stats{
 		At: moment(s.at), Version: a.cfg.Version, Revision: a.cfg.Revision,
 		UptimeMS: int64(v["uptime_ms"]), Started: moment(a.started),
-		Draining: v["draining"] != 0, Names: !a.cfg.NoNames,
+		Part: a.part(), Draining: v["draining"] != 0, Names: !a.cfg.NoNames,
 		You: you{Role: who.role(), Kick: who.Admin && !a.cfg.NoNames},
 		Now: s.sample,
 		Totals: totals{

@@ -43,6 +43,9 @@ func (s *Session) textLink(arg, out []byte) []byte {
 		s.peer.label.Store(&label{text: words[3]})
 	}
 	n.meetLink(st)
+	for _, verb := range []string{wire.Hello, wire.Link} {
+		st.counters.linked[lookup([]byte(verb)).number].Add(1)
+	}
 	st.node.Store(true)
 	st.countOn(nodes)
 	s.hub.network.Outlives(st.carrier) // nobody waits for it when the server drains: its clients are elsewhere
@@ -160,10 +163,10 @@ func (s *Session) doAlone(c *command, name, out []byte) []byte {
 
 // doLinked does what a command is for that has come over a link.
 func (s *Session) doLinked(c *command, name, out []byte) []byte {
+	s.stream.counters.linked[c.number].Add(1)
 	if s.stream.door&alone != 0 {
 		return s.doAlone(c, name, out)
 	}
-	s.stream.counters.linked[c.number].Add(1)
 	switch {
 	case c.verb == wire.Ping && s == &s.stream.main:
 		return s.reply(out, s.hub.node.confirms(), pong, nil)

@@ -126,7 +126,11 @@ func New(opts Options) (*Server, error) {
 	s.rates = httprate.New(httprate.Config{Bounds: s.conns.Hub().RateBounds(), Hosts: opts.hosts, WrongToken: s.conns.Denied})
 	s.http = s.rates.Server()
 	s.http.ErrorLog = errorLog
-	s.api = api.New(api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump, Every: opts.samples})
+	told := api.Config{Hub: s.conns.Hub(), Version: Version, Revision: Revision(), NoNames: opts.DisableDump, Every: opts.samples}
+	if s.member != nil {
+		told.Cluster = s.member.Health
+	}
+	s.api = api.New(told)
 	s.admin = admin.New(admin.Config{
 		Metrics: s.Collector(), Ready: s.ready, Hosts: opts.hosts, Guard: s.guard(access), API: s.api, Logger: opts.Logger,
 	})

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nylen/lockd/internal/cluster"
+	"github.com/nylen/lockd/internal/cluster/memstore"
 	"github.com/nylen/lockd/pkg/server"
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
@@ -255,7 +257,7 @@ func TestReplies(t *testing.T) {
 		"/api/v1/locks/shared": "/api/v1/locks/{name}", "/api/v1/locks/": "/api/v1/locks/{name}", "/api/v1/locks/?name=..": "/api/v1/locks/{name}", "/api/v1/locks/nobody": "/api/v1/locks/{name}",
 		"/api/v1/clients": "", "/api/v1/clients?sort=none&limit=1": "/api/v1/clients", "/api/v1/clients?q=unix": "/api/v1/clients",
 		"/api/v1/rates": "", "/api/v1/losses": "", "/api/v1/losses?name=lost&why=disconnect": "/api/v1/losses",
-		"/api/v1/openapi.json": "",
+		"/api/v1/cluster": "", "/api/v1/openapi.json": "",
 	} {
 		if of == "" {
 			of = path
@@ -353,9 +355,56 @@ func TestRefusals(t *testing.T) {
 			if method == "POST" {
 				s.expect(401, method, asked, path, "", "{}")
 				s.expect(403, method, asked, path, token, "{}")
-			} else if !slices.Contains([]string{"stats", "history", "events", "openapi.json"}, strings.TrimPrefix(path, "/api/v1/")) {
+			} else if !slices.Contains([]string{"stats", "history", "events", "cluster", "openapi.json"}, strings.TrimPrefix(path, "/api/v1/")) {
 				s.expect(403, method, asked, path, token, "")
 			}
 		}
+	}
+}
+
+// TestCluster: a node tells of its cluster, and a proxy of its server, as the document says.
+func TestCluster(t *testing.T) {
+	conf, err := cluster.NewConf(cluster.DefaultW, cluster.DefaultG)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := memstore.New(conf)
+	member := func(name, addr string) server.Options {
+		return server.Options{Cluster: &server.Cluster{
+			Store: keys.Store(), Name: name, Addr: addr,
+			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "tcp", addr)
+			},
+		}}
+	}
+	s, tcp, _ := serve(t, member("one", "127.0.0.1:1")) // nobody reaches it there
+	s.use(s.document(""))
+	two, _, _ := serve(t, member("two", "127.0.0.1:2"))
+	two.use(two.document(""))
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		reply := s.expect(200, "GET", "/api/v1/cluster", "/api/v1/cluster", "", "")
+		if nodes := reply["nodes"].([]any); len(nodes) == 2 && reply["node"].(map[string]any)["registered"] == true && reply["upstream"] == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it tells %v", reply)
+		}
+	}
+	served := s.expect(200, "GET", "/api/v1/locks/x", "/api/v1/locks/{name}", "", "")["served"].(map[string]any)
+	if n := served["partition"].(float64); n < 0 || n > 1023 {
+		t.Errorf("%v", served)
+	}
+	if part := s.expect(200, "GET", "/api/v1/stats", "/api/v1/stats", "", "")["part"]; part != "node" {
+		t.Errorf("a node is %v", part)
+	}
+	proxy, _, _ := serve(t, server.Options{Upstream: &server.Upstream{Target: tcp, Dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", tcp)
+	}}})
+	proxy.use(proxy.document(""))
+	if up := proxy.expect(200, "GET", "/api/v1/cluster", "/api/v1/cluster", "", "")["upstream"]; up == nil {
+		t.Error("a proxy tells nothing of its server")
+	}
+	if part := proxy.expect(200, "GET", "/api/v1/stats", "/api/v1/stats", "", "")["part"]; part != "proxy" {
+		t.Errorf("a proxy is %v", part)
 	}
 }

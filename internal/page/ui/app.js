@@ -2,6 +2,7 @@
 
 import { token } from "./api.js";
 import { clients, oneClient } from "./clients.js";
+import { cluster } from "./cluster.js";
 import { el, setAttribute, setText } from "./dom.js";
 import { live } from "./live.js";
 import { lock } from "./lock.js";
@@ -20,6 +21,7 @@ const views = {
   client: { make: oneClient, tab: "clients", names: true },
   losses: { make: losses, tab: "losses", names: true },
   rates: { make: rates, tab: "rates", names: true },
+  cluster: { make: cluster, tab: "cluster" },
 };
 
 const $ = (id) => document.getElementById(id);
@@ -159,6 +161,9 @@ function state() {
 function stats() {
   const { stats } = live;
   if (!stats) return;
+  const tab = document.querySelector('#tabs [data-tab="cluster"]');
+  tab.hidden = !["node", "proxy"].includes(stats.part);
+  setText(tab, stats.part === "proxy" ? "Uplink" : "Cluster");
   setText($("server"), `${stats.version ?? ""} · up ${briefly(stats.uptime_ms)}`);
   $("server").title = `started ${stats.started_at}${stats.revision ? `, revision ${stats.revision}` : ""}`;
 }

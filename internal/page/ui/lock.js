@@ -2,11 +2,12 @@
 // lost lately.
 
 import { get, lockPath } from "./api.js";
-import { el, named, setText } from "./dom.js";
+import { adminHref } from "./cluster.js";
+import { el, named, setText, show } from "./dom.js";
 import { client, Facts, failed, heading, lossColumns, lossKey, note, nothing } from "./parts.js";
 import { Poll } from "./poll.js";
 import { Table } from "./table.js";
-import { count, duration, many, nameFrom } from "./text.js";
+import { clock, count, duration, many, nameFrom } from "./text.js";
 
 const drawn = 200; // holders and waiters
 
@@ -28,6 +29,26 @@ function queue(table, more, waiters, length) {
   setText(more, length > shown.length ? `and ${count(length - shown.length)} more behind them` : "");
 }
 
+const whys = {
+  first: () => "nobody had it before",
+  "fail-over": (from) => `${from || "its owner"} was gone, and clients claim what they hold`,
+  move: (from) => `moved here from ${from || "another node"}, with all that was in it`,
+};
+
+// tellServed says where in a cluster a lock is, and why there.
+function tellServed(element, at, name) {
+  element.hidden = !at;
+  if (!at) return;
+  const since = at.since && whys[at.how] ? `, since ${clock(at.since)}: ${whys[at.how](at.from).replace("here", `to ${at.here ? "this node" : at.node}`)}` : "";
+  const state = { recovering: "▲ recovering: nobody gets it anew yet", frozen: "about to move" }[at.state];
+  show(element, JSON.stringify(at), () => {
+    if (at.state === "nobody" || !at.node) return [`Nobody serves its partition, ${at.partition}, now.`];
+    const href = at.here ? null : adminHref(at.admin, `#/lock/${name.id}`);
+    return [`Served by ${at.here ? "this node, " : ""}`, href ? el("a", { href }, at.node) : at.node, `, in partition ${at.partition}${since}.`,
+      state ? ` It is ${state}.` : "", at.here ? "" : " Who holds it, and who waits, that node knows."].filter(Boolean);
+  });
+}
+
 export function lock({ id }) {
   const name = nameFrom(id);
   const where = note();
@@ -46,6 +67,7 @@ export function lock({ id }) {
   const sharedTitle = el("span", { class: "tally" });
   const shared = el("section", { "aria-labelledby": "shared", hidden: true }, el("h2", { id: "shared" }, "Shared ", sharedTitle),
     holders.element, holdersMore, sharedQueue.element, sharedMore);
+  const served = el("p", { class: "served", hidden: true });
   const rateText = el("p");
   const rate = el("section", { "aria-labelledby": "rate", hidden: true }, el("h2", { id: "rate" }, "Rate"), rateText);
 
@@ -78,6 +100,8 @@ export function lock({ id }) {
       setText(rateText, `${many(lock.rate.open, "unit")} open${full > 0 ? `, all of them in ${duration(full)}` : ", which is all"}.`);
     }
     losses.set(lock.losses ?? []);
+    tellServed(served, lock.served, name);
+    exclusive.hidden = Boolean(lock.served) && !lock.served.here;
     where.say("");
   }, failed(where));
 
@@ -94,6 +118,6 @@ export function lock({ id }) {
   const head = heading("Lock ", copy);
   head.querySelector("h1").append(named(name, { whole: true }));
   return { title: `Lock ${name.toString().slice(0, 60)}`, element: el("div", { class: "view one" },
-    el("p", { class: "trail" }, el("a", { href: "#/locks" }, "‹ Locks")), head, where.element, exclusive, shared, rate,
+    el("p", { class: "trail" }, el("a", { href: "#/locks" }, "‹ Locks")), head, where.element, served, exclusive, shared, rate,
     el("section", { "aria-labelledby": "losses" }, el("h2", { id: "losses" }, "Last losses"), losses.element)), poll, stop: () => poll.stop() };
 }
