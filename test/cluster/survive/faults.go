@@ -22,11 +22,12 @@ type trouble struct {
 	What     string
 	From, To time.Duration // To is 0 while it is there
 
-	all     bool     // everybody
-	homes   []string // clients that are at these nodes
-	plain   []string // clients that are at these nodes and are not kept
-	clients []string // those on these machines
-	killed  []string // nodes that ended without a word, each at From
+	all     bool          // everybody
+	homes   []string      // clients that are at these nodes
+	plain   []string      // clients that are at these nodes and are not kept
+	clients []string      // those on these machines
+	killed  []string      // nodes that ended without a word
+	died    time.Duration // when
 }
 
 // covers tells whether it may be why a lock was lost. What it leads to comes later: a node
@@ -132,9 +133,17 @@ func kill(ctx context.Context, b *lab, d time.Duration) error {
 	}
 	b.begin(t, "kill -9 of %s, started again after %v", n.Name, d)
 	defer b.over(t)
+	b.died(t)
 	n.kill()
 	wait(ctx, d)
 	return n.start()
+}
+
+// died notes when a node is killed.
+func (b *lab) died(t *trouble) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.died = now()
 }
 
 func leave(ctx context.Context, b *lab, d time.Duration) error {
@@ -324,6 +333,7 @@ func moverKill(ctx context.Context, b *lab, d time.Duration) error {
 		b.logf("drain: %v", err)
 	}
 	wait(ctx, time.Duration(b.intN(int(b.W))))
+	b.died(t)
 	n.kill()
 	wait(ctx, d)
 	if _, err := b.cluster(context.WithoutCancel(ctx), "drain", n.Name, "--undo"); err != nil {

@@ -351,6 +351,9 @@ func (b *lab) run(ctx context.Context, do func(context.Context) error) error {
 	}
 	for _, c := range crowds {
 		c.leave()
+		// Who does not end within any deadline is to say where it is.
+		quit := time.AfterFunc(patience+4*b.k()+b.G, func() { c.cmd.Process.Signal(syscall.SIGQUIT) })
+		defer quit.Stop()
 	}
 	if ctx.Err() != nil { // nobody waits for what is still to come
 		for _, c := range crowds {

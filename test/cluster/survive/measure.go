@@ -70,16 +70,16 @@ func (b *lab) measure() {
 	const early = 400 * time.Millisecond // the map is looked at twice as often
 	whole := b.after() + b.G/2
 	for _, t := range troubles {
-		if now() < t.From+whole {
+		if now() < max(t.From+b.W, t.died)+whole {
 			break
 		}
 		b.mu.Lock()
 		b.measured++
 		b.mu.Unlock()
-		if len(t.killed) == 0 {
+		if len(t.killed) == 0 || t.died == 0 {
 			continue
 		}
-		s := b.history.at(t.From)
+		s := b.history.at(t.died)
 		if s == nil {
 			continue
 		}
@@ -88,25 +88,25 @@ func (b *lab) measure() {
 		last := map[string]time.Duration{} // by owner
 		var longest time.Duration
 		for _, p := range probes {
-			if p.At < t.From || p.At > t.From+whole {
+			if p.At < t.died || p.At > t.died+whole {
 				continue
 			}
 			part := s.m.Partitions[shard.PartitionOf([]byte(p.Name))]
 			owner := b.history.name(part.Owner)
 			if owner == dead {
-				if p.Sent > t.From+early {
+				if p.Sent > t.died+early {
 					if first == 0 {
-						first = p.At - t.From
+						first = p.At - t.died
 					}
-					if p.At < t.From+b.G*11/10 && !b.history.moved(shard.PartitionOf([]byte(p.Name)), part.Epoch) {
-						b.find(fmt.Errorf("%s was killed at %.3f, and at %.3f %s has granted %s, in a partition that it owned (epoch %d, ID %s): sooner than 1.1 G", dead, t.From.Seconds(), p.At.Seconds(), p.Home, p.Name, part.Epoch, part.Owner))
+					if p.At < t.died+b.G*11/10 && !b.history.moved(shard.PartitionOf([]byte(p.Name)), part.Epoch) {
+						b.find(fmt.Errorf("%s was killed at %.3f, and at %.3f %s has granted %s, in a partition that it owned (epoch %d, ID %s): sooner than 1.1 G", dead, t.died.Seconds(), p.At.Seconds(), p.Home, p.Name, part.Epoch, part.Owner))
 					}
 				}
 			} else if p.Home != dead {
 				if from, ok := last[owner]; ok {
 					longest = max(longest, p.At-from)
 				} else {
-					longest = max(longest, p.At-t.From)
+					longest = max(longest, p.At-t.died)
 				}
 				last[owner] = p.At
 			}
@@ -119,7 +119,7 @@ func (b *lab) measure() {
 		b.mu.Unlock()
 		if b.alone(t) {
 			if most := 3*b.W + b.G*11/10 + patience; first > most {
-				b.find(fmt.Errorf("%s was killed at %.3f, and there was no new grant in its partitions for %v", dead, t.From.Seconds(), first))
+				b.find(fmt.Errorf("%s was killed at %.3f, and there was no new grant in its partitions for %v", dead, t.died.Seconds(), first))
 			}
 		}
 		b.logf("%s: a new grant in its partitions after %v; the longest pause in others' was %v", strings.SplitN(t.What, ",", 2)[0], first.Round(time.Millisecond), longest.Round(time.Millisecond))
