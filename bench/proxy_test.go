@@ -77,7 +77,7 @@ func BenchmarkProxy(b *testing.B) {
 		nothing := func() {}
 		own.Upstream = &session.UpstreamConfig{
 			Prompt: time.Hour, Flush: nothing, Cut: nothing, Log: func(string, ...any) {},
-			Relay: func([]byte, session.Relay) func() { return nothing },
+			Relay: func(string, []byte, session.Relay) func() { return nothing },
 		}
 		h := session.NewHub(own, nowhere{})
 		defer h.Close()

@@ -236,7 +236,7 @@ func TestFlags(t *testing.T) {
 	}
 
 	// Flags of other programs and of the other commands that documents name.
-	others := map[string]bool{"no-install-recommends": true, "now": true, "rm": true, "force": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "config": true}
+	others := map[string]bool{"no-install-recommends": true, "now": true, "rm": true, "force": true, "read-only": true, "cap-drop": true, "cacert": true, "from-file": true, "build-arg": true, "ignore-missing": true, "prefix": true, "config": true}
 	overview, err := exec.Command(lockd, "--help").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -62,6 +63,9 @@ The JSON document always has the same keys. Latencies are in microseconds; what 
 // Validate is called by kong.
 func (c *benchCmd) Validate() error {
 	if c.ofLockd() {
+		if targets, err := client.Targets(string(c.Server)); err == nil && len(targets) > 1 {
+			return errors.New("--server: lockd bench measures one server, not several")
+		}
 		r := remote{c.endpoint}
 		if err := r.Validate(); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/etcd"
+	"github.com/nylen/lockd/internal/state"
 	"github.com/nylen/lockd/internal/wire"
 )
 
@@ -126,6 +127,47 @@ func (a *administration) read() (v *cluster.View) {
 	return v
 }
 
+// readEnded reads what a cluster was, whose nodes have ended: none may grant anything any more.
+// A registration that does not change for as long as nodes wait before they delete one is a
+// dead node's.
+func (a *administration) readEnded() *cluster.View {
+	v := a.read()
+	first, begun := v, time.Now()
+	for {
+		var live []string
+		for _, n := range v.Nodes {
+			if was := first.Node(n.ID); was == nil || was.Encode() != n.Encode() {
+				live = append(live, plain(n.Name))
+			}
+		}
+		switch {
+		case len(live) > 0:
+			fail(1, fmt.Sprintf("%s: nodes live, and may grant: %s. Stop all of them, and see to it that they do not start again; then try this once more", a.Cluster, strings.Join(live, ", ")))
+		case len(v.Nodes) > 0 && time.Since(begun) <= first.Conf.Silence():
+			if first == v {
+				fmt.Fprintf(stderr, "lockd: %s registered: looking for %v whether any of them lives\n", are(len(v.Nodes), "node"), first.Conf.Silence())
+			}
+			time.Sleep(first.Conf.Beat() / 4)
+			v = a.read()
+			continue
+		}
+		for _, n := range v.Nodes {
+			if !n.Readable() {
+				fail(1, fmt.Sprintf("%s: the registration of node %s cannot be read, so nobody knows which tokens it gave: use the lockd that it was", a.Cluster, plain(n.ID)))
+			}
+		}
+		return v
+	}
+}
+
+// are is a number of things that are something.
+func are(n int, what string) string {
+	if n == 1 {
+		return count(n, what) + " is"
+	}
+	return count(n, what) + " are"
+}
+
 func (a *administration) print(document any, rows [][]string) error {
 	if a.JSON {
 		return printJSON(document)
@@ -138,12 +180,27 @@ type clusterInitCmd struct {
 	administration
 	NodeTimeout   time.Duration `env:"-" placeholder:"TIME" default:"5s" help:"W: how long a node may serve after its last heartbeat to etcd (${default})."`
 	HolderTimeout time.Duration `env:"-" placeholder:"TIME" default:"25s" help:"G: the longest that anybody may believe in a lock without hearing of it (${default})."`
+	State         filled        `env:"-" placeholder:"FILE" help:"The cluster follows the server whose state file this was: its fencing tokens are above all of that one's, which must have ended."`
+	TokensAbove   uint64        `env:"-" placeholder:"N" help:"The cluster follows another server, or cluster: its fencing tokens are above N."`
+}
+
+// Validate is called by kong.
+func (c *clusterInitCmd) Validate() error {
+	if err := c.administration.Validate(); err != nil {
+		return err
+	}
+	return checkTokens(c.TokensAbove)
 }
 
 func (*clusterInitCmd) Help() string {
 	return `Writes into etcd what the cluster is, and that nobody owns anything yet. There must
 be nothing at the URL. It is for the first time only: for an etcd that was lost,
 too, but only when all nodes were stopped for longer than G.
+
+A single server's fencing tokens rest on its clock, a cluster's on those of the
+nodes. Where there was a server before, --state or --tokens-above has them grow
+whatever these show. Its clients may not know yet that it is gone, so the first nodes
+give nobody anything new for 1.1 G.
 
 W and G stay as they are made. A fail-over takes 1.1 W, and then 1.1 G in which
 nobody gets anything new of what the dead node had; an etcd that is away for
@@ -152,11 +209,12 @@ longer than W stops all nodes until it is back.
 Exit codes:
 
 	0   the cluster is made
-	1   there is one already
+	1   there is one already; the state file cannot be read, or a server has it
 	2   wrong usage
 	69  etcd cannot be reached, or refuses
 
-The JSON document: world, the cluster's random ID.`
+The JSON document: world, the cluster's random ID, and base, which no fencing token
+is below.`
 }
 
 func (c *clusterInitCmd) Run() error {
@@ -164,9 +222,29 @@ func (c *clusterInitCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
+	first, rest := cluster.NewMap(), ""
+	if c.State != "" || c.TokensAbove > 0 {
+		base := uint64(0)
+		if c.TokensAbove > 0 {
+			base = c.TokensAbove + 1
+		}
+		if c.State != "" {
+			last, done, err := state.Last(string(c.State))
+			if err != nil {
+				return err
+			}
+			defer done()
+			if err := fits(string(c.State), last, conf); err != nil {
+				return err
+			}
+			base = max(base, last.Floor)
+		}
+		first = cluster.NewMapAfter(base)
+		rest = fmt.Sprintf(". Fencing tokens begin with %d; from when the first nodes are there nobody gets anything new for %v", base, conf.Recovery())
+	}
 	c.warn()
 	c.ask(func(ctx context.Context) error {
-		err := c.store.Init(ctx, conf, cluster.NewMap())
+		err := c.store.Init(ctx, conf, first)
 		if !errors.Is(err, cluster.ErrExists) {
 			return err
 		}
@@ -182,7 +260,25 @@ func (c *clusterInitCmd) Run() error {
 	})
 	return c.print(struct {
 		World string `json:"world"`
-	}{conf.World}, [][]string{{fmt.Sprintf("cluster %s is made: W %v, G %v", conf.World, conf.W, conf.G)}})
+		Base  uint64 `json:"base"`
+	}{conf.World, first.Base}, [][]string{{fmt.Sprintf("cluster %s is made: W %v, G %v%s", conf.World, conf.W, conf.G, rest)}})
+}
+
+// fits tells whether a new cluster waits for all whom a server has kept: its first nodes wait
+// for each other, and then for holders.
+func fits(path string, last *state.Summary, conf cluster.Conf) error {
+	if last.Floor > cluster.MaxBase {
+		return fmt.Errorf("%s: its server's tokens go up to %d: no cluster could give larger ones for long, which have to stay below 2^53", path, last.Floor)
+	}
+	if len(last.Keys) == 0 {
+		return nil
+	}
+	longest, waits := time.Duration(last.Keys[len(last.Keys)-1])*time.Millisecond, conf.Silence()+conf.Recovery()
+	if longest <= waits {
+		return nil
+	}
+	g := ((longest-conf.Silence())*10/11 + time.Second).Truncate(time.Second)
+	return fmt.Errorf("%s: the server keeps clients for up to %v, and the first nodes would wait for them for %v only: --holder-timeout %v", path, longest, waits, g)
 }
 
 // count is a number of things.
@@ -210,7 +306,8 @@ Exit codes:
 	69  etcd cannot be reached, or refuses
 
 The JSON document: world, w_ms, g_ms, version (the map's), rebalance, drains
-(names), nodes (a list of name, id, addr, admin, version, partitions, serving,
+(names), highest_token (the highest fencing token that may have been granted; 0: none
+was), nodes (a list of name, id, addr, admin, version, partitions, serving,
 recovering, frozen, state, want, silent_ms), problems (a list of sentences).`
 }
 
@@ -237,6 +334,7 @@ type statusDocument struct {
 	Version   uint64       `json:"version"`
 	Rebalance bool         `json:"rebalance"`
 	Drains    []string     `json:"drains"`
+	Highest   uint64       `json:"highest_token"`
 	Nodes     []statusNode `json:"nodes"`
 	Problems  []string     `json:"problems"`
 }
@@ -256,6 +354,9 @@ func (c *clusterStatusCmd) Run() error {
 		balance = "off"
 	}
 	rows = append(rows, []string{fmt.Sprintf("cluster %s: W %v, G %v, map %d, rebalance %s", doc.World, v.Conf.W, v.Conf.G, doc.Version, balance)})
+	if doc.Highest > 0 {
+		rows = append(rows, []string{fmt.Sprintf("fencing tokens: up to %d may have been granted (%s)", doc.Highest, time.UnixMicro(int64(doc.Highest)).Format(time.DateTime))})
+	}
 	for _, p := range doc.Problems {
 		rows = append(rows, []string{p})
 	}
@@ -306,6 +407,9 @@ func statusOf(v *cluster.View, silent map[string]time.Duration) statusDocument {
 	d := statusDocument{
 		World: v.Conf.World, W: v.Conf.W.Milliseconds(), G: v.Conf.G.Milliseconds(), Version: v.Map.Version,
 		Rebalance: !v.Want.Still, Drains: append([]string{}, v.Want.Drains...), Nodes: []statusNode{}, Problems: []string{},
+	}
+	if below := v.TokensBelow(); below > 0 {
+		d.Highest = below - 1
 	}
 	problem := func(format string, args ...any) { d.Problems = append(d.Problems, fmt.Sprintf(format, args...)) }
 	counts := v.Map.Count()

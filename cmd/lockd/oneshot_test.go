@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nylen/lockd/internal/netlab"
@@ -201,4 +202,27 @@ func version(t *testing.T) string {
 	t.Helper()
 	_, out, _ := run("version")
 	return strings.Fields(out)[1]
+}
+
+// Of several servers one that answers is asked.
+func TestSeveralServers(t *testing.T) {
+	t.Parallel()
+	d := start(t, nil, "-t", anyPort, "--admin", "off")
+	gone := start(t, nil, "-t", anyPort, "--admin", "off")
+	server := gone.addr("tcp") + "," + d.addr("tcp")
+	gone.stop(syscall.SIGTERM)
+	for _, args := range [][]string{{"ping"}, {"who"}, {"stats"}, {"dump"}, {"run", "--server", server, "x", "--", "true"}} {
+		if args[0] != "run" {
+			args = append(args, "--server", server)
+		}
+		if code, _, stderr := run(args...); code != 0 || stderr != "" {
+			t.Errorf("%v: exit code %d, %q", args, code, stderr)
+		}
+	}
+	if code, _, stderr := run("bench", "--server", server); code != 80 && code != 2 || !strings.Contains(stderr, "one server") {
+		t.Errorf("bench: exit code %d, %q", code, stderr)
+	}
+	if code, _, stderr := run("ping", "--server", "tls://a:1,tcp://b:2", "--tls-ca", "x"); code == 0 || !strings.Contains(stderr, "tcp://b:2") {
+		t.Errorf("one without TLS: exit code %d, %q", code, stderr)
+	}
 }

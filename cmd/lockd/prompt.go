@@ -95,7 +95,7 @@ func (p *prompt) greet() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link != nil {
-		p.say(fmt.Sprintf("connected to %s, protocol %d; help lists the verbs, Ctrl-D ends", p.Server, p.link.Protocol()))
+		p.say(fmt.Sprintf("connected to %s, protocol %d; help lists the verbs, Ctrl-D ends", p.at(), p.link.Protocol()))
 	}
 	p.showsLocked()
 }
@@ -106,7 +106,15 @@ func (p *prompt) showsLocked() {
 		p.ed.setPrompt("not connected> ")
 		return
 	}
-	p.ed.setPrompt(strings.TrimPrefix(string(p.Server), "tcp://") + "> ")
+	p.ed.setPrompt(strings.TrimPrefix(p.at(), "tcp://") + "> ")
+}
+
+// at returns where we are connected to.
+func (p *prompt) at() string {
+	if targets, err := client.Targets(string(p.Server)); err == nil && len(targets) > 1 {
+		return p.link.Target()
+	}
+	return string(p.Server)
 }
 
 // say prints a line.

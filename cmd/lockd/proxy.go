@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nylen/lockd/pkg/client"
@@ -16,7 +19,7 @@ import (
 // proxyCmd serves clients, and asks a server for what they want.
 type proxyCmd struct {
 	serving
-	Server         filled        `short:"s" placeholder:"TARGET" required:"" group:"Upstream" help:"The server that has the locks: tcp://HOST:PORT, HOST:PORT, PORT, tls://HOST:PORT or unix:///PATH."`
+	Server         filled        `short:"s" placeholder:"TARGET" required:"" group:"Upstream" help:"The server that has the locks: tcp://HOST:PORT, HOST:PORT, PORT, tls://HOST:PORT or unix:///PATH. Several nodes of a cluster may stand with commas between: the proxy stays with one as long as that can be reached."`
 	ConnectTimeout time.Duration `placeholder:"TIME" default:"5s" group:"Upstream" help:"How long connecting to it may take (${default})."`
 	Patience       time.Duration `placeholder:"TIME" default:"10s" group:"Upstream" help:"While it cannot be reached, for how long requests that may wait do, gw and sgw, and all of protocol 2, before they are answered '0 Server Recovering' (${default}). The others are within 100 ms: clients take a later answer for the next one's."`
 	TokenFile      filled        `placeholder:"FILE" group:"Upstream" help:"Authenticate with the token in this file."`
@@ -47,7 +50,7 @@ stats, clients and top, metrics and the page are the proxy's own.`
 func (c *proxyCmd) Validate() error {
 	target := string(c.Server)
 	err := client.Options{Target: target}.Validate()
-	if err == nil && (strings.HasPrefix(target, "ws://") || strings.HasPrefix(target, "wss://")) {
+	if err == nil && (strings.Contains(target, "ws://") || strings.Contains(target, "wss://")) {
 		err = errors.New("a proxy's server is not reached by WebSocket: want tcp://, tls:// or unix://")
 	}
 	if err != nil {
@@ -59,13 +62,48 @@ func (c *proxyCmd) Validate() error {
 
 // upstream is how the server is reached.
 func (c *proxyCmd) upstream() *server.Upstream {
-	opts := client.Options{Target: string(c.Server), TLS: c.credentials.tls, ConnectTimeout: c.ConnectTimeout}
+	targets, _ := client.Targets(string(c.Server)) // which are checked
+	dialer := &stickyDialer{
+		targets: targets, opts: client.Options{TLS: c.credentials.tls, ConnectTimeout: c.ConnectTimeout},
+	}
+	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
 	return &server.Upstream{
 		Target:   string(c.Server),
-		Dial:     func(ctx context.Context) (net.Conn, error) { return client.Connect(ctx, opts) },
+		Dial:     dialer.dial,
 		Token:    c.credentials.token,
 		Patience: c.Patience,
 	}
+}
+
+// A stickyDialer connects to one of several targets, and stays with that: what the server
+// keeps for the proxy is there. Only when it cannot be reached the next one is tried.
+type stickyDialer struct {
+	opts client.Options
+
+	mu      sync.Mutex // guards what follows
+	targets []string   // the one to stay with first
+}
+
+func (d *stickyDialer) dial(ctx context.Context) (net.Conn, error) {
+	d.mu.Lock()
+	targets := slices.Clone(d.targets)
+	d.mu.Unlock()
+	var failed error
+	for i, target := range targets {
+		opts := d.opts
+		opts.Target = target
+		conn, err := client.Connect(ctx, opts)
+		if err == nil {
+			d.mu.Lock()
+			d.targets = slices.Concat(targets[i:], targets[:i])
+			d.mu.Unlock()
+			return conn, nil
+		}
+		if failed == nil {
+			failed = err
+		}
+	}
+	return nil, failed
 }
 
 // Run serves until a signal asks to stop.

@@ -156,6 +156,7 @@ func (c *runCmd) Run() error {
 	opts.MaxLine, opts.Name, opts.ReadTimeout = longestLine, c.registered(), c.LostAfter
 	locker, err := client.NewLocker(client.LockerOptions{
 		Options: opts, StopTime: c.KillAfter, FailFast: true, Keep: c.Keep, OnKeep: c.tellKept,
+		NoMap: true, // for one lock, one connection
 	})
 	if err != nil {
 		return err

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/state"
 )
 
@@ -15,7 +18,22 @@ type stateCmd struct {
 }
 
 type stateNewCmd struct {
-	File string `arg:"" placeholder:"FILE" help:"The file. There must be none yet."`
+	File        string        `arg:"" placeholder:"FILE" help:"The file. There must be none yet."`
+	TokensAbove uint64        `env:"-" placeholder:"N" help:"Have the server's fencing tokens be above N: another server, or a cluster, has given tokens up to that."`
+	FromCluster filled        `env:"-" placeholder:"URL" help:"Have them be above all that the cluster has given which this etcd keeps: etcd://HOST:PORT[,HOST:PORT...]/PREFIX. Its nodes must have ended."`
+	Timeout     time.Duration `env:"-" placeholder:"TIME" default:"5s" help:"With --from-cluster, how long etcd may take to answer (${default})."`
+	ensemble
+}
+
+// Validate is called by kong.
+func (c *stateNewCmd) Validate() error {
+	if err := checkTokens(c.TokensAbove); err != nil {
+		return err
+	}
+	if err := c.open(c.FromCluster); err != nil {
+		return errors.New(strings.ReplaceAll(err.Error(), "--cluster: ", "--from-cluster: "))
+	}
+	return nil
 }
 
 func (*stateNewCmd) Help() string {
@@ -30,14 +48,50 @@ earlier one, this saves that time:
 Make it as the server's user, whose own it has to be. Don't make one in the place
 of a file that was lost: then that time is needed.
 
+With --tokens-above or --from-cluster there was somebody before. So the server's
+tokens are larger, whatever its clock shows, and it waits when it starts, as without
+a file, or 1.1 times the cluster's G if that is longer. All nodes must have ended: it
+is refused while one lives, and takes 1.1 W after one was killed, to see whether it
+does. Nothing keeps nodes from starting again later: see to that before.
+
 Exit codes:
 
-	0  the file is made
-	1  it cannot be made, or there is one already
-	2  wrong usage`
+	0   the file is made
+	1   it cannot be made, or there is one already; there is no such cluster, or
+	    nodes of it live
+	2   wrong usage
+	69  etcd cannot be reached, or refuses`
 }
 
-func (c *stateNewCmd) Run() error { return state.New(c.File) }
+func (c *stateNewCmd) Run() error {
+	if c.TokensAbove == 0 && c.FromCluster == "" {
+		return state.New(c.File)
+	}
+	if err := state.Free(c.File); err != nil { // before anybody waits
+		return err
+	}
+	floor, lasts := uint64(0), time.Duration(0)
+	if c.TokensAbove > 0 {
+		floor = c.TokensAbove + 1
+	}
+	if c.FromCluster != "" {
+		a := administration{Cluster: c.FromCluster, ensemble: c.ensemble, Timeout: c.Timeout}
+		v := a.readEnded()
+		floor, lasts = max(floor, v.TokensBelow()), v.Conf.Recovery()
+	}
+	if floor > cluster.MaxBase {
+		return fmt.Errorf("the cluster's tokens go up to %d: no server could give larger ones for long, which have to stay below 2^53", floor)
+	}
+	return state.NewAfter(c.File, floor, lasts)
+}
+
+// checkTokens tells whether there is room above a number.
+func checkTokens(above uint64) error {
+	if above >= cluster.MaxBase {
+		return fmt.Errorf("--tokens-above must be below %d, not %d: tokens have to stay below 2^53", uint64(cluster.MaxBase), above)
+	}
+	return nil
+}
 
 type stateShowCmd struct {
 	File string `arg:"" placeholder:"FILE" help:"The file. A server may have it."`
@@ -62,6 +116,8 @@ func (c *stateShowCmd) Run() error {
 	}
 	boot := s.Boot + ", another one than now"
 	switch {
+	case s.Follows:
+		boot = "none yet: the file follows other servers, for whose holders nobody has waited to the end"
 	case s.Missing:
 		boot = "none yet: the server found no file when it started, and has not waited to the end"
 	case s.Here:

@@ -26,7 +26,7 @@ const (
 
 // endpoint is how a command finds its server.
 type endpoint struct {
-	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH (${default})."`
+	Server         filled        `short:"s" placeholder:"TARGET" default:"tcp://127.0.0.1:9999" help:"The server: tcp://HOST:PORT, HOST:PORT, PORT, tls://HOST:PORT, unix:///PATH, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH (${default}). Several nodes of a cluster, or proxies of one server, may stand with commas between: one that answers is taken."`
 	ConnectTimeout time.Duration `placeholder:"TIME" default:"5s" help:"How long connecting may take (${default})."`
 	credentials
 }

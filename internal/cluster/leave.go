@@ -33,7 +33,10 @@ func (m *Member) Leave(ctx context.Context, drain bool) error {
 	m.joined = false
 	m.mu.Unlock()
 	m.adopting.Unlock()
-	return m.unregister(ctx, self)
+	// Time of its own: who could not be rid of all in time says good-bye the more.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(2*m.conf.Beat(), time.Second))
+	defer cancel()
+	return m.unregister(last, self)
 }
 
 // drained waits until the node owns nothing.

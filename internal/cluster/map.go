@@ -36,6 +36,20 @@ type Map struct {
 // NewMap is a cluster's first: nobody owns anything.
 func NewMap() *Map { return (&Map{Version: 1, Mark: newNonce()}).seal() }
 
+// MaxBase is the most that NewMapAfter takes: a year's tokens are left above it.
+const MaxBase = maxToken - 365*24*3600e6
+
+// NewMapAfter is the first of a cluster that follows other servers, all of whose tokens are
+// below base. Their holders may not know yet that these are gone: so each partition has
+// had an owner, of whom nothing is known, and the next one recovers it.
+func NewMapAfter(base uint64) *Map {
+	m := &Map{Version: 1, Mark: newNonce(), Base: min(base, MaxBase)}
+	for i := range m.Partitions {
+		m.Partitions[i].Epoch = 1
+	}
+	return m.seal()
+}
+
 // Next returns a copy to make the following version of.
 func (m *Map) Next() *Map {
 	next := *m

@@ -51,6 +51,9 @@ func (n *Node) Encode() string {
 	return n.raw
 }
 
+// Readable tells whether its registration could be read.
+func (n *Node) Readable() bool { return n.Protocol != 0 }
+
 // DecodeNode reads the value of P/node/ID. One that cannot be read, of a later lockd
 // perhaps, is a node all the same: it may live, and have the right to serve. So it is
 // seen to beat, and deleted when it does not, and that it is not well keeps partitions

@@ -23,6 +23,16 @@ func (v *View) Node(id string) *Node {
 	return nil
 }
 
+// TokensBelow is a number below which all fencing tokens are that any node has granted up
+// to that moment: who leaves, or is deleted, has the map's base raised to its ceiling.
+func (v *View) TokensBelow() uint64 {
+	below := v.Map.Base
+	for i := range v.Nodes {
+		below = max(below, v.Nodes[i].Ceil)
+	}
+	return below
+}
+
 // A Change is a transaction that makes another map, and what it rests on. Everything is
 // compared by its value, not by a revision of the store: those are given once more
 // when it is restored from a snapshot.

@@ -23,6 +23,9 @@ type Cluster struct {
 	Patience, Prompt time.Duration // see session.ClusterConfig
 }
 
+// linkToNode is what people call the other end of a link.
+const linkToNode = "node"
+
 // cluster is for the session's side.
 func (s *Server) cluster(c *Cluster) *session.ClusterConfig {
 	return &session.ClusterConfig{
@@ -30,7 +33,7 @@ func (s *Server) cluster(c *Cluster) *session.ClusterConfig {
 		Log: func(msg string, attrs ...any) { s.cfg.Logger.Info(msg, attrs...) },
 		Connect: func(to session.Peer) *session.Upstream {
 			u := newUplink(s, &Upstream{
-				What: "node", Target: to.Name + " (" + to.Addr + ")", Token: c.Token,
+				What: linkToNode, Target: to.Name + " (" + to.Addr + ")", Token: c.Token,
 				Dial: func(ctx context.Context) (net.Conn, error) { return c.Dial(ctx, to) },
 			})
 			up := s.hub.NewLink(to, *u.config())

@@ -276,8 +276,18 @@ func (u *uplink) cut() {
 const quitWait = time.Second
 
 // stop ends it: upstream is told that nothing is to be kept.
+//
+// A node's link is not ended for good: what its clients hold that are kept is theirs to take up by way
+// of another node.
 func (u *uplink) stop() {
-	if u.up.Live() {
+	if u.to.What == linkToNode {
+		settled := make(chan struct{})
+		u.up.Settled(func() { close(settled) })
+		select {
+		case <-settled:
+		case <-time.After(quitWait):
+		}
+	} else if u.up.Live() {
 		u.quits.Store(true)
 		u.carry.Lock()
 		u.up.Quit()

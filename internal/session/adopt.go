@@ -31,6 +31,9 @@ func (h *Hub) Adopt(l *Layout) {
 		default:
 			to.to[p] = u
 		}
+		if to.since[p] = old.since[p]; old.epoch[p] != l.Epoch[p] {
+			to.since[p] = l.Version
+		}
 		was, is, same := old.to[p], to.to[p], old.epoch[p] == l.Epoch[p] && old.self == l.Self
 		switch {
 		case was == nil && is == nil && same:
@@ -41,7 +44,7 @@ func (h *Hub) Adopt(l *Layout) {
 		case is == nil:
 			gained = append(gained, p)
 		}
-		if was != nil && was != is && !slices.Contains(evicted, was) {
+		if was != nil && (was != is || !same) && !slices.Contains(evicted, was) {
 			evicted = append(evicted, was)
 		}
 	}
@@ -73,6 +76,9 @@ func (h *Hub) Adopt(l *Layout) {
 	n.mu.Unlock()
 	for _, u := range gone {
 		u.abandon()
+	}
+	if slices.Contains(evicted, n.nobody) { // nothing of it was ever sent
+		n.nobody.askElsewhere()
 	}
 	if len(gone) > 0 {
 		n.partFrom(l)
@@ -171,7 +177,7 @@ func (h *Hub) Depose() {
 	n.adopting.Lock()
 	defer n.adopting.Unlock()
 	old := n.routes.Load()
-	to := &routes{version: old.version, self: old.self}
+	to := &routes{version: old.version, self: old.self, epoch: old.epoch, since: old.since}
 	var lost []int
 	for p, u := range old.to {
 		if to.to[p] = u; u == nil {
@@ -352,6 +358,11 @@ func (u *Upstream) abandon() {
 	u.live.Store(0)
 	u.mu.Unlock()
 	u.cfg.End()
+	u.askElsewhere()
+}
+
+// askElsewhere has all that was asked of a link and was not answered be asked of who serves it.
+func (u *Upstream) askElsewhere() {
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil {
 			r.takeBack()

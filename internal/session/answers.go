@@ -230,7 +230,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 	}
 	if granted && r.guest != nil {
-		r.straysLocked(name)
+		r.straysLocked(name, a.version)
 	}
 	if a.silent || a.told {
 		return

@@ -15,6 +15,7 @@ type asking struct {
 	command        *command
 	from, name, to uint32 // in text: all of it, and the name
 	tick           uint32 // when
+	version        uint32 // of the map that was known then, of a node's
 	again          bool   // once more, over another connection
 	silent         bool   // it is not the client's
 	told           bool   // the client has had an answer that was not upstream's
@@ -29,7 +30,7 @@ type asking struct {
 // What a remote takes, about, and how much of its queue is kept when it is empty.
 const (
 	remoteBytes = 320
-	askingBytes = 32
+	askingBytes = 40
 	keptAsking  = 256
 )
 
@@ -105,6 +106,9 @@ func (r *remote) queueLocked(line []byte, a asking) {
 	u := r.up
 	u.rouse()
 	a.tick = u.tick.Load()
+	if u.node != nil {
+		a.version = uint32(u.node.routes.Load().version)
+	}
 	r.makeRoomLocked(1)
 	r.queue = append(r.queue, a)
 	ordered := uint64(1)

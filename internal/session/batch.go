@@ -41,7 +41,10 @@ func (b *batch) send() {
 	r.owes(int32(len(b.queue)))
 	u := r.up
 	u.rouse()
-	tick := u.tick.Load()
+	tick, version := u.tick.Load(), uint32(0)
+	if u.node != nil {
+		version = uint32(u.node.routes.Load().version)
+	}
 	r.mu.Lock()
 	r.many = r.session.stream.multiplexed
 	if r.turned {
@@ -52,7 +55,7 @@ func (b *batch) send() {
 	at := uint32(len(r.text))
 	for i := range b.queue {
 		a := &b.queue[i]
-		a.tick, a.from, a.name, a.to = tick, a.from+at, a.name+at, a.to+at
+		a.tick, a.version, a.from, a.name, a.to = tick, version, a.from+at, a.name+at, a.to+at
 	}
 	r.queue, r.text = append(r.queue, b.queue...), append(r.text, b.text...)
 	u.send(r.epoch, b.text, b.ordered)

@@ -163,6 +163,10 @@ func (u *Upstream) takeUp() {
 	u.mu.Unlock()
 	if key != "" {
 		u.state = resumes
+		if u.connections > 0 { // of a node, any of which takes it up
+			u.connections++
+			key += " " + strconv.FormatUint(u.connections, 10) + " " + strconv.FormatInt(u.keeps.Milliseconds(), 10)
+		}
 		u.ask(wire.Resume, key)
 		return
 	}
@@ -230,7 +234,10 @@ func (u *Upstream) told(line []byte) error {
 // keptFor takes the reply to `keep`.
 func (u *Upstream) keptFor(ms uint64, text []byte, now, sent time.Duration) error {
 	key, blips := bytes.CutPrefix(text, []byte(wire.KeptBlipsOnly))
-	if !blips {
+	u.connections = 0
+	if after, everywhere := bytes.CutPrefix(text, []byte(wire.KeptEverywhere)); everywhere {
+		key, u.connections = after, 1
+	} else if !blips {
 		var ok bool
 		if key, ok = bytes.CutPrefix(text, []byte(wire.Kept)); !ok {
 			switch {

@@ -44,8 +44,8 @@ func askedStream(h *Hub, addr Address, c Carrier) *Stream {
 
 // roleVerbs is who may what, as docs/protocol.md says.
 var roleVerbs = map[Role]string{
-	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look keep resume claim claims claimed auth hello ping bye limits",
-	RoleRead: "i si ri d sd dump who q look look* losses top clients stats me auth hello ping bye limits",
+	RoleLock: "g r i sg sr si gw sgl sgw cancel t rl ri me iam look map keep resume claim claims claimed auth hello ping bye limits",
+	RoleRead: "i si ri d sd dump who q look look* losses top clients stats map me auth hello ping bye limits",
 	0:        "auth hello ping bye limits", // before any
 }
 
@@ -124,7 +124,7 @@ func TestPrefix(t *testing.T) {
 		{"ra", "look*", false}, {"ra", "look* a", false}, {"ra", "look* b", false},
 		{"ra", "d", false}, {"ra", "sd", false}, {"ra", "d b", false}, {"ra", "sd b", false}, {"ra", "sd a/x", true}, {"ra", "d a/taken", true},
 		{"ra", "dump", false}, {"ra", "dump shared", false}, {"ra", "dump a/", false}, {"ra", "who", false}, {"ra", "who a/", false}, {"ra", "q", false}, {"ra", "top 9", false}, {"ra", "top 9 queue", false}, {"ra", "clients 9", false}, {"ra", "stats", false},
-		{"ra", "me", true}, {"ra", "g a/x", false},
+		{"ra", "me", true}, {"ra", "map", true}, {"la", "map", true}, {"ra", "g a/x", false},
 	} {
 		verb, _, _ := strings.Cut(strings.TrimSpace(c.line), " ")
 		want := "0 Not Allowed: " + verb + "\n"

@@ -55,15 +55,15 @@ func (n *node) follow() (busy bool) {
 	return n.tellFollowed() || busy
 }
 
-// straysLocked notes a hold that was granted where it is not served any more by the map that is known
-// here: it is claimed at its new owner as all else.
-func (r *remote) straysLocked(name []byte) {
+// straysLocked notes a hold that was asked for when another map was known here, by which its partition was
+// served elsewhere, or is now: it is claimed as all else.
+func (r *remote) straysLocked(name []byte, asked uint32) {
 	n := r.up.node
 	to := n.routes.Load()
-	if p := shard.PartitionOf(name); to.to[p] == r.up {
+	if p := shard.PartitionOf(name); to.to[p] == r.up && uint32(to.since[p]) <= asked {
 		return
 	}
-	r.followed = 0
+	r.followed = min(r.followed, uint64(asked))
 	r.guest.followed.Store(0)
 	n.mu.Lock()
 	n.behind[r.up] = struct{}{}
@@ -155,9 +155,11 @@ func (r *remote) follow(to *routes) bool {
 	}
 	here := false
 	if r.owner.Held() > 0 {
-		for _, h := range r.heldLocked(func(p int) bool { return to.to[p] != r.up && to.to[p] != n.nobody }) {
+		for _, h := range r.heldLocked(func(p int) bool { return r.leftLocked(p, to) && to.to[p] != n.nobody }) {
 			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
 				here = true
+			} else if u == r.up { // it has been away, and is back
+				r.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
 			} else if !r.moveLocked(u, h) {
 				r.loseLocked(h.kind, h.name)
 			}
@@ -170,6 +172,12 @@ func (r *remote) follow(to *routes) bool {
 	}
 	r.followed = to.version
 	return true
+}
+
+// leftLocked tells whether a partition has left the owner, for a moment at least, since what the session
+// holds there has been claimed.
+func (r *remote) leftLocked(p int, to *routes) bool {
+	return to.to[p] != r.up || to.since[p] > r.followed
 }
 
 // A heldLock is a lock that a session holds at another node.
@@ -229,6 +237,7 @@ func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until 
 	}
 	n.mu.Lock()
 	n.claimed.Store(min(n.claimed.Load(), int64(until)))
+	n.sure.Store(min(n.sure.Load(), int64(until)))
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
 	r.claiming++
@@ -291,7 +300,7 @@ func (r *remote) expireMoved(to *routes) {
 	if r.followed >= to.version || r.gone || r.lost {
 		return
 	}
-	if len(r.heldLocked(func(p int) bool { return to.to[p] != r.up })) > 0 {
+	if len(r.heldLocked(func(p int) bool { return r.leftLocked(p, to) })) > 0 {
 		r.endLocked(WhyKeepExpired)
 	}
 	r.followed = to.version

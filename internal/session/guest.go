@@ -22,6 +22,9 @@ type guest struct {
 
 	mu    sync.Mutex // guards what follows; comes behind those of the remotes
 	ended bool       // the session has: it goes nowhere any more
+	freed bool       // its number is another one's
+
+	met bool // the session knows of it; guarded by the node's mutex
 }
 
 func newGuest(n *node) *guest {
@@ -49,8 +52,7 @@ func (s *Session) remoteElsewhere(u *Upstream) *remote {
 	return r
 }
 
-// guestOf returns the guest of a session that has been nowhere yet, as far as its own stream knows.
-// Any goroutine may call it.
+// guestOf returns the guest of a session, which may not know of it yet. Any goroutine may call it.
 func (n *node) guestOf(s *Session) *guest {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -74,26 +76,29 @@ func (s *Session) meetGuest() {
 	if g := n.guests[s]; g != nil {
 		if all := *g.remotes.Load(); len(all) > 0 {
 			s.remote = all[0]
-			delete(n.guests, s)
+			g.met = true
 			n.fresh.Add(-1)
 		}
 	}
 }
 
-// endGuest is for a session that ends, and has been nowhere.
+// endGuest has the session go nowhere any more, and gives its number back, unless it is somewhere.
 func (s *Session) endGuest() {
 	n := s.hub.node
-	if n == nil || n.fresh.Load() == 0 {
+	if n == nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if g := n.guests[s]; g != nil && s.remote == nil {
-		g.end()
-		n.numbers.give(g.number)
-		delete(n.guests, s)
+	g := n.guests[s]
+	if g == nil {
+		return
+	}
+	delete(n.guests, s)
+	if !g.met {
 		n.fresh.Add(-1)
 	}
+	g.end()
 }
 
 // arriveAt does that for a guest. Any goroutine may call it.
@@ -164,8 +169,14 @@ func (g *guest) gone(r *remote) {
 	defer g.mu.Unlock()
 	less := slices.DeleteFunc(slices.Clone(*g.remotes.Load()), func(other *remote) bool { return other == r })
 	g.remotes.Store(&less)
-	if g.ended && len(less) == 0 {
-		r.up.node.numbers.give(g.number)
+	g.freeLocked()
+}
+
+// freeLocked gives the number back if nobody needs it any more.
+func (g *guest) freeLocked() {
+	if g.ended && !g.freed && len(*g.remotes.Load()) == 0 {
+		g.freed = true
+		g.node.numbers.give(g.number)
 	}
 }
 
@@ -204,8 +215,7 @@ func (s *Session) partFromGone() {
 		}
 	}
 	if s.remote == nil {
-		g.end()
-		g.node.numbers.give(g.number)
+		s.endGuest()
 	}
 }
 
@@ -227,6 +237,7 @@ func (g *guest) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
+	g.freeLocked()
 }
 
 // announce has another node know who the session is, before it hears anything else of it, and

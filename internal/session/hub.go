@@ -179,7 +179,7 @@ func (h *Hub) Close() {
 	h.upstream.stop()
 	h.node.stop()
 	h.recovery.stop()
-	h.keeps.stop(h.cfg.Store != nil)
+	h.keeps.stop(h.outlived())
 	h.clock.stop()
 	h.watch.stop()
 	h.censuses.stop()

@@ -64,7 +64,11 @@ func (st *Stream) wake() {
 func (st *Stream) isKept() bool { return st.keeping.Load() != nil }
 
 // outlives tells whether the stream outlives the server's process, too.
-func (st *Stream) outlives() bool { return st.isKept() && st.hub.cfg.Store != nil }
+func (st *Stream) outlives() bool { return st.isKept() && st.hub.outlived() }
+
+// outlived tells whether clients that are kept outlive the process: by what it stores, or by the other
+// nodes of its cluster.
+func (h *Hub) outlived() bool { return h.cfg.Store != nil || h.node != nil }
 
 // isAway tells whether the client of a session is kept and has no connection.
 func (p *peer) isAway() bool {
@@ -136,7 +140,7 @@ func (st *Stream) detach(k *keeping) bool {
 // endsForGood tells whether the stream ends for a reason that a KEY does not survive.
 func (st *Stream) endsForGood() bool {
 	e := st.ends.Load()
-	return e != nil && (e.why == WhyKick || e.why == WhyKeepExpired || e.why == WhyShutdown && st.hub.cfg.Store == nil)
+	return e != nil && (e.why == WhyKick || e.why == WhyKeepExpired || e.why == WhyShutdown && !st.hub.outlived())
 }
 
 // dropLine forgets the line that has come in part.

@@ -97,6 +97,9 @@ func (u *Upstream) late(since uint32) {
 
 // see looks whether upstream is there.
 func (u *Upstream) see(live uint32) {
+	if u.gone.Load() {
+		return
+	}
 	l, now := u.lease.Load(), lease.Now()
 	u.mu.Lock()
 	oldest := cmp.Or(u.began, now)

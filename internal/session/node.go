@@ -76,7 +76,7 @@ type node struct {
 	reclaim map[*remote]struct{}     // who has claims to be made once more
 	follows map[string]uint64        // the version of the map by which another node has claimed all, by its ID
 	ghosts  []*ghost                 // that stand in for clients of other nodes
-	guests  map[*Session]*guest      // whose sessions do not know of them yet
+	guests  map[*Session]*guest      // of all sessions that have one
 	blocked map[*Session]struct{}    // whose backlog is to be looked at again
 	paused  map[*Stream]struct{}     // who is not listened to, see isHeldBack
 	timers  map[*time.Timer]struct{} // of recoveries
@@ -106,6 +106,7 @@ type routes struct {
 	self    string
 	to      [shard.Partitions]*Upstream
 	epoch   [shard.Partitions]uint64
+	since   [shard.Partitions]uint64 // the version by which it is so, as far as is known here
 }
 
 func newNode(h *Hub, cfg ClusterConfig) *node {

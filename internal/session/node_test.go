@@ -29,7 +29,6 @@ type testNode struct {
 	id      string
 	network *detaching
 	right   atomic.Int64 // until when it may serve
-	layout  uint64       // that it has
 	dead    bool
 
 	mu    sync.Mutex
@@ -291,6 +290,7 @@ type nodeClient struct {
 	n       *testNode
 	carrier *plainCarrier
 	got     string
+	rest    []byte // that it has not taken
 }
 
 func (n *testNode) client(addr string) *nodeClient {
@@ -302,7 +302,8 @@ func (n *testNode) client(addr string) *nodeClient {
 
 func (c *nodeClient) feed(in string) {
 	c.turn.Begin(0)
-	_, out, _ := c.Advance([]byte(in), nil)
+	rest, out, _ := c.Advance(append(c.rest, in...), nil)
+	c.rest = slices.Clone(rest)
 	c.got += string(out)
 }
 
@@ -596,6 +597,10 @@ func TestNodesTakeUpClients(t *testing.T) {
 	}
 	// What the dead node's link held, and nobody has claimed, ends with its time.
 	other.gets("gw 20000 "+released+"\n", "1 Lock Get Success: "+released+"\n")
+	for heir.hub.Partitions().Recovering > 0 {
+		c.pump()
+		time.Sleep(5 * time.Millisecond)
+	}
 	for i, n := range c.nodes {
 		_ = n
 		for name, verb := range at {
@@ -692,12 +697,19 @@ func TestNodesManyHolds(t *testing.T) {
 		other.gets(sent, want)
 		other.Close()
 	}
-	c.move(from, to, c.owned(from), nil)
+	parts := c.owned(from)
+	c.move(from, to, parts, nil)
 	check("moved")
+	c.move(to, from, parts, nil)
+	check("moved back")
+	c.move(from, to, parts, nil)
+	check("moved again")
 	c.kill(to) // whose clients are none of these
 	c.inherit(to, from, home)
 	c.pump()
 	for home.hub.Partitions().Recovering+from.hub.Partitions().Recovering > 0 {
+		a.feed("")
+		local.feed("")
 		c.pump()
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -732,4 +744,31 @@ func TestNodesForgetTheDead(t *testing.T) {
 	if end, free := numbers.end(), len(numbers.free); int(end) != 1+free {
 		t.Errorf("%d numbers, %d of them free", end-1, free)
 	}
+}
+
+// A kept client whose node has not heard of an owner for too long has lost what it held there, and
+// nothing else: what it holds at others is no node's to free.
+func TestNodesKeepTheRest(t *testing.T) {
+	c := newTestCluster(t, 3, 2*time.Second)
+	home, silent, fine := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := home.client("a")
+	a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	x, y := c.name(silent, 0), c.name(fine, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("2 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	for _, l := range home.links {
+		l.cut = l.to == silent.id
+	}
+	end := time.Now().Add(3 * time.Second)
+	for !home.network.has(a.carrier) && time.Now().Before(end) {
+		c.pump()
+		time.Sleep(time.Millisecond)
+	}
+	if !home.network.has(a.carrier) {
+		t.Fatal("the client is not told")
+	}
+	a.Stream.Close() // as its connection is ended
+	c.pump()
+	other := fine.client("other")
+	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
 }

@@ -171,8 +171,20 @@ func (r *remote) lostLocked(name []byte, why Why) {
 }
 
 // endLocked ends the client: nothing is passed on to it any more.
+//
+// One that is kept is not: its other locks are no node's to free before the client itself gives them
+// up. It has to come again, and finds out what it has left.
 func (r *remote) endLocked(why Why) {
 	if r.lost || r.gone {
+		return
+	}
+	if r.guest != nil && r.session.stream.isKept() {
+		for _, h := range r.heldLocked(func(int) bool { return true }) {
+			r.forgetLocked(h)
+		}
+		if c := r.session.stream.carriedBy(); c != nil {
+			r.session.hub.network.Detach(c)
+		}
 		return
 	}
 	r.lost = true
@@ -223,7 +235,7 @@ func (s *Session) leaveUpstream() bool {
 		s.remote = nil
 		return true
 	}
-	r.guest.end()
+	s.endGuest()
 	for _, r := range *r.guest.remotes.Load() {
 		if !r.forgetSome() {
 			return false

@@ -128,7 +128,7 @@ func refusal(role Role, prefix string, line []byte) string {
 		}
 		return no
 	}
-	if prefix == "" || slices.Contains(strings.Fields(roleVerbs[0]), c.verb) || c.verb == "me" || c.verb == "iam" {
+	if prefix == "" || slices.Contains(strings.Fields(roleVerbs[0]), c.verb) || c.verb == "me" || c.verb == "iam" || c.verb == "map" {
 		return ""
 	}
 	if slices.Contains(strings.Fields("dump who q top clients stats"), c.verb) {

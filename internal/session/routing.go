@@ -179,7 +179,7 @@ func (n *node) areSure(now, need time.Duration) bool {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	sure := time.Duration(math.MaxInt64)
+	sure := now + lease.Span(n.cfg.linkLease(), stopsIn) // of a link that is made later
 	for _, u := range n.links {
 		sure = min(sure, u.sureUntil())
 	}
@@ -191,9 +191,9 @@ func (n *node) areSure(now, need time.Duration) bool {
 	return now+need < sure
 }
 
-// sureUntil is until when all that is held at a link is believed.
+// sureUntil is until when all that may be held at a link is believed.
 func (u *Upstream) sureUntil() time.Duration {
-	if u.holdsNothing() {
+	if u.lease.Load() == nil && u.holdsNothing() {
 		return math.MaxInt64
 	}
 	return u.deadline()

@@ -79,7 +79,7 @@ func (st *Stream) granted(token uint64) {
 // meanwhile, either, so that a client that asks as fast as it can gets ahead by
 // one grant and not by many.
 func (st *Stream) Early() time.Duration {
-	if st.ahead == 0 {
+	if st.ahead|st.paused == 0 {
 		return 0
 	}
 	return st.early()
@@ -87,17 +87,27 @@ func (st *Stream) Early() time.Duration {
 
 //go:noinline
 func (st *Stream) early() time.Duration {
-	early := st.hub.clock.until(st.ahead)
-	if early == 0 {
-		st.ahead = 0
+	early := time.Duration(0)
+	if st.ahead != 0 {
+		if early = st.hub.clock.until(st.ahead); early == 0 {
+			st.ahead = 0
+		}
+	}
+	if st.paused != 0 {
+		if now := st.hub.clock.microseconds(); now < st.paused {
+			early = max(early, time.Duration(st.paused-now)*time.Microsecond)
+		} else {
+			st.paused = 0
+		}
 	}
 	return early
 }
 
 // pause has Answer say Early for some time: what the stream is to go on with is not
-// there yet, and its carrier is not told when it is.
+// there yet, and its carrier is not told when it is. What tokens rest on, a floor that is
+// ahead of the clock perhaps, has nothing to do with that.
 func (st *Stream) pause(d time.Duration) {
-	st.ahead = max(st.ahead, st.hub.clock.microseconds()+uint64(d.Microseconds()))
+	st.paused = max(st.paused, st.hub.clock.microseconds()+uint64(d.Microseconds()))
 }
 
 // HangUp is called when the client has closed its side: it waits for no lock any

@@ -42,6 +42,7 @@ type Stream struct {
 	since       shard.Moment        // when
 	kept        atomic.Int32        // bytes that are kept for it and count; who looks may read it
 	ahead       uint64              // the largest fencing token that may be ahead of the clock; 0: none
+	paused      uint64              // until when it pauses, in the clock's microseconds; 0: it does not
 
 	unanswered atomic.Int32 // of a proxy's: requests that upstream is asked
 	underWay   atomic.Int32 // bytes that are kept of them, and of the replies
@@ -326,7 +327,7 @@ func (st *Stream) answer(in, out []byte) (rest, _ []byte, _ Next) {
 func (st *Stream) Pause(fed bool) Next {
 	switch {
 	case st.draining() && st.outlives():
-		if st.hub.ending.Load() {
+		if st.hub.ending.Load() || st.hub.node != nil { // other nodes serve it from now on
 			return Closing
 		}
 		return Idle

@@ -73,13 +73,14 @@ type Upstream struct {
 	ended  atomic.Uint64 // clients that have lost what they held
 
 	// The rest is its goroutine's that has the connection.
-	connection uint32
-	state      upstreamState
-	token      string
-	partial    []byte
-	keeps      time.Duration
-	blipsOnly  bool
-	replaying  uint32 // the next number whose session is to be taken up; 0: none is
+	connection  uint32
+	state       upstreamState
+	token       string
+	partial     []byte
+	keeps       time.Duration
+	connections uint64 // that there were, of a proxy whose server is a node of a cluster; 0: it is none
+	blipsOnly   bool
+	replaying   uint32 // the next number whose session is to be taken up; 0: none is
 
 	kick chan struct{} // the look-out
 	done chan struct{}
@@ -226,6 +227,12 @@ func (u *Upstream) after(f func()) {
 	if !there {
 		f()
 	}
+}
+
+// Settled calls f when the other node has executed all that was sent so far, or is away.
+func (u *Upstream) Settled(f func()) {
+	u.after(f)
+	u.cfg.Flush()
 }
 
 // Quit says upstream that the proxy ends for good.

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nylen/lockd/internal/lockfile"
 )
@@ -26,7 +28,16 @@ type content struct {
 const (
 	missing = "missing" // there was no file, and it has not been waited for those it may have had in it
 	unknown = "unknown" // the system does not tell
+	after   = "after:"  // and milliseconds: the file follows others' servers, and it has not been waited for theirs
 )
+
+// following tells whether a file follows others' servers, and for how long their holders may
+// believe in what they held.
+func (c *content) following() (lasts time.Duration, follows bool) {
+	text, follows := strings.CutPrefix(c.boot, after)
+	ms, _ := strconv.ParseUint(text, 10, 32)
+	return time.Duration(ms) * time.Millisecond, follows
+}
 
 // header is the first line.
 const header = "lockd state 1"
@@ -150,6 +161,10 @@ func (c *content) take(n int, body string) bool {
 	switch word {
 	case "boot":
 		c.boot = rest
+		if ms, follows := strings.CutPrefix(rest, after); follows {
+			_, err := strconv.ParseUint(ms, 10, 32)
+			return err == nil
+		}
 		return rest != "" && !strings.ContainsAny(rest, " \t")
 	case "floor":
 		floor, err := strconv.ParseUint(rest, 10, 64)
@@ -180,19 +195,41 @@ func parseKey(digits string) (key Key, ok bool) {
 // New writes a file for a first start: this machine's, with nobody kept. It refuses one
 // that exists.
 func New(path string) error {
+	boot := BootID()
+	if boot == "" {
+		boot = unknown
+	}
+	return begin(path, content{boot: boot})
+}
+
+// NewAfter writes a file for a server that follows others, which have all ended: all their
+// tokens are below floor. They had other files or none, and their holders may not know yet
+// that they are gone, and for so long at most believe in what they held: the server waits
+// for these.
+func NewAfter(path string, floor uint64, lasts time.Duration) error {
+	ms := min(max(lasts, 0).Milliseconds(), math.MaxUint32)
+	return begin(path, content{boot: after + strconv.FormatInt(ms, 10), floor: floor})
+}
+
+// Free tells whether there is none.
+func Free(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: there is one already: `lockd state show` tells what is in it, and without it nobody knows whom the server has kept", path)
+	}
+	return nil
+}
+
+// begin writes a file where there is none.
+func begin(path string, c content) error {
 	lock, err := take(path)
 	if err != nil {
 		return err
 	}
 	defer lock.Remove()
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%s: there is one already: `lockd state show` tells what is in it, and without it nobody knows whom the server has kept", path)
+	if err := Free(path); err != nil {
+		return err
 	}
-	boot := BootID()
-	if boot == "" {
-		boot = unknown
-	}
-	c := content{boot: boot, floor: now(), keys: map[Key]uint64{}}
+	c.floor = max(c.floor, now())
 	file, err := create(osDisk{}, path, c.text())
 	if err != nil {
 		return fmt.Errorf("%s: cannot write it: %w", path, lockfile.Bare(err))
@@ -205,6 +242,7 @@ type Summary struct {
 	Boot    string
 	Missing bool // there was none when the server started
 	Here    bool // it is of this start of this machine
+	Follows bool // it follows others' servers, and none has waited for their holders
 	Floor   uint64
 	Keys    []uint64 // for how many milliseconds each client is kept, sorted
 	Torn    int
@@ -217,11 +255,29 @@ func Show(path string) (*Summary, error) {
 		return nil, fmt.Errorf("%s: %w", path, lockfile.Bare(err))
 	}
 	s := &Summary{Boot: c.boot, Missing: c.boot == missing, Here: c.boot == BootID(), Floor: c.floor, Torn: torn}
+	_, s.Follows = c.following()
 	for _, ms := range c.keys {
 		s.Keys = append(s.Keys, ms)
 	}
 	slices.Sort(s.Keys)
 	return s, nil
+}
+
+// Last reads a file whose server has ended, and keeps others from having it until done is
+// called.
+func Last(path string) (s *Summary, done func(), err error) {
+	if _, err := os.Lstat(path); err != nil { // before anything is made beside it
+		return nil, nil, fmt.Errorf("%s: %w", path, lockfile.Bare(err))
+	}
+	lock, err := take(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s, err = Show(path); err != nil {
+		lock.Remove()
+		return nil, nil, err
+	}
+	return s, func() { lock.Remove() }, nil
 }
 
 // create writes a file beside its place, and puts it there when it is durable.

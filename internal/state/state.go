@@ -36,6 +36,10 @@ type Found struct {
 	Missing bool
 	// OtherBoot says that the machine has been started since, or that it is another one.
 	OtherBoot bool
+	// Follows says that servers with other files, or none, were there before, and that it has not
+	// been waited for their holders yet, who may believe in what they had for Lasts.
+	Follows bool
+	Lasts   time.Duration
 	// Keys are the clients that were kept, and for how many milliseconds.
 	Keys map[Key]uint64
 	// Start is the number that the tokens of this server begin after, and Floor the
@@ -151,7 +155,8 @@ func (f *File) begin() (*Found, error) {
 		return nil, fmt.Errorf("%s: %w", f.path, err)
 	}
 	found.Missing = c.boot == missing
-	found.OtherBoot = !found.Missing && (f.boot == "" || c.boot != f.boot)
+	found.Lasts, found.Follows = c.following()
+	found.OtherBoot = !found.Missing && !found.Follows && (f.boot == "" || c.boot != f.boot)
 	found.Keys = make(map[Key]uint64, len(c.keys))
 	for key, ms := range c.keys {
 		found.Keys[key] = ms

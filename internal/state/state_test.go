@@ -541,3 +541,69 @@ func TestNearlyFullDisk(t *testing.T) {
 		t.Errorf("%d failures are told of in %d lines:\n%s", f.Failures(), n, logged.String())
 	}
 }
+
+// A file for a server that follows others has their floor, and says that their holders are
+// to be waited for until somebody has.
+func TestFollows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	floor := uint64(time.Now().Add(5 * time.Hour).UnixMicro())
+	if err := NewAfter(path, floor, 27500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewAfter(path, floor, 0); err == nil {
+		t.Error("made where there is one")
+	}
+	for range 2 { // the first server is killed before it has waited
+		f, found := mustOpen(t, path, osDisk{}, "one")
+		if !found.Follows || found.Lasts != 27500*time.Millisecond || found.Missing || found.OtherBoot || found.Start < floor || found.Floor != found.Start+Ahead {
+			t.Errorf("%+v", found)
+		}
+		if found.Start > floor+2*Ahead {
+			t.Errorf("it begins %d above the floor", found.Start-floor)
+		}
+		if _, _, err := Last(path); err == nil || !strings.Contains(err.Error(), "another server has it") {
+			t.Errorf("while a server has it: %v", err)
+		}
+		f.Close()
+	}
+	f, _ := mustOpen(t, path, osDisk{}, "one")
+	done := make(chan error)
+	f.Recovered(func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	f, found := mustOpen(t, path, osDisk{}, "one")
+	if found.Follows || found.OtherBoot || found.Start < floor {
+		t.Errorf("when it was waited for: %+v", found)
+	}
+	f.Close()
+
+	s, release, err := Last(path)
+	if err != nil || s.Floor != found.Floor {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if _, _, err := Last(path); err == nil {
+		t.Error("two have it")
+	}
+	release()
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	// One from the past, as nobody has given tokens up to now.
+	old := path + "2"
+	if err := NewAfter(old, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Show(old); err != nil || !s.Follows || s.Floor < uint64(time.Now().Add(-time.Minute).UnixMicro()) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, boot := range []string{"after:", "after:x", "after:99999999999"} {
+		if _, _, err := parse([]byte(line(header) + bootLine(boot) + floorLine(1))); err == nil {
+			t.Errorf("%q is read", boot)
+		}
+	}
+	if _, _, err := Last(filepath.Join(path, "none")); err == nil {
+		t.Error("there is none")
+	}
+}

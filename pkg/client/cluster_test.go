@@ -34,8 +34,11 @@ type node struct {
 }
 
 // startCluster starts nodes whose clients come first in the test, to be ended first.
-func startCluster(t *testing.T, n int) *clusterOf {
-	conf, err := cluster.NewConf(500*time.Millisecond, 3*time.Second)
+func startCluster(t *testing.T, n int) *clusterOf { return startClusterOf(t, n, 3*time.Second) }
+
+// startClusterOf has a longest time for which anybody may believe in a lock.
+func startClusterOf(t *testing.T, n int, longest time.Duration) *clusterOf {
+	conf, err := cluster.NewConf(500*time.Millisecond, longest)
 	must(t, err)
 	c := &clusterOf{t: t, keys: memstore.New(conf), ways: make(map[string]string)}
 	for range n {
@@ -298,6 +301,40 @@ func TestLockerOutlivesANode(t *testing.T) {
 		must(t, locks[n].Release(ctx))
 	}
 	must(t, again.Release(ctx))
+}
+
+// With Keep, what is held at a node that is gone is held on, by way of another one.
+func TestKeptLockOutlivesANode(t *testing.T) {
+	c, ctx := startClusterOf(t, 3, 30*time.Second), within(t)
+	back := make(chan client.KeepEvent, 100)
+	l := c.locker(client.LockerOptions{
+		Keep: 25 * time.Second, OnKeep: func(e client.KeepEvent) { back <- e },
+		Options: client.Options{Target: c.nodes[0].addr + "," + c.nodes[1].addr + "," + c.nodes[2].addr},
+	})
+	must(t, l.Ready(ctx))
+	gone := c.nodes[1]
+	lock := direct(t, l, nameOf(t, l, gone.addr, 0))
+	beside := direct(t, l, nameOf(t, l, c.nodes[0].addr, 0))
+	c.kill(gone)
+	for resumed := false; !resumed; {
+		select {
+		case e := <-back:
+			t.Log(e)
+			resumed = e.Kind == client.KeepResumed || e.Kind == client.KeepRecovered
+		case <-lock.Lost():
+			t.Fatal(lock.Err())
+		case <-ctx.Done():
+			t.Fatal("it does not come back")
+		}
+	}
+	if lock.Err() != nil || beside.Err() != nil {
+		t.Error(lock.Err(), beside.Err())
+	}
+	if held, err := l.Inspect(ctx, lock.Name()); err != nil || !held {
+		t.Error(held, err)
+	}
+	must(t, lock.Release(ctx))
+	must(t, beside.Release(ctx))
 }
 
 // An owner that clients cannot reach is asked by a node that they can.

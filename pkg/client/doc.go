@@ -164,6 +164,23 @@
 //	...
 //	defer l.Close() // or else the server keeps the locks of a process that has ended
 //
+// # Clusters
+//
+// A target may be several, nodes of a cluster or proxies of one server:
+//
+//	l, err := client.NewLocker(client.LockerOptions{Options: client.Options{
+//		Target: "tcp://10.0.0.1:9999,10.0.0.2:9999,10.0.0.3:9999",
+//	}})
+//
+// One that answers is connected to, in a random order, and another one when it is gone.
+// Every node takes every request. But a Locker asks the node that serves a name itself,
+// and saves the way through another one: it reads the map of the cluster, is told of newer ones, and has a
+// connection to each node, made when it is first needed. A [Lock] is held over one of them,
+// and lost with that one alone. A node that cannot be reached is asked by way of another
+// one. [LockerOptions].NoMap turns that off; with other servers there is no map.
+//
+// # Old servers
+//
 // With a server that speaks protocol 1 only, TryAcquire and TryDo work, and so do
 // shared locks without a limit, each lock taking a connection of its own, of which
 // the Locker asks for a sign of life as of any other; Inspect and InspectShared do,

@@ -8,7 +8,7 @@ import (
 // FromEnv returns the options that environment variables ask for, the same ones
 // that the tools of lockd know, so that a program is told in the same way:
 //
-//	LOCKD_SERVER           Target, unless there is one in the arguments
+//	LOCKD_SERVER           Target, or several, unless there is one in the arguments
 //	LOCKD_TOKEN_FILE       Token, by TokenFile
 //	LOCKD_TLS_CA           TLSFiles.CA
 //	LOCKD_CLIENT_CERT      TLSFiles.Cert

@@ -34,13 +34,13 @@ type keeping struct {
 	everywhere  bool
 	connections uint64
 	granted     int64 // for how many milliseconds it is kept
-	lease     *kept.Lease
-	clock     func() time.Duration
-	dial      func(context.Context, target) (transport, error)
-	others    func() targets // where to go on if it cannot be reached where it was
-	backoff   func() backoff
-	timeout   time.Duration // of an attempt to come back
-	news      *keepNews
+	lease       *kept.Lease
+	clock       func() time.Duration
+	dial        func(context.Context, target) (transport, error)
+	others      func() targets // where to go on if it cannot be reached where it was
+	backoff     func() backoff
+	timeout     time.Duration // of an attempt to come back
+	news        *keepNews
 
 	sent time.Duration // when session 0 asked last; guarded by the mux's mutex
 

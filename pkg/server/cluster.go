@@ -104,7 +104,7 @@ func (o *Options) checkCluster() error {
 	case o.Upstream != nil:
 		return &OptionError{"cluster", errors.New("a proxy is no node of a cluster: it may have one as its server")}
 	case o.State != "":
-		return optionError("state", "is for a server that is alone: in a cluster, the other nodes stand for what a file does")
+		return optionError("state", "is for a server that is alone: in a cluster, the other nodes stand for what a file does. Leave it out (LOCKD_STATE= where a service's settings have it); `lockd cluster init --state` has tokens grow from what is in it")
 	case len(o.HTTP) > 0:
 		return optionError("http", "is not for a node of a cluster, which does not ask other nodes for rates over HTTP: have a server of its own for these")
 	case o.Shards > shard.Partitions:

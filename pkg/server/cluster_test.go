@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/cluster/memstore"
 	"github.com/nylen/lockd/internal/shard"
+	"github.com/nylen/lockd/internal/state"
 )
 
 // A testCluster is some nodes over one store.
@@ -181,6 +184,140 @@ func eventually(t *testing.T, so func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("it has not come to that")
 		}
+	}
+}
+
+// TestClusterEarly: who asks before a node knows who serves what, and may wait, is answered
+// when somebody does.
+func TestClusterEarly(t *testing.T) {
+	c := newTestCluster(t, time.Second, 3*time.Second)
+	a := c.node("a")
+	c.node("b")
+	begun := time.Now()
+	var all sync.WaitGroup
+	for i := range 20 {
+		one := a.lines(t)
+		all.Go(func() {
+			name := fmt.Sprint("x", i)
+			one.gets("gw 20000 "+name, "1 Lock Get Success: "+name)
+		})
+	}
+	all.Wait()
+	if took := time.Since(begun); took > 6*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// token takes a lock, which is free, and returns its token.
+func (c *lineClient) token(name string) (token uint64) {
+	c.t.Helper()
+	c.gets("gw 20000 "+name, "1 Lock Get Success: "+name)
+	if _, err := fmt.Sscan(c.ask("t "+name), &token); err != nil {
+		c.t.Fatal(err)
+	}
+	return token
+}
+
+// TestClusterAfter: in a cluster that follows others nobody gets anything before their
+// holders know, and then with a larger token, though the clock is hours behind it. That
+// the clock is behind delays no reply.
+func TestClusterAfter(t *testing.T) {
+	conf, err := cluster.NewConf(500*time.Millisecond, 3*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := uint64(time.Now().Add(7 * time.Hour).UnixMicro())
+	c := &testCluster{t: t, conf: conf, keys: memstore.NewWith(conf, cluster.NewMapAfter(base))}
+	a, b := c.node("a"), c.node("b")
+	eventually(t, func() bool {
+		return a.conns.Hub().Partitions().Recovering+b.conns.Hub().Partitions().Recovering == shard.Partitions
+	})
+	one := a.lines(t)
+	one.gets("g early", "0 Server Recovering: early")
+	c.serving(a, b)
+	begun := time.Now()
+	highest := uint64(0)
+	for i := range 200 {
+		token := one.token(fmt.Sprint("x", i))
+		if token < base {
+			t.Fatalf("x%d has the token %d, which is %d below the base", i, token, base-token)
+		}
+		highest = max(highest, token)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if v, err := c.keys.Store().Read(context.Background()); err != nil || v.TokensBelow() <= highest {
+		t.Errorf("the store says that tokens are below %d, and there was %d: %v", v.TokensBelow(), highest, err)
+	}
+	// The same when a node has left.
+	if err := a.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	two := b.lines(t)
+	for i := range 200 {
+		name := fmt.Sprint("x", i)
+		if token := two.token(name); token < base {
+			t.Fatalf("%s has the token %d after %d", name, token, highest)
+		}
+	}
+	v, err := c.keys.Store().Read(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Shutdown(context.Background())
+	last, err := c.keys.Store().Read(context.Background())
+	if err != nil || len(last.Nodes) > 0 || last.TokensBelow() < v.TokensBelow() {
+		t.Errorf("when all have left tokens are below %d, and were below %d: %v", last.TokensBelow(), v.TokensBelow(), err)
+	}
+}
+
+// TestAfterCluster: a single server whose state file says so gives larger tokens than a
+// cluster, though its clock is hours behind them, when it has waited for the cluster's
+// holders. That the clock is behind delays no reply.
+func TestAfterCluster(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	below := uint64(time.Now().Add(7 * time.Hour).UnixMicro())
+	if err := state.NewAfter(path, below, 2200*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	last := below
+	for i := range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(Options{
+			TCP: []string{"systemd:lines"}, Inherited: map[string][]net.Listener{"lines": {l}}, State: path,
+			DeadPeerTimeout: 2 * time.Second, MaxKeep: time.Second, Logger: slog.New(slog.NewTextHandler(testWriter{t, "single"}, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		one := (&testNode{Server: s, addr: l.Addr().String()}).lines(t)
+		first := one.token("first")
+		if waited := time.Since(begun); i == 0 && waited < 2*time.Second || i > 0 && waited > time.Second {
+			t.Errorf("start %d: it has waited for %v", i, waited)
+		}
+		if first < last {
+			t.Fatalf("start %d: the token is %d, %d below those before", i, first, last-first)
+		}
+		begun = time.Now()
+		for n := range 500 {
+			last = max(last, one.token(fmt.Sprint("x", n)))
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("start %d: 500 grants took %v", i, took)
+		}
+		one.Close()
+		s.Shutdown(context.Background())
+	}
+	if s, err := state.Show(path); err != nil || s.Floor <= last || s.Floor > last+5<<21 {
+		t.Errorf("tokens are below %d, and there was %d: %v", s.Floor, last, err)
 	}
 }
 

@@ -82,6 +82,9 @@ func (s *Server) recovery(found *state.Found) *session.Recovery {
 	case found.Missing:
 		r.Least = max(o.DeadPeerTimeout, o.MaxKeep)
 		why = "there was no state file, so nobody knows whom a server before this one has kept (if there was none: `lockd state new` before the first start saves the time)"
+	case found.Follows:
+		r.Least = max(o.DeadPeerTimeout, o.MaxKeep, found.Lasts)
+		why = "the state file was made to follow other servers, whose clients may not know yet that these are gone"
 	case o.Grace != 0:
 		r.Least = max(o.Grace, 0)
 		why = "as --grace says"

@@ -15,15 +15,22 @@ import (
 	"github.com/nylen/lockd/internal/etcd"
 )
 
-// TestCommands: what lockd cluster says and does, from before the cluster is there.
-func TestCommands(t *testing.T) {
-	t.Parallel()
+// program builds lockd.
+func program(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "lockd.exe")
 	build := exec.Command("go", "build", "-pgo=off", "-o", binary, "./cmd/lockd")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return binary
+}
+
+// TestCommands: what lockd cluster says and does, from before the cluster is there.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	binary := program(t)
 	e := newEnsemble(t, 1, nil)
 	run := func(args ...string) (code int, stdout, stderr string) {
 		t.Helper()
@@ -59,7 +66,7 @@ func TestCommands(t *testing.T) {
 	a, b := e.member(t, "a"), e.member(t, "b")
 	eventually(t, "even", even(t, s, a, b))
 	eventually(t, "well", func() bool { code, _, _ := run("status"); return code == 0 })
-	says(0, `^NAME +ID +ADDR +VERSION +PARTITIONS +STATE +WANT +SILENT\na +[0-9a-f]{16} +a:1 +"" +512 +serving +own +\d\.\ds\nb .*\ncluster [0-9a-f]{16}: W 1.5s, G 25s, map \d+, rebalance on\n$`, "status")
+	says(0, `^NAME +ID +ADDR +VERSION +PARTITIONS +STATE +WANT +SILENT\na +[0-9a-f]{16} +a:1 +"" +512 +serving +own +\d\.\ds\nb .*\ncluster [0-9a-f]{16}: W 1.5s, G 25s, map \d+, rebalance on\nfencing tokens: up to \d{16} may have been granted \(.*\)\n$`, "status")
 	says(0, `^x is in partition \d+, which [ab] owns \([ab]:1, ID [0-9a-f]{16}\)\n$`, "map", "x")
 	var same [2]string
 	for i, name := range []string{"a b", "a  b"} { // one lock

@@ -24,8 +24,11 @@ type Keys struct {
 }
 
 // New makes a cluster.
-func New(c cluster.Conf) *Keys {
-	return &Keys{conf: c, m: cluster.NewMap(), nodes: make(map[string]string)}
+func New(c cluster.Conf) *Keys { return NewWith(c, cluster.NewMap()) }
+
+// NewWith makes one with another first map.
+func NewWith(c cluster.Conf, m *cluster.Map) *Keys {
+	return &Keys{conf: c, m: m, nodes: make(map[string]string)}
 }
 
 // A Store is the way of one node to them.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -442,6 +441,7 @@ func (b *lab) unexplained(before time.Duration) (found []error) {
 	defer b.mu.Unlock()
 	for _, l := range losses {
 		why, _, _ := strings.Cut(l.Why, ":")
+		b.record("losses", "%v", l)
 		var reason *trouble
 		if !l.Never {
 			for _, t := range b.troubles {
@@ -474,5 +474,3 @@ func (b *lab) around(at time.Duration) string {
 	}
 	return strings.Join(all, "; ")
 }
-
-func (b *lab) logPath(name string) string { return filepath.Join(b.dir, name+".log") }

@@ -32,6 +32,8 @@ type keeper struct {
 
 	mu       sync.Mutex // guards what follows
 	key      string
+	anywhere bool          // any node takes it up
+	life     int           // how many connections it has had
 	keep     time.Duration // what was granted
 	deadline time.Duration
 	claiming bool // the server has forgotten, and has not answered `claimed` yet
@@ -73,14 +75,14 @@ func (k *keeper) begin(ctx context.Context) (*bufio.Reader, error) {
 		return nil, err
 	}
 	number, text := split(strings.TrimPrefix(line, "0 "))
-	key, ok := strings.CutPrefix(text, "Kept: ")
-	if !ok { // a node's promise, whose own end its clients do not survive
-		key, ok = strings.CutPrefix(text, "Kept Blips Only: ")
-	}
+	// A node says how far its promise goes, too: Kept Blips Only, Kept Everywhere.
+	promise, key, ok := strings.Cut(text, ": ")
+	ok = ok && number > 0 && strings.HasPrefix(promise, "Kept")
 	if !ok {
 		conn.Close()
 		return nil, &strangeError{"keep", text}
 	}
+	k.anywhere, k.life = promise == "Kept Everywhere", 1
 	k.key, k.keep = key, time.Duration(number)*time.Millisecond
 	k.deadline = sent + k.keep*95/100 - k.stop
 	k.gone = make(chan struct{})
@@ -146,7 +148,7 @@ func (k *keeper) run(ctx context.Context, in *bufio.Reader) {
 					return
 				}
 				time.Sleep(10*time.Millisecond + rand.N(60*time.Millisecond))
-				if k.l.Roam {
+				if k.l.Roam && k.anywhere {
 					k.mu.Lock()
 					k.home = rand.IntN(len(k.l.Nodes))
 					k.mu.Unlock()
@@ -211,7 +213,7 @@ func (k *keeper) end(why string) {
 
 // watch looks at the clock, and asks whether the server is there.
 func (k *keeper) watch() {
-	tick := time.NewTicker(k.ask / 100)
+	tick := time.NewTicker(k.keep / 100)
 	defer tick.Stop()
 	var last time.Duration
 	for range tick.C {
@@ -222,9 +224,9 @@ func (k *keeper) watch() {
 		}
 		if k.conn != nil {
 			switch t := now(); {
-			case k.pinged != 0 && t-k.pinged > k.ask/5:
+			case k.pinged != 0 && t-k.pinged > k.keep/5:
 				k.conn.Close() // who reads it sees that
-			case k.pinged == 0 && t-last > k.ask/10:
+			case k.pinged == 0 && t-last > k.keep/10:
 				last, k.pinged = t, t
 				k.send(0, "ping", expectation{what: "ping"})
 			}
@@ -252,7 +254,12 @@ func (k *keeper) resume(ctx context.Context) (*bufio.Reader, error) {
 		return nil, nil
 	}
 	sent := now()
-	fmt.Fprintf(conn, "0 resume %s\n", k.key)
+	k.life++
+	if k.anywhere {
+		fmt.Fprintf(conn, "0 resume %s %d %d\n", k.key, k.life, k.keep.Milliseconds())
+	} else {
+		fmt.Fprintf(conn, "0 resume %s\n", k.key)
+	}
 	line, err := in.ReadString('\n')
 	if err != nil {
 		conn.Close()
@@ -367,7 +374,12 @@ func (k *keeper) hear(conn net.Conn, line string) error {
 			return fmt.Errorf("ping is answered %q", line)
 		}
 	case e.claim != "":
-		if n, _ := split(text); n == 0 {
+		n, said := split(text)
+		if n == 0 && (strings.HasPrefix(said, "Unavailable") || strings.HasPrefix(said, "Server Recovering")) {
+			k.w.count(k.kind + ": a claim is answered " + said[:strings.IndexByte(said, ':')])
+			return net.ErrClosed // it is not decided: it comes back once more
+		}
+		if n == 0 {
 			k.lose(session, e.claim, fmt.Sprintf("a claim is answered %q", text))
 		} else {
 			k.w.count(k.kind + ": claims")

@@ -131,13 +131,14 @@ type lab struct {
 	measured int   // of the troubles
 }
 
-func (b *lab) h() time.Duration { return (b.G * 10 / 11).Truncate(time.Millisecond) }
+// h is H, as much as G allows.
+func (b *lab) h() time.Duration { return (b.G * 85 / 100).Truncate(time.Millisecond) }
 
 func (b *lab) k() time.Duration {
 	if b.K != 0 {
 		return b.K
 	}
-	return b.G * 19 / 20
+	return b.h()
 }
 
 func (b *lab) logf(format string, args ...any) {
@@ -153,6 +154,15 @@ func (b *lab) find(found ...error) {
 		if len(b.found) <= 50 {
 			b.logf("FOUND: %v", err)
 		}
+		b.record("found", "%v", err)
+	}
+}
+
+// record writes a line into a file beside the logs.
+func (b *lab) record(name, format string, args ...any) {
+	if f, err := os.OpenFile(filepath.Join(b.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+		fmt.Fprintf(f, format+"\n", args...)
+		f.Close()
 	}
 }
 
