@@ -515,3 +515,83 @@ func TestClusterListsOfSome(t *testing.T) {
 		t.Errorf("who: %q", got)
 	}
 }
+
+// TestClusterLongLists: lists of much come whole, through more than there is room for on the
+// way, and one that its client leaves is nobody's burden.
+func TestClusterLongLists(t *testing.T) {
+	c := newTestCluster(t, 500*time.Millisecond, 20*time.Second)
+	nodes := []*testNode{c.node("a"), c.node("b"), c.node("c")}
+	c.serving(nodes...)
+	const locks = 10_000
+	name := func(i int) string { return fmt.Sprintf("%05d%s", i, strings.Repeat("x", 60)) }
+	holder := nodes[0].lines(t)
+	holder.SetDeadline(time.Now().Add(60 * time.Second))
+	go func() {
+		for i := range locks {
+			fmt.Fprintf(holder, "g %s\n", name(i))
+		}
+	}()
+	for i := range locks {
+		if line, err := holder.in.ReadString('\n'); err != nil || line != "1 Lock Get Success: "+name(i)+"\n" {
+			t.Fatalf("%d: %q, %v", i, line, err)
+		}
+	}
+	gone := nodes[1].lines(t)
+	fmt.Fprint(gone, "d\n")
+	gone.Read(make([]byte, 1000)) // and no more
+	gone.Close()
+	look := nodes[1].lines(t)
+	for request, more := range map[string]int{"d": 0, "look* 0": 1} {
+		got := make(map[string]bool)
+		all := look.all(request)
+		for _, line := range all {
+			got[line] = true
+		}
+		if len(all) != locks+more || len(got) != len(all) {
+			t.Errorf("%s: %d lines, %d different ones", request, len(all), len(got))
+		}
+	}
+	dump := strings.Fields(strings.TrimSuffix(strings.TrimPrefix(look.ask("dump"), "map["), "]"))
+	slices.Sort(dump)
+	if len(slices.Compact(dump)) != locks {
+		t.Errorf("dump: %d", len(dump))
+	}
+	two := nodes[2].lines(t)
+	two.gets("hello 2", "2 lockd "+Version)
+	if got := two.ask("0 dump"); strings.Count(got, holder.LocalAddr().String()) != locks || !strings.HasPrefix(got, "0 1 map[0") || !strings.HasSuffix(got, "x:"+holder.LocalAddr().String()+"]") {
+		t.Errorf("dump in protocol 2: %d bytes, %.80q", len(got), got)
+	}
+}
+
+// TestClusterListsOfMoved: a name that has gone elsewhere is asked for there.
+func TestClusterListsOfMoved(t *testing.T) {
+	c := newTestCluster(t, 500*time.Millisecond, 3*time.Second)
+	nodes := []*testNode{c.node("a"), c.node("b"), c.node("c")}
+	c.serving(nodes...)
+	one := nodes[0].lines(t)
+	for i := range 20 {
+		one.gets(fmt.Sprint("g x", i), fmt.Sprint("1 Lock Get Success: x", i))
+	}
+	over := make(chan error, 1)
+	go func() { over <- nodes[2].Shutdown(context.Background()) }()
+	look := nodes[1].lines(t)
+	for done := false; !done; {
+		select {
+		case err := <-over:
+			done = true
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+		for i := range 20 {
+			x := fmt.Sprint("x", i)
+			all := look.all("d " + x)
+			if len(all) == 0 || len(all) == 1 && (all[0] == "0 Unavailable ("+x+")" || strings.HasPrefix(all[0], x+": ")) {
+				continue // it is not claimed yet, on its way, or there
+			}
+			t.Fatalf("d %s: %q", x, all)
+		}
+	}
+	eventually(t, func() bool { return len(look.all("d")) == 20 })
+}
