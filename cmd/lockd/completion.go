@@ -9,7 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/nylen/lockd/internal/session"
 	"github.com/nylen/lockd/internal/wire"
 )
 
@@ -111,8 +110,8 @@ func (p *prompt) list(choices []choice, cut bool) {
 
 // words returns the verbs that begin so, and of the shell's own words, too.
 func (p *prompt) words(prefix string, own bool) (choices []choice) {
-	width := usageWidth(session.Verbs())
-	for _, v := range session.Verbs() {
+	width := usageWidth(verbs())
+	for _, v := range verbs() {
 		if strings.HasPrefix(v.Word, prefix) {
 			choices = append(choices, choice{v.Word, fmt.Sprintf("%-*s  %s", width, v.Usage(), v.Help)})
 		}

@@ -477,7 +477,7 @@ func (p *prompt) help(verb string) {
 		p.say("there is no verb " + plain(verb) + "; help lists them")
 		return
 	}
-	all := session.Verbs()
+	all := verbs()
 	width := usageWidth(all)
 	for _, v := range all {
 		p.say(fmt.Sprintf("  %-*s  %s", width, v.Usage(), v.Help))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/term"
@@ -52,7 +53,7 @@ Exit codes:
 // Run ends the process itself.
 func (c *shellCmd) Run() error {
 	c.verbs = make(map[string]session.Verb)
-	for _, v := range session.Verbs() {
+	for _, v := range verbs() {
 		c.verbs[v.Word] = v
 	}
 	if isTerminal(os.Stdin) && term.IsTerminal(stdout.fd()) {
@@ -68,4 +69,9 @@ func (c *shellCmd) dial(ctx context.Context, newest int, patience time.Duration)
 	opts := c.options()
 	opts.ConnectTimeout = patience
 	return client.Dial(ctx, opts, newest)
+}
+
+// verbs are those that people may use.
+func verbs() []session.Verb {
+	return slices.DeleteFunc(session.Verbs(), func(v session.Verb) bool { return v.Nodes })
 }

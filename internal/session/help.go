@@ -14,6 +14,7 @@ type Verb struct {
 	Lists    bool // its reply has any number of lines
 	Silent   bool // and in protocol 1 it may have none at all
 	Sessions bool // there is no such verb in protocol 1
+	Nodes    bool // only nodes of a cluster use it, among themselves
 }
 
 // An Arg is a number in a request.
@@ -42,7 +43,7 @@ func Verbs() (all []Verb) {
 		v := Verb{
 			Word: c.verb, Rest: c.rest, Help: c.help, Roles: c.roles.who(),
 			Old: c.flags&alwaysListed != 0, Lists: c.flags&lists != 0,
-			Silent: c.flags&maybeNothing != 0, Sessions: c.flags&onlySessions != 0,
+			Silent: c.flags&maybeNothing != 0, Sessions: c.flags&onlySessions != 0, Nodes: c.roles == RoleNode,
 		}
 		for _, a := range c.args {
 			arg := Arg{Word: a.word, Least: a.least, Most: a.most}
