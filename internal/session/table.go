@@ -41,7 +41,7 @@ func init() {
 		{verb: wire.Auth, rest: "TOKEN", flags: counted, roles: anybody, do: (*Session).textAuth, help: "present a token"},
 		{verb: wire.Hello, args: []argument{protocol}, rest: "[notices]", flags: counted, roles: anybody, do: (*Session).textHello, help: "begin protocol 2"},
 		{verb: wire.Keep, args: []argument{window}, flags: counted | onlySessions | bare | ofSelf, roles: locker, do: (*Session).textKeep, help: "have all outlive the connection for a time"},
-		{verb: wire.Resume, rest: "KEY [GENERATION MS]", flags: counted | onlySessions | ofSelf, roles: locker, do: (*Session).textResume, help: "take up what was kept"},
+		{verb: wire.Resume, rest: "KEY [N MS]", flags: counted | onlySessions | ofSelf, roles: locker, do: (*Session).textResume, help: "take up what was kept"},
 		{verb: wire.Claim, args: []argument{aToken}, rest: aName, flags: counted | onlySessions | ofName, roles: locker, do: (*Session).textClaim, help: "say that an exclusive lock is held"},
 		{verb: wire.Claims, args: []argument{weight}, rest: aName, flags: counted | onlySessions | ofName, roles: locker, do: (*Session).textClaims, help: "say that a shared lock is held"},
 		{verb: wire.Claimed, flags: counted | onlySessions | ofSelf, roles: locker, do: (*Session).textClaimed, help: "say that all is claimed"},
