@@ -47,11 +47,13 @@ func TestSurvives(t *testing.T) {
 		"etcd-member,etcd-leader,etcd-away",
 		"pair,lossy",
 		"alone,clients-stop,clients-cut",
+		"drain,mover-kill",
 	} {
 		t.Run(faults, func(t *testing.T) {
 			t.Parallel()
 			o := small(t)
-			o.Faults, o.once = faults, true
+			o.Faults, o.once, o.Roam = faults, true, true
+			o.Moves = strings.Contains(faults, "drain")
 			try(t, o)
 		})
 	}
@@ -64,7 +66,7 @@ func TestSurvivesThemAll(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	o := small(t)
-	o.For = 40 * time.Second
+	o.For, o.Roam, o.Moves = 40*time.Second, true, true
 	try(t, o)
 }
 
