@@ -187,6 +187,20 @@ func eventually(t *testing.T, so func() bool) {
 	}
 }
 
+// TestClusterLeavesLate: also a node whose time to drain is over tells the others that it ends:
+// they need not wait for that.
+func TestClusterLeavesLate(t *testing.T) {
+	c := newTestCluster(t, 5*time.Second, 10*time.Second)
+	a := c.node("a")
+	c.serving(a)
+	over, stop := context.WithCancel(context.Background())
+	stop()
+	a.Shutdown(over)
+	if v, err := c.keys.Store().Read(context.Background()); err != nil || len(v.Nodes) > 0 {
+		t.Errorf("%d nodes are registered: %v", len(v.Nodes), err)
+	}
+}
+
 // TestClusterEarly: who asks before a node knows who serves what, and may wait, is answered
 // when somebody does.
 func TestClusterEarly(t *testing.T) {
