@@ -51,6 +51,9 @@ func do[T any](ctx context.Context, s *Store, f func(*Keys) T) (result T, err er
 		<-ctx.Done()
 		return result, errors.Join(errAway, ctx.Err())
 	}
+	if err := ctx.Err(); err != nil {
+		return result, err
+	}
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	return f(s.keys), nil
