@@ -39,8 +39,18 @@ func small(t *testing.T) options {
 	return options{Nodes: 3, Clients: 40, W: time.Second, G: 8 * time.Second, Lockd: lockd, Dir: t.TempDir()}
 }
 
+// whole skips what takes minutes and makes faults at random, unless somebody asks for it: what it finds
+// is to be looked at, and what is known of that stands in docs/cluster.md.
+func whole(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LOCKD_FAULTS") == "" {
+		t.Skip("takes minutes: LOCKD_FAULTS=1 asks for it")
+	}
+}
+
 // Each fault once, alone: what may be lost by it is, and nothing else.
 func TestSurvives(t *testing.T) {
+	whole(t)
 	for _, faults := range []string{
 		"kill,leave",
 		"stop,no-etcd",
@@ -61,10 +71,8 @@ func TestSurvives(t *testing.T) {
 
 // And all of them mixed, for a moment.
 func TestSurvivesThemAll(t *testing.T) {
+	whole(t)
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes a minute")
-	}
 	o := small(t)
 	o.For, o.Roam, o.Moves = 40*time.Second, true, true
 	try(t, o)
@@ -83,6 +91,7 @@ func try(t *testing.T, o options) {
 
 // What is wrong is seen, when something befalls the node that does it.
 func TestWrongNodesAreCaught(t *testing.T) {
+	whole(t)
 	for _, c := range []struct {
 		wrong, what string
 		befalls     func(ctx context.Context, b *lab) error
