@@ -87,7 +87,7 @@ func (h *Hub) loses(owner uint32, name []byte) {
 	if s == nil {
 		return
 	}
-	if s.stream.door&linked != 0 {
+	if s.stream.link != nil {
 		s.stream.tellLost(s, name)
 	} else if c := s.stream.carriedBy(); c != nil {
 		h.network.Detach(c)

@@ -87,14 +87,14 @@ func TestFloorThatCannotBeWritten(t *testing.T) {
 // A pause lasts as long as it is to, wherever the floor is.
 func TestPauseBelowTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := new(memStore)
-		store.floor = uint64(time.Now().UnixMicro()) + 1<<40
+		store, floor := new(memStore), uint64(time.Now().UnixMicro())+1<<40
+		store.floor = floor
 		cfg := testConfig()
-		cfg.Store, cfg.Floor = store, store.floor
+		cfg.Store, cfg.Floor = store, floor
 		h := keptHub(t, cfg)
 		a := dialKept(t, h, "a")
 		time.Sleep(10 * time.Millisecond)
-		a.st.granted(store.floor)
+		a.st.granted(floor)
 		a.st.pause(3 * time.Millisecond)
 		if early := a.st.Early(); early != 3*time.Millisecond {
 			t.Errorf("it pauses for %v", early)
