@@ -186,7 +186,7 @@ type holder struct {
 func (l *lab) hold(locks int) (kept, plain *holder, err error) {
 	kept, plain = &holder{}, &holder{}
 	targets := strings.Join(l.addrs, ",")
-	locker, err := client.NewLocker(client.LockerOptions{Options: client.Options{Target: targets}, Keep: 10 * time.Second})
+	locker, err := client.NewLocker(client.LockerOptions{Options: client.Options{Target: targets}, Keep: 15 * time.Second})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -239,11 +239,18 @@ func (st *Stream) isHeldBack() bool {
 	if st.door&alone != 0 {
 		return false // it is told at once that there is no right
 	}
+	if st.door&linked == 0 && !st.isKept() {
+		return false
+	}
+	if st.turn.held != st { // it is looked at once in a turn, as a client may hold very much
+		st.turn.held, st.turn.holds = st, st.holdsBack(n)
+	}
+	return st.turn.holds
+}
+
+func (st *Stream) holdsBack(n *node) bool {
 	if st.door&linked == 0 {
 		k := st.keeping.Load()
-		if k == nil {
-			return false
-		}
 		if n.mayConfirm(st) {
 			k.unsure = 0
 			return false

@@ -95,6 +95,8 @@ type Turn struct {
 	late      bool         // it was not heard for too long
 	righted   bool         // of a node: right is known
 	right     bool         // it may serve
+	held      *Stream      // of a node: of whom holds is known; nil: of nobody
+	holds     bool         // it is not listened to, see isHeldBack
 	elsewhere bool         // a request was not executed, as its name is served elsewhere, or not now
 	now       shard.Moment // when something was first asked of the table; 0: nothing was
 	args      numbers      // of the request that is being executed
@@ -108,7 +110,7 @@ type Turn struct {
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks, t.asked, t.gone, t.now, t.judged, t.righted = looks, 0, nil, 0, nil, false
+	t.Looks, t.asked, t.gone, t.now, t.judged, t.righted, t.held = looks, 0, nil, 0, nil, false, nil
 	t.Forget()
 }
 
