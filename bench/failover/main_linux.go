@@ -208,7 +208,9 @@ func (l *lab) hold(locks int) (kept, plain *holder, err error) {
 				}
 				go func() {
 					<-lock.Lost()
-					kept.lost.Add(1)
+					if kept.lost.Add(1) == 1 {
+						fmt.Println("  the first that is lost:", lock.Name(), lock.Err())
+					}
 				}()
 			}
 		})

@@ -103,7 +103,7 @@ func (n *node) tellFollowed() (busy bool) {
 	}()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.behind) > 0 || len(n.reclaim) > 0 {
+	if len(n.behind)+len(n.reclaim)+len(n.claimants) > 0 { // all has been answered, too: who does not have the map yet answers later
 		return true
 	}
 	self := n.self()

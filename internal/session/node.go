@@ -255,7 +255,10 @@ func (n *node) lookOut() {
 			st.wake()
 		}
 		n.readers.tell()
+		// Not while a map is taken: it would be told of as followed before anybody has.
+		n.adopting.Lock()
 		busy := n.follow()
+		n.adopting.Unlock()
 		n.mu.Lock()
 		if busy || len(blocked) > 0 || len(paused) > 0 || len(n.blocked) > 0 || len(n.paused) > 0 {
 			timer.Reset(againEvery)
