@@ -31,10 +31,6 @@ const Protocol = 1
 // Partitions is how many parts the names are cut into.
 const Partitions = 1024
 
-// PartitionOf returns the partition of a name whose XXH64 (seed 0, of the folded name)
-// is hash: its top ten bits.
-func PartitionOf(hash uint64) int { return int(hash >> 54) }
-
 // newID makes what names a process, or a cluster.
 func newID() string {
 	var b [8]byte

@@ -720,6 +720,38 @@ func TestNodesManyHolds(t *testing.T) {
 	}
 }
 
+// A client that ends leaves each node once, however many parts its end takes.
+func TestNodesLeaveOnce(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	home := c.nodes[0]
+	a := home.client("a")
+	sent, want := "", ""
+	for i := range 9000 {
+		x := fmt.Sprint("much", i)
+		sent += "g " + x + "\n"
+		want += "1 Lock Get Success: " + x + "\n"
+	}
+	a.gets(sent, want)
+	left := a.main.remote.guest
+	for done := false; !done; {
+		for _, r := range *left.remotes.Load() { // as soon as one has left
+			r.mu.Lock()
+			quits := len(r.queue) - r.first
+			r.mu.Unlock()
+			if quits > 1 {
+				t.Fatalf("it says %d times that it leaves", quits)
+			}
+		}
+		a.turn.Begin(0)
+		done = a.CloseSome()
+	}
+	c.pump()
+	numbers := &home.hub.node.numbers
+	if end, free := numbers.end(), len(numbers.free); int(end) != 1+free {
+		t.Errorf("%d numbers, %d of them free", end-1, free)
+	}
+}
+
 // Of a node that is gone nothing is kept when nobody has anything there.
 func TestNodesForgetTheDead(t *testing.T) {
 	c := newTestCluster(t, 3, time.Second)

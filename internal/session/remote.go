@@ -56,7 +56,7 @@ type remote struct {
 	person   described     // who the client is, if it is kept
 	back     []put         // requests that were not executed there
 	parked   bool          // a wait of an earlier connection goes on there, of which nobody is told
-	unasked  []heldName    // what such waits have got, and nobody has asked for since
+	unasked  []heldLock    // what such waits have got, and nobody has asked for since
 	turned   bool          // it is told `Elsewhere` until it says that it goes on
 	home     bool          // what it holds is to be claimed in the node's own partitions
 	followed uint64        // the map by which what it holds is where it is served
@@ -217,7 +217,11 @@ func (s *Session) held() (n int) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 	default:
-		s.eachRemote(func(r *remote) { n += r.owner.Held() })
+		s.eachRemote(func(r *remote) {
+			r.mu.Lock()
+			n += r.owner.Held()
+			r.mu.Unlock()
+		})
 	}
 	return n + s.owner.Held()
 }
@@ -237,6 +241,9 @@ func (s *Session) leaveUpstream() bool {
 	}
 	s.endGuest()
 	for _, r := range *r.guest.remotes.Load() {
+		if r.leaves {
+			continue // it has, in an earlier part
+		}
 		if !r.forgetSome() {
 			return false
 		}

@@ -223,7 +223,7 @@ func (r *remote) doubt() {
 func (r *remote) takeUpWait(c *command, name []byte) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unasked = slices.DeleteFunc(r.unasked, func(h heldName) bool { return h.name == string(name) })
+	r.unasked = slices.DeleteFunc(r.unasked, func(h heldLock) bool { return bytes.Equal(h.name, name) })
 	if !r.parked {
 		return false
 	}
@@ -245,28 +245,25 @@ func (r *remote) takeUpWait(c *command, name []byte) bool {
 	return false
 }
 
-// A heldName is a lock that is held.
-type heldName struct {
-	kind shard.Kind
-	name string
-}
-
 // keepUnaskedLocked notes what a wait of an earlier connection has got: it is held until the client
 // has said all that it holds and wants, and let go then, if it does not want that.
 func (r *remote) keepUnaskedLocked(kind shard.Kind, name []byte) {
-	r.unasked = append(r.unasked, heldName{kind, string(name)})
+	r.unasked = append(r.unasked, heldLock{kind: kind, name: slices.Clone(name)})
 }
 
 // letGoLocked releases there what the session holds.
-func (r *remote) letGoLocked(kind shard.Kind, name []byte) {
+func (r *remote) letGoLocked(h heldLock) {
+	r.forgetLocked(h)
+	r.askReleaseLocked(h)
+}
+
+// askReleaseLocked asks for that, and tells nobody.
+func (r *remote) askReleaseLocked(h heldLock) {
 	release := wire.Release
-	if kind == shard.Shared {
+	if h.kind == shard.Shared {
 		release = wire.ReleaseShared
-		r.up.locks.ReleaseShared(r.owner, name)
-	} else {
-		r.up.locks.Release(r.owner, name)
 	}
-	r.askLocked(lookup([]byte(release)), numbers{}, name, asking{silent: true, told: true})
+	r.askLocked(lookup([]byte(release)), numbers{}, h.name, asking{silent: true, told: true})
 }
 
 // dropDoubted releases what is in doubt there, and has not been claimed, and ends the wait that was
@@ -281,7 +278,7 @@ func (r *remote) dropDoubted() {
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
 	for _, h := range r.unasked {
-		r.letGoLocked(h.kind, []byte(h.name))
+		r.letGoLocked(h)
 	}
 	r.unasked = nil
 	if !r.owner.Doubted() {
@@ -291,7 +288,7 @@ func (r *remote) dropDoubted() {
 	for more := true; more; {
 		more = r.up.locks.Recall(r.owner, &p)
 		for _, item := range p.Items {
-			r.letGoLocked(item.Kind, p.Name(item))
+			r.letGoLocked(heldLock{kind: item.Kind, name: p.Name(item)})
 		}
 	}
 }

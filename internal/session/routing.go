@@ -297,11 +297,7 @@ func (r *remote) shed() {
 	defer r.mu.Unlock()
 	r.owner.Now = r.up.moment()
 	for _, h := range r.heldLocked(func(int) bool { return true }) {
-		release := wire.Release
-		if h.kind == shard.Shared {
-			release = wire.ReleaseShared
-		}
 		r.loseLocked(h.kind, h.name)
-		r.askLocked(lookup([]byte(release)), numbers{}, h.name, asking{silent: true, told: true})
+		r.askReleaseLocked(h)
 	}
 }
