@@ -7,14 +7,17 @@
 // that go by the map ask the node which serves a name, and those that do not any one of
 // them. The ratios are what counts: times depend on the machine.
 //
-// A server that has a third of the requests has to be woken for most of them, and then a
-// request costs more, whatever it is: so there is also what as many servers take that know
-// nothing of each other, where each client asks each of them for its part of the names. The
-// second line of ratios is to that.
+// Several servers on one machine are in each other's way, and each has a part of the
+// requests only, for most of which it has to be woken: then a request costs more, whatever
+// it is. So there is also what as many servers take that know nothing of each other, where
+// each client asks each of them for its part of the names: the second line of ratios is to
+// that. And in the first load all names are one node's, which has as much to do as the one
+// server then, as it would if it had its own machine and clients came with it.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,6 +27,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,15 +38,19 @@ import (
 	"github.com/nylen/lockd/pkg/client"
 )
 
-// loads are what clients do: each Locker has a connection, or one to each node, and so many
+// A load is what clients do: each Locker has a connection, or one to each node, and so many
 // goroutines that ask one thing at a time.
-var loads = []struct {
+type load struct {
 	what                string
 	lockers, goroutines int
-}{
-	{"50 clients, one at a time", 50, 1},
-	{"1 client, 50 at a time", 1, 50},
-	{"5 clients, 50 at a time each", 5, 50},
+	ofOne               bool // all names are the first node's
+}
+
+var loads = []load{
+	{"50 clients, one node's names", 50, 1, true},
+	{"50 clients, one at a time", 50, 1, false},
+	{"1 client, 50 at a time", 1, 50, false},
+	{"5 clients, 50 at a time each", 5, 50, false},
 }
 
 func main() {
@@ -92,7 +100,8 @@ func run(nodes, rounds int, each time.Duration) error {
 		defer end(node)
 		addrs, all = append(addrs, addr), append(all, node)
 	}
-	if err := balanced(lockd, url, nodes); err != nil {
+	owners, err := balanced(lockd, url, nodes)
+	if err != nil {
 		return err
 	}
 	ways := []way{
@@ -110,7 +119,7 @@ func run(nodes, rounds int, each time.Duration) error {
 		least := make([]float64, len(ways))
 		for range rounds {
 			for i, w := range ways {
-				us, err := measure(w, load.lockers, load.goroutines, each)
+				us, err := measure(w, load, owners, each)
 				if err != nil {
 					return err
 				}
@@ -211,19 +220,33 @@ func listens(cmd *exec.Cmd, addr string) error {
 	return fmt.Errorf("%s does not listen", strings.Join(cmd.Args, " "))
 }
 
-// balanced waits until the cluster is well, and every node has its part.
-func balanced(lockd, url string, nodes int) error {
+// balanced waits until the cluster is well, and every node has its part. It returns which
+// node has which partition.
+func balanced(lockd, url string, nodes int) (owners []int, err error) {
 	for until := time.Now().Add(2 * time.Minute); time.Now().Before(until); time.Sleep(time.Second) {
-		out, err := exec.Command(lockd, "cluster", "map", "--cluster", url).Output()
-		if err != nil || strings.Count(string(out), "node") < nodes {
+		out, err := exec.Command(lockd, "cluster", "map", "--cluster", url, "--json").Output()
+		if err != nil {
+			continue
+		}
+		var doc struct{ Nodes []struct{ Partitions []int } } // in the order of their names
+		if err := json.Unmarshal(out, &doc); err != nil {
+			return nil, fmt.Errorf("lockd cluster map: %w", err)
+		}
+		owners = make([]int, wire.Partitions)
+		for i, n := range doc.Nodes {
+			for _, p := range n.Partitions {
+				owners[p] = i
+			}
+		}
+		if len(doc.Nodes) != nodes || slices.ContainsFunc(doc.Nodes, func(n struct{ Partitions []int }) bool { return len(n.Partitions) == 0 }) {
 			continue
 		}
 		if exec.Command(lockd, "cluster", "status", "--cluster", url).Run() == nil {
-			return nil
+			return owners, nil
 		}
 	}
 	out, _ := exec.Command(lockd, "cluster", "status", "--cluster", url).CombinedOutput()
-	return fmt.Errorf("the cluster is not well:\n%s", out)
+	return nil, fmt.Errorf("the cluster is not well:\n%s", out)
 }
 
 func end(cmd *exec.Cmd) {
@@ -236,13 +259,13 @@ const names = 64
 
 // measure has Lockers take and release locks, and returns the processor time that the servers
 // have used for a request, in microseconds.
-func measure(w way, lockers, goroutines int, d time.Duration) (float64, error) {
+func measure(w way, load load, owners []int, d time.Duration) (float64, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var running sync.WaitGroup
 	var requests atomic.Int64
-	failed := make(chan error, lockers*goroutines)
-	for n := range lockers {
+	failed := make(chan error, load.lockers*load.goroutines)
+	for n := range load.lockers {
 		all, err := w.dial()
 		if err != nil {
 			return 0, err
@@ -250,11 +273,18 @@ func measure(w way, lockers, goroutines int, d time.Duration) (float64, error) {
 		for _, l := range all {
 			defer l.Close()
 		}
-		for g := range goroutines {
+		for g := range load.goroutines {
 			running.Go(func() {
+				var own []string
+				for i := 0; len(own) < names; i++ {
+					name := "bench " + strconv.Itoa(n) + " " + strconv.Itoa(g) + " " + strconv.Itoa(i)
+					if !load.ofOne || owners[wire.PartitionOf(name)] == 0 {
+						own = append(own, name)
+					}
+				}
 				for i := rand.IntN(names); ctx.Err() == nil; i++ {
-					name := "bench " + strconv.Itoa(n) + " " + strconv.Itoa(g) + " " + strconv.Itoa(i%names)
-					lock, err := all[wire.PartitionOf(name)*len(all)/wire.Partitions].TryAcquire(ctx, name)
+					name := own[i%names]
+					lock, err := all[owners[wire.PartitionOf(name)]%len(all)].TryAcquire(ctx, name)
 					if err == nil {
 						err = lock.Release(ctx)
 					}
