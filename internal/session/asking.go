@@ -117,6 +117,7 @@ func (r *remote) queueLocked(line []byte, a asking) {
 	}
 	u.send(r.epoch, line, ordered)
 	r.weighLocked()
+	u.rouse()
 }
 
 // makeRoomLocked has the queue be where there is room for more, if they are many.

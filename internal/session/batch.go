@@ -61,6 +61,7 @@ func (b *batch) send() {
 	u.send(r.epoch, b.text, b.ordered)
 	r.weighLocked()
 	r.mu.Unlock()
+	u.rouse()
 	b.remote, b.queue, b.text, b.ordered = nil, b.queue[:0], b.text[:0], 0
 }
 

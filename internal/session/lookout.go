@@ -27,7 +27,9 @@ const (
 	mostBacklog = 16 << 20
 )
 
-// rouse has it look often, since something is pending.
+// rouse has it look often, since something is pending. It is called before a request is put
+// into a queue, for the time that it notes, and after that: the look-out may just have gone
+// to rest.
 func (u *Upstream) rouse() {
 	if u.rests.Load() && u.rests.CompareAndSwap(true, false) {
 		u.tick.Store(u.ticks())
@@ -65,15 +67,22 @@ func (u *Upstream) lookOut() {
 		behind := u.answered.Load() < asked[0]
 		copy(asked[:], asked[1:])
 		asked[plainTicks] = now
+		pending := false
 		if live == 0 || behind || u.replays.Load() {
-			u.late(since)
+			pending = u.late(since)
 		}
 		u.see(live)
-		if quiet++; live == 0 || u.answered.Load() < now {
+		if quiet++; pending || u.answered.Load() < now {
 			quiet = 0
 		}
 		if quiet >= restAfter {
 			u.rests.Store(true)
+			if u.pends(now) {
+				u.rests.Store(false)
+				quiet = 0
+			}
+		}
+		if quiet >= restAfter {
 			timer.Reset(restEvery)
 		} else {
 			timer.Reset(tickEvery)
@@ -85,14 +94,32 @@ func (u *Upstream) lookOut() {
 const restAfter = 10
 
 // late answers who has waited for too long. Of patience it is the time since upstream is
-// away that counts: who may wait may have waited long before, in line.
-func (u *Upstream) late(since uint32) {
+// away that counts: who may wait may have waited long before, in line. It returns whether
+// anybody waits.
+func (u *Upstream) late(since uint32) (pending bool) {
 	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
 			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, since)
+			pending = true
 		}
 	}
+	return pending
+}
+
+// pends tells whether something has been asked since so many requests had been, or is while
+// there is no connection, or not for all yet.
+func (u *Upstream) pends(asked uint64) bool {
+	if u.live.Load() == 0 || u.replays.Load() {
+		for i := range *u.all.Load() {
+			if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
+				return true
+			}
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.asked != asked
 }
 
 // see looks whether upstream is there.
