@@ -12,5 +12,5 @@ func Now() time.Duration {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
 		panic("kept: no clock: " + err.Error()) // all systems that Go runs on have it
 	}
-	return time.Duration(t.Nano())
+	return skewed(time.Duration(t.Nano()))
 }

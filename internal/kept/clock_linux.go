@@ -18,5 +18,5 @@ func Now() time.Duration {
 	if _, _, err := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&t)), 0); err != 0 {
 		panic("kept: no clock: " + err.Error()) // all systems that Go runs on have it
 	}
-	return time.Duration(t.Nano())
+	return skewed(time.Duration(t.Nano()))
 }

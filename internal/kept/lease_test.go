@@ -137,3 +137,18 @@ func TestNow(t *testing.T) {
 		t.Errorf("of 20 ms, %v have passed", passed)
 	}
 }
+
+func TestSkew(t *testing.T) {
+	defer Skew(1)
+	for _, by := range []float64{0.5, 2} {
+		Skew(1)
+		a := Now()
+		Skew(by)
+		b := Now()
+		Skew(1)
+		c := Now()
+		if low, high := time.Duration(by*float64(a)), time.Duration(by*float64(c))+1; b < low || b > high {
+			t.Errorf("%v times: %v, want %v to %v", by, b, low, high)
+		}
+	}
+}

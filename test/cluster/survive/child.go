@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/nylen/lockd/internal/kept"
 	"github.com/nylen/lockd/internal/netlab"
 )
 
@@ -40,6 +41,9 @@ func clients() error {
 	var l load
 	if err := json.Unmarshal([]byte(os.Getenv(clientsEnv)), &l); err != nil {
 		return err
+	}
+	if l.Rate != 0 {
+		kept.Skew(l.Rate)
 	}
 	w := newWitness()
 	w.out = json.NewEncoder(os.Stdout)

@@ -161,6 +161,23 @@ func (e *ensemble) leader(ctx context.Context) int {
 	return -1
 }
 
+// compact drops all of its history: who watches and has not heard of the newest has to begin anew.
+func (e *ensemble) compact(ctx context.Context) error {
+	err := errors.New("nobody was asked")
+	for i := range e.members {
+		var answer struct{ Header struct{ Revision string } }
+		key := map[string]string{"key": base64.StdEncoding.EncodeToString([]byte(etcdPrefix))}
+		if err = e.ask(ctx, i, "kv/range", key, &answer); err != nil {
+			continue
+		}
+		in := map[string]any{"revision": answer.Header.Revision, "physical": true}
+		if err = e.ask(ctx, i, "kv/compaction", in, &answer); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // A sight is who owned what at a time.
 type sight struct {
 	at    time.Duration

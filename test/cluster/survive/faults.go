@@ -95,6 +95,7 @@ var faults = []fault{
 	}},
 	{name: "etcd-away", lasts: func(b *lab) []time.Duration { return []time.Duration{b.W + 2*time.Second} }, do: etcdAway, heavy: true},
 	{name: "etcd-long-away", lasts: func(b *lab) []time.Duration { return []time.Duration{b.W + b.G} }, do: etcdAway, heavy: true},
+	{name: "compact", lasts: func(b *lab) []time.Duration { return []time.Duration{b.W / 2} }, do: compact, heavy: true},
 	{name: "pair", lasts: func(b *lab) []time.Duration { return []time.Duration{b.W / 2, 2 * b.W, b.G} }, do: pair},
 	{name: "no-etcd", lasts: halfTwiceG, do: func(ctx context.Context, b *lab, d time.Duration) error {
 		n, way := b.anyNode(), b.way()
@@ -210,6 +211,29 @@ func etcdAway(ctx context.Context, b *lab, d time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// compact has etcd forget its history while a node does not listen, whose watch breaks and cannot
+// go on from where it was.
+func compact(ctx context.Context, b *lab, d time.Duration) error {
+	n := b.anyNode()
+	t := b.begin(&trouble{homes: []string{n.Name}}, "SIGSTOP of %s for %v, in which etcd is compacted and starts again", n.Name, d)
+	defer b.over(t)
+	n.signal(syscall.SIGSTOP)
+	defer n.signal(syscall.SIGCONT)
+	wait(ctx, d/2) // there are heartbeats of which it does not hear
+	err := b.etcd.compact(ctx)
+	for _, m := range b.etcd.members {
+		m.kill()
+	}
+	for _, m := range b.etcd.members {
+		err = errors.Join(err, m.start())
+	}
+	wait(ctx, d/2)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // alone tells whether a trouble is the only one, and has been for some time.

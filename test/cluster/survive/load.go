@@ -37,6 +37,7 @@ type load struct {
 	Wait    time.Duration // at most for one
 	Stop    time.Duration // S
 	Roam    bool          // kept clients come back at any node
+	Rate    float64       // of Lockers' clock, to the machine's; 0: 1
 
 	fence *fenced
 }

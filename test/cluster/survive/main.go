@@ -47,6 +47,7 @@ type options struct {
 	Moves   bool   // partitions move: nodes that join are given some
 	Roam    bool   // kept clients come back at any node
 	Restore bool
+	Clocks  bool   // those of the first two nodes, and of Lockers, run at other rates
 	Wrong   string // what the first node does wrong
 	Lockd   string // the program; "": it is built
 	Build   string // flags for go build
@@ -75,6 +76,7 @@ func main() {
 	flag.BoolVar(&o.Moves, "moves", true, "partitions are moved, too: drains, and all even in the end")
 	flag.BoolVar(&o.Roam, "roam", true, "kept clients come back at any node")
 	flag.BoolVar(&o.Restore, "restore", false, "etcd is restored from a snapshot, too")
+	flag.BoolVar(&o.Clocks, "clocks", false, fmt.Sprintf("clocks go at other rates: %v and %v times the machine's at two nodes, %v at Lockers", slowClock, fastClock, slowLocker))
 	flag.StringVar(&o.Wrong, "wrong", "", "what the first node does wrong: "+strings.Join(wrongs, ", "))
 	flag.StringVar(&o.Lockd, "lockd", "", "the program, which else is built")
 	flag.StringVar(&o.Build, "build", "", "flags to build it with, such as '-race'")
@@ -262,10 +264,8 @@ func newLab(ctx context.Context, out io.Writer, o options) (b *lab, err error) {
 		if err != nil {
 			return b, err
 		}
-		if i == 0 && b.Wrong != "" {
-			if err := n.goWrong(b); err != nil {
-				return b, err
-			}
+		if err := n.differ(b, i); err != nil {
+			return b, err
 		}
 		if err := n.start(); err != nil {
 			return b, err
@@ -335,6 +335,9 @@ func (b *lab) run(ctx context.Context, do func(context.Context) error) error {
 		l := b.load(name, clients)
 		if i == 0 {
 			l.Probes, l.Lockers, l.KeptLockers = true, b.Clients/8, b.Clients/8
+		}
+		if b.Clocks {
+			l.Rate = slowLocker
 		}
 		c, err := b.bear(&all, m, l, (i+1)*1_000_000_000)
 		if err != nil {

@@ -54,7 +54,7 @@ func TestSurvives(t *testing.T) {
 	for _, faults := range []string{
 		"kill,leave",
 		"stop,no-etcd",
-		"etcd-member,etcd-leader,etcd-away",
+		"etcd-member,etcd-leader,etcd-away,compact",
 		"pair,lossy",
 		"alone,clients-stop,clients-cut",
 		"drain,mover-kill",
@@ -75,6 +75,15 @@ func TestSurvivesThemAll(t *testing.T) {
 	t.Parallel()
 	o := small(t)
 	o.For, o.Roam, o.Moves = 40*time.Second, true, true
+	try(t, o)
+}
+
+// Clocks that go at other rates, as far as G allows for.
+func TestSurvivesClocks(t *testing.T) {
+	whole(t)
+	t.Parallel()
+	o := small(t)
+	o.Faults, o.once, o.Roam, o.Clocks = "kill,no-etcd,pair", true, true, true
 	try(t, o)
 }
 
@@ -105,6 +114,9 @@ func TestWrongNodesAreCaught(t *testing.T) {
 			b.nodes[1].kill()
 			wait(ctx, 2*b.W+b.G)
 			return nil
+		}},
+		{slow, "its clock is too slow", func(ctx context.Context, b *lab) error {
+			return b.cut(ctx, 2*b.G, &trouble{all: true}, b.nodes[0].Machine, 0, b.nodes[1].Machine, b.nodes[2].Machine)
 		}},
 		{older, "it adopts an older map", func(ctx context.Context, b *lab) error {
 			b.begin(&trouble{all: true}, "SIGSTOP of n1 for 4 W")

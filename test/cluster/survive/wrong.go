@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/nylen/lockd/internal/cluster"
 	"github.com/nylen/lockd/internal/etcd"
+	"github.com/nylen/lockd/internal/kept"
 	"github.com/nylen/lockd/pkg/server"
 )
 
@@ -30,19 +32,45 @@ const (
 	// adopts an older map: when its registration is lost, and what it owned is others', it
 	// finds in each map that it has that still.
 	older = "older"
+	// has a clock that is too slow: its clients count on locks for longer than their owners do.
+	slow = "slow"
 )
 
-var wrongs = []string{past, hasty, older}
+var wrongs = []string{past, hasty, older, slow}
 
-// goWrong has a node do something wrong.
-func (n *node) goWrong(b *lab) error {
+// none is what a node does wrong that has a clock of its own, and all else as it should be.
+const none = "none"
+
+// Rates of clocks, to that of the machine. Who frees what somebody believes in waits for 1.1 G, and who
+// believes for 0.95 G.
+const (
+	slowClock, fastClock = 0.94, 1.06
+	slowLocker           = 0.97 // which counts on 0.95 K
+	tooSlow              = 0.6
+)
+
+// goWrong has a node do something wrong, with a clock of such a rate.
+func (n *node) goWrong(b *lab, what string, rate float64) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	n.program = self
-	n.env = []string{wrongEnv + "=" + strings.Join([]string{b.Wrong, b.etcd.url(), n.Name, n.Addr + ":9999", b.h().String(), b.k().String()}, " ")}
+	n.env = []string{wrongEnv + "=" + strings.Join([]string{what, b.etcd.url(), n.Name, n.Addr + ":9999", b.h().String(), b.k().String(), fmt.Sprint(rate)}, " ")}
 	n.args = nil
+	return nil
+}
+
+// differ has a node be another one than lockd, if that is wanted.
+func (n *node) differ(b *lab, i int) error {
+	switch {
+	case i == 0 && b.Wrong == slow:
+		return n.goWrong(b, none, tooSlow)
+	case i == 0 && b.Wrong != "":
+		return n.goWrong(b, b.Wrong, 1)
+	case i < 2 && b.Clocks:
+		return n.goWrong(b, none, []float64{slowClock, fastClock}[i])
+	}
 	return nil
 }
 
@@ -52,6 +80,11 @@ func wrongNode() error {
 	what, url, name, addr := words[0], words[1], words[2], words[3]
 	h, _ := time.ParseDuration(words[4])
 	k, _ := time.ParseDuration(words[5])
+	rate, err := strconv.ParseFloat(words[6], 64)
+	if err != nil {
+		return err
+	}
+	kept.Skew(rate)
 	to, err := etcd.Open(etcd.Config{URL: url})
 	if err != nil {
 		return err
