@@ -42,11 +42,12 @@ var wrongs = []string{past, hasty, older, slow}
 const none = "none"
 
 // Rates of clocks, to that of the machine. Who frees what somebody believes in waits for 1.1 G, and who
-// believes for 0.95 G.
+// believes for 0.95 G; a home says so while that is more than the time which its client counts on, here 0.85 G.
+// So a clock has to be very slow until somebody believes for too long.
 const (
 	slowClock, fastClock = 0.94, 1.06
 	slowLocker           = 0.97 // which counts on 0.95 K
-	tooSlow              = 0.6
+	tooSlow              = 0.1
 )
 
 // goWrong has a node do something wrong, with a clock of such a rate.
