@@ -307,6 +307,9 @@ func (b *lab) load(machine string, clients int) load {
 		Longest: b.k() / 2, Wait: b.k() / 4, Stop: b.k() / 40, Roam: b.Roam,
 		Plain: clients / 2, Kept: clients / 4, // which are two each
 	}
+	if b.Wrong == slow {
+		l.Longest = 3 * b.G // what is believed in for too long has to be held for so long
+	}
 	for _, n := range b.nodes {
 		l.Nodes = append(l.Nodes, place{n.Name, n.Addr + ":9999"})
 	}

@@ -116,6 +116,7 @@ func TestWrongNodesAreCaught(t *testing.T) {
 			return nil
 		}},
 		{slow, "its clock is too slow", func(ctx context.Context, b *lab) error {
+			defer wait(ctx, b.G)
 			return b.cut(ctx, 3*b.G, &trouble{all: true}, b.nodes[0].Machine, 0, b.nodes[1].Machine, b.nodes[2].Machine)
 		}},
 		{older, "it adopts an older map", func(ctx context.Context, b *lab) error {
