@@ -93,17 +93,15 @@ func (m *Member) deletion(v *View, self string, sent time.Duration) (c Change, o
 			live = append(live, n)
 		}
 	}
+	// Not only above the ceilings of those that are deleted: a store that was restored shows
+	// earlier ones, and then nodes that were there have registered anew, above what they had.
+	base := m.highBase
 	patience += time.Duration(min(slices.IndexFunc(live, func(n Node) bool { return n.ID == self }), 3)) * m.conf.Beat()
-	base := v.Map.Base
 	var parts []int
 	for _, n := range v.Nodes {
 		if n.ID != self && silent(n.ID) >= patience {
 			c.Gone = append(c.Gone, n)
 			parts = append(parts, v.Map.Owned(n.ID)...)
-			base = max(base, n.Ceil)
-			if m.health.Rewinds > 0 { // that is an earlier one, then
-				base = max(base, m.highBase)
-			}
 		}
 	}
 	for id := range v.Map.Count() {
@@ -114,8 +112,8 @@ func (m *Member) deletion(v *View, self string, sent time.Duration) (c Change, o
 		parts = append(parts, v.Map.Owned(id)...)
 		if id != "" {
 			// Its ceiling went with its registration. It was a minute above its clock and its
-			// tokens; what this member has ever seen is the best that is known.
-			base = max(base, m.highBase, uint64(max(m.opts.Wall().UnixMicro(), 0))+ahead)
+			// tokens; that and what this member has ever seen are the best that is known.
+			base = max(base, uint64(max(m.opts.Wall().UnixMicro(), 0))+ahead)
 		}
 	}
 	if len(c.Gone) == 0 && len(parts) == 0 {
