@@ -161,6 +161,9 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		r.waits.Add(-1)
 		r.stops.Store(false)
 	}
+	if len(r.undecided) > 0 && !a.told && !a.silent {
+		r.decideLocked(a.command, name, number > 0)
+	}
 	granted := false
 	switch a.command.verb {
 	case wire.Claim, wire.Claims:

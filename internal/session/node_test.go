@@ -664,6 +664,49 @@ func TestNodesResumeHere(t *testing.T) {
 	}
 }
 
+// comesBack has a kept client's connection be lost, and another one at the same node take it up.
+func (c *nodeClient) comesBack(key string, life int) *nodeClient {
+	c.n.c.t.Helper()
+	c.Stream.Close()
+	again := c.n.client(fmt.Sprint("again", life))
+	_, _, next := again.Advance([]byte(fmt.Sprint("hello 2 notices\n0 resume ", key, " ", life, " 1000\n")), nil)
+	if next != Moved {
+		c.n.c.t.Fatalf("next is %v", next)
+	}
+	again.Stream = again.Successor()
+	again.until("", " Resumed: "+key+"\n")
+	return again
+}
+
+// keeps has a client be kept, and returns its KEY.
+func (c *nodeClient) keeps() (key string) {
+	said := c.until("hello 2 notices\n0 keep 1000\n", "\n")
+	return strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+}
+
+// Who has not heard that he was granted a lock asks for it once more when he is back. That he says he has
+// claimed all, while this is not answered, lets nothing go that the answer says he has.
+func TestNodesAskAgainAfterResume(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home, owner := c.nodes[0], c.nodes[1]
+	x, y, z := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2)
+	a := home.client("a")
+	key := a.keeps()
+	for i, line := range []string{"gw 60000 " + x, "sgw 1 60000 " + y, "gw 60000 " + z} {
+		a.until(fmt.Sprintln(i+1, line), "\n") // of which it hears nothing
+	}
+	a = a.comesBack(key, 2)
+	a.feed("1 gw 60000 " + x + "\n2 sgw 1 60000 " + y + "\n0 claimed\n")
+	a.until("", "2 1 Shared Lock Get Success: "+y+"\n")
+	c.pump()
+	other := owner.client("other")
+	other.gets("g "+x+"\nsgl 1 "+y+"\ng "+z+"\n", "0 Lock Get Failure: "+x+"\n0 Shared Lock Limit Reached: "+y+"\n1 Lock Get Success: "+z+"\n")
+	a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+	a.until("2 sr "+y+"\n", "2 1 Shared Lock Release Success: "+y+"\n")
+	c.pump()
+	other.gets("g "+x+"\nsgl 1 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+}
+
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
 	c := newTestCluster(t, 3, 5*time.Second)
