@@ -221,6 +221,7 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 // forgetLocked notes that the session does not hold a lock there any more.
 func (r *remote) forgetLocked(h heldLock) {
 	r.owner.Now = r.up.moment()
+	r.arrivedLocked(h.kind, h.name)
 	if h.kind == shard.Shared {
 		r.up.locks.ReleaseShared(r.owner, h.name)
 	} else {
@@ -232,7 +233,7 @@ func (r *remote) forgetLocked(h heldLock) {
 func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until time.Duration) {
 	n := r.up.node
 	r.owner.Now = r.up.moment()
-	if r.claiming == 0 || r.until > until {
+	if len(r.arriving) == 0 || r.until > until {
 		r.until = until
 	}
 	n.mu.Lock()
@@ -240,7 +241,7 @@ func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until 
 	n.sure.Store(min(n.sure.Load(), int64(until)))
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
-	r.claiming++
+	r.arriveLocked(kind, name)
 	if kind == shard.Shared {
 		r.up.locks.NoteShared(r.owner, name)
 		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, name, asking{silent: true, moved: true})
@@ -266,7 +267,7 @@ func (u *Upstream) deadline() time.Duration {
 // have gone before there was a link to it.
 func (r *remote) deadlineLocked() time.Duration {
 	switch {
-	case r.claiming == 0:
+	case len(r.arriving) == 0:
 		return r.up.deadline()
 	case r.up.lease.Load() == nil:
 		return r.until
@@ -284,7 +285,7 @@ func (r *remote) deadline() time.Duration {
 // time, the client has lost what it held.
 func (r *remote) settled() bool {
 	r.mu.Lock()
-	over, late := r.claiming == 0 || r.gone || r.lost, lease.Now() >= r.until
+	over, late := len(r.arriving) == 0 || r.gone || r.lost, lease.Now() >= r.until
 	r.mu.Unlock()
 	if !over && late {
 		r.expire()
@@ -354,7 +355,7 @@ func (r *remote) isSure(now, need time.Duration) bool {
 	if l == nil || l.Left(now) <= need {
 		return false
 	}
-	if r.claiming > 0 && r.until-now <= need {
+	if len(r.arriving) > 0 && r.until-now <= need {
 		return false
 	}
 	e := r.up.evicted.Load()
@@ -364,11 +365,48 @@ func (r *remote) isSure(now, need time.Duration) bool {
 // claimedLocked notes that a claim of a hold from elsewhere is answered.
 func (r *remote) claimedLocked(a *asking, number uint64) {
 	if a.moved {
-		r.claiming--
+		r.arrivedLocked(kindOf(a.command), r.nameLocked(a))
 		if number == 0 {
 			r.up.node.refused.Add(1)
 		}
 	}
+}
+
+// arriveLocked notes that a hold from elsewhere is being claimed, and arrivedLocked that it is not any
+// more.
+func (r *remote) arriveLocked(kind shard.Kind, name []byte) {
+	if r.arriving == nil {
+		r.arriving = make(map[wanted]struct{})
+	}
+	r.arriving[wanted{kind, string(name)}] = struct{}{}
+	r.arrives.Store(int32(len(r.arriving)))
+}
+
+func (r *remote) arrivedLocked(kind shard.Kind, name []byte) {
+	if len(r.arriving) == 0 {
+		return
+	}
+	delete(r.arriving, wanted{kind, string(name)})
+	r.arrives.Store(int32(len(r.arriving)))
+	if len(r.arriving) == 0 {
+		r.arriving = nil
+	}
+}
+
+// isArriving tells whether a request is about a lock that is being claimed there: a request that came
+// before the claim, which may have to be made more than once, would find that the session has it not.
+func (r *remote) isArriving(c *command, name []byte) bool {
+	if r.arrives.Load() == 0 {
+		return false
+	}
+	kind, ok := lockOf(c)
+	if !ok {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, arrives := r.arriving[wanted{kind, string(name)}]
+	return arrives
 }
 
 // elsewhereLocked has a request that was not executed there be made again.
@@ -417,7 +455,7 @@ func (r *remote) claimAgain() {
 		if held && !r.gone && r.liveLocked() {
 			r.askLocked(c.command, n, c.name, asking{silent: true, moved: c.moved})
 		} else if c.moved {
-			r.claiming--
+			r.arrivedLocked(kindOf(c.command), c.name)
 		}
 	}
 }

@@ -707,6 +707,39 @@ func TestNodesAskAgainAfterResume(t *testing.T) {
 	other.gets("g "+x+"\nsgl 1 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
 }
 
+// A kept client whose node becomes the owner of what it holds is held back until that is claimed, which
+// nobody else does: it has it all, and hears that all is well.
+func TestNodesHeirIsHome(t *testing.T) {
+	c := newTestCluster(t, 3, 2*time.Second)
+	dead, heir := c.nodes[0], c.nodes[1]
+	a := heir.client("a")
+	a.keeps()
+	var names []string
+	for i := range 3 {
+		x := c.name(dead, i)
+		names = append(names, x)
+		a.until(fmt.Sprint(i+1, " g ", x, "\n"), "Lock Get Success: "+x+"\n")
+	}
+	c.kill(dead)
+	i := slices.IndexFunc(heir.links, func(l *testLink) bool { return l.to == dead.id })
+	for l := heir.links[i].up.lease.Load(); l.Left(lease.Now()) > 950*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+		c.pump() // until what it holds there is not sure for as long as it is kept
+	}
+	a.feed("0 ping\n")
+	if a.got != "" {
+		t.Fatalf("it is told %q", a.got)
+	}
+	c.inherit(dead, heir)
+	began := time.Now()
+	a.until("", "0 1 pong\n")
+	if d := time.Since(began); d > 400*time.Millisecond {
+		t.Errorf("that took %v", d)
+	}
+	for i, x := range names {
+		a.until(fmt.Sprint(i+1, " r ", x, "\n"), fmt.Sprint(i+1, " 1 Lock Release Success: ", x, "\n"))
+	}
+}
+
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
 	c := newTestCluster(t, 3, 5*time.Second)

@@ -220,14 +220,20 @@ func (r *remote) doubt() {
 
 // takeUpWait has a wait of an earlier connection go on for a request to wait for the same, and
 // tells whether there is one. Else that one is ended, as a session waits for one thing.
-func (r *remote) takeUpWait(c *command, name []byte) bool {
+//
+// While claims that were made since are not answered, nothing is decided: the answer to the wait would
+// overtake theirs.
+func (r *remote) takeUpWait(c *command, name []byte) (taken, later bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.parked && r.pending.Load() > 0 {
+		return false, true
+	}
 	if kind, ok := lockOf(c); ok && len(r.unasked) > 0 {
 		r.unasked = slices.DeleteFunc(r.unasked, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
 	}
 	if !r.parked {
-		return false
+		return false, false
 	}
 	r.parked = false
 	for i := r.first; i < len(r.queue); i++ {
@@ -240,11 +246,11 @@ func (r *remote) takeUpWait(c *command, name []byte) bool {
 			a.told, a.tick = false, r.up.tick.Load()
 			r.owes(1)
 			r.waits.Add(1)
-			return true
+			return true, false
 		}
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
-	return false
+	return false, false
 }
 
 // keepUnaskedLocked notes what a wait of an earlier connection has got: it is held until the client
@@ -335,7 +341,7 @@ func (r *remote) askedForLocked() map[wanted]bool {
 // that he has then if it succeeds.
 func lockOf(c *command) (_ shard.Kind, ok bool) {
 	switch c.verb {
-	case wire.Release:
+	case wire.Release, wire.Token:
 		return shard.Exclusive, true
 	case wire.ReleaseShared:
 		return shard.Shared, true

@@ -85,6 +85,7 @@ func (n numbers) less(c *command, ms uint64) numbers {
 // holds.
 func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 	held = make(map[string]bool)
+	r.again = nil // which are among these
 	var next func(*shard.Piece) (more bool)
 	if r.guest != nil { // its client may have come anew, and not said what it holds: that stays in doubt
 		next = r.up.locks.HeldIn(r.owner, func(int) bool { return true }).Next
@@ -92,6 +93,9 @@ func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 		r.up.locks.Doubt(r.owner)
 		next = func(p *shard.Piece) bool { return r.up.locks.Recall(r.owner, p) }
 	}
+	arriving := r.arriving // from elsewhere
+	r.arriving = nil
+	r.arrives.Store(0)
 	var p shard.Piece
 	for more := true; more; {
 		more = next(&p)
@@ -109,7 +113,11 @@ func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 				held[request] = true
 				continue
 			}
-			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true})
+			_, arrives := arriving[wanted{item.Kind, string(name)}]
+			if arrives {
+				r.arriveLocked(item.Kind, name)
+			}
+			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true, moved: arrives})
 		}
 	}
 	return held
