@@ -338,6 +338,7 @@ func (r *remote) claimHere() {
 			r.home = true
 		default:
 			n.refused.Add(1)
+			n.cfg.Log("what a client held elsewhere was not accepted here", "lock", string(h.name), "client", s.peer.addr(), "guest", r.number)
 			r.loseLocked(h.kind, h.name)
 		}
 	}
@@ -368,6 +369,8 @@ func (r *remote) claimedLocked(a *asking, number uint64) {
 		r.arrivedLocked(kindOf(a.command), r.nameLocked(a))
 		if number == 0 {
 			r.up.node.refused.Add(1)
+			r.up.node.cfg.Log("what a client held elsewhere was not accepted by its owner of now", "owner", r.up.peer.Name, "lock", string(r.nameLocked(a)),
+				"client", r.session.peer.addr(), "guest", r.number)
 		}
 	}
 }

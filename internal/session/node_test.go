@@ -381,6 +381,22 @@ func TestNodesReleaseOrphans(t *testing.T) {
 	}
 }
 
+// Who is cut off by a node that ends may believe in what he holds for as long as he does not know: it is
+// free when the node's link is not kept any more.
+func TestNodesCutOff(t *testing.T) {
+	c := newTestCluster(t, 2, 500*time.Millisecond)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, other := home.client("a"), owner.client("other")
+	x := c.name(owner, 0)
+	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	a.EndsFor(WhyShutdown)
+	a.Stream.Close()
+	c.pump()
+	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+	c.kill(home) // which ends
+	other.gets("gw 10000 "+x+"\n", "1 Lock Get Success: "+x+"\n")
+}
+
 // What clients of other nodes held at one that is gone they hold at its heirs; nobody else gets
 // it, and nobody gets anything new for as long as somebody may not have said what he holds.
 func TestNodesFailOver(t *testing.T) {

@@ -270,10 +270,21 @@ func (r *remote) forgetSome() bool {
 	return true
 }
 
-// leave ends what it is there.
+// isCutOff tells whether the stream ends though its client may believe in what it holds: a node that ends
+// has no time to wait until it knows better.
+func (st *Stream) isCutOff() bool {
+	e := st.ends.Load()
+	return st.hub.node != nil && e != nil && e.why == WhyShutdown
+}
+
+// leave ends what it is there. What somebody held who is cut off is free when nobody can believe in it
+// any more, as it is when a node is killed.
 func (r *remote) leave() {
 	r.mu.Lock()
 	r.gone, r.leaves, r.out = true, true, nil
+	if r.session.stream.isCutOff() {
+		r.epoch = 0
+	}
 	if r.epoch == 0 || r.ended && r.first == len(r.queue) {
 		r.ended = true // whoever is about to take it up finds it so
 		r.up.leave(r)
