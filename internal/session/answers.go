@@ -44,7 +44,7 @@ func (r *remote) answerLocked(line []byte) (ordered bool) {
 	if i == len(r.queue) {
 		return false // it is nobody's
 	}
-	if r.queue[i].waits() && len(r.queue) > i+1 && (isBusy(line) || r.queue[i].earlier && isClaimReply(line)) {
+	if r.queue[i].waits() && len(r.queue) > i+1 && isAside(line) {
 		for i++; i+1 < len(r.queue) && r.queue[i].literal; i++ { // of what was asked while it waits
 			r.giveLocked(&r.queue[i])
 		}
@@ -126,10 +126,16 @@ func (r *remote) roomLocked(more int) {
 	}
 }
 
+var okLine = bytes.TrimSuffix([]byte(wire.OK), []byte("\n"))
+
 func isBusy(line []byte) bool { return bytes.HasPrefix(line, []byte("0 "+wire.SessionBusy)) }
 
-// isClaimReply tells whether a line answers a claim, which another node takes while the session waits.
-func isClaimReply(line []byte) bool {
+// isAside tells whether a line answers what was asked behind a wait that goes on. Another node takes claims
+// meanwhile, of what comes to it from elsewhere, too, and is told who the session is.
+func isAside(line []byte) bool {
+	if isBusy(line) || bytes.Equal(line, okLine) {
+		return true
+	}
 	_, text, ok := wire.Number(line)
 	for _, of := range [...]string{wire.ClaimSuccess, wire.ClaimFailure, wire.SharedClaimSuccess, wire.SharedClaimFailure} {
 		if ok && bytes.HasPrefix(text, []byte(of)) {

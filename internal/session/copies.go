@@ -127,6 +127,10 @@ func (s *Session) textPut(arg, out []byte) []byte {
 	case shard.Waiting:
 		h.clock.expect(h.clock.milliseconds() + r.Left)
 	case shard.Acquired:
+	case shard.Refused:
+		// A place of who has another, or the lock itself: it had one from before it came to the former
+		// owner, and has not taken that up.
+		in.wrong = in.wrong || r.State != shard.Waits
 	default:
 		in.wrong = true
 	}

@@ -1,0 +1,286 @@
+package session
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A mover is a session of a client that asks for one thing at a time, and knows what it holds.
+type mover struct {
+	c       *nodeClient
+	number  int
+	kept    bool
+	held    map[string]string // by verb and name: the token, or nothing
+	asked   string            // what is not answered; "": nothing is
+	since   time.Time
+	history []string
+}
+
+func (m *mover) say(r *rand.Rand, names []string) {
+	if m.asked != "" {
+		return
+	}
+	switch n := r.IntN(8); {
+	case n < 2 && len(m.held) > 0:
+		var all []string
+		for of := range m.held {
+			all = append(all, of)
+		}
+		slices.Sort(all)
+		of := all[r.IntN(len(all))]
+		m.asked = map[byte]string{'g': "r ", 's': "sr "}[of[0]] + of[2:]
+	case n < 4:
+		m.asked = "sgl 3 " + names[r.IntN(len(names))]
+	case n < 5:
+		m.asked = fmt.Sprint("sgw 3 ", r.IntN(100), " ", names[r.IntN(len(names))])
+	case n < 6:
+		m.asked = fmt.Sprint("gw ", r.IntN(100), " ", names[r.IntN(len(names))])
+	default:
+		m.asked = "g " + names[r.IntN(len(names))]
+	}
+	m.since = time.Now()
+	m.history = append(m.history, "> "+m.asked)
+	m.c.feed(m.prefix() + m.asked + "\n")
+}
+
+func (m *mover) prefix() string {
+	if m.number == 0 && !m.kept {
+		return ""
+	}
+	return fmt.Sprint(m.number, " ")
+}
+
+// hears takes a reply, and tells what is wrong with it.
+func (m *mover) hears(line string) string {
+	m.history = append(m.history, "< "+line)
+	asked := strings.Fields(m.asked)
+	if len(asked) == 0 {
+		return "it has not asked for anything"
+	}
+	name := asked[len(asked)-1]
+	m.asked = ""
+	if !strings.HasSuffix(line, ": "+name) {
+		return "that is no answer"
+	}
+	got := !strings.HasPrefix(line, "0 ")
+	switch asked[0] {
+	case "g", "gw":
+		token, _, _ := strings.Cut(line, " ")
+		if before, held := m.held["g "+name]; held && (!got || before != token) {
+			return "it holds that already, with token " + before
+		}
+		if got {
+			m.held["g "+name] = token
+		}
+	case "sgl", "sgw":
+		if _, held := m.held["s "+name]; held && !got {
+			return "it has its part already"
+		}
+		if got {
+			m.held["s "+name] = ""
+		}
+	case "r", "sr":
+		delete(m.held, map[string]string{"r": "g ", "sr": "s "}[asked[0]]+name)
+		if !got {
+			return "it has held that"
+		}
+	}
+	return ""
+}
+
+// Partitions move to and fro, and each node hears of it when it does: nobody loses anything by that.
+func TestNodesMoveAtRandom(t *testing.T) {
+	for seed := range uint64(20) {
+		if !moveAtRandom(t, seed+1) {
+			return
+		}
+	}
+}
+
+func moveAtRandom(t *testing.T, seed uint64) bool {
+	c := newTestCluster(t, 3, time.Minute)
+	t.Log("seed", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var names []string
+	for i, n := range c.nodes {
+		names = append(names, c.name(n, i), c.name(n, i+10), c.name(n, i+20))
+	}
+	var all []*mover
+	clients := map[*nodeClient][]*mover{}
+	for i, n := range c.nodes {
+		plain, kept := n.client(fmt.Sprint("plain", i)), n.client(fmt.Sprint("kept", i))
+		plain.feed("hello 2\n")
+		kept.until("hello 2 notices\n0 keep 1000\n", "\n")
+		plain.got = ""
+		for s := range 3 {
+			for _, one := range []*nodeClient{plain, kept} {
+				m := &mover{c: one, number: s + 1, kept: true, held: map[string]string{}}
+				all = append(all, m)
+				clients[one] = append(clients[one], m)
+			}
+		}
+	}
+	wrong := func(m *mover, what string) bool {
+		t.Errorf("seed %d: %s#%d: %s: %q", seed, m.c.Address(), m.number, what, m.history[max(0, len(m.history)-12):])
+		return false
+	}
+	// hear has a client take what there is, and its sessions hear it.
+	hear := func(one *nodeClient) bool {
+		one.feed("")
+		lines := strings.SplitAfter(one.got, "\n")
+		one.got = ""
+		for _, line := range lines {
+			if line == "" {
+				continue
+			}
+			var number int
+			word, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+			fmt.Sscan(word, &number)
+			m := clients[one][max(0, number-1)]
+			if strings.HasPrefix(text, "! ") || number == 0 {
+				return wrong(m, "it is told "+line)
+			}
+			if what := m.hears(text); what != "" {
+				return wrong(m, what)
+			}
+		}
+		if one.n.network.has(one.carrier) {
+			return wrong(clients[one][0], "its connection is ended")
+		}
+		return true
+	}
+	// stir has a few things happen.
+	stir := func() bool {
+		for range r.IntN(12) {
+			switch r.IntN(3) {
+			case 0:
+				all[r.IntN(len(all))].say(r, names)
+			case 1:
+				n := c.nodes[r.IntN(3)]
+				if l := n.links[r.IntN(len(n.links))]; !l.ended.Load() {
+					l.pump()
+				}
+			case 2:
+				if !hear(all[r.IntN(len(all))].c) {
+					return false
+				}
+			}
+		}
+		if r.IntN(4) == 0 {
+			time.Sleep(time.Duration(r.IntN(8)) * time.Millisecond)
+		}
+		return true
+	}
+	for i := 0; i < 25; i++ {
+		from, to := c.nodes[i%3], c.nodes[(i+1+r.IntN(2))%3]
+		var parts []int
+		for _, p := range c.owned(from) {
+			if r.IntN(3) > 0 {
+				parts = append(parts, p)
+			}
+		}
+		if !stir() || !stir() || !c.moveInPieces(r, from, to, parts, stir) {
+			return !t.Failed()
+		}
+	}
+	// In the end all of them hold what they believe in.
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		c.pump()
+		waits := 0
+		for _, m := range all {
+			if !hear(m.c) {
+				return false
+			}
+			if m.asked != "" {
+				waits++
+			}
+		}
+		if waits == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			for _, m := range all {
+				if m.asked != "" {
+					return wrong(m, "it is not answered")
+				}
+			}
+		}
+	}
+	for _, n := range c.nodes {
+		if refused := n.hub.node.refused.Load(); refused > 0 {
+			t.Errorf("seed %d: %d claims were refused", seed, refused)
+		}
+	}
+	for _, m := range all {
+		for of := range m.held {
+			m.asked = map[byte]string{'g': "r ", 's': "sr "}[of[0]] + of[2:]
+			m.history = append(m.history, "> "+m.asked)
+			m.c.feed(m.prefix() + m.asked + "\n")
+			for end := time.Now().Add(10 * time.Second); m.asked != ""; time.Sleep(time.Millisecond) {
+				c.pump()
+				if !hear(m.c) {
+					return false
+				}
+				if time.Now().After(end) {
+					return wrong(m, "it is not answered")
+				}
+			}
+		}
+	}
+	return !t.Failed()
+}
+
+// moveInPieces moves partitions, and nodes hear of it in any order, with time between.
+func (c *testCluster) moveInPieces(r *rand.Rand, from, to *testNode, parts []int, stir func() bool) bool {
+	c.t.Helper()
+	c.moves++
+	nonce := ^uint64(c.moves)
+	from.hub.Freeze(parts)
+	if !stir() {
+		return false
+	}
+	var all []Part
+	for _, p := range parts {
+		all = append(all, Part{p, c.layout.Epoch[p] + 1})
+	}
+	l := &testLink{from: from, to: to.id, stream: new(Stream)}
+	l.stream.Begin(to.hub, Address{Name: "copy"}, l, &l.turn)
+	feed := func(b []byte) string {
+		l.turn.Begin(0)
+		_, out, _ := l.stream.Advance(b, nil)
+		return string(out)
+	}
+	said := feed([]byte("hello 2 notices\n0 link w " + from.id + " " + to.id + "\n"))
+	ok := true
+	_, err := from.hub.Copy(all, nonce, func(b []byte) error {
+		ok = ok && stir()
+		said += feed(slices.Clone(b))
+		return nil
+	})
+	if err != nil || strings.Contains(said, " 0 ") {
+		c.t.Fatalf("copied: %v, %q", err, said[max(0,len(said)-200):])
+	}
+	l.stream.Close()
+	from.hub.Uncertain()
+	if !ok || !stir() {
+		return false
+	}
+	for _, p := range parts {
+		c.layout.Owner[p] = to.id
+		c.layout.Epoch[p]++
+		c.layout.Nonce[p] = nonce
+	}
+	c.layout.Version++
+	for _, i := range r.Perm(len(c.nodes)) {
+		c.tell(c.nodes[i])
+		if !stir() {
+			return false
+		}
+	}
+	// The next move begins when all have the map, and no earlier.
+	return true
+}
