@@ -25,6 +25,9 @@ func (r *remote) beginAnswers(now shard.Moment) {
 // endAnswers gives it back.
 func (r *remote) endAnswers() {
 	if r != nil {
+		if r.first == len(r.queue) && len(r.back) > 0 {
+			r.postLocked() // what is to be asked elsewhere may have waited for answers that nobody else waits for
+		}
 		r.fitLocked()
 		r.mu.Unlock()
 	}
@@ -137,7 +140,7 @@ func isAside(line []byte) bool {
 		return true
 	}
 	_, text, ok := wire.Number(line)
-	for _, of := range [...]string{wire.ClaimSuccess, wire.ClaimFailure, wire.SharedClaimSuccess, wire.SharedClaimFailure} {
+	for _, of := range [...]string{wire.ClaimSuccess, wire.ClaimFailure, wire.SharedClaimSuccess, wire.SharedClaimFailure, wire.ClaimElsewhere} {
 		if ok && bytes.HasPrefix(text, []byte(of)) {
 			return true
 		}
@@ -159,8 +162,13 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 		return
 	}
-	if r.guest != nil && number == 0 && !a.told && bytes.HasPrefix(text, []byte(wire.Elsewhere)) {
+	if r.guest != nil && number == 0 && !a.told && (bytes.HasPrefix(text, []byte(wire.Elsewhere)) || bytes.HasPrefix(text, []byte(wire.ClaimElsewhere))) {
 		r.elsewhereLocked(a)
+		return
+	}
+	if r.guest != nil && number == 0 && !a.told && !a.silent && r.isOvertakenLocked(a, name) {
+		r.returnLockedTo(a)
+		r.postLocked()
 		return
 	}
 	if a.waits() && !a.told {
@@ -176,6 +184,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		// Of one that is accepted the table knows, unless the client has been told
 		// since that it has released the lock, which comes behind it.
 		switch {
+		case number == 0 && a.silent && r.isOvertakenLocked(a, name):
+			r.arrivedLocked(kindOf(a.command), name)
+			r.straysLocked(name, a.version)
+			return
 		case number == 0:
 			r.loseLocked(kindOf(a.command), name)
 		case !a.silent && a.command.verb == wire.Claims:

@@ -128,9 +128,9 @@ func (s *Session) textPut(arg, out []byte) []byte {
 		h.clock.expect(h.clock.milliseconds() + r.Left)
 	case shard.Acquired:
 	case shard.Refused:
-		// A place of who has another, or the lock itself: it had one from before it came to the former
-		// owner, and has not taken that up.
-		in.wrong = in.wrong || r.State != shard.Waits
+		// Somebody has it twice: also from before it came to the former owner, and has not taken that up,
+		// as it was not told what became of its wait.
+		in.wrong = in.wrong || r.State != shard.Waits && (r.Kind != shard.Shared || !h.locks.Shares(o, name))
 	default:
 		in.wrong = true
 	}

@@ -364,6 +364,9 @@ func (r *remote) isSure(now, need time.Duration) bool {
 }
 
 // claimedLocked notes that a claim of a hold from elsewhere is answered.
+//
+// One that is refused may have been on its way for longer than the partition was there: it is made once
+// more, where that is by now.
 func (r *remote) claimedLocked(a *asking, number uint64) {
 	if a.moved {
 		r.arrivedLocked(kindOf(a.command), r.nameLocked(a))
@@ -410,6 +413,30 @@ func (r *remote) isArriving(c *command, name []byte) bool {
 	defer r.mu.Unlock()
 	_, arrives := r.arriving[wanted{kind, string(name)}]
 	return arrives
+}
+
+// isOvertakenLocked tells whether a request that was refused may have been so as it was on its way for
+// longer than a partition was away: what the session held there its owner had still to be told, or
+// another one has been told since.
+func (r *remote) isOvertakenLocked(a *asking, name []byte) (overtaken bool) {
+	kind, ok := lockOf(a.command)
+	if !ok || isClaim(a.command) && !a.silent {
+		return false
+	}
+	to, p := r.up.node.routes.Load(), shard.PartitionOf(name)
+	if uint32(to.since[p]) <= a.version {
+		return false
+	}
+	return !isClaim(a.command) || r.holdsLocked(kind, name)
+}
+
+// holdsLocked tells whether the session holds a lock there, as far as is known here.
+func (r *remote) holdsLocked(kind shard.Kind, name []byte) (held bool) {
+	if kind == shard.Shared {
+		return r.up.locks.Shares(r.owner, name)
+	}
+	_, held = r.up.locks.Token(r.owner, name)
+	return held
 }
 
 // elsewhereLocked has a request that was not executed there be made again.

@@ -94,7 +94,7 @@ func (m *mover) hears(line string) string {
 
 // Partitions move to and fro, and each node hears of it when it does: nobody loses anything by that.
 func TestNodesMoveAtRandom(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		if !moveAtRandom(t, seed+1) {
 			return
 		}
@@ -103,7 +103,6 @@ func TestNodesMoveAtRandom(t *testing.T) {
 
 func moveAtRandom(t *testing.T, seed uint64) bool {
 	c := newTestCluster(t, 3, time.Minute)
-	t.Log("seed", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	var names []string
 	for i, n := range c.nodes {
@@ -188,7 +187,7 @@ func moveAtRandom(t *testing.T, seed uint64) bool {
 		}
 	}
 	// In the end all of them hold what they believe in.
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		c.pump()
 		waits := 0
 		for _, m := range all {
@@ -237,6 +236,9 @@ func moveAtRandom(t *testing.T, seed uint64) bool {
 // moveInPieces moves partitions, and nodes hear of it in any order, with time between.
 func (c *testCluster) moveInPieces(r *rand.Rand, from, to *testNode, parts []int, stir func() bool) bool {
 	c.t.Helper()
+	if len(parts) == 0 {
+		return true
+	}
 	c.moves++
 	nonce := ^uint64(c.moves)
 	from.hub.Freeze(parts)
@@ -262,7 +264,7 @@ func (c *testCluster) moveInPieces(r *rand.Rand, from, to *testNode, parts []int
 		return nil
 	})
 	if err != nil || strings.Contains(said, " 0 ") {
-		c.t.Fatalf("copied: %v, %q", err, said[max(0,len(said)-200):])
+		c.t.Fatalf("copied: %v, %q", err, said[max(0, len(said)-200):])
 	}
 	l.stream.Close()
 	from.hub.Uncertain()
