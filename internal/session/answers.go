@@ -162,7 +162,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 		return
 	}
-	if r.guest != nil && number == 0 && !a.told && (bytes.HasPrefix(text, []byte(wire.Elsewhere)) || bytes.HasPrefix(text, []byte(wire.ClaimElsewhere))) {
+	if r.guest != nil && number == 0 && (!a.told || a.moved) && (bytes.HasPrefix(text, []byte(wire.Elsewhere)) || bytes.HasPrefix(text, []byte(wire.ClaimElsewhere))) {
 		r.elsewhereLocked(a)
 		return
 	}
@@ -183,19 +183,22 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	case wire.Claim, wire.Claims:
 		// Of one that is accepted the table knows, unless the client has been told
 		// since that it has released the lock, which comes behind it.
+		lost := false
 		switch {
+		case number == 0 && a.silent && a.told: // it is in doubt
 		case number == 0 && a.silent && r.isOvertakenLocked(a, name):
 			r.arrivedLocked(kindOf(a.command), name)
 			r.straysLocked(name, a.version)
 			return
 		case number == 0:
+			lost = r.holdsLocked(kindOf(a.command), name)
 			r.loseLocked(kindOf(a.command), name)
 		case !a.silent && a.command.verb == wire.Claims:
 			r.up.locks.NoteShared(r.owner, name)
 		case !a.silent:
 			r.up.locks.Note(r.owner, name, number)
 		}
-		r.claimedLocked(a, number)
+		r.claimedLocked(a, number, lost)
 	case wire.Get, wire.GetWait:
 		granted = number > 0
 		switch {
@@ -271,17 +274,25 @@ func isCanceled(text []byte) bool {
 
 // tellLocked gives the client a reply.
 func (r *remote) tellLocked(number uint64, text []byte) {
+	if len(r.back) > 0 { // it comes behind what is asked elsewhere: claims are answered though others are not
+		r.sendBackLocked(put{name: r.appendReply(nil, number, text)})
+		return
+	}
 	r.given++
 	if r.lost {
 		return
 	}
 	r.roomLocked(len(text) + 32)
-	if r.many {
-		r.out = append(strconv.AppendUint(r.out, uint64(r.session.number), 10), ' ')
-	}
-	r.out = append(strconv.AppendUint(r.out, number, 10), ' ')
-	r.out = append(append(r.out, text...), '\n')
+	r.out = r.appendReply(r.out, number, text)
 	r.postLocked()
+}
+
+func (r *remote) appendReply(out []byte, number uint64, text []byte) []byte {
+	if r.many {
+		out = append(strconv.AppendUint(out, uint64(r.session.number), 10), ' ')
+	}
+	out = append(strconv.AppendUint(out, number, 10), ' ')
+	return append(append(out, text...), '\n')
 }
 
 // postLocked has the stream take what there is.

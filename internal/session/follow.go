@@ -159,9 +159,9 @@ func (r *remote) follow(to *routes) bool {
 			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
 				here = true
 			} else if u == r.up { // it has been away, and is back
-				r.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+				r.takeInLocked(h, r.deadlineLocked())
 			} else if !r.moveLocked(u, h) {
-				r.loseLocked(h.kind, h.name)
+				r.loseHeldLocked(h)
 			}
 		}
 	}
@@ -185,6 +185,9 @@ type heldLock struct {
 	kind  shard.Kind
 	name  []byte
 	token uint64 // of an exclusive one
+	// doubted: its client has come anew, and not said that it holds this. So whether it does it says
+	// itself, and is told nothing of what becomes of it before.
+	doubted bool
 }
 
 // heldLocked returns what the session holds there in some partitions. It is a list of its own, as
@@ -195,7 +198,7 @@ func (r *remote) heldLocked(in func(p int) bool) (all []heldLock) {
 	for more := true; more; {
 		more = held.Next(&p)
 		for _, item := range p.Items {
-			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number})
+			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number, item.Doubted})
 		}
 	}
 	return all
@@ -212,10 +215,21 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 	if other.gone { // the session ends, and this one with it
 		return true
 	}
-	r.up.node.moved.Add(1)
-	other.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+	if !h.doubted || !other.holdsLocked(h.kind, h.name) { // else its client has said so there
+		r.up.node.moved.Add(1)
+		other.takeInLocked(h, r.deadlineLocked())
+	}
 	r.forgetLocked(h)
 	return true
+}
+
+// loseHeldLocked is for a hold that is not to be had at another owner.
+func (r *remote) loseHeldLocked(h heldLock) {
+	if h.doubted {
+		r.forgetLocked(h)
+	} else {
+		r.loseLocked(h.kind, h.name)
+	}
 }
 
 // forgetLocked notes that the session does not hold a lock there any more.
@@ -230,7 +244,7 @@ func (r *remote) forgetLocked(h heldLock) {
 }
 
 // takeInLocked claims a hold from elsewhere. If that takes too long, it is lost.
-func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until time.Duration) {
+func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	n := r.up.node
 	r.owner.Now = r.up.moment()
 	if len(r.arriving) == 0 || r.until > until {
@@ -241,13 +255,17 @@ func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until 
 	n.sure.Store(min(n.sure.Load(), int64(until)))
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
-	r.arriveLocked(kind, name)
-	if kind == shard.Shared {
-		r.up.locks.NoteShared(r.owner, name)
-		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, name, asking{silent: true, moved: true})
+	r.arriveLocked(h.kind, h.name)
+	a := asking{silent: true, moved: true, told: h.doubted}
+	if h.kind == shard.Shared {
+		r.up.locks.NoteShared(r.owner, h.name)
+		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, h.name, a)
 	} else {
-		r.up.locks.Note(r.owner, name, token)
-		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: token}, name, asking{silent: true, moved: true})
+		r.up.locks.Note(r.owner, h.name, h.token)
+		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: h.token}, h.name, a)
+	}
+	if h.doubted {
+		r.up.locks.DoubtOne(r.owner, h.kind, h.name)
 	}
 }
 
@@ -321,6 +339,10 @@ func (r *remote) claimHere() {
 	r.home = false
 	from, latest := s.earlier()
 	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
+		if h.doubted && s.holdsHere(h) { // its client has said so
+			r.forgetLocked(h)
+			continue
+		}
 		n.moved.Add(1)
 		outcome, loser := shard.Refused, uint32(0)
 		switch {
@@ -334,15 +356,27 @@ func (r *remote) claimHere() {
 		switch outcome {
 		case shard.Acquired:
 			r.forgetLocked(h)
+			if h.doubted {
+				s.hub.locks.DoubtOne(s.asks(), h.kind, h.name)
+			}
 		case shard.Elsewhere, shard.Frozen: // not now
 			r.home = true
 		default:
 			n.refused.Add(1)
 			n.cfg.Log("what a client held elsewhere was not accepted here", "lock", string(h.name), "client", s.peer.addr(), "guest", r.number)
-			r.loseLocked(h.kind, h.name)
+			r.loseHeldLocked(h)
 		}
 	}
 	n.look()
+}
+
+// holdsHere tells whether the session holds a lock in the node's own partitions.
+func (s *Session) holdsHere(h heldLock) (held bool) {
+	if h.kind == shard.Shared {
+		return s.hub.locks.Shares(s.asks(), h.name)
+	}
+	_, held = s.hub.locks.Token(s.asks(), h.name)
+	return held
 }
 
 // isSure tells whether what is held there is held for some time whatever happens.
@@ -367,10 +401,10 @@ func (r *remote) isSure(now, need time.Duration) bool {
 //
 // One that is refused may have been on its way for longer than the partition was there: it is made once
 // more, where that is by now.
-func (r *remote) claimedLocked(a *asking, number uint64) {
+func (r *remote) claimedLocked(a *asking, number uint64, lost bool) {
 	if a.moved {
 		r.arrivedLocked(kindOf(a.command), r.nameLocked(a))
-		if number == 0 {
+		if number == 0 && lost {
 			r.up.node.refused.Add(1)
 			r.up.node.cfg.Log("what a client held elsewhere was not accepted by its owner of now", "owner", r.up.peer.Name, "lock", string(r.nameLocked(a)),
 				"client", r.session.peer.addr(), "guest", r.number)
@@ -455,7 +489,7 @@ func (r *remote) elsewhereLocked(a *asking) {
 // reclaimLocked claims a hold once more, in a moment.
 func (r *remote) reclaimLocked(a *asking) {
 	n := r.up.node
-	r.again = append(r.again, claimAgain{a.command, slices.Clone(r.nameLocked(a)), a.moved})
+	r.again = append(r.again, claimAgain{a.command, slices.Clone(r.nameLocked(a)), a.moved, a.told})
 	n.mu.Lock()
 	n.reclaim[r] = struct{}{}
 	n.mu.Unlock()
@@ -467,6 +501,7 @@ type claimAgain struct {
 	command *command
 	name    []byte
 	moved   bool
+	told    bool // it is in doubt
 }
 
 // claimAgain makes such claims, if what they are about is held still.
@@ -482,9 +517,11 @@ func (r *remote) claimAgain() {
 		} else {
 			n.a, held = r.up.locks.Token(r.owner, c.name)
 		}
-		if held && !r.gone && r.liveLocked() {
-			r.askLocked(c.command, n, c.name, asking{silent: true, moved: c.moved})
-		} else if c.moved {
+		switch {
+		case held && !r.gone && r.liveLocked():
+			r.askLocked(c.command, n, c.name, asking{silent: true, moved: c.moved, told: c.told})
+		case held && !r.gone: // takeUp does it, and until then it is not answered
+		case c.moved:
 			r.arrivedLocked(kindOf(c.command), c.name)
 		}
 	}

@@ -26,6 +26,7 @@ type remote struct {
 	number  uint32
 
 	arrives atomic.Int32 // how many are in arriving
+	returns atomic.Bool  // there is something in back
 	waits   atomic.Int32 // times that it has asked to wait, and that is not decided
 	pending atomic.Int32 // requests that its client is to be answered, until the stream has the replies
 	bytes   atomic.Int32 // that it keeps

@@ -204,6 +204,7 @@ func (r *remote) doubt() {
 	st := r.session.stream
 	st.unanswered.Add(-r.pending.Swap(0))
 	r.given, r.back, r.out, r.quit, r.undecided = 0, nil, r.out[:0], false, nil
+	r.returns.Store(false)
 	r.anew.Store(true)
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
@@ -212,6 +213,9 @@ func (r *remote) doubt() {
 			r.waits.Add(-1)
 		}
 		a.told = true
+	}
+	for i := range r.again {
+		r.again[i].told = true
 	}
 	r.stops.Store(false)
 	r.giveLiteralsLocked()

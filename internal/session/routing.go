@@ -80,6 +80,9 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 		n.again(s)
 		return out, false
 	}
+	if s.remote.returns.Load() { // which comes first
+		return out, false
+	}
 	if r := s.remote; r.anew.Load() && !isClaim(c) {
 		st.askUpstream()
 		switch taken, later := r.takeUpWait(c, name); {

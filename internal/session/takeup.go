@@ -109,15 +109,19 @@ func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 			if len(name) > 0 {
 				request += " " + string(name)
 			}
-			if except[request] {
-				held[request] = true
-				continue
+			released := except[request]
+			if released {
+				if held[request] = true; r.guest == nil {
+					continue
+				}
 			}
+			// A node claims this, too, as its release may have to be asked elsewhere: what comes of that
+			// claim is nobody's loss.
 			_, arrives := arriving[wanted{item.Kind, string(name)}]
 			if arrives {
 				r.arriveLocked(item.Kind, name)
 			}
-			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true, moved: arrives})
+			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true, moved: arrives, told: item.Doubted || released})
 		}
 	}
 	return held

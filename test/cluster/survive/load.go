@@ -368,6 +368,10 @@ func (p *plain) live(ctx context.Context, owner int) {
 			return
 		}
 	}
+	// Who has not asked for it is freed sooner than after H, if somebody wants what he has.
+	if got, err := p.ask("limits"); err != nil || !strings.HasPrefix(got, "1 dead_peer_ms=") {
+		return
+	}
 	for ctx.Err() == nil {
 		if rand.IntN(8) == 0 {
 			bad := false
