@@ -37,6 +37,7 @@ type load struct {
 	Wait    time.Duration // at most for one
 	Stop    time.Duration // S
 	Roam    bool          // kept clients come back at any node
+	Stall   time.Duration // for which clients may stand still
 
 	fence *fenced
 }

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // small is what fits a busy machine with two processors.
 func small(t *testing.T) options {
-	return options{Nodes: 3, Clients: 40, W: time.Second, G: 8 * time.Second, Lockd: lockd, Dir: t.TempDir()}
+	return options{Nodes: 3, Clients: 40, W: time.Second, G: 8 * time.Second, Lockd: lockd}
 }
 
 // whole skips what takes minutes and makes faults at random, unless somebody asks for it: what it finds

@@ -77,6 +77,7 @@ type note struct {
 	Loss   *loss   `json:",omitempty"`
 	Probe  *probe  `json:",omitempty"`
 	Taking *taking `json:",omitempty"`
+	Stall  *stall  `json:",omitempty"`
 	Count  string  `json:",omitempty"`
 }
 
@@ -90,6 +91,7 @@ type witness struct {
 	lost    int
 	probes  []probe
 	takings []taking
+	stalls  []stall
 	counts  map[string]int
 	owners  int
 	out     *json.Encoder // a child writes all to its parent
@@ -126,6 +128,8 @@ func (w *witness) note(n note) {
 		w.lost++
 	case n.Probe != nil:
 		w.probes = append(w.probes, *n.Probe)
+	case n.Stall != nil:
+		w.stalls = append(w.stalls, *n.Stall)
 	case n.Taking != nil:
 		w.takings = append(w.takings, *n.Taking)
 	case n.Count != "":
