@@ -178,6 +178,9 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 	if len(r.undecided) > 0 && !a.told && !a.silent {
 		r.decideLocked(a.command, name, number > 0)
 	}
+	if kind, takes := takenBy(a.command); takes && number > 0 && !a.silent && !a.told {
+		r.outOfLimboLocked(kind, name)
+	}
 	granted := false
 	switch a.command.verb {
 	case wire.Claim, wire.Claims:
@@ -229,6 +232,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 	case wire.Release:
 		if !a.told {
+			r.outOfLimboLocked(shard.Exclusive, name)
 			r.up.locks.Release(r.owner, name)
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.ReleaseSuccess), name...)
@@ -236,6 +240,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 	case wire.ReleaseShared:
 		if !a.told {
+			r.outOfLimboLocked(shard.Shared, name)
 			r.up.locks.ReleaseShared(r.owner, name)
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.SharedReleaseSuccess), name...)

@@ -218,6 +218,9 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 	if !h.doubted || !other.holdsLocked(h.kind, h.name) { // else its client has said so there
 		r.up.node.moved.Add(1)
 		other.takeInLocked(h, r.deadlineLocked())
+		if r.isInLimboLocked(h) {
+			other.limboLocked(h, r.up.node.hub.cfg.MaxKeep)
+		}
 	}
 	r.forgetLocked(h)
 	return true
@@ -236,6 +239,7 @@ func (r *remote) loseHeldLocked(h heldLock) {
 func (r *remote) forgetLocked(h heldLock) {
 	r.owner.Now = r.up.moment()
 	r.arrivedLocked(h.kind, h.name)
+	r.outOfLimboLocked(h.kind, h.name)
 	if h.kind == shard.Shared {
 		r.up.locks.ReleaseShared(r.owner, h.name)
 	} else {
@@ -339,7 +343,7 @@ func (r *remote) claimHere() {
 	r.home = false
 	from, latest := s.earlier()
 	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
-		if h.doubted && s.holdsHere(h) { // its client has said so
+		if h.doubted && s.holdsHere(h) || r.isInLimboLocked(h) { // its client has said so; or is told that it has it not
 			r.forgetLocked(h)
 			continue
 		}
@@ -383,7 +387,7 @@ func (s *Session) holdsHere(h heldLock) (held bool) {
 func (r *remote) isSure(now, need time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owner.Held() == 0 {
+	if r.owner.Held() <= len(r.limbo) {
 		return true
 	}
 	l := r.up.lease.Load()

@@ -756,6 +756,52 @@ func TestNodesHeirIsHome(t *testing.T) {
 	}
 }
 
+// A kept client is told that it has lost what is not sure for too long, and nobody gets that before it
+// cannot believe in it any more: it may be told late.
+func TestNodesLimbo(t *testing.T) {
+	c := newTestCluster(t, 2, 4*time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, other := home.client("a"), owner.client("other")
+	a.keeps()
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("2 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	for _, l := range home.links {
+		l.cut = true
+	}
+	got := ""
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(got, "Lost: "+x) || !strings.Contains(got, "Lost: "+y); time.Sleep(time.Millisecond) {
+		a.feed("")
+		if got += a.got; time.Now().After(end) {
+			t.Fatalf("it is told %q", got)
+		}
+		a.got = ""
+	}
+	lost := time.Now()
+	for _, l := range home.links {
+		l.cut = false
+	}
+	c.pump()
+	home.breaks(owner) // and what is claimed over the next connection is what it held
+	c.pump()
+	a.until("2 gw 10000 "+y+"\n", "Lock Get Success: "+y+"\n")
+	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
+	other.feed("gw 10000 " + x + "\n")
+	for other.got == "" && time.Since(lost) < 10*time.Second {
+		c.pump()
+		a.feed("")
+		other.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	if d := time.Since(lost); other.got != "1 Lock Get Success: "+x+"\n" || d < 900*time.Millisecond {
+		t.Errorf("another client is told %q, after %v", other.got, d)
+	}
+	other.got = ""
+	time.Sleep(1100 * time.Millisecond)
+	c.pump()
+	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
+}
+
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
 	c := newTestCluster(t, 3, 5*time.Second)

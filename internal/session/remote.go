@@ -55,17 +55,18 @@ type remote struct {
 	leaves  bool    // which is on its way
 
 	// Of a node's.
-	person    described           // who the client is, if it is kept
-	back      []put               // requests that were not executed there
-	parked    bool                // a wait of an earlier connection goes on there, of which nobody is told
-	unasked   []heldLock          // what such waits have got, and nobody has asked for since
-	undecided []heldLock          // what the client has asked for again, instead of claiming it, and is not answered
-	turned    bool                // it is told `Elsewhere` until it says that it goes on
-	home      bool                // what it holds is to be claimed in the node's own partitions
-	followed  uint64              // the map by which what it holds is where it is served
-	again     []claimAgain        // claims that are to be made once more
-	arriving  map[wanted]struct{} // what it held elsewhere, whose claims here are not answered; nil: nothing
-	until     time.Duration       // when those holds are lost, by the lease's clock
+	person    described              // who the client is, if it is kept
+	back      []put                  // requests that were not executed there
+	parked    bool                   // a wait of an earlier connection goes on there, of which nobody is told
+	limbo     map[wanted]*time.Timer // what its client is told that it has lost, and is held still; nil: nothing
+	unasked   []heldLock             // what such waits have got, and nobody has asked for since
+	undecided []heldLock             // what the client has asked for again, instead of claiming it, and is not answered
+	turned    bool                   // it is told `Elsewhere` until it says that it goes on
+	home      bool                   // what it holds is to be claimed in the node's own partitions
+	followed  uint64                 // the map by which what it holds is where it is served
+	again     []claimAgain           // claims that are to be made once more
+	arriving  map[wanted]struct{}    // what it held elsewhere, whose claims here are not answered; nil: nothing
+	until     time.Duration          // when those holds are lost, by the lease's clock
 }
 
 // forward asks upstream for what a command is about.
@@ -151,6 +152,7 @@ func (r *remote) noticeLocked(text []byte) {
 func (r *remote) loseLocked(kind shard.Kind, name []byte) {
 	held := false
 	r.arrivedLocked(kind, name)
+	r.outOfLimboLocked(kind, name)
 	if kind == shard.Shared {
 		held = r.up.locks.ReleaseShared(r.owner, name)
 	} else {

@@ -305,22 +305,11 @@ func (st *Stream) shed() {
 	need := max(k.lasts, st.hub.cfg.DeadPeer)
 	shed := func(r *remote) {
 		if !r.isSure(now, need) {
-			r.shed()
+			r.shed(k.lasts)
 		}
 	}
 	st.main.eachRemote(shed)
 	for _, s := range st.sessions {
 		s.eachRemote(shed)
-	}
-}
-
-// shed has the session lose all that it holds there.
-func (r *remote) shed() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.owner.Now = r.up.moment()
-	for _, h := range r.heldLocked(func(int) bool { return true }) {
-		r.loseLocked(h.kind, h.name)
-		r.askReleaseLocked(h)
 	}
 }

@@ -197,7 +197,8 @@ func overlaps(name string, holds []hold) (found []error) {
 		if h.Token == 0 {
 			continue
 		}
-		if h.Token <= last.Token && h.Asked > last.From && !back {
+		same := h.Token == last.Token && h.Owner == last.Owner
+		if h.Token <= last.Token && h.Asked > last.From && !same && !back {
 			back = true
 			found = append(found, fmt.Errorf("%s: token %d follows token %d: %v, %v", name, h.Token, last.Token, last, h))
 		}
