@@ -261,7 +261,7 @@ func (n *node) emigrate(left []emigrant, to *routes) {
 		n.moved.Add(1)
 		r.mu.Lock()
 		if !r.gone {
-			r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+			r.takeInLocked(heldLock{kind: e.kind, name: []byte(e.name), token: e.token}, until)
 		}
 		r.mu.Unlock()
 		e.session.stream.post(e.session)
@@ -416,9 +416,16 @@ func (r *remote) returnLockedTo(a *asking) {
 				n = n.less(a.command, wire.MaxWait)
 			}
 		}
-		p.numbers, p.name = n, slices.Clone(name)
+		p.numbers, p.name, p.held = n, slices.Clone(name), a.again && a.held
 	}
+	r.sendBackLocked(p)
+}
+
+// sendBackLocked has the session's stream take a request, or a reply, back. What it asks from then on comes
+// behind that.
+func (r *remote) sendBackLocked(p put) {
 	r.back = append(r.back, p)
+	r.returns.Store(true)
 }
 
 // HighestToken is not below any token that was granted or claimed here.

@@ -25,6 +25,9 @@ func (r *remote) beginAnswers(now shard.Moment) {
 // endAnswers gives it back.
 func (r *remote) endAnswers() {
 	if r != nil {
+		if r.first == len(r.queue) && len(r.back) > 0 {
+			r.postLocked() // what is to be asked elsewhere may have waited for answers that nobody else waits for
+		}
 		r.fitLocked()
 		r.mu.Unlock()
 	}
@@ -44,7 +47,7 @@ func (r *remote) answerLocked(line []byte) (ordered bool) {
 	if i == len(r.queue) {
 		return false // it is nobody's
 	}
-	if r.queue[i].waits() && len(r.queue) > i+1 && (isBusy(line) || r.queue[i].earlier && isClaimReply(line)) {
+	if r.queue[i].waits() && len(r.queue) > i+1 && isAside(line) {
 		for i++; i+1 < len(r.queue) && r.queue[i].literal; i++ { // of what was asked while it waits
 			r.giveLocked(&r.queue[i])
 		}
@@ -126,12 +129,18 @@ func (r *remote) roomLocked(more int) {
 	}
 }
 
+var okLine = bytes.TrimSuffix([]byte(wire.OK), []byte("\n"))
+
 func isBusy(line []byte) bool { return bytes.HasPrefix(line, []byte("0 "+wire.SessionBusy)) }
 
-// isClaimReply tells whether a line answers a claim, which another node takes while the session waits.
-func isClaimReply(line []byte) bool {
+// isAside tells whether a line answers what was asked behind a wait that goes on. Another node takes claims
+// meanwhile, of what comes to it from elsewhere, too, and is told who the session is.
+func isAside(line []byte) bool {
+	if isBusy(line) || bytes.Equal(line, okLine) {
+		return true
+	}
 	_, text, ok := wire.Number(line)
-	for _, of := range [...]string{wire.ClaimSuccess, wire.ClaimFailure, wire.SharedClaimSuccess, wire.SharedClaimFailure} {
+	for _, of := range [...]string{wire.ClaimSuccess, wire.ClaimFailure, wire.SharedClaimSuccess, wire.SharedClaimFailure, wire.ClaimElsewhere} {
 		if ok && bytes.HasPrefix(text, []byte(of)) {
 			return true
 		}
@@ -153,28 +162,46 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 		return
 	}
-	if r.guest != nil && number == 0 && !a.told && bytes.HasPrefix(text, []byte(wire.Elsewhere)) {
+	if r.guest != nil && number == 0 && (!a.told || a.moved) && (bytes.HasPrefix(text, []byte(wire.Elsewhere)) || bytes.HasPrefix(text, []byte(wire.ClaimElsewhere))) {
 		r.elsewhereLocked(a)
+		return
+	}
+	if r.guest != nil && number == 0 && !a.told && !a.silent && r.isOvertakenLocked(a, name) {
+		r.returnLockedTo(a)
+		r.postLocked()
 		return
 	}
 	if a.waits() && !a.told {
 		r.waits.Add(-1)
 		r.stops.Store(false)
 	}
+	if len(r.undecided) > 0 && !a.told && !a.silent {
+		r.decideLocked(a.command, name, number > 0)
+	}
+	if kind, takes := takenBy(a.command); takes && number > 0 && !a.silent && !a.told {
+		r.outOfLimboLocked(kind, name)
+	}
 	granted := false
 	switch a.command.verb {
 	case wire.Claim, wire.Claims:
 		// Of one that is accepted the table knows, unless the client has been told
 		// since that it has released the lock, which comes behind it.
+		lost := false
 		switch {
+		case number == 0 && a.silent && a.told: // it is in doubt
+		case number == 0 && a.silent && r.isOvertakenLocked(a, name):
+			r.arrivedLocked(kindOf(a.command), name)
+			r.straysLocked(name, a.version)
+			return
 		case number == 0:
+			lost = r.holdsLocked(kindOf(a.command), name)
 			r.loseLocked(kindOf(a.command), name)
 		case !a.silent && a.command.verb == wire.Claims:
 			r.up.locks.NoteShared(r.owner, name)
 		case !a.silent:
 			r.up.locks.Note(r.owner, name, number)
 		}
-		r.claimedLocked(a, number)
+		r.claimedLocked(a, number, lost)
 	case wire.Get, wire.GetWait:
 		granted = number > 0
 		switch {
@@ -205,6 +232,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 	case wire.Release:
 		if !a.told {
+			r.outOfLimboLocked(shard.Exclusive, name)
 			r.up.locks.Release(r.owner, name)
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.ReleaseSuccess), name...)
@@ -212,6 +240,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 	case wire.ReleaseShared:
 		if !a.told {
+			r.outOfLimboLocked(shard.Shared, name)
 			r.up.locks.ReleaseShared(r.owner, name)
 			if number == 0 && a.again && a.held {
 				number, text = 1, append([]byte(wire.SharedReleaseSuccess), name...)
@@ -250,17 +279,25 @@ func isCanceled(text []byte) bool {
 
 // tellLocked gives the client a reply.
 func (r *remote) tellLocked(number uint64, text []byte) {
+	if len(r.back) > 0 { // it comes behind what is asked elsewhere: claims are answered though others are not
+		r.sendBackLocked(put{name: r.appendReply(nil, number, text)})
+		return
+	}
 	r.given++
 	if r.lost {
 		return
 	}
 	r.roomLocked(len(text) + 32)
-	if r.many {
-		r.out = append(strconv.AppendUint(r.out, uint64(r.session.number), 10), ' ')
-	}
-	r.out = append(strconv.AppendUint(r.out, number, 10), ' ')
-	r.out = append(append(r.out, text...), '\n')
+	r.out = r.appendReply(r.out, number, text)
 	r.postLocked()
+}
+
+func (r *remote) appendReply(out []byte, number uint64, text []byte) []byte {
+	if r.many {
+		out = append(strconv.AppendUint(out, uint64(r.session.number), 10), ' ')
+	}
+	out = append(strconv.AppendUint(out, number, 10), ' ')
+	return append(append(out, text...), '\n')
 }
 
 // postLocked has the stream take what there is.

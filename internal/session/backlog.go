@@ -1,6 +1,10 @@
 package session
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/nylen/lockd/internal/wire"
+)
 
 // What is abroad is what a session of a node has to do with other nodes, beside its remotes.
 // Only the session's stream uses it.
@@ -30,6 +34,7 @@ type put struct {
 	numbers numbers
 	name    []byte
 	since   uint64 // when it came, in milliseconds of the hub's clock
+	held    bool   // a release of what the session held, which may have been executed where it was asked first
 }
 
 // putBytes is about what one takes beside its name.
@@ -112,10 +117,15 @@ func (s *Session) goOn(out []byte) []byte {
 			out = append(out, s.takePut().name...)
 			continue
 		}
-		st.turn.args = first.numbers
+		st.turn.args, st.turn.asks.held = first.numbers, first.held
 		before, behind, done := len(out), s.behind(), false
-		if out, done = s.route(first.command, first.name, out); !done && s.isLate(first) {
+		out, done = s.route(first.command, first.name, out)
+		st.turn.asks.held = false
+		switch {
+		case !done && s.isLate(first):
 			out, done = s.unavailable(first, out), true
+		case done && first.held && len(out) > before:
+			out = s.released(first, out[:before])
 		}
 		if !done {
 			break
@@ -129,6 +139,14 @@ func (s *Session) goOn(out []byte) []byte {
 		}
 	}
 	return out
+}
+
+// released replies to a release of what the session held, wherever that was executed.
+func (s *Session) released(p *put, out []byte) []byte {
+	if p.command.verb == wire.ReleaseShared {
+		return s.reply(out, 1, wire.SharedReleaseSuccess, p.name)
+	}
+	return s.reply(out, 1, wire.ReleaseSuccess, p.name)
 }
 
 // say has what was said of a session behind some bytes come in its place among the replies

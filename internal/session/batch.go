@@ -10,6 +10,7 @@ type batch struct {
 	queue   []asking
 	text    []byte // the requests, as lines for upstream
 	ordered uint64 // how many of them do not wait
+	held    bool   // see put
 }
 
 // batchBytes is about how long one becomes.
@@ -24,6 +25,7 @@ func (b *batch) add(r *remote, c *command, n numbers, name []byte) {
 	b.queue = append(b.queue, asking{})
 	a := &b.queue[len(b.queue)-1]
 	b.text = r.appendAsking(b.text, a, c, n, name)
+	a.again, a.held = b.held, b.held
 	if !a.waits() {
 		b.ordered++
 	}

@@ -127,6 +127,10 @@ func (s *Session) textPut(arg, out []byte) []byte {
 	case shard.Waiting:
 		h.clock.expect(h.clock.milliseconds() + r.Left)
 	case shard.Acquired:
+	case shard.Refused:
+		// Somebody has it twice: also from before it came to the former owner, and has not taken that up,
+		// as it was not told what became of its wait.
+		in.wrong = in.wrong || r.State != shard.Waits && (r.Kind != shard.Shared || !h.locks.Shares(o, name))
 	default:
 		in.wrong = true
 	}

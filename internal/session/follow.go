@@ -159,9 +159,9 @@ func (r *remote) follow(to *routes) bool {
 			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
 				here = true
 			} else if u == r.up { // it has been away, and is back
-				r.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+				r.takeInLocked(h, r.deadlineLocked())
 			} else if !r.moveLocked(u, h) {
-				r.loseLocked(h.kind, h.name)
+				r.loseHeldLocked(h)
 			}
 		}
 	}
@@ -185,6 +185,9 @@ type heldLock struct {
 	kind  shard.Kind
 	name  []byte
 	token uint64 // of an exclusive one
+	// doubted: its client has come anew, and not said that it holds this. So whether it does it says
+	// itself, and is told nothing of what becomes of it before.
+	doubted bool
 }
 
 // heldLocked returns what the session holds there in some partitions. It is a list of its own, as
@@ -195,7 +198,7 @@ func (r *remote) heldLocked(in func(p int) bool) (all []heldLock) {
 	for more := true; more; {
 		more = held.Next(&p)
 		for _, item := range p.Items {
-			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number})
+			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number, item.Doubted})
 		}
 	}
 	return all
@@ -212,15 +215,31 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 	if other.gone { // the session ends, and this one with it
 		return true
 	}
-	r.up.node.moved.Add(1)
-	other.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+	if !h.doubted || !other.holdsLocked(h.kind, h.name) { // else its client has said so there
+		r.up.node.moved.Add(1)
+		other.takeInLocked(h, r.deadlineLocked())
+		if r.isInLimboLocked(h) {
+			other.limboLocked(h, r.up.node.hub.cfg.MaxKeep)
+		}
+	}
 	r.forgetLocked(h)
 	return true
+}
+
+// loseHeldLocked is for a hold that is not to be had at another owner.
+func (r *remote) loseHeldLocked(h heldLock) {
+	if h.doubted {
+		r.forgetLocked(h)
+	} else {
+		r.loseLocked(h.kind, h.name)
+	}
 }
 
 // forgetLocked notes that the session does not hold a lock there any more.
 func (r *remote) forgetLocked(h heldLock) {
 	r.owner.Now = r.up.moment()
+	r.arrivedLocked(h.kind, h.name)
+	r.outOfLimboLocked(h.kind, h.name)
 	if h.kind == shard.Shared {
 		r.up.locks.ReleaseShared(r.owner, h.name)
 	} else {
@@ -229,10 +248,10 @@ func (r *remote) forgetLocked(h heldLock) {
 }
 
 // takeInLocked claims a hold from elsewhere. If that takes too long, it is lost.
-func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until time.Duration) {
+func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	n := r.up.node
 	r.owner.Now = r.up.moment()
-	if r.claiming == 0 || r.until > until {
+	if len(r.arriving) == 0 || r.until > until {
 		r.until = until
 	}
 	n.mu.Lock()
@@ -240,13 +259,17 @@ func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until 
 	n.sure.Store(min(n.sure.Load(), int64(until)))
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
-	r.claiming++
-	if kind == shard.Shared {
-		r.up.locks.NoteShared(r.owner, name)
-		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, name, asking{silent: true, moved: true})
+	r.arriveLocked(h.kind, h.name)
+	a := asking{silent: true, moved: true, told: h.doubted}
+	if h.kind == shard.Shared {
+		r.up.locks.NoteShared(r.owner, h.name)
+		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, h.name, a)
 	} else {
-		r.up.locks.Note(r.owner, name, token)
-		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: token}, name, asking{silent: true, moved: true})
+		r.up.locks.Note(r.owner, h.name, h.token)
+		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: h.token}, h.name, a)
+	}
+	if h.doubted {
+		r.up.locks.DoubtOne(r.owner, h.kind, h.name)
 	}
 }
 
@@ -266,7 +289,7 @@ func (u *Upstream) deadline() time.Duration {
 // have gone before there was a link to it.
 func (r *remote) deadlineLocked() time.Duration {
 	switch {
-	case r.claiming == 0:
+	case len(r.arriving) == 0:
 		return r.up.deadline()
 	case r.up.lease.Load() == nil:
 		return r.until
@@ -284,7 +307,7 @@ func (r *remote) deadline() time.Duration {
 // time, the client has lost what it held.
 func (r *remote) settled() bool {
 	r.mu.Lock()
-	over, late := r.claiming == 0 || r.gone || r.lost, lease.Now() >= r.until
+	over, late := len(r.arriving) == 0 || r.gone || r.lost, lease.Now() >= r.until
 	r.mu.Unlock()
 	if !over && late {
 		r.expire()
@@ -320,6 +343,10 @@ func (r *remote) claimHere() {
 	r.home = false
 	from, latest := s.earlier()
 	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
+		if h.doubted && s.holdsHere(h) || r.isInLimboLocked(h) { // its client has said so; or is told that it has it not
+			r.forgetLocked(h)
+			continue
+		}
 		n.moved.Add(1)
 		outcome, loser := shard.Refused, uint32(0)
 		switch {
@@ -333,28 +360,41 @@ func (r *remote) claimHere() {
 		switch outcome {
 		case shard.Acquired:
 			r.forgetLocked(h)
+			if h.doubted {
+				s.hub.locks.DoubtOne(s.asks(), h.kind, h.name)
+			}
 		case shard.Elsewhere, shard.Frozen: // not now
 			r.home = true
 		default:
 			n.refused.Add(1)
-			r.loseLocked(h.kind, h.name)
+			n.cfg.Log("what a client held elsewhere was not accepted here", "lock", string(h.name), "client", s.peer.addr(), "guest", r.number)
+			r.loseHeldLocked(h)
 		}
 	}
 	n.look()
+}
+
+// holdsHere tells whether the session holds a lock in the node's own partitions.
+func (s *Session) holdsHere(h heldLock) (held bool) {
+	if h.kind == shard.Shared {
+		return s.hub.locks.Shares(s.asks(), h.name)
+	}
+	_, held = s.hub.locks.Token(s.asks(), h.name)
+	return held
 }
 
 // isSure tells whether what is held there is held for some time whatever happens.
 func (r *remote) isSure(now, need time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owner.Held() == 0 {
+	if r.owner.Held() <= len(r.limbo) {
 		return true
 	}
 	l := r.up.lease.Load()
 	if l == nil || l.Left(now) <= need {
 		return false
 	}
-	if r.claiming > 0 && r.until-now <= need {
+	if len(r.arriving) > 0 && r.until-now <= need {
 		return false
 	}
 	e := r.up.evicted.Load()
@@ -362,13 +402,79 @@ func (r *remote) isSure(now, need time.Duration) bool {
 }
 
 // claimedLocked notes that a claim of a hold from elsewhere is answered.
-func (r *remote) claimedLocked(a *asking, number uint64) {
+//
+// One that is refused may have been on its way for longer than the partition was there: it is made once
+// more, where that is by now.
+func (r *remote) claimedLocked(a *asking, number uint64, lost bool) {
 	if a.moved {
-		r.claiming--
-		if number == 0 {
+		r.arrivedLocked(kindOf(a.command), r.nameLocked(a))
+		if number == 0 && lost {
 			r.up.node.refused.Add(1)
+			r.up.node.cfg.Log("what a client held elsewhere was not accepted by its owner of now", "owner", r.up.peer.Name, "lock", string(r.nameLocked(a)),
+				"client", r.session.peer.addr(), "guest", r.number)
 		}
 	}
+}
+
+// arriveLocked notes that a hold from elsewhere is being claimed, and arrivedLocked that it is not any
+// more.
+func (r *remote) arriveLocked(kind shard.Kind, name []byte) {
+	if r.arriving == nil {
+		r.arriving = make(map[wanted]struct{})
+	}
+	r.arriving[wanted{kind, string(name)}] = struct{}{}
+	r.arrives.Store(int32(len(r.arriving)))
+}
+
+func (r *remote) arrivedLocked(kind shard.Kind, name []byte) {
+	if len(r.arriving) == 0 {
+		return
+	}
+	delete(r.arriving, wanted{kind, string(name)})
+	r.arrives.Store(int32(len(r.arriving)))
+	if len(r.arriving) == 0 {
+		r.arriving = nil
+	}
+}
+
+// isArriving tells whether a request is about a lock that is being claimed there: a request that came
+// before the claim, which may have to be made more than once, would find that the session has it not.
+func (r *remote) isArriving(c *command, name []byte) bool {
+	if r.arrives.Load() == 0 {
+		return false
+	}
+	kind, ok := lockOf(c)
+	if !ok {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, arrives := r.arriving[wanted{kind, string(name)}]
+	return arrives
+}
+
+// isOvertakenLocked tells whether a request that was refused may have been so as it was on its way for
+// longer than a partition was away: what the session held there its owner had still to be told, or
+// another one has been told since.
+func (r *remote) isOvertakenLocked(a *asking, name []byte) (overtaken bool) {
+	kind, ok := lockOf(a.command)
+	if !ok || isClaim(a.command) && !a.silent {
+		return false
+	}
+	to, p := r.up.node.routes.Load(), shard.PartitionOf(name)
+	if uint32(to.since[p]) <= a.version {
+		return false
+	}
+	return !isClaim(a.command) || r.holdsLocked(kind, name)
+}
+
+// holdsLocked tells whether the session holds a lock there, as far as is known here.
+func (r *remote) holdsLocked(kind shard.Kind, name []byte) (held bool) {
+	if kind == shard.Shared {
+		return r.up.locks.Shares(r.owner, name)
+	}
+	_, held = r.up.locks.Token(r.owner, name)
+	return held
 }
 
 // elsewhereLocked has a request that was not executed there be made again.
@@ -387,7 +493,7 @@ func (r *remote) elsewhereLocked(a *asking) {
 // reclaimLocked claims a hold once more, in a moment.
 func (r *remote) reclaimLocked(a *asking) {
 	n := r.up.node
-	r.again = append(r.again, claimAgain{a.command, slices.Clone(r.nameLocked(a)), a.moved})
+	r.again = append(r.again, claimAgain{a.command, slices.Clone(r.nameLocked(a)), a.moved, a.told})
 	n.mu.Lock()
 	n.reclaim[r] = struct{}{}
 	n.mu.Unlock()
@@ -399,6 +505,7 @@ type claimAgain struct {
 	command *command
 	name    []byte
 	moved   bool
+	told    bool // it is in doubt
 }
 
 // claimAgain makes such claims, if what they are about is held still.
@@ -414,10 +521,12 @@ func (r *remote) claimAgain() {
 		} else {
 			n.a, held = r.up.locks.Token(r.owner, c.name)
 		}
-		if held && !r.gone && r.liveLocked() {
-			r.askLocked(c.command, n, c.name, asking{silent: true, moved: c.moved})
-		} else if c.moved {
-			r.claiming--
+		switch {
+		case held && !r.gone && r.liveLocked():
+			r.askLocked(c.command, n, c.name, asking{silent: true, moved: c.moved, told: c.told})
+		case held && !r.gone: // takeUp does it, and until then it is not answered
+		case c.moved:
+			r.arrivedLocked(kindOf(c.command), c.name)
 		}
 	}
 }

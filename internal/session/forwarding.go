@@ -154,6 +154,7 @@ func (r *remote) comeBack() {
 	var back []put
 	if r.first == len(r.queue) && len(r.back) > 0 { // all before it is answered
 		back, r.back = r.back, nil
+		r.returns.Store(false)
 	}
 	r.mu.Unlock()
 	if len(back) > 0 {

@@ -223,7 +223,7 @@ func (s *Session) partFromGone() {
 func (r *remote) part() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owner.Held() > 0 || r.first < len(r.queue) || len(r.back)+len(r.out)+len(r.again)+len(r.unasked) > 0 || r.pending.Load() > 0 || r.claiming > 0 {
+	if r.owner.Held() > 0 || r.first < len(r.queue) || len(r.back)+len(r.out)+len(r.again)+len(r.unasked) > 0 || r.pending.Load() > 0 || len(r.arriving) > 0 {
 		return false
 	}
 	r.gone, r.leaves, r.ended = true, true, true

@@ -204,9 +204,10 @@ var pong = string(bytes.TrimSuffix([]byte(wire.Pong[2:]), []byte("\n")))
 // elsewhere says that a request was not executed, and that none will be that follows it,
 // until the other node goes on.
 func (s *Session) elsewhere(c *command, name, out []byte) []byte {
-	if !isClaim(c) {
-		s.goesAbroad().turned = true
+	if isClaim(c) {
+		return s.reply(out, 0, wire.ClaimElsewhere, name)
 	}
+	s.goesAbroad().turned = true
 	return s.reply(out, 0, wire.Elsewhere, name)
 }
 

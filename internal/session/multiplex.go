@@ -48,7 +48,7 @@ func (st *Stream) dispatch(number, request, out []byte) []byte {
 		return s.reply(out, 0, wire.InvalidCommand, verb)
 	case s.wait != nil && s.wait.parked:
 		s.unpark(c, arg)
-	case s.wait != nil && st.door&linked != 0 && isClaim(c): // of a client that has come anew at its node
+	case s.wait != nil && st.door&linked != 0 && (isClaim(c) || c.verb == wire.As): // of a client that has come anew at its node; or what it holds has come here
 		out = s.over(out, false)
 	case s.wait != nil && (c.flags&endsWait == 0 || s.wait.denial != nil):
 		return s.reply(out, 0, wire.SessionBusy, verb)

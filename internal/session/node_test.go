@@ -381,6 +381,22 @@ func TestNodesReleaseOrphans(t *testing.T) {
 	}
 }
 
+// Who is cut off by a node that ends may believe in what he holds for as long as he does not know: it is
+// free when the node's link is not kept any more.
+func TestNodesCutOff(t *testing.T) {
+	c := newTestCluster(t, 2, 500*time.Millisecond)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, other := home.client("a"), owner.client("other")
+	x := c.name(owner, 0)
+	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	a.EndsFor(WhyShutdown)
+	a.Stream.Close()
+	c.pump()
+	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+	c.kill(home) // which ends
+	other.gets("gw 10000 "+x+"\n", "1 Lock Get Success: "+x+"\n")
+}
+
 // What clients of other nodes held at one that is gone they hold at its heirs; nobody else gets
 // it, and nobody gets anything new for as long as somebody may not have said what he holds.
 func TestNodesFailOver(t *testing.T) {
@@ -662,6 +678,128 @@ func TestNodesResumeHere(t *testing.T) {
 	if b.feed(""); b.got != "" {
 		t.Errorf("b is told %q", b.got)
 	}
+}
+
+// comesBack has a kept client's connection be lost, and another one at the same node take it up.
+func (c *nodeClient) comesBack(key string, life int) *nodeClient {
+	c.n.c.t.Helper()
+	c.Stream.Close()
+	again := c.n.client(fmt.Sprint("again", life))
+	_, _, next := again.Advance([]byte(fmt.Sprint("hello 2 notices\n0 resume ", key, " ", life, " 1000\n")), nil)
+	if next != Moved {
+		c.n.c.t.Fatalf("next is %v", next)
+	}
+	again.Stream = again.Successor()
+	again.until("", " Resumed: "+key+"\n")
+	return again
+}
+
+// keeps has a client be kept, and returns its KEY.
+func (c *nodeClient) keeps() (key string) {
+	said := c.until("hello 2 notices\n0 keep 1000\n", "\n")
+	return strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+}
+
+// Who has not heard that he was granted a lock asks for it once more when he is back. That he says he has
+// claimed all, while this is not answered, lets nothing go that the answer says he has.
+func TestNodesAskAgainAfterResume(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home, owner := c.nodes[0], c.nodes[1]
+	x, y, z := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2)
+	a := home.client("a")
+	key := a.keeps()
+	for i, line := range []string{"gw 60000 " + x, "sgw 1 60000 " + y, "gw 60000 " + z} {
+		a.until(fmt.Sprintln(i+1, line), "\n") // of which it hears nothing
+	}
+	a = a.comesBack(key, 2)
+	a.feed("1 gw 60000 " + x + "\n2 sgw 1 60000 " + y + "\n0 claimed\n")
+	a.until("", "2 1 Shared Lock Get Success: "+y+"\n")
+	c.pump()
+	other := owner.client("other")
+	other.gets("g "+x+"\nsgl 1 "+y+"\ng "+z+"\n", "0 Lock Get Failure: "+x+"\n0 Shared Lock Limit Reached: "+y+"\n1 Lock Get Success: "+z+"\n")
+	a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+	a.until("2 sr "+y+"\n", "2 1 Shared Lock Release Success: "+y+"\n")
+	c.pump()
+	other.gets("g "+x+"\nsgl 1 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+}
+
+// A kept client whose node becomes the owner of what it holds is held back until that is claimed, which
+// nobody else does: it has it all, and hears that all is well.
+func TestNodesHeirIsHome(t *testing.T) {
+	c := newTestCluster(t, 3, 2*time.Second)
+	dead, heir := c.nodes[0], c.nodes[1]
+	a := heir.client("a")
+	a.keeps()
+	var names []string
+	for i := range 3 {
+		x := c.name(dead, i)
+		names = append(names, x)
+		a.until(fmt.Sprint(i+1, " g ", x, "\n"), "Lock Get Success: "+x+"\n")
+	}
+	c.kill(dead)
+	i := slices.IndexFunc(heir.links, func(l *testLink) bool { return l.to == dead.id })
+	for l := heir.links[i].up.lease.Load(); l.Left(lease.Now()) > 950*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+		c.pump() // until what it holds there is not sure for as long as it is kept
+	}
+	a.feed("0 ping\n")
+	if a.got != "" {
+		t.Fatalf("it is told %q", a.got)
+	}
+	c.inherit(dead, heir)
+	began := time.Now()
+	a.until("", "0 1 pong\n")
+	if d := time.Since(began); d > 400*time.Millisecond {
+		t.Errorf("that took %v", d)
+	}
+	for i, x := range names {
+		a.until(fmt.Sprint(i+1, " r ", x, "\n"), fmt.Sprint(i+1, " 1 Lock Release Success: ", x, "\n"))
+	}
+}
+
+// A kept client is told that it has lost what is not sure for too long, and nobody gets that before it
+// cannot believe in it any more: it may be told late.
+func TestNodesLimbo(t *testing.T) {
+	c := newTestCluster(t, 2, 4*time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, other := home.client("a"), owner.client("other")
+	a.keeps()
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("2 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	for _, l := range home.links {
+		l.cut = true
+	}
+	got := ""
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(got, "Lost: "+x) || !strings.Contains(got, "Lost: "+y); time.Sleep(time.Millisecond) {
+		a.feed("")
+		if got += a.got; time.Now().After(end) {
+			t.Fatalf("it is told %q", got)
+		}
+		a.got = ""
+	}
+	lost := time.Now()
+	for _, l := range home.links {
+		l.cut = false
+	}
+	c.pump()
+	home.breaks(owner) // and what is claimed over the next connection is what it held
+	c.pump()
+	a.until("2 gw 10000 "+y+"\n", "Lock Get Success: "+y+"\n")
+	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
+	other.feed("gw 10000 " + x + "\n")
+	for other.got == "" && time.Since(lost) < 10*time.Second {
+		c.pump()
+		a.feed("")
+		other.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	if d := time.Since(lost); other.got != "1 Lock Get Success: "+x+"\n" || d < 900*time.Millisecond {
+		t.Errorf("another client is told %q, after %v", other.got, d)
+	}
+	other.got = ""
+	time.Sleep(1100 * time.Millisecond)
+	c.pump()
+	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
 }
 
 // A client that holds very much has all of it, too, after a move and a fail-over.

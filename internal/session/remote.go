@@ -25,6 +25,8 @@ type remote struct {
 	guest   *guest       // of a node's session; nil: a proxy has one server
 	number  uint32
 
+	arrives atomic.Int32 // how many are in arriving
+	returns atomic.Bool  // there is something in back
 	waits   atomic.Int32 // times that it has asked to wait, and that is not decided
 	pending atomic.Int32 // requests that its client is to be answered, until the stream has the replies
 	bytes   atomic.Int32 // that it keeps
@@ -53,16 +55,18 @@ type remote struct {
 	leaves  bool    // which is on its way
 
 	// Of a node's.
-	person   described     // who the client is, if it is kept
-	back     []put         // requests that were not executed there
-	parked   bool          // a wait of an earlier connection goes on there, of which nobody is told
-	unasked  []heldLock    // what such waits have got, and nobody has asked for since
-	turned   bool          // it is told `Elsewhere` until it says that it goes on
-	home     bool          // what it holds is to be claimed in the node's own partitions
-	followed uint64        // the map by which what it holds is where it is served
-	again    []claimAgain  // claims that are to be made once more
-	claiming int           // claims of holds from elsewhere that are not answered
-	until    time.Duration // when those holds are lost, by the lease's clock
+	person    described              // who the client is, if it is kept
+	back      []put                  // requests that were not executed there
+	parked    bool                   // a wait of an earlier connection goes on there, of which nobody is told
+	limbo     map[wanted]*time.Timer // what its client is told that it has lost, and is held still; nil: nothing
+	unasked   []heldLock             // what such waits have got, and nobody has asked for since
+	undecided []heldLock             // what the client has asked for again, instead of claiming it, and is not answered
+	turned    bool                   // it is told `Elsewhere` until it says that it goes on
+	home      bool                   // what it holds is to be claimed in the node's own partitions
+	followed  uint64                 // the map by which what it holds is where it is served
+	again     []claimAgain           // claims that are to be made once more
+	arriving  map[wanted]struct{}    // what it held elsewhere, whose claims here are not answered; nil: nothing
+	until     time.Duration          // when those holds are lost, by the lease's clock
 }
 
 // forward asks upstream for what a command is about.
@@ -147,6 +151,8 @@ func (r *remote) noticeLocked(text []byte) {
 // loseLocked is for a lock that could not be claimed: somebody else may have it.
 func (r *remote) loseLocked(kind shard.Kind, name []byte) {
 	held := false
+	r.arrivedLocked(kind, name)
+	r.outOfLimboLocked(kind, name)
 	if kind == shard.Shared {
 		held = r.up.locks.ReleaseShared(r.owner, name)
 	} else {
@@ -267,10 +273,21 @@ func (r *remote) forgetSome() bool {
 	return true
 }
 
-// leave ends what it is there.
+// isCutOff tells whether the stream ends though its client may believe in what it holds: a node that ends
+// has no time to wait until it knows better.
+func (st *Stream) isCutOff() bool {
+	e := st.ends.Load()
+	return st.hub.node != nil && e != nil && e.why == WhyShutdown
+}
+
+// leave ends what it is there. What somebody held who is cut off is free when nobody can believe in it
+// any more, as it is when a node is killed.
 func (r *remote) leave() {
 	r.mu.Lock()
 	r.gone, r.leaves, r.out = true, true, nil
+	if r.session.stream.isCutOff() {
+		r.epoch = 0
+	}
 	if r.epoch == 0 || r.ended && r.first == len(r.queue) {
 		r.ended = true // whoever is about to take it up finds it so
 		r.up.leave(r)

@@ -203,7 +203,8 @@ func (r *remote) doubt() {
 	r.up.locks.Doubt(r.owner)
 	st := r.session.stream
 	st.unanswered.Add(-r.pending.Swap(0))
-	r.given, r.back, r.out, r.quit = 0, nil, r.out[:0], false
+	r.given, r.back, r.out, r.quit, r.undecided = 0, nil, r.out[:0], false, nil
+	r.returns.Store(false)
 	r.anew.Store(true)
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
@@ -213,6 +214,9 @@ func (r *remote) doubt() {
 		}
 		a.told = true
 	}
+	for i := range r.again {
+		r.again[i].told = true
+	}
 	r.stops.Store(false)
 	r.giveLiteralsLocked()
 	r.fitLocked()
@@ -220,12 +224,20 @@ func (r *remote) doubt() {
 
 // takeUpWait has a wait of an earlier connection go on for a request to wait for the same, and
 // tells whether there is one. Else that one is ended, as a session waits for one thing.
-func (r *remote) takeUpWait(c *command, name []byte) bool {
+//
+// While claims that were made since are not answered, nothing is decided: the answer to the wait would
+// overtake theirs.
+func (r *remote) takeUpWait(c *command, name []byte) (taken, later bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unasked = slices.DeleteFunc(r.unasked, func(h heldLock) bool { return bytes.Equal(h.name, name) })
+	if r.parked && r.pending.Load() > 0 {
+		return false, true
+	}
+	if kind, ok := lockOf(c); ok && len(r.unasked) > 0 {
+		r.unasked = slices.DeleteFunc(r.unasked, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
+	}
 	if !r.parked {
-		return false
+		return false, false
 	}
 	r.parked = false
 	for i := r.first; i < len(r.queue); i++ {
@@ -238,11 +250,11 @@ func (r *remote) takeUpWait(c *command, name []byte) bool {
 			a.told, a.tick = false, r.up.tick.Load()
 			r.owes(1)
 			r.waits.Add(1)
-			return true
+			return true, false
 		}
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
-	return false
+	return false, false
 }
 
 // keepUnaskedLocked notes what a wait of an earlier connection has got: it is held until the client
@@ -284,12 +296,94 @@ func (r *remote) dropDoubted() {
 	if !r.owner.Doubted() {
 		return
 	}
+	asked := r.askedForLocked()
 	var p shard.Piece
 	for more := true; more; {
 		more = r.up.locks.Recall(r.owner, &p)
 		for _, item := range p.Items {
-			r.letGoLocked(heldLock{kind: item.Kind, name: p.Name(item)})
+			h := heldLock{kind: item.Kind, name: p.Name(item)}
+			if asked[wanted{h.kind, string(h.name)}] {
+				r.keepUndecidedLocked(h)
+			} else {
+				r.letGoLocked(h)
+			}
 		}
+	}
+}
+
+// wanted is a lock that is asked for.
+type wanted struct {
+	kind shard.Kind
+	name string
+}
+
+// askedForLocked returns what the session has asked for, or claimed, and was not answered yet.
+func (r *remote) askedForLocked() map[wanted]bool {
+	if r.first == len(r.queue) && len(r.back) == 0 {
+		return nil
+	}
+	all := make(map[wanted]bool)
+	note := func(c *command, name []byte) {
+		if kind, ok := takenBy(c); ok {
+			all[wanted{kind, string(name)}] = true
+		}
+	}
+	for i := r.first; i < len(r.queue); i++ {
+		if a := &r.queue[i]; !a.told && !a.silent && !a.literal && !a.probe {
+			note(a.command, r.nameLocked(a))
+		}
+	}
+	for i := range r.back {
+		if p := &r.back[i]; p.command != nil {
+			note(p.command, p.name)
+		}
+	}
+	return all
+}
+
+// lockOf tells of which kind a lock is that somebody has, or has not, after a command, and takenBy of one
+// that he has then if it succeeds.
+func lockOf(c *command) (_ shard.Kind, ok bool) {
+	switch c.verb {
+	case wire.Release, wire.Token:
+		return shard.Exclusive, true
+	case wire.ReleaseShared:
+		return shard.Shared, true
+	}
+	return takenBy(c)
+}
+
+func takenBy(c *command) (_ shard.Kind, ok bool) {
+	switch c.verb {
+	case wire.Get, wire.GetWait, wire.Claim:
+		return shard.Exclusive, true
+	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait, wire.Claims:
+		return shard.Shared, true
+	}
+	return 0, false
+}
+
+// keepUndecidedLocked notes a lock that the client has not claimed, but asked for again: whether it has
+// it the answer says. Were it released meanwhile, the release would come behind what the answer
+// promises.
+func (r *remote) keepUndecidedLocked(h heldLock) {
+	h.name = slices.Clone(h.name)
+	r.undecided = append(r.undecided, h)
+}
+
+// decideLocked lets such a lock go if the answer is that the client has not got it.
+func (r *remote) decideLocked(c *command, name []byte, has bool) {
+	kind, ok := takenBy(c)
+	if !ok {
+		return
+	}
+	i := slices.IndexFunc(r.undecided, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
+	if i < 0 {
+		return
+	}
+	h := r.undecided[i]
+	if r.undecided = slices.Delete(r.undecided, i, i+1); !has {
+		r.letGoLocked(h)
 	}
 }
 

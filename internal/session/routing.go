@@ -76,8 +76,21 @@ func (s *Session) route(c *command, name, out []byte) (_ []byte, done bool) {
 		st.askUpstream()
 		s.remote = next
 	}
-	if r := s.remote; r.anew.Load() && !isClaim(c) && r.takeUpWait(c, name) {
-		return out, true
+	if s.remote.isArriving(c, name) {
+		n.again(s)
+		return out, false
+	}
+	if s.remote.returns.Load() { // which comes first
+		return out, false
+	}
+	if r := s.remote; r.anew.Load() && !isClaim(c) {
+		st.askUpstream()
+		switch taken, later := r.takeUpWait(c, name); {
+		case taken:
+			return out, true
+		case later:
+			return out, false
+		}
 	}
 	return s.forward(c, name, out), true
 }
@@ -251,7 +264,7 @@ func (st *Stream) isHeldBack() bool {
 func (st *Stream) holdsBack(n *node) bool {
 	if st.door&linked == 0 {
 		k := st.keeping.Load()
-		if n.mayConfirm(st) {
+		if n.mayConfirm(st) || st.turn.serves(n) && st.claimsHere() && n.mayConfirm(st) {
 			k.unsure = 0
 			return false
 		}
@@ -263,6 +276,16 @@ func (st *Stream) holdsBack(n *node) bool {
 		return false
 	}
 	n.pause(st)
+	return true
+}
+
+// claimsHere has all be claimed in the node's own partitions that has come to them. Else nobody does that
+// for who is held back, and it would never be sure.
+func (st *Stream) claimsHere() bool {
+	st.main.eachRemote((*remote).claimHere)
+	for _, s := range st.sessions {
+		s.eachRemote((*remote).claimHere)
+	}
 	return true
 }
 
@@ -282,22 +305,11 @@ func (st *Stream) shed() {
 	need := max(k.lasts, st.hub.cfg.DeadPeer)
 	shed := func(r *remote) {
 		if !r.isSure(now, need) {
-			r.shed()
+			r.shed(k.lasts)
 		}
 	}
 	st.main.eachRemote(shed)
 	for _, s := range st.sessions {
 		s.eachRemote(shed)
-	}
-}
-
-// shed has the session lose all that it holds there.
-func (r *remote) shed() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.owner.Now = r.up.moment()
-	for _, h := range r.heldLocked(func(int) bool { return true }) {
-		r.loseLocked(h.kind, h.name)
-		r.askReleaseLocked(h)
 	}
 }

@@ -85,6 +85,7 @@ func (n numbers) less(c *command, ms uint64) numbers {
 // holds.
 func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 	held = make(map[string]bool)
+	r.again = nil // which are among these
 	var next func(*shard.Piece) (more bool)
 	if r.guest != nil { // its client may have come anew, and not said what it holds: that stays in doubt
 		next = r.up.locks.HeldIn(r.owner, func(int) bool { return true }).Next
@@ -92,6 +93,9 @@ func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 		r.up.locks.Doubt(r.owner)
 		next = func(p *shard.Piece) bool { return r.up.locks.Recall(r.owner, p) }
 	}
+	arriving := r.arriving // from elsewhere
+	r.arriving = nil
+	r.arrives.Store(0)
 	var p shard.Piece
 	for more := true; more; {
 		more = next(&p)
@@ -105,11 +109,19 @@ func (r *remote) claimLocked(except map[string]bool) (held map[string]bool) {
 			if len(name) > 0 {
 				request += " " + string(name)
 			}
-			if except[request] {
-				held[request] = true
-				continue
+			released := except[request]
+			if released {
+				if held[request] = true; r.guest == nil {
+					continue
+				}
 			}
-			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true})
+			// A node claims this, too, as its release may have to be asked elsewhere: what comes of that
+			// claim is nobody's loss.
+			_, arrives := arriving[wanted{item.Kind, string(name)}]
+			if arrives {
+				r.arriveLocked(item.Kind, name)
+			}
+			r.askLocked(lookup([]byte(claim)), n, name, asking{silent: true, moved: arrives, told: item.Doubted || released})
 		}
 	}
 	return held

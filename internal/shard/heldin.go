@@ -115,13 +115,13 @@ func (h *HeldIn) addLocked(s *Shard, p *Piece, ref uint32) (next uint32) {
 	if h.kind() == Exclusive {
 		e := s.exclusive.at(ref)
 		if h.in(s.partitionOf(e.hash)) {
-			s.addItemLocked(p, &e.name, Item{Owner: h.o.ID, Kind: Exclusive, Age: h.o.Now.Since(e.since), Number: e.token()})
+			s.addItemLocked(p, &e.name, Item{Owner: h.o.ID, Kind: Exclusive, Doubted: h.list >= int(Kinds), Age: h.o.Now.Since(e.since), Number: e.token()})
 		}
 		return e.next
 	}
 	d := s.holds.at(ref)
 	if l := s.shared.at(d.lock); h.in(s.partitionOf(l.hash)) {
-		s.addItemLocked(p, &l.name, Item{Owner: h.o.ID, Kind: Shared, Age: h.o.Now.Since(d.since), Number: uint64(l.count)})
+		s.addItemLocked(p, &l.name, Item{Owner: h.o.ID, Kind: Shared, Doubted: h.list >= int(Kinds), Age: h.o.Now.Since(d.since), Number: uint64(l.count)})
 	}
 	return d.ownedNext
 }

@@ -61,6 +61,7 @@ type Item struct {
 	Number   uint64 // a fencing token; a shared lock's count, or the limit of who waits for it; of a rate, units that are open
 	Oldest   uint64 // of a hold: for how many milliseconds the first in the lock's queue has waited
 	Queue    uint32 // and how many wait in it
+	Doubted  bool   // of HeldIn: it is in doubt
 	from, to uint32
 }
 
@@ -278,7 +279,7 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
 				return false
 			}
 			h := s.holds.at(w.hold)
-			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.Age(w.Now), uint64(l.count), oldest, queue, from, to})
+			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.Age(w.Now), uint64(l.count), oldest, queue, false, from, to})
 			w.pass(w.hold, h.next)
 		}
 	}

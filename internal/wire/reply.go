@@ -63,11 +63,12 @@ const (
 	SharedClaimFailure = "Shared Lock Claim Failure: "
 	ServerRecovering   = "Server Recovering: "
 
-	Elsewhere    = "Elsewhere: " // between nodes of a cluster: it is not served here, or not now
-	Linked       = "Linked: "
-	NoCluster    = "No Cluster: "
-	OtherCluster = "Another Cluster: "
-	OtherNode    = "Another Node: "
+	Elsewhere      = "Elsewhere: "       // between nodes of a cluster: it is not served here, or not now
+	ClaimElsewhere = "Claim Elsewhere: " // the same of a claim, which may overtake the answer to a wait
+	Linked         = "Linked: "
+	NoCluster      = "No Cluster: "
+	OtherCluster   = "Another Cluster: "
+	OtherNode      = "Another Node: "
 
 	Kicked       = "Kicked: "
 	NoSuchClient = "No Such Client: "

@@ -52,6 +52,7 @@ func clients() error {
 		io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
+	go stalls(ctx, w, l.Machine, l.Stall)
 	l.run(ctx, w)
 	return nil
 }

@@ -470,6 +470,7 @@ func (b *lab) unexplained(before time.Duration) (found []error) {
 	}
 	b.w.losses = later
 	b.w.mu.Unlock()
+	b.noteStalls()
 	slices.SortFunc(losses, func(x, y loss) int { return cmp.Compare(x.At, y.At) })
 	b.mu.Lock()
 	defer b.mu.Unlock()

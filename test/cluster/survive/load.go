@@ -38,6 +38,7 @@ type load struct {
 	Stop    time.Duration // S
 	Roam    bool          // kept clients come back at any node
 	Rate    float64       // of Lockers' clock, to the machine's; 0: 1
+	Stall   time.Duration // for which clients may stand still
 
 	fence *fenced
 }
@@ -368,6 +369,10 @@ func (p *plain) live(ctx context.Context, owner int) {
 		if got, err := p.say(p.within, "hello 2"); err != nil || !strings.HasPrefix(got, "2 lockd ") {
 			return
 		}
+	}
+	// Who has not asked for it is freed sooner than after H, if somebody wants what he has.
+	if got, err := p.ask("limits"); err != nil || !strings.HasPrefix(got, "1 dead_peer_ms=") {
+		return
 	}
 	for ctx.Err() == nil {
 		if rand.IntN(8) == 0 {

@@ -131,6 +131,7 @@ type lab struct {
 	first    spans // from a kill to the first new grant in the dead node's partitions
 	longest  spans // the longest pause in others' partitions, at each kill
 	measured int   // of the troubles
+	stalled  spans // for how long the lab was not able to do anything
 }
 
 // h is H, as much as G allows.
@@ -304,7 +305,7 @@ func (b *lab) epoch() time.Duration { return max(time.Minute, 6*b.G) }
 func (b *lab) load(machine string, clients int) load {
 	l := load{
 		Machine: machine, Fence: filepath.Join(b.dir, "store"), Names: b.Names, Epoch: b.epoch(), H: b.h(), K: b.k(),
-		Longest: b.k() / 2, Wait: b.k() / 4, Stop: b.k() / 40, Roam: b.Roam,
+		Longest: b.k() / 2, Wait: b.k() / 4, Stop: b.k() / 40, Roam: b.Roam, Stall: tooLong(b.W),
 		Plain: clients / 2, Kept: clients / 4, // which are two each
 	}
 	if b.Wrong == slow {
@@ -350,6 +351,7 @@ func (b *lab) run(ctx context.Context, do func(context.Context) error) error {
 	}
 	b.crowd, b.victims = crowds[0], crowds[1]
 	beside.Go(func() { b.watch(watch) })
+	beside.Go(func() { stalls(watch, b.w, "", tooLong(b.W)) })
 	wait(ctx, 2*b.W)
 	err := do(ctx)
 	if ctx.Err() == nil && err == nil && !b.unwell {
@@ -488,6 +490,7 @@ func (b *lab) report(err error) error {
 	}
 	fmt.Fprintf(b.out, "%-40s %v\n", "kill -9 to a new grant in its partitions", b.first)
 	fmt.Fprintf(b.out, "%-40s %v\n", "the longest pause in others' meanwhile", b.longest)
+	fmt.Fprintf(b.out, "%-40s %v\n", "the machine stood still", b.stalled)
 	fmt.Fprintf(b.out, "seed %d\n", b.Seed)
 	if len(b.found) > 20 {
 		b.found = append(b.found[:20], fmt.Errorf("and %d more", len(b.found)-20))

@@ -18,10 +18,12 @@ import (
 // mostHolders bounds the limits.
 const mostHolders = 4
 
-// A state is that of one lock: its holders and the last token.
+// A state is that of one lock: its holders and the last token. Who was told that it has
+// lost a lock, and finds that it has it, has the token that it had.
 type state struct {
 	holders [mostHolders]int // sorted, 0 where there is none
 	token   uint64
+	last    int // who got that
 }
 
 func (s state) has(owner int) bool { return slices.Contains(s.holders[:], owner) }
@@ -68,10 +70,12 @@ var model = porcupine.Model{
 		if s.has(r.owner) || s.count() >= r.limit {
 			return false, s
 		}
-		if r.token != 0 && r.token <= s.token {
+		if r.token != 0 && r.token <= s.token && !(r.token == s.token && r.owner == s.last) {
 			return false, s
 		}
-		s.token = max(s.token, r.token)
+		if r.token != 0 {
+			s.token, s.last = r.token, r.owner
+		}
 		return true, s.with(r.owner)
 	},
 	DescribeOperation: func(in, _ any) string { return fmt.Sprintf("%+v", in) },

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // small is what fits a busy machine with two processors.
 func small(t *testing.T) options {
-	return options{Nodes: 3, Clients: 40, W: time.Second, G: 8 * time.Second, Lockd: lockd, Dir: t.TempDir()}
+	return options{Nodes: 3, Clients: 40, W: time.Second, G: 8 * time.Second, Lockd: lockd}
 }
 
 // whole skips what takes minutes and makes faults at random, unless somebody asks for it: what it finds
@@ -198,6 +198,8 @@ func TestJudges(t *testing.T) {
 		{"two at once", []hold{one(1, 1, 2, 10, 11, 5), one(2, 3, 9, 20, 21, 6)}, 1, false},
 		{"a token that goes back", []hold{one(1, 1, 2, 10, 11, 6), one(2, 3, 12, 20, 21, 5)}, 1, false},
 		{"who is freed by its deadline", []hold{one(1, 1, 2, 10, 0, 5), one(2, 3, 12, 20, 21, 6)}, 0, true},
+		{"somebody has it still, who was told that it has not", []hold{one(1, 1, 2, 10, 0, 5), one(1, 12, 13, 20, 21, 5), one(2, 3, 22, 30, 31, 6)}, 0, true},
+		{"somebody else has the same token", []hold{one(1, 1, 2, 10, 0, 5), one(2, 12, 13, 20, 21, 5)}, 1, false},
 		{"a limit", []hold{many(1, 10, 30), many(2, 15, 40), many(3, 31, 50)}, 0, true},
 		{"beyond a limit", []hold{many(1, 10, 30), many(2, 15, 40), many(3, 20, 50)}, 1, false},
 	} {

@@ -77,6 +77,7 @@ type note struct {
 	Loss   *loss   `json:",omitempty"`
 	Probe  *probe  `json:",omitempty"`
 	Taking *taking `json:",omitempty"`
+	Stall  *stall  `json:",omitempty"`
 	Count  string  `json:",omitempty"`
 }
 
@@ -90,6 +91,7 @@ type witness struct {
 	lost    int
 	probes  []probe
 	takings []taking
+	stalls  []stall
 	counts  map[string]int
 	owners  int
 	out     *json.Encoder // a child writes all to its parent
@@ -126,6 +128,8 @@ func (w *witness) note(n note) {
 		w.lost++
 	case n.Probe != nil:
 		w.probes = append(w.probes, *n.Probe)
+	case n.Stall != nil:
+		w.stalls = append(w.stalls, *n.Stall)
 	case n.Taking != nil:
 		w.takings = append(w.takings, *n.Taking)
 	case n.Count != "":
@@ -193,7 +197,8 @@ func overlaps(name string, holds []hold) (found []error) {
 		if h.Token == 0 {
 			continue
 		}
-		if h.Token <= last.Token && h.Asked > last.From && !back {
+		same := h.Token == last.Token && h.Owner == last.Owner
+		if h.Token <= last.Token && h.Asked > last.From && !same && !back {
 			back = true
 			found = append(found, fmt.Errorf("%s: token %d follows token %d: %v, %v", name, h.Token, last.Token, last, h))
 		}
