@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nylen/lockd/internal/wire"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -229,8 +230,14 @@ func (l *lab) hold(locks int) (kept, plain *holder, err error) {
 			return nil, nil, err
 		}
 		for _, name := range part {
-			if reply, err := c.ask("g " + name); err != nil || !strings.HasPrefix(reply, "1 ") {
-				return nil, nil, fmt.Errorf("g %s: %s %v", name, reply, err)
+			for {
+				reply, err := c.ask("g " + name)
+				if err == nil && strings.HasPrefix(reply, "1 ") {
+					break
+				}
+				if err != nil || !strings.HasPrefix(reply, "0 "+wire.Unavailable) { // that is for whose owner is slow
+					return nil, nil, fmt.Errorf("g %s: %s %v", name, reply, err)
+				}
 			}
 		}
 		// Its end is a loss of all.
