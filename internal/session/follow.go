@@ -167,6 +167,7 @@ func (r *remote) follow(to *routes) bool {
 	}
 	if here {
 		r.home = true
+		r.session.stream.homing.Store(true)
 		r.postLocked()
 		return false
 	}
@@ -306,6 +307,19 @@ func (r *remote) expireMoved(to *routes) {
 	r.followed = to.version
 }
 
+// claimHere does that for all sessions of a client that is held back, as what is to be claimed may be
+// why it is: its sessions settle when it is not any more. It tells whether there was anything.
+func (st *Stream) claimHere() bool {
+	if !st.homing.Swap(false) {
+		return false
+	}
+	st.main.eachRemote((*remote).claimHere)
+	for _, s := range st.sessions {
+		s.eachRemote((*remote).claimHere)
+	}
+	return true
+}
+
 // claimHere claims in the node's own partitions what the session held elsewhere. Its own
 // stream calls it.
 func (r *remote) claimHere() {
@@ -314,7 +328,7 @@ func (r *remote) claimHere() {
 	to := n.routes.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.home || r.gone {
+	if !r.home || r.gone || lease.Now() >= r.deadlineLocked() { // what comes later is not claimed, but lost
 		return
 	}
 	r.home = false
@@ -335,6 +349,7 @@ func (r *remote) claimHere() {
 			r.forgetLocked(h)
 		case shard.Elsewhere, shard.Frozen: // not now
 			r.home = true
+			s.stream.homing.Store(true)
 		default:
 			n.refused.Add(1)
 			r.loseLocked(h.kind, h.name)

@@ -804,3 +804,30 @@ func TestNodesKeepTheRest(t *testing.T) {
 	other := fine.client("other")
 	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
 }
+
+// A kept client that is not listened to, since an owner is silent, has what it held there when its own
+// node serves that: it is claimed although nobody listens.
+func TestNodesClaimForWhomNobodyListens(t *testing.T) {
+	c := newTestCluster(t, 3, 3*time.Second)
+	home, dead, fine := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := home.client("a")
+	a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	x := c.name(dead, 0)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	c.kill(dead)
+	for end := time.Now().Add(10 * time.Second); a.got != "" || !a.unsure() && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		a.got = ""
+		a.feed("0 ping\n")
+		c.pump()
+	}
+	c.inherit(dead, home)
+	if said := a.until("", "0 1 pong\n"); strings.Contains(said, "Lost") {
+		t.Errorf("it is told %q", said)
+	}
+	other := fine.client("other")
+	other.gets("g "+x+"\n", "0 Server Recovering: "+x+"\n")
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+}
+
+// unsure tells whether the client is not listened to, as not all is sure that it holds.
+func (c *nodeClient) unsure() bool { return c.keeping.Load().unsure != 0 }

@@ -251,7 +251,7 @@ func (st *Stream) isHeldBack() bool {
 func (st *Stream) holdsBack(n *node) bool {
 	if st.door&linked == 0 {
 		k := st.keeping.Load()
-		if n.mayConfirm(st) {
+		if n.mayConfirm(st) || st.turn.serves(n) && st.claimHere() && n.mayConfirm(st) {
 			k.unsure = 0
 			return false
 		}

@@ -69,8 +69,9 @@ type Stream struct {
 	outdated atomic.Bool // it is to be told that there is a newer map
 	reads    bool        // it has asked for the map, and wants to be told of newer ones
 
-	rests atomic.Bool // the client has asked for the limits, see Rests
-	node  atomic.Bool // it is another node of the cluster, see linked.go
+	rests  atomic.Bool // the client has asked for the limits, see Rests
+	homing atomic.Bool // of a node: what its sessions held elsewhere is to be claimed here
+	node   atomic.Bool // it is another node of the cluster, see linked.go
 
 	ends     atomic.Pointer[ending] // why it ends; nil: nobody has said that it does
 	refusals *refusals              // the latest ones of a client; nil: none
