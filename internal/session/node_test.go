@@ -831,3 +831,37 @@ func TestNodesClaimForWhomNobodyListens(t *testing.T) {
 
 // unsure tells whether the client is not listened to, as not all is sure that it holds.
 func (c *nodeClient) unsure() bool { return c.keeping.Load().unsure != 0 }
+
+// wokenCarrier counts how often it is woken.
+type wokenCarrier struct{ times atomic.Int64 }
+
+func (c *wokenCarrier) Wake() { c.times.Add(1) }
+
+// A client that is not listened to is woken until it is, also if it is served several times in a turn.
+func TestNodesWakeWhomNobodyListensTo(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home := c.nodes[0]
+	woken := new(wokenCarrier)
+	st := newStream(home.hub, "a", woken)
+	defer st.Close()
+	st.turn.Begin(0)
+	_, out, _ := st.Advance([]byte("hello 2 notices\n0 keep 1000\n"), nil)
+	if !strings.Contains(string(out), "Kept Everywhere") {
+		t.Fatalf("told %q", out)
+	}
+	home.hub.Uncertain()
+	st.turn.Begin(0)
+	for i := range 3 {
+		before := woken.times.Load()
+		if _, _, next := st.Advance(nil, nil); next != Stalled {
+			t.Fatalf("next is %v", next)
+		}
+		end := time.Now().Add(10 * time.Second)
+		for woken.times.Load() == before && time.Now().Before(end) {
+			time.Sleep(time.Millisecond)
+		}
+		if woken.times.Load() == before {
+			t.Fatalf("it is not woken after %d times", i+1)
+		}
+	}
+}

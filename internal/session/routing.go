@@ -245,6 +245,9 @@ func (st *Stream) isHeldBack() bool {
 	if st.turn.held != st { // it is looked at once in a turn, as a client may hold very much
 		st.turn.held, st.turn.holds = st, st.holdsBack(n)
 	}
+	if st.turn.holds {
+		n.pause(st) // each time: it may have been woken since
+	}
 	return st.turn.holds
 }
 
@@ -262,7 +265,6 @@ func (st *Stream) holdsBack(n *node) bool {
 	} else if st.turn.serves(n) {
 		return false
 	}
-	n.pause(st)
 	return true
 }
 
