@@ -355,7 +355,7 @@ func (r *remote) claimHere() {
 			r.loseLocked(h.kind, h.name)
 		}
 	}
-	n.look()
+	n.lookSoon()
 }
 
 // isSure tells whether what is held there is held for some time whatever happens.
@@ -406,7 +406,7 @@ func (r *remote) reclaimLocked(a *asking) {
 	n.mu.Lock()
 	n.reclaim[r] = struct{}{}
 	n.mu.Unlock()
-	n.look()
+	n.lookSoon()
 }
 
 // A claimAgain is a claim that is to be made once more.
