@@ -166,8 +166,7 @@ func (r *remote) follow(to *routes) bool {
 		}
 	}
 	if here {
-		r.home = true
-		r.session.stream.homing.Store(true)
+		r.goesHomeLocked()
 		r.postLocked()
 		return false
 	}
@@ -307,17 +306,39 @@ func (r *remote) expireMoved(to *routes) {
 	r.followed = to.version
 }
 
-// claimHere does that for all sessions of a client that is held back, as what is to be claimed may be
+// goesHomeLocked notes that what the session holds there is to be claimed here.
+func (r *remote) goesHomeLocked() {
+	r.home = true
+	k := r.session.stream.keeping.Load()
+	if k == nil || r.homing {
+		return
+	}
+	r.homing = true
+	k.homingMu.Lock()
+	k.homing = append(k.homing, r)
+	k.homingMu.Unlock()
+}
+
+// claimStep is how much of what is to be claimed here is claimed at a time for a client that is held
+// back.
+const claimStep = 100
+
+// claimHere claims for a client that is held back some of what is to be claimed here, as that may be
 // why it is: its sessions settle when it is not any more. It tells whether there was anything.
-func (st *Stream) claimHere() bool {
-	if !st.homing.Swap(false) {
-		return false
+func (k *keeping) claimHere() bool {
+	k.homingMu.Lock()
+	some := k.homing[:min(claimStep, len(k.homing))]
+	if k.homing = k.homing[len(some):]; len(k.homing) == 0 {
+		k.homing = nil
 	}
-	st.main.eachRemote((*remote).claimHere)
-	for _, s := range st.sessions {
-		s.eachRemote((*remote).claimHere)
+	k.homingMu.Unlock()
+	for _, r := range some {
+		r.mu.Lock()
+		r.homing = false
+		r.mu.Unlock()
+		r.claimHere()
 	}
-	return true
+	return len(some) > 0
 }
 
 // claimHere claims in the node's own partitions what the session held elsewhere. Its own
@@ -348,8 +369,7 @@ func (r *remote) claimHere() {
 		case shard.Acquired:
 			r.forgetLocked(h)
 		case shard.Elsewhere, shard.Frozen: // not now
-			r.home = true
-			s.stream.homing.Store(true)
+			r.goesHomeLocked()
 		default:
 			n.refused.Add(1)
 			r.loseLocked(h.kind, h.name)

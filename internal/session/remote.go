@@ -59,6 +59,7 @@ type remote struct {
 	unasked  []heldLock    // what such waits have got, and nobody has asked for since
 	turned   bool          // it is told `Elsewhere` until it says that it goes on
 	home     bool          // what it holds is to be claimed in the node's own partitions
+	homing   bool          // it is among those of its client's keeping for that
 	followed uint64        // the map by which what it holds is where it is served
 	again    []claimAgain  // claims that are to be made once more
 	claiming int           // claims of holds from elsewhere that are not answered

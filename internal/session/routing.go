@@ -204,17 +204,41 @@ func (u *Upstream) holdsNothing() bool {
 	return all.Locks[shard.Exclusive]+all.Holders == 0
 }
 
-// isSure does the same for what one client holds.
+// isSure does the same for what one client holds. That may be very much, and it is asked in each turn:
+// so who was not sure the last time is looked at first, and nobody for a moment in which all is sure.
 func (st *Stream) isSure(now, need time.Duration) bool {
-	if !st.main.isSure(now, need) {
+	k := st.keeping.Load()
+	if k == nil {
+		return st.whoIsUnsure(now, need) == nil
+	}
+	if s := k.unsureOf; s != nil && !s.isSure(now, need+sureFor) {
 		return false
+	}
+	version := st.hub.node.routes.Load().version
+	if now < k.sureUntil && version == k.sureBy { // by another map it may have to be claimed elsewhere
+		return true
+	}
+	if k.unsureOf = st.whoIsUnsure(now, need+sureFor); k.unsureOf != nil {
+		return false
+	}
+	k.sureUntil, k.sureBy = now+sureFor, version
+	return true
+}
+
+// sureFor is for how long nobody looks again what one client holds.
+const sureFor = 10 * time.Millisecond
+
+// whoIsUnsure returns a session that holds something that is not sure; nil: there is none.
+func (st *Stream) whoIsUnsure(now, need time.Duration) *Session {
+	if !st.main.isSure(now, need) {
+		return &st.main
 	}
 	for _, s := range st.sessions {
 		if !s.isSure(now, need) {
-			return false
+			return s
 		}
 	}
-	return true
+	return nil
 }
 
 func (s *Session) isSure(now, need time.Duration) bool {
@@ -254,7 +278,7 @@ func (st *Stream) isHeldBack() bool {
 func (st *Stream) holdsBack(n *node) bool {
 	if st.door&linked == 0 {
 		k := st.keeping.Load()
-		if n.mayConfirm(st) || st.turn.serves(n) && st.claimHere() && n.mayConfirm(st) {
+		if n.mayConfirm(st) || st.turn.serves(n) && k.claimHere() && n.mayConfirm(st) {
 			k.unsure = 0
 			return false
 		}
