@@ -183,6 +183,7 @@ func (l *lab) owner(name string) string {
 type holder struct {
 	names []string
 	lost  atomic.Int64
+	whys  sync.Map
 	close func()
 }
 
@@ -211,8 +212,12 @@ func (l *lab) hold(locks int) (kept, plain *holder, err error) {
 				}
 				go func() {
 					<-lock.Lost()
-					if kept.lost.Add(1) == 1 {
-						fmt.Println("  the first that is lost:", lock.Name(), lock.Err())
+					if errors.Is(lock.Err(), client.ErrClosed) {
+						return
+					}
+					kept.lost.Add(1)
+					if _, known := kept.whys.LoadOrStore(lock.Err().Error(), true); !known {
+						fmt.Println("  lost:", lock.Name(), lock.Err())
 					}
 				}()
 			}

@@ -865,3 +865,17 @@ func TestNodesWakeWhomNobodyListensTo(t *testing.T) {
 		}
 	}
 }
+
+// What a kept client is told it counts on for K, and not for the time that others may be silent.
+func TestNodesConfirmForK(t *testing.T) {
+	c := newTestCluster(t, 2, time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	home.hub.cfg.DeadPeer = time.Minute
+	a, plain := home.client("a"), home.client("plain")
+	a.until("hello 2 notices\n0 keep 100\n", "\n")
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("0 ping\n", "0 1 pong\n")
+	plain.gets("g "+y+"\n", "1 Lock Get Success: "+y+"\n")
+	plain.gets("ping\n", "0 Unavailable: ping\n")
+}

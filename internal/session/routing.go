@@ -164,11 +164,17 @@ func (n *node) mayConfirm(st *Stream) bool {
 	if !st.turn.serves(n) || n.uncertain.Load() {
 		return false
 	}
-	now, need := lease.Now(), n.hub.cfg.DeadPeer
-	if k := st.keeping.Load(); k != nil {
-		need = max(need, k.lasts)
-	}
+	now, need := lease.Now(), st.believes()
 	return n.areSure(now, need) || st.isSure(now, need)
+}
+
+// believes is for how long the client may believe what it has asked for and was told. Who is kept has
+// given up by the end of K, whether he has a connection or not.
+func (st *Stream) believes() time.Duration {
+	if k := st.keeping.Load(); k != nil {
+		return k.lasts
+	}
+	return st.hub.cfg.DeadPeer
 }
 
 // areSure tells whether what anybody holds at other nodes stays as it is for some time, whatever
@@ -304,8 +310,7 @@ func (k *keeping) isUnsure() bool {
 
 // shed has the client lose what is not sure, so that it may go on with the rest.
 func (st *Stream) shed() {
-	k, now := st.keeping.Load(), lease.Now()
-	need := max(k.lasts, st.hub.cfg.DeadPeer)
+	now, need := lease.Now(), st.believes()
 	shed := func(r *remote) {
 		if !r.isSure(now, need) {
 			r.shed()
