@@ -16,11 +16,12 @@ import (
 // A testCluster is some nodes in one process, whose links are pumped by the test: so it
 // decides what arrives.
 type testCluster struct {
-	t       *testing.T
-	nodes   []*testNode
-	layout  Layout
-	longest time.Duration
-	moves   int
+	t        *testing.T
+	nodes    []*testNode
+	layout   Layout
+	longest  time.Duration
+	patience time.Duration
+	moves    int
 }
 
 type testNode struct {
@@ -51,7 +52,13 @@ func (l *testLink) Wake() {}
 
 func newTestCluster(t *testing.T, n int, longest time.Duration) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, longest: longest}
+	return newImpatientCluster(t, n, longest, 0)
+}
+
+// newImpatientCluster makes one whose nodes have less patience than usual, if that is not 0.
+func newImpatientCluster(t *testing.T, n int, longest, patience time.Duration) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, longest: longest, patience: patience}
 	for i := range n {
 		c.add(fmt.Sprint("n", i))
 	}
@@ -79,7 +86,7 @@ func (c *testCluster) add(id string) *testNode {
 	cfg.MaxKeep = time.Second
 	nothing := func() {}
 	cfg.Cluster = &ClusterConfig{
-		World: "w", Longest: c.longest,
+		World: "w", Longest: c.longest, Patience: c.patience,
 		Right: func() time.Duration { return time.Duration(n.right.Load()) },
 		Ceil:  func() uint64 { return 1 << 53 },
 		Log:   func(string, ...any) {},
@@ -878,4 +885,37 @@ func TestNodesConfirmForK(t *testing.T) {
 	a.until("0 ping\n", "0 1 pong\n")
 	plain.gets("g "+y+"\n", "1 Lock Get Success: "+y+"\n")
 	plain.gets("ping\n", "0 Unavailable: ping\n")
+}
+
+// Whoever claims what a dead node had waits until somebody serves that, however long it takes: a no
+// would cost the lock.
+func TestNodesClaimsArePatient(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	c := newImpatientCluster(t, 3, 10*time.Second, patience)
+	dead, heir, next := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := dead.client("a")
+	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+	x, y := c.name(dead, 0), c.name(dead, 1)
+	said = a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	token := strings.Fields(said)[1]
+	a.until("2 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	c.kill(dead)
+	b := next.client("b")
+	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "0 0 Claims Open 1: "+key+"\n")
+	b.feed("1 claim " + token + " " + x + "\n2 claims 1 " + y + "\n0 claimed\n")
+	for end := time.Now().Add(5 * patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		c.pump()
+		b.feed("")
+	}
+	if b.got != "" {
+		t.Errorf("while nobody serves it: %q", b.got)
+	}
+	c.inherit(dead, heir)
+	said = b.until("", "0 1 ok\n")
+	for _, want := range []string{"1 " + token + " Lock Claim Success: " + x, "2 1 Shared Lock Claim Success: " + y} {
+		if !strings.Contains(said, want) {
+			t.Errorf("told %q, want %q", said, want)
+		}
+	}
 }
