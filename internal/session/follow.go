@@ -36,7 +36,7 @@ func (n *node) follow() (busy bool) {
 	for _, u := range behind {
 		if n.followFrom(u) {
 			n.mu.Lock()
-			if n.routes.Load() == u.followed.Load() {
+			if n.routes.Load() == u.pass.by && !u.strays.Load() {
 				delete(n.behind, u)
 				u.evicted.Store(nil)
 			}
@@ -65,6 +65,7 @@ func (r *remote) straysLocked(name []byte, asked uint32) {
 	}
 	r.followed = min(r.followed, uint64(asked))
 	r.guest.followed.Store(0)
+	r.up.strays.Store(true)
 	n.mu.Lock()
 	n.behind[r.up] = struct{}{}
 	n.mu.Unlock()
@@ -122,13 +123,35 @@ func (n *node) tellFollowed() (busy bool) {
 	return false
 }
 
-// followFrom does that for a link that has lost partitions, and tells whether all of its
+// A pass goes over a link's sessions, in parts: they may hold very much, and what others ask at the new
+// owners is not to wait for all of that.
+type pass struct {
+	by   *routes
+	next int  // the number of the session that is next
+	all  bool // those before it have followed
+}
+
+// followStep is about how many holds are claimed in a part, and followLooks how many sessions are
+// looked at.
+const (
+	followStep  = 256
+	followLooks = 16 << 10
+)
+
+// followFrom does a part of that for a link that has lost partitions, and tells whether all of its
 // sessions have followed.
 func (n *node) followFrom(u *Upstream) bool {
-	to, all := n.routes.Load(), true
-	now := lease.Now()
-	for i := range *u.all.Load() {
-		r := u.find(uint64(i))
+	to, p := n.routes.Load(), &u.pass
+	if p.by != to || p.next == 0 {
+		*p = pass{by: to, all: true}
+		u.strays.Store(false)
+	}
+	now, moved, looks := lease.Now(), n.moved.Load(), 0
+	for all := len(*u.all.Load()); p.next < all; p.next++ {
+		if looks++; looks > followLooks || n.moved.Load()-moved >= followStep {
+			return false
+		}
+		r := u.find(uint64(p.next))
 		if r == nil {
 			continue
 		}
@@ -136,12 +159,12 @@ func (n *node) followFrom(u *Upstream) bool {
 		if now >= r.deadline() {
 			r.expireMoved(to)
 		} else if !r.follow(to) {
-			all = false
+			p.all = false
 		}
 		r.guest.following.Unlock()
 	}
-	u.followed.Store(to)
-	return all
+	p.next = 0
+	return p.all
 }
 
 // follow claims what the session holds in partitions that are served elsewhere by now, and
