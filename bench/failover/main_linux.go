@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nylen/lockd/internal/wire"
 	"github.com/nylen/lockd/pkg/client"
 )
 
@@ -36,6 +37,8 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+var trace = os.Getenv("TRACE")
 
 // A lab is a cluster.
 type lab struct {
@@ -180,6 +183,7 @@ func (l *lab) owner(name string) string {
 type holder struct {
 	names []string
 	lost  atomic.Int64
+	whys  sync.Map
 	close func()
 }
 
@@ -208,8 +212,12 @@ func (l *lab) hold(locks int) (kept, plain *holder, err error) {
 				}
 				go func() {
 					<-lock.Lost()
-					if kept.lost.Add(1) == 1 {
-						fmt.Println("  the first that is lost:", lock.Name(), lock.Err())
+					if errors.Is(lock.Err(), client.ErrClosed) {
+						return
+					}
+					kept.lost.Add(1)
+					if _, known := kept.whys.LoadOrStore(lock.Err().Error(), true); !known {
+						fmt.Println("  lost:", lock.Name(), lock.Err())
 					}
 				}()
 			}
@@ -229,8 +237,14 @@ func (l *lab) hold(locks int) (kept, plain *holder, err error) {
 			return nil, nil, err
 		}
 		for _, name := range part {
-			if reply, err := c.ask("g " + name); err != nil || !strings.HasPrefix(reply, "1 ") {
-				return nil, nil, fmt.Errorf("g %s: %s %v", name, reply, err)
+			for {
+				reply, err := c.ask("g " + name)
+				if err == nil && strings.HasPrefix(reply, "1 ") {
+					break
+				}
+				if err != nil || !strings.HasPrefix(reply, "0 "+wire.Unavailable) { // that is for whose owner is slow
+					return nil, nil, fmt.Errorf("g %s: %s %v", name, reply, err)
+				}
 			}
 		}
 		// Its end is a loss of all.
@@ -270,8 +284,10 @@ func (c *conn) ask(request string) (string, error) {
 type watch struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
+	began   time.Time
 	mu      sync.Mutex
 	longest time.Duration
+	when    time.Duration // that was over
 	gap     time.Duration
 	asked   int
 	refused int
@@ -279,7 +295,7 @@ type watch struct {
 
 // begin watches the names of some nodes by way of another one.
 func (l *lab) watch(by string, names []string) (*watch, error) {
-	w := &watch{stop: make(chan struct{})}
+	w := &watch{stop: make(chan struct{}), began: time.Now()}
 	for _, name := range names {
 		c, err := dial(by)
 		if err != nil {
@@ -304,7 +320,12 @@ func (l *lab) watch(by string, names []string) (*watch, error) {
 					c.ask("r " + name)
 				}
 				w.mu.Lock()
-				w.longest = max(w.longest, took)
+				if trace != "" && took > 30*time.Millisecond {
+					fmt.Println("   ", time.Now().Format("15:04:05.000"), name, took, reply)
+				}
+				if took > w.longest {
+					w.longest, w.when = took, time.Since(w.began)
+				}
 				if got {
 					w.gap = max(w.gap, time.Since(last))
 					last = time.Now()
@@ -390,8 +411,8 @@ func (l *lab) move(kept, plain *holder) error {
 		freed += n
 	}
 	fmt.Printf("  away after %.1f s, back after %.1f s; locks lost: %d kept, %d plain, free at a node: %d\n", away.Seconds(), took.Seconds(), kept.lost.Load(), plain.lost.Load(), freed)
-	fmt.Printf("  %d requests meanwhile, %d refused; the longest answer took %.1f ms, the longest time without the lock was %.1f ms\n",
-		w.asked, w.refused, w.longest.Seconds()*1e3, w.gap.Seconds()*1e3)
+	fmt.Printf("  %d requests meanwhile, %d refused; the longest answer took %.1f ms, until %.1f s; the longest time without the lock was %.1f ms\n",
+		w.asked, w.refused, w.longest.Seconds()*1e3, w.when.Seconds(), w.gap.Seconds()*1e3)
 	return nil
 }
 
@@ -435,7 +456,7 @@ func (l *lab) kill(kept, plain *holder) error {
 		freed += n
 	}
 	fmt.Printf("  the first new grant of what it had came after %.1f s; locks lost: %d kept, %d plain, free at a node: %d\n", took.Seconds(), kept.lost.Load(), plain.lost.Load(), freed)
-	fmt.Printf("  %d requests to other nodes meanwhile, %d refused; the longest answer took %.1f ms, the longest time without the lock was %.1f ms\n",
-		others.asked, others.refused, others.longest.Seconds()*1e3, others.gap.Seconds()*1e3)
+	fmt.Printf("  %d requests to other nodes meanwhile, %d refused; the longest answer took %.1f ms, until %.1f s; the longest time without the lock was %.1f ms\n",
+		others.asked, others.refused, others.longest.Seconds()*1e3, others.when.Seconds(), others.gap.Seconds()*1e3)
 	return nil
 }

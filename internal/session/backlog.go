@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"slices"
 
 	"github.com/nylen/lockd/internal/wire"
@@ -167,9 +168,13 @@ func (s *Session) isLate(p *put) bool {
 	return s.hub.clock.milliseconds()-s.abroad.since > s.patienceFor(p.command)
 }
 
-// patienceFor is for how many milliseconds a request may be put off.
+// patienceFor is for how many milliseconds a request may be put off. A claim waits for as long as its
+// client does, see late.
 func (s *Session) patienceFor(c *command) uint64 {
 	n := s.hub.node
+	if isClaim(c) || c.verb == wire.Claimed {
+		return math.MaxUint64
+	}
 	if !s.stream.multiplexed && c.flags&mayWait == 0 {
 		prompt := max(plainTicks, uint32(n.cfg.Prompt/tickEvery))
 		return uint64(prompt) * uint64(tickEvery.Milliseconds())

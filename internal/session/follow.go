@@ -36,7 +36,7 @@ func (n *node) follow() (busy bool) {
 	for _, u := range behind {
 		if n.followFrom(u) {
 			n.mu.Lock()
-			if n.routes.Load() == u.followed.Load() {
+			if n.routes.Load() == u.pass.by && !u.strays.Load() {
 				delete(n.behind, u)
 				u.evicted.Store(nil)
 			}
@@ -65,6 +65,7 @@ func (r *remote) straysLocked(name []byte, asked uint32) {
 	}
 	r.followed = min(r.followed, uint64(asked))
 	r.guest.followed.Store(0)
+	r.up.strays.Store(true)
 	n.mu.Lock()
 	n.behind[r.up] = struct{}{}
 	n.mu.Unlock()
@@ -122,13 +123,35 @@ func (n *node) tellFollowed() (busy bool) {
 	return false
 }
 
-// followFrom does that for a link that has lost partitions, and tells whether all of its
+// A pass goes over a link's sessions, in parts: they may hold very much, and what others ask at the new
+// owners is not to wait for all of that.
+type pass struct {
+	by   *routes
+	next int  // the number of the session that is next
+	all  bool // those before it have followed
+}
+
+// followStep is about how many holds are claimed in a part, and followLooks how many sessions are
+// looked at.
+const (
+	followStep  = 256
+	followLooks = 16 << 10
+)
+
+// followFrom does a part of that for a link that has lost partitions, and tells whether all of its
 // sessions have followed.
 func (n *node) followFrom(u *Upstream) bool {
-	to, all := n.routes.Load(), true
-	now := lease.Now()
-	for i := range *u.all.Load() {
-		r := u.find(uint64(i))
+	to, p := n.routes.Load(), &u.pass
+	if p.by != to || p.next == 0 {
+		*p = pass{by: to, all: true}
+		u.strays.Store(false)
+	}
+	now, moved, looks := lease.Now(), n.moved.Load(), 0
+	for all := len(*u.all.Load()); p.next < all; p.next++ {
+		if looks++; looks > followLooks || n.moved.Load()-moved >= followStep {
+			return false
+		}
+		r := u.find(uint64(p.next))
 		if r == nil {
 			continue
 		}
@@ -136,12 +159,12 @@ func (n *node) followFrom(u *Upstream) bool {
 		if now >= r.deadline() {
 			r.expireMoved(to)
 		} else if !r.follow(to) {
-			all = false
+			p.all = false
 		}
 		r.guest.following.Unlock()
 	}
-	u.followed.Store(to)
-	return all
+	p.next = 0
+	return p.all
 }
 
 // follow claims what the session holds in partitions that are served elsewhere by now, and
@@ -166,7 +189,7 @@ func (r *remote) follow(to *routes) bool {
 		}
 	}
 	if here {
-		r.home = true
+		r.goesHomeLocked()
 		r.postLocked()
 		return false
 	}
@@ -329,6 +352,41 @@ func (r *remote) expireMoved(to *routes) {
 	r.followed = to.version
 }
 
+// goesHomeLocked notes that what the session holds there is to be claimed here.
+func (r *remote) goesHomeLocked() {
+	r.home = true
+	k := r.session.stream.keeping.Load()
+	if k == nil || r.homing {
+		return
+	}
+	r.homing = true
+	k.homingMu.Lock()
+	k.homing = append(k.homing, r)
+	k.homingMu.Unlock()
+}
+
+// claimStep is how much of what is to be claimed here is claimed at a time for a client that is held
+// back.
+const claimStep = 100
+
+// claimHere claims for a client that is held back some of what is to be claimed here, as that may be
+// why it is: its sessions settle when it is not any more. It tells whether there was anything.
+func (k *keeping) claimHere() bool {
+	k.homingMu.Lock()
+	some := k.homing[:min(claimStep, len(k.homing))]
+	if k.homing = k.homing[len(some):]; len(k.homing) == 0 {
+		k.homing = nil
+	}
+	k.homingMu.Unlock()
+	for _, r := range some {
+		r.mu.Lock()
+		r.homing = false
+		r.mu.Unlock()
+		r.claimHere()
+	}
+	return len(some) > 0
+}
+
 // claimHere claims in the node's own partitions what the session held elsewhere. Its own
 // stream calls it.
 func (r *remote) claimHere() {
@@ -337,7 +395,7 @@ func (r *remote) claimHere() {
 	to := n.routes.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.home || r.gone {
+	if !r.home || r.gone || lease.Now() >= r.deadlineLocked() { // what comes later is not claimed, but lost
 		return
 	}
 	r.home = false
@@ -364,14 +422,14 @@ func (r *remote) claimHere() {
 				s.hub.locks.DoubtOne(s.asks(), h.kind, h.name)
 			}
 		case shard.Elsewhere, shard.Frozen: // not now
-			r.home = true
+			r.goesHomeLocked()
 		default:
 			n.refused.Add(1)
 			n.cfg.Log("what a client held elsewhere was not accepted here", "lock", string(h.name), "client", s.peer.addr(), "guest", r.number)
 			r.loseHeldLocked(h)
 		}
 	}
-	n.look()
+	n.lookSoon()
 }
 
 // holdsHere tells whether the session holds a lock in the node's own partitions.
@@ -497,7 +555,7 @@ func (r *remote) reclaimLocked(a *asking) {
 	n.mu.Lock()
 	n.reclaim[r] = struct{}{}
 	n.mu.Unlock()
-	n.look()
+	n.lookSoon()
 }
 
 // A claimAgain is a claim that is to be made once more.

@@ -15,7 +15,8 @@ func (r *remote) liveLocked() bool {
 	return r.epoch != 0 && r.epoch == r.up.live.Load()
 }
 
-// late answers what upstream has not answered in time.
+// late answers what upstream has not answered in time. What a node's client claims waits: to be told
+// no would be to have lost it, while all that is known is that its owner is away.
 func (r *remote) late(now, plain, patience, since uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -27,7 +28,7 @@ func (r *remote) late(now, plain, patience, since uint32) {
 		a := &r.queue[i]
 		prompt := !r.many && !a.waits()
 		isLate := prompt && now-a.tick > plain || !prompt && !live && now-max(a.tick, since) > patience
-		if isLate && !a.literal && !a.silent && !a.told {
+		if isLate && !a.literal && !a.silent && !a.told && !(r.guest != nil && isClaim(a.command)) {
 			r.giveUpLocked(a)
 		}
 		switch {

@@ -29,8 +29,16 @@ type keeping struct {
 	resumes []*Session // whose `resume` waits until it is detached
 	open    *openClaim // what it may claim anew; nil: nothing
 
-	turn   Turn          // while nobody carries it
-	unsure time.Duration // its stream's, at a node: since when something that it holds is not sure; 0: all is
+	turn Turn // while nobody carries it
+
+	// Its stream's, at a node, see isSure.
+	unsure    time.Duration // since when something that it holds is not sure; 0: all is
+	unsureOf  *Session      // whose that was when it was looked at last; nil: nobody's
+	sureUntil time.Duration // before when all is
+	sureBy    uint64        // by the map of that version
+
+	homingMu sync.Mutex // guards homing; comes behind those of remotes
+	homing   []*remote  // of sessions that have something to claim here
 }
 
 type keepState uint8

@@ -236,5 +236,5 @@ func (n *node) pause(st *Stream) {
 	n.mu.Lock()
 	n.paused[st] = struct{}{}
 	n.mu.Unlock()
-	n.look()
+	n.lookSoon()
 }

@@ -87,9 +87,11 @@ type node struct {
 	atlas   atomic.Pointer[atlas] // nil: there is no map yet
 	readers readers
 
-	kick chan struct{}
-	done chan struct{}
-	over sync.WaitGroup
+	kick  chan struct{}
+	soon  chan struct{}
+	often atomic.Bool // the look-out looks in a moment in any case
+	done  chan struct{}
+	over  sync.WaitGroup
 
 	fresh   atomic.Int32 // how many guests there are whose sessions do not know of them
 	sure    atomic.Int64 // until when all that clients hold elsewhere is sure at least, by the lease's clock
@@ -115,7 +117,7 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 		hub: h, cfg: cfg, numbers: numbering{next: 1}, links: make(map[string]*Upstream),
 		linked: make(map[*Stream]struct{}), follows: make(map[string]uint64), guests: make(map[*Session]*guest), blocked: make(map[*Session]struct{}), paused: make(map[*Stream]struct{}),
 		timers: make(map[*time.Timer]struct{}), behind: make(map[*Upstream]struct{}), claimants: make(map[*remote]struct{}), reclaim: make(map[*remote]struct{}),
-		kick: make(chan struct{}, 1), done: make(chan struct{}),
+		kick: make(chan struct{}, 1), soon: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	n.people.init()
 	n.copies.init()
@@ -196,10 +198,22 @@ func (n *node) partitionOf(name []byte) (p int, to *Upstream) {
 	return p, n.routes.Load().to[p]
 }
 
-// look has the look-out look soon.
+// look has the look-out look now, as something has changed.
 func (n *node) look() {
 	select {
 	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// lookSoon has it look within againEvery: who waits for what nobody tells of asks for that again and
+// again, and would have it, and himself, do nothing else.
+func (n *node) lookSoon() {
+	if n.often.Load() {
+		return
+	}
+	select {
+	case n.soon <- struct{}{}:
 	default:
 	}
 }
@@ -211,7 +225,7 @@ func (n *node) again(s *Session) {
 	n.blocked[s] = struct{}{}
 	n.mu.Unlock()
 	if first {
-		n.look()
+		n.lookSoon()
 	}
 }
 
@@ -240,7 +254,13 @@ func (n *node) lookOut() {
 			return
 		case <-n.kick:
 		case <-timer.C:
+		case <-n.soon:
+			if !n.often.Swap(true) {
+				timer.Reset(againEvery)
+			}
+			continue
 		}
+		n.often.Store(false) // before it looks: who finds it set is seen
 		if now := n.cfg.Ceil(); now != ceil {
 			ceil = now
 			n.hub.locks.SetCeil(ceil, max(1, shard.MomentOf(n.hub.clock.milliseconds())))
@@ -261,6 +281,7 @@ func (n *node) lookOut() {
 		n.adopting.Unlock()
 		n.mu.Lock()
 		if busy || len(blocked) > 0 || len(paused) > 0 || len(n.blocked) > 0 || len(n.paused) > 0 {
+			n.often.Store(true)
 			timer.Reset(againEvery)
 		} else {
 			timer.Reset(ceilEvery)

@@ -16,11 +16,12 @@ import (
 // A testCluster is some nodes in one process, whose links are pumped by the test: so it
 // decides what arrives.
 type testCluster struct {
-	t       *testing.T
-	nodes   []*testNode
-	layout  Layout
-	longest time.Duration
-	moves   int
+	t        *testing.T
+	nodes    []*testNode
+	layout   Layout
+	longest  time.Duration
+	patience time.Duration
+	moves    int
 }
 
 type testNode struct {
@@ -51,7 +52,13 @@ func (l *testLink) Wake() {}
 
 func newTestCluster(t *testing.T, n int, longest time.Duration) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, longest: longest}
+	return newImpatientCluster(t, n, longest, 0)
+}
+
+// newImpatientCluster makes one whose nodes have less patience than usual, if that is not 0.
+func newImpatientCluster(t *testing.T, n int, longest, patience time.Duration) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, longest: longest, patience: patience}
 	for i := range n {
 		c.add(fmt.Sprint("n", i))
 	}
@@ -79,7 +86,7 @@ func (c *testCluster) add(id string) *testNode {
 	cfg.MaxKeep = time.Second
 	nothing := func() {}
 	cfg.Cluster = &ClusterConfig{
-		World: "w", Longest: c.longest,
+		World: "w", Longest: c.longest, Patience: c.patience,
 		Right: func() time.Duration { return time.Duration(n.right.Load()) },
 		Ceil:  func() uint64 { return 1 << 53 },
 		Log:   func(string, ...any) {},
@@ -941,4 +948,112 @@ func TestNodesKeepTheRest(t *testing.T) {
 	c.pump()
 	other := fine.client("other")
 	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
+}
+
+// A kept client that is not listened to, since an owner is silent, has what it held there when its own
+// node serves that: it is claimed although nobody listens.
+func TestNodesClaimForWhomNobodyListens(t *testing.T) {
+	c := newTestCluster(t, 3, 3*time.Second)
+	home, dead, fine := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := home.client("a")
+	a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	x := c.name(dead, 0)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	c.kill(dead)
+	for end := time.Now().Add(10 * time.Second); a.got != "" || !a.unsure() && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		a.got = ""
+		a.feed("0 ping\n")
+		c.pump()
+	}
+	c.inherit(dead, home)
+	if said := a.until("", "0 1 pong\n"); strings.Contains(said, "Lost") {
+		t.Errorf("it is told %q", said)
+	}
+	other := fine.client("other")
+	other.gets("g "+x+"\n", "0 Server Recovering: "+x+"\n")
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+}
+
+// unsure tells whether the client is not listened to, as not all is sure that it holds.
+func (c *nodeClient) unsure() bool { return c.keeping.Load().unsure != 0 }
+
+// wokenCarrier counts how often it is woken.
+type wokenCarrier struct{ times atomic.Int64 }
+
+func (c *wokenCarrier) Wake() { c.times.Add(1) }
+
+// A client that is not listened to is woken until it is, also if it is served several times in a turn.
+func TestNodesWakeWhomNobodyListensTo(t *testing.T) {
+	c := newTestCluster(t, 2, time.Hour)
+	home := c.nodes[0]
+	woken := new(wokenCarrier)
+	st := newStream(home.hub, "a", woken)
+	defer st.Close()
+	st.turn.Begin(0)
+	_, out, _ := st.Advance([]byte("hello 2 notices\n0 keep 1000\n"), nil)
+	if !strings.Contains(string(out), "Kept Everywhere") {
+		t.Fatalf("told %q", out)
+	}
+	home.hub.Uncertain()
+	st.turn.Begin(0)
+	for i := range 3 {
+		before := woken.times.Load()
+		if _, _, next := st.Advance(nil, nil); next != Stalled {
+			t.Fatalf("next is %v", next)
+		}
+		end := time.Now().Add(10 * time.Second)
+		for woken.times.Load() == before && time.Now().Before(end) {
+			time.Sleep(time.Millisecond)
+		}
+		if woken.times.Load() == before {
+			t.Fatalf("it is not woken after %d times", i+1)
+		}
+	}
+}
+
+// What a kept client is told it counts on for K, and not for the time that others may be silent.
+func TestNodesConfirmForK(t *testing.T) {
+	c := newTestCluster(t, 2, time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	home.hub.cfg.DeadPeer = time.Minute
+	a, plain := home.client("a"), home.client("plain")
+	a.until("hello 2 notices\n0 keep 100\n", "\n")
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("0 ping\n", "0 1 pong\n")
+	plain.gets("g "+y+"\n", "1 Lock Get Success: "+y+"\n")
+	plain.gets("ping\n", "0 Unavailable: ping\n")
+}
+
+// Whoever claims what a dead node had waits until somebody serves that, however long it takes: a no
+// would cost the lock.
+func TestNodesClaimsArePatient(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	c := newImpatientCluster(t, 3, 10*time.Second, patience)
+	dead, heir, next := c.nodes[0], c.nodes[1], c.nodes[2]
+	a := dead.client("a")
+	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
+	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+	x, y := c.name(dead, 0), c.name(dead, 1)
+	said = a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	token := strings.Fields(said)[1]
+	a.until("2 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	c.kill(dead)
+	b := next.client("b")
+	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "0 0 Claims Open 1: "+key+"\n")
+	b.feed("1 claim " + token + " " + x + "\n2 claims 1 " + y + "\n0 claimed\n")
+	for end := time.Now().Add(5 * patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		c.pump()
+		b.feed("")
+	}
+	if b.got != "" {
+		t.Errorf("while nobody serves it: %q", b.got)
+	}
+	c.inherit(dead, heir)
+	said = b.until("", "0 1 ok\n")
+	for _, want := range []string{"1 " + token + " Lock Claim Success: " + x, "2 1 Shared Lock Claim Success: " + y} {
+		if !strings.Contains(said, want) {
+			t.Errorf("told %q, want %q", said, want)
+		}
+	}
 }

@@ -177,11 +177,17 @@ func (n *node) mayConfirm(st *Stream) bool {
 	if !st.turn.serves(n) || n.uncertain.Load() {
 		return false
 	}
-	now, need := lease.Now(), n.hub.cfg.DeadPeer
-	if k := st.keeping.Load(); k != nil {
-		need = max(need, k.lasts)
-	}
+	now, need := lease.Now(), st.believes()
 	return n.areSure(now, need) || st.isSure(now, need)
+}
+
+// believes is for how long the client may believe what it has asked for and was told. Who is kept has
+// given up by the end of K, whether he has a connection or not.
+func (st *Stream) believes() time.Duration {
+	if k := st.keeping.Load(); k != nil {
+		return k.lasts
+	}
+	return st.hub.cfg.DeadPeer
 }
 
 // areSure tells whether what anybody holds at other nodes stays as it is for some time, whatever
@@ -217,17 +223,41 @@ func (u *Upstream) holdsNothing() bool {
 	return all.Locks[shard.Exclusive]+all.Holders == 0
 }
 
-// isSure does the same for what one client holds.
+// isSure does the same for what one client holds. That may be very much, and it is asked in each turn:
+// so who was not sure the last time is looked at first, and nobody for a moment in which all is sure.
 func (st *Stream) isSure(now, need time.Duration) bool {
-	if !st.main.isSure(now, need) {
+	k := st.keeping.Load()
+	if k == nil {
+		return st.whoIsUnsure(now, need) == nil
+	}
+	if s := k.unsureOf; s != nil && !s.isSure(now, need+sureFor) {
 		return false
+	}
+	version := st.hub.node.routes.Load().version
+	if now < k.sureUntil && version == k.sureBy { // by another map it may have to be claimed elsewhere
+		return true
+	}
+	if k.unsureOf = st.whoIsUnsure(now, need+sureFor); k.unsureOf != nil {
+		return false
+	}
+	k.sureUntil, k.sureBy = now+sureFor, version
+	return true
+}
+
+// sureFor is for how long nobody looks again what one client holds.
+const sureFor = 10 * time.Millisecond
+
+// whoIsUnsure returns a session that holds something that is not sure; nil: there is none.
+func (st *Stream) whoIsUnsure(now, need time.Duration) *Session {
+	if !st.main.isSure(now, need) {
+		return &st.main
 	}
 	for _, s := range st.sessions {
 		if !s.isSure(now, need) {
-			return false
+			return s
 		}
 	}
-	return true
+	return nil
 }
 
 func (s *Session) isSure(now, need time.Duration) bool {
@@ -258,13 +288,16 @@ func (st *Stream) isHeldBack() bool {
 	if st.turn.held != st { // it is looked at once in a turn, as a client may hold very much
 		st.turn.held, st.turn.holds = st, st.holdsBack(n)
 	}
+	if st.turn.holds {
+		n.pause(st) // each time: it may have been woken since
+	}
 	return st.turn.holds
 }
 
 func (st *Stream) holdsBack(n *node) bool {
 	if st.door&linked == 0 {
 		k := st.keeping.Load()
-		if n.mayConfirm(st) || st.turn.serves(n) && st.claimsHere() && n.mayConfirm(st) {
+		if n.mayConfirm(st) || st.turn.serves(n) && k.claimHere() && n.mayConfirm(st) {
 			k.unsure = 0
 			return false
 		}
@@ -274,17 +307,6 @@ func (st *Stream) holdsBack(n *node) bool {
 		}
 	} else if st.turn.serves(n) {
 		return false
-	}
-	n.pause(st)
-	return true
-}
-
-// claimsHere has all be claimed in the node's own partitions that has come to them. Else nobody does that
-// for who is held back, and it would never be sure.
-func (st *Stream) claimsHere() bool {
-	st.main.eachRemote((*remote).claimHere)
-	for _, s := range st.sessions {
-		s.eachRemote((*remote).claimHere)
 	}
 	return true
 }
@@ -301,8 +323,7 @@ func (k *keeping) isUnsure() bool {
 
 // shed has the client lose what is not sure, so that it may go on with the rest.
 func (st *Stream) shed() {
-	k, now := st.keeping.Load(), lease.Now()
-	need := max(k.lasts, st.hub.cfg.DeadPeer)
+	k, now, need := st.keeping.Load(), lease.Now(), st.believes()
 	shed := func(r *remote) {
 		if !r.isSure(now, need) {
 			r.shed(k.lasts)

@@ -32,12 +32,26 @@ func (st *Stream) Settles() bool {
 // grant comes too early. It does nothing while a reply is given out in pieces:
 // theirs come after it.
 func (st *Stream) Settle(out []byte) []byte {
-	for st.Settles() && len(out) < st.hub.cfg.MaxOutput && st.Early() == 0 {
+	for done := false; !done; {
+		out, done = st.settleSome(out)
+	}
+	return out
+}
+
+// settleStep is how many sessions are settled in a part.
+const settleStep = 32
+
+// settleSome does a part of that, and tells whether it was all that is to be done now.
+func (st *Stream) settleSome(out []byte) (_ []byte, done bool) {
+	for range settleStep {
+		if !st.Settles() || len(out) >= st.hub.cfg.MaxOutput || st.Early() > 0 {
+			return out, true
+		}
 		if s := st.takeReady(); s != nil {
 			out = s.settle(out)
 		}
 	}
-	return out
+	return out, false
 }
 
 const keptReady = 4

@@ -204,7 +204,7 @@ const (
 	Closing
 )
 
-// LongTurn is how long a turn gives out long replies, but for the last piece.
+// LongTurn is how long a turn gives out long replies, or settles sessions, but for the last piece.
 const LongTurn = 500 * time.Microsecond
 
 // Advance takes bytes from the client and appends the replies to out, in
@@ -212,7 +212,7 @@ const LongTurn = 500 * time.Microsecond
 //
 // Its work is bounded: by what it is given, by the output, which passes its
 // bound by one reply or a piece of a long one at most, and by the time that long
-// replies take. So a client that does not read costs no more than the bound, and
+// replies, and sessions that settle, take. So a client that does not read costs no more than the bound, and
 // a long reply is no more work at a time than a short one.
 //
 // A client gives up waiting when it has sent MaxBacklog behind the request.
@@ -224,9 +224,17 @@ func (st *Stream) Advance(in, out []byte) (rest, _ []byte, next Next) {
 	if !st.begun && fed {
 		in = st.greet(in)
 	}
-	for {
+	for began := (time.Time{}); ; {
 		if st.woken.Load() {
-			out = st.Settle(out)
+			done := false
+			if out, done = st.settleSome(out); !done {
+				if began.IsZero() {
+					began = time.Now()
+				} else if time.Since(began) > LongTurn {
+					return in, out, More
+				}
+				continue
+			}
 		}
 		in, out, next = st.Answer(in, out)
 		switch {

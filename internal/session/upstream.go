@@ -64,7 +64,8 @@ type Upstream struct {
 	numbers   numbering                // of a proxy's sessions
 	gone      atomic.Bool              // the other node is
 	evicted   atomic.Pointer[eviction] // nil: it has lost no partition, or all who hold something have followed
-	followed  atomic.Pointer[routes]   // by which all remotes were looked at last
+	pass      pass                     // of who has all be claimed elsewhere that is to be, see follow
+	strays    atomic.Bool              // somebody has got something since that began which is to be claimed elsewhere
 	announced atomic.Uint64            // the version of the map by which the other node was told that all is claimed
 	answered  atomic.Uint64            // of those
 
