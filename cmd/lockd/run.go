@@ -90,7 +90,7 @@ background is left alone, and goes on without the lock.
 With --keep 15s, the lock outlives the connection for 15 s: when the network has a
 blip, a balancer is reloaded or the server is restarted (with --state FILE), lockd
 run comes back to its lock, or to its place in line, and says so on stderr; the
-command does not notice. The lock is lost when that takes longer, or when the server
+command does not notice. Of several servers it goes to another one, if need be. The lock is lost when that takes longer, or when the server
 knows nothing of it any more. The price: when lockd run itself is killed with -9, the
 lock is free some 30 s and --kill-after later, not at once. --lost-after is then how
 long the server may be silent until lockd run tries another connection.
@@ -275,14 +275,27 @@ func (c *runCmd) tellKept(e client.KeepEvent) {
 	back := fmt.Sprintf("connected again after %v", shortly(e.Span))
 	switch {
 	case e.Kind == client.KeepBlip:
-		c.warn(fmt.Sprintf("connection lost (%v): the lock %s is kept for another %v, in which to connect again", c.why(e.Err), quote(c.name), shortly(e.Span)))
+		c.warn(fmt.Sprintf("connection%s lost (%v): the lock %s is kept for another %v, in which to connect again", c.toWhich(e.Target), c.why(e.Err), quote(c.name), shortly(e.Span)))
 	case e.Lost > 0: // which supervise says
 	case e.Kind == client.KeepResumed:
 		c.warn(fmt.Sprintf("%s: the lock %s is still held", back, quote(c.name)))
+	case e.Kind == client.KeepMoved:
+		c.warn(fmt.Sprintf("%s, to %s instead of %s: the lock %s is still held", back, place(e.Target), place(e.From), quote(c.name)))
 	case e.Kind == client.KeepRecovered:
 		c.warn(fmt.Sprintf("%s: the server was restarted, and the lock %s is still held", back, quote(c.name)))
 	}
 }
+
+// toWhich names the one of several servers that it is about.
+func (c *runCmd) toWhich(target string) string {
+	if all, _ := client.Targets(string(c.Server)); len(all) < 2 {
+		return ""
+	}
+	return " to " + place(target)
+}
+
+// place spells a target as most people write it.
+func place(target string) string { return strings.TrimPrefix(target, "tcp://") }
 
 // shortly spells a time for those who need not know it exactly.
 func shortly(d time.Duration) time.Duration {

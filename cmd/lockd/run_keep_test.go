@@ -165,6 +165,31 @@ func TestRunKeep(t *testing.T) {
 	}
 }
 
+// TestRunKeepMoves: when it comes back to another node, which never had the lock, that is
+// said, and where from and to.
+func TestRunKeepMoves(t *testing.T) {
+	t.Parallel()
+	from, to := newKeeper(t), newKeeper(t)
+	for _, k := range []*keeper{from, to} {
+		k.set(&k.kept, "60000 Kept Everywhere: KEY")
+		k.set(&k.resumed, "0 Claims Open 5000: KEY")
+	}
+	r, log := logged(t, from.addr+","+to.addr, "name", "--keep", "20s", "--kill-after", "2s", "--", "sh", "-c", untilInput)
+	r.says("ready")
+	if len(from.last(1)) == 0 {
+		from, to = to, from // one of both is taken
+	}
+	from.cut(true)
+	await(t, func() bool { return strings.Count(log.String(), "\n") == 2 })
+	io.WriteString(r.in, "go\n")
+	r.ends(0)
+	lines := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "lockd: connection to "+from.addr+` lost (the server closed the connection): the lock "name" is kept for another 5`) ||
+		!strings.HasPrefix(lines[1], "lockd: connected again after ") || !strings.HasSuffix(lines[1], ", to "+to.addr+" instead of "+from.addr+`: the lock "name" is still held`) {
+		t.Errorf("stderr %q", lines)
+	}
+}
+
 // TestRunKeepLoses: when the lock is lost all the same, the command is ended, and why is
 // said.
 func TestRunKeepLoses(t *testing.T) {

@@ -21,6 +21,7 @@ type stateNewCmd struct {
 	File        string        `arg:"" placeholder:"FILE" help:"The file. There must be none yet."`
 	TokensAbove uint64        `env:"-" placeholder:"N" help:"Have the server's fencing tokens be above N: another server, or a cluster, has given tokens up to that."`
 	FromCluster filled        `env:"-" placeholder:"URL" help:"Have them be above all that the cluster has given which this etcd keeps: etcd://HOST:PORT[,HOST:PORT...]/PREFIX. Its nodes must have ended."`
+	InPlaceOf   filled        `env:"-" placeholder:"OLD" help:"Have them be above all that OLD allows, this server's last file, and forget whom it kept: for when nobody holds anything any more, and the server shall not wait."`
 	Timeout     time.Duration `env:"-" placeholder:"TIME" default:"5s" help:"With --from-cluster, how long etcd may take to answer (${default})."`
 	ensemble
 }
@@ -29,6 +30,9 @@ type stateNewCmd struct {
 func (c *stateNewCmd) Validate() error {
 	if err := checkTokens(c.TokensAbove); err != nil {
 		return err
+	}
+	if c.InPlaceOf != "" && (c.TokensAbove > 0 || c.FromCluster != "") {
+		return errors.New("--in-place-of is for a server that waits for nobody, and --tokens-above and --from-cluster are for one that has to")
 	}
 	if err := c.open(c.FromCluster); err != nil {
 		return errors.New(strings.ReplaceAll(err.Error(), "--cluster: ", "--from-cluster: "))
@@ -46,7 +50,14 @@ earlier one, this saves that time:
 	lockd --state /var/lib/lockd/state
 
 Make it as the server's user, whose own it has to be. Don't make one in the place
-of a file that was lost: then that time is needed.
+of a file that was lost: then that time is needed, and tokens may have been ahead
+of the clock (as after a cluster), which only the lost file knew.
+
+Where nobody holds anything any more, and the server is not to wait for those whom
+it has kept, move the file away, and have the new one go on with its tokens:
+
+	mv /var/lib/lockd/state /var/lib/lockd/state.old
+	lockd state new /var/lib/lockd/state --in-place-of /var/lib/lockd/state.old
 
 With --tokens-above or --from-cluster there was somebody before. So the server's
 tokens are larger, whatever its clock shows, and it waits when it starts, as without
@@ -64,6 +75,9 @@ Exit codes:
 }
 
 func (c *stateNewCmd) Run() error {
+	if c.InPlaceOf != "" {
+		return state.NewInPlaceOf(c.File, string(c.InPlaceOf))
+	}
 	if c.TokensAbove == 0 && c.FromCluster == "" {
 		return state.New(c.File)
 	}
@@ -109,6 +123,9 @@ Exit codes:
 	2  wrong usage`
 }
 
+// aheadAtMost is more than a server's floor is ahead of a clock that has always been right.
+const aheadAtMost = 5 * time.Minute
+
 func (c *stateShowCmd) Run() error {
 	s, err := state.Show(c.File)
 	if err != nil {
@@ -130,10 +147,14 @@ func (c *stateShowCmd) Run() error {
 			clients += fmt.Sprintf(" to %v", time.Duration(last)*time.Millisecond)
 		}
 	}
+	tokens := "below " + strconv.FormatUint(s.Floor, 10) + " (" + time.UnixMicro(int64(s.Floor)).Format(time.DateTime) + ")"
+	if s.Floor > uint64(time.Now().Add(aheadAtMost).UnixMicro()) {
+		tokens += ", ahead of this clock: a new file needs --in-place-of, or --tokens-above"
+	}
 	rows := [][]string{
 		{"start of the machine", boot},
 		{"kept clients", clients},
-		{"tokens", "below " + strconv.FormatUint(s.Floor, 10) + " (" + time.UnixMicro(int64(s.Floor)).Format(time.DateTime) + ")"},
+		{"tokens", tokens},
 	}
 	if s.Torn > 0 {
 		rows = append(rows, []string{"unfinished", fmt.Sprintf("%d bytes at the end, which are dropped at the next start", s.Torn)})

@@ -97,6 +97,39 @@ func TestStateAfterOthers(t *testing.T) {
 	}
 }
 
+// A file in the place of another one goes on with its tokens, and its server waits for
+// nobody.
+func TestStateInPlaceOf(t *testing.T) {
+	t.Parallel()
+	old := filepath.Join(t.TempDir(), "state.old")
+	path := strings.TrimSuffix(old, ".old")
+	above := time.Now().Add(9 * time.Hour).UnixMicro()
+	if code, _, errs := run("state", "new", old, "--tokens-above", fmt.Sprint(above)); code != 0 {
+		t.Fatal(errs)
+	}
+	if _, out, _ := run("state", "show", old); !strings.Contains(out, ", ahead of this clock: a new file needs --in-place-of, or --tokens-above\n") {
+		t.Errorf("show: %q", out)
+	}
+	if code, _, errs := run("state", "new", path, "--in-place-of", old, "--tokens-above", "1"); code != 2 || !strings.Contains(errs, "--in-place-of is for a server that waits for nobody") {
+		t.Errorf("%d, %q", code, errs)
+	}
+	if code, _, errs := run("state", "new", path, "--in-place-of", path); code != 1 || !strings.Contains(errs, "no such file") {
+		t.Errorf("%d, %q", code, errs)
+	}
+	if code, out, errs := run("state", "new", path, "--in-place-of", old); code != 0 || out != "" || errs != "" {
+		t.Fatalf("%d, %q, %q", code, out, errs)
+	}
+	d := start(t, nil, "-t", anyPort, "--admin", "off", "--state", path)
+	c := dial(t, "tcp", d.addr("tcp"))
+	c.ask("g x", "1 Lock Get Success: x")
+	fmt.Fprintln(c, "t x")
+	got, err := c.in.ReadString('\n')
+	var token int64
+	if fmt.Sscan(got, &token); err != nil || token <= above {
+		t.Errorf("%q, %v; want more than %d", got, err, above)
+	}
+}
+
 // A cluster that would not wait for all whom a server has kept is not made.
 func TestInitAfterKept(t *testing.T) {
 	t.Parallel()

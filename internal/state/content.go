@@ -194,12 +194,14 @@ func parseKey(digits string) (key Key, ok bool) {
 
 // New writes a file for a first start: this machine's, with nobody kept. It refuses one
 // that exists.
-func New(path string) error {
-	boot := BootID()
-	if boot == "" {
-		boot = unknown
+func New(path string) error { return begin(path, content{boot: here()}) }
+
+// here is what a file says that is this machine's.
+func here() string {
+	if boot := BootID(); boot != "" {
+		return boot
 	}
-	return begin(path, content{boot: boot})
+	return unknown
 }
 
 // NewAfter writes a file for a server that follows others, which have all ended: all their
@@ -209,6 +211,17 @@ func New(path string) error {
 func NewAfter(path string, floor uint64, lasts time.Duration) error {
 	ms := min(max(lasts, 0).Milliseconds(), math.MaxUint32)
 	return begin(path, content{boot: after + strconv.FormatInt(ms, 10), floor: floor})
+}
+
+// NewInPlaceOf writes a file for a server whose last file is old, and that has to wait for
+// nobody: who is kept there is forgotten, tokens are above all that it allows.
+func NewInPlaceOf(path, old string) error {
+	s, done, err := Last(old)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return begin(path, content{boot: here(), floor: s.Floor})
 }
 
 // Free tells whether there is none.

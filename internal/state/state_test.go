@@ -542,6 +542,39 @@ func TestNearlyFullDisk(t *testing.T) {
 	}
 }
 
+// A file in the place of another one has its floor, wherever the clock is, and nobody who
+// is kept.
+func TestInPlaceOf(t *testing.T) {
+	old := filepath.Join(t.TempDir(), "old")
+	path := old + "2"
+	if err := NewInPlaceOf(path, old); err == nil {
+		t.Error("made in place of nothing")
+	}
+	if err := NewAfter(old, uint64(time.Now().Add(5*time.Hour).UnixMicro()), 0); err != nil {
+		t.Fatal(err)
+	}
+	f, found := mustOpen(t, old, osDisk{}, "one")
+	done := make(chan error)
+	f.Keep(Key{1}, 20000, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := NewInPlaceOf(path, old); err == nil || !strings.Contains(err.Error(), "another server has it") {
+		t.Errorf("while a server has it: %v", err)
+	}
+	f.Close()
+	if err := NewInPlaceOf(path, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewInPlaceOf(path, old); err == nil {
+		t.Error("made where there is one")
+	}
+	s, err := Show(path)
+	if err != nil || s.Follows || s.Missing || s.Here != (BootID() != "") || len(s.Keys) != 0 || s.Floor != found.Floor {
+		t.Errorf("%+v, %v; want the floor %d", s, err, found.Floor)
+	}
+}
+
 // A file for a server that follows others has their floor, and says that their holders are
 // to be waited for until somebody has.
 func TestFollows(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // startKeeping makes a mux that does not run yet one that outlives its connection. It
 // gives that up early enough to have the time for another one.
 func (m *mux) startKeeping(k *keeping) {
-	m.keeping = k
+	m.keeping, k.at = k, m.to
 	if m.timeout > 0 {
 		m.timeout = min(m.timeout, k.lease.Span()/2)
 		m.watch.timeout = m.timeout
@@ -322,9 +322,14 @@ func (m *mux) claimedLocked() bool {
 		return false
 	}
 	e := KeepEvent{Kind: KeepResumed, Span: max(now-k.since, 0), Lost: k.lost}
-	if k.recovers {
+	switch {
+	case m.to != k.at:
+		// It never had anything of this client, so it cannot have forgotten it.
+		e.Kind, e.From = KeepMoved, k.at.String()
+	case k.recovers:
 		e.Kind = KeepRecovered
 	}
+	k.at = m.to
 	k.cause, k.failed, k.recovers, k.lost = nil, nil, false, 0
 	for _, s := range k.forgotten {
 		m.putLocked(s)

@@ -321,7 +321,9 @@ func TestKeptLockOutlivesANode(t *testing.T) {
 		select {
 		case e := <-back:
 			t.Log(e)
-			resumed = e.Kind == client.KeepResumed || e.Kind == client.KeepRecovered
+			if resumed = e.Kind == client.KeepMoved; resumed && (e.From != "tcp://"+gone.addr || e.Target == e.From) {
+				t.Errorf("moved from %s to %s", e.From, e.Target)
+			}
 		case <-lock.Lost():
 			t.Fatal(lock.Err())
 		case <-ctx.Done():

@@ -42,6 +42,8 @@ type keeping struct {
 	timeout     time.Duration // of an attempt to come back
 	news        *keepNews
 
+	at target // where all that is held was claimed at last; for the goroutine that reads
+
 	sent time.Duration // when session 0 asked last; guarded by the mux's mutex
 
 	timer  *time.Timer // looks at the lease; guarded by the mux's mutex, as what follows
