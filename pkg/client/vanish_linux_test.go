@@ -51,8 +51,16 @@ func TestHolderKnowsFirst(t *testing.T) {
 					} else {
 						defer blocker.Release(within(t))
 					}
-					go l.Acquire(ctx, "b-"+name)
-					waits(t, near, "b-"+name)
+					over := make(chan struct{})
+					go func() {
+						defer close(over)
+						l.Acquire(ctx, "b-"+name)
+					}()
+					if busy == "timed-out" {
+						<-over
+					} else {
+						waits(t, near, "b-"+name)
+					}
 				}
 				name := transport + "-client"
 				c := start(t, options)
