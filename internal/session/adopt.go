@@ -261,7 +261,7 @@ func (n *node) emigrate(left []emigrant, to *routes) {
 		n.moved.Add(1)
 		r.mu.Lock()
 		if !r.gone {
-			r.takeInLocked(e.kind, []byte(e.name), e.token, until)
+			r.takeInLocked(heldLock{kind: e.kind, name: []byte(e.name), token: e.token}, until)
 		}
 		r.mu.Unlock()
 		e.session.stream.post(e.session)

@@ -182,7 +182,7 @@ func (r *remote) follow(to *routes) bool {
 			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
 				here = true
 			} else if u == r.up { // it has been away, and is back
-				r.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+				r.takeInLocked(h, r.deadlineLocked())
 			} else if !r.moveLocked(u, h) {
 				r.loseLocked(h.kind, h.name)
 			}
@@ -205,9 +205,10 @@ func (r *remote) leftLocked(p int, to *routes) bool {
 
 // A heldLock is a lock that a session holds at another node.
 type heldLock struct {
-	kind  shard.Kind
-	name  []byte
-	token uint64 // of an exclusive one
+	kind    shard.Kind
+	name    []byte
+	token   uint64 // of an exclusive one
+	doubted bool   // its client has come anew, and not said that it holds it
 }
 
 // heldLocked returns what the session holds there in some partitions. It is a list of its own, as
@@ -218,7 +219,7 @@ func (r *remote) heldLocked(in func(p int) bool) (all []heldLock) {
 	for more := true; more; {
 		more = held.Next(&p)
 		for _, item := range p.Items {
-			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number})
+			all = append(all, heldLock{item.Kind, slices.Clone(p.Name(item)), item.Number, item.Doubted})
 		}
 	}
 	return all
@@ -236,7 +237,7 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 		return true
 	}
 	r.up.node.moved.Add(1)
-	other.takeInLocked(h.kind, h.name, h.token, r.deadlineLocked())
+	other.takeInLocked(h, r.deadlineLocked())
 	r.forgetLocked(h)
 	return true
 }
@@ -252,7 +253,7 @@ func (r *remote) forgetLocked(h heldLock) {
 }
 
 // takeInLocked claims a hold from elsewhere. If that takes too long, it is lost.
-func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until time.Duration) {
+func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	n := r.up.node
 	r.owner.Now = r.up.moment()
 	if r.claiming == 0 || r.until > until {
@@ -264,12 +265,15 @@ func (r *remote) takeInLocked(kind shard.Kind, name []byte, token uint64, until 
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
 	r.claiming++
-	if kind == shard.Shared {
-		r.up.locks.NoteShared(r.owner, name)
-		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, name, asking{silent: true, moved: true})
+	if h.kind == shard.Shared {
+		r.up.locks.NoteShared(r.owner, h.name)
+		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, h.name, asking{silent: true, moved: true})
 	} else {
-		r.up.locks.Note(r.owner, name, token)
-		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: token}, name, asking{silent: true, moved: true})
+		r.up.locks.Note(r.owner, h.name, h.token)
+		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: h.token}, h.name, asking{silent: true, moved: true})
+	}
+	if h.doubted {
+		r.up.locks.DoubtOne(r.owner, h.kind, h.name)
 	}
 }
 
@@ -391,6 +395,9 @@ func (r *remote) claimHere() {
 		switch outcome {
 		case shard.Acquired:
 			r.forgetLocked(h)
+			if h.doubted {
+				s.hub.locks.DoubtOne(s.asks(), h.kind, h.name)
+			}
 		case shard.Elsewhere, shard.Frozen: // not now
 			r.goesHomeLocked()
 		default:

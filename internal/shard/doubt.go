@@ -37,6 +37,24 @@ func (t *Set) Doubt(o *Owner) {
 	}
 }
 
+// DoubtOne puts one lock of o's in doubt that is certain, if o holds it.
+func (t *Set) DoubtOne(o *Owner, kind Kind, name []byte) {
+	if o.doubts == nil {
+		o.doubts = new(doubts)
+	}
+	s, hash := t.lock(name)
+	defer s.mu.Unlock()
+	if kind == Exclusive {
+		if ref := s.findLocked(hash, name); ref != 0 && s.exclusive.at(ref).owner == o.ID && s.exclusive.at(ref).prev != unsettled {
+			s.unlinkLocked(o, ref)
+			s.linkIntoLocked(o, &o.doubts.exclusive, ref)
+		}
+	} else if ref := s.findHoldLocked(s.findSharedLocked(hash, name), o.ID); ref != 0 && s.holds.at(ref).ownedPrev != unsettled {
+		s.unlinkHoldLocked(o, ref)
+		s.linkHoldIntoLocked(o, &o.doubts.shared, ref)
+	}
+}
+
 // doubtSomeLocked puts some of what o holds here in doubt, and tells whether there is
 // more.
 func (s *Shard) doubtSomeLocked(o *Owner) (more bool) {

@@ -62,6 +62,8 @@ type Item struct {
 	Oldest   uint64 // of a hold: for how many milliseconds the first in the lock's queue has waited
 	Queue    uint32 // and how many wait in it
 	from, to uint32
+
+	Doubted bool // what HeldIn has found is
 }
 
 // A State says what an Item is.
@@ -278,7 +280,7 @@ func (s *Shard) copyHoldersLocked(w *Walk, p *Piece) (done bool) {
 				return false
 			}
 			h := s.holds.at(w.hold)
-			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.Age(w.Now), uint64(l.count), oldest, queue, from, to})
+			p.Items = append(p.Items, Item{h.owner, Shared, Held, h.since.Age(w.Now), uint64(l.count), oldest, queue, from, to, false})
 			w.pass(w.hold, h.next)
 		}
 	}
