@@ -673,7 +673,7 @@ func TestNodesResumeHere(t *testing.T) {
 
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
-	c := newTestCluster(t, 3, 5*time.Second)
+	c := newTestCluster(t, 3, 10*time.Second)
 	from, to, home := c.nodes[0], c.nodes[1], c.nodes[2]
 	a, local := home.client("a"), from.client("local")
 	var names []string
