@@ -317,7 +317,9 @@ func (l *lab) watch(by string, names []string) (*watch, error) {
 				}
 				got := strings.HasPrefix(reply, "1 ")
 				if got {
+					released := time.Now()
 					c.ask("r " + name)
+					took = max(took, time.Since(released))
 				}
 				w.mu.Lock()
 				if trace != "" && took > 30*time.Millisecond {

@@ -811,7 +811,7 @@ func TestNodesLimbo(t *testing.T) {
 
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
-	c := newTestCluster(t, 3, 5*time.Second)
+	c := newTestCluster(t, 3, 10*time.Second)
 	from, to, home := c.nodes[0], c.nodes[1], c.nodes[2]
 	a, local := home.client("a"), from.client("local")
 	var names []string
@@ -1055,5 +1055,45 @@ func TestNodesClaimsArePatient(t *testing.T) {
 		if !strings.Contains(said, want) {
 			t.Errorf("told %q, want %q", said, want)
 		}
+	}
+}
+
+// What a client that has come again does not name is let go, also where its partition has moved before
+// it had said all.
+func TestNodesLetGoWhatMovesInDoubt(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	for _, to := range []*testNode{home, third} {
+		y, z, w := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2)
+		a := home.client("a")
+		said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
+		key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+		said = a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+		token := strings.Fields(said)[1]
+		a.until("2 g "+z+"\n", "Lock Get Success: "+z+"\n")
+		a.until("3 sg "+w+"\n", "Lock Get Success: "+w+"\n")
+		a.Stream.Close()
+		again := home.client("again")
+		if _, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil); next != Moved {
+			t.Fatalf("next is %v", next)
+		}
+		again.Stream = again.Successor()
+		again.until("", " Resumed: "+key+"\n")
+		c.move(owner, to, c.owned(owner), nil)
+		for range 20 {
+			c.pump()
+			again.feed("")
+			time.Sleep(time.Millisecond)
+		}
+		again.until("1 claim "+token+" "+y+"\n", "1 "+token+" Lock Claim Success: "+y+"\n")
+		again.until("0 claimed\n", "0 1 ok\n")
+		c.pump()
+		other := third.client("other")
+		other.gets("gw 3000 "+z+"\ng "+y+"\nsi "+w+"\n",
+			"1 Lock Get Success: "+z+"\n0 Lock Get Failure: "+y+"\n0 Shared Lock Not Locked: "+w+"\n")
+		other.Close()
+		again.Close()
+		c.pump()
+		c.move(to, owner, c.owned(to), nil)
 	}
 }

@@ -441,3 +441,34 @@ func TestStreamsCloseInSteps(t *testing.T) {
 		}
 	}
 }
+
+// A client of whom very many sessions settle at once has its turn, and the rest when others had theirs.
+func TestSessionsSettleInTurns(t *testing.T) {
+	const many = 3000
+	cfg := testConfig()
+	cfg.MaxOutput, cfg.MaxSessions = 1<<30, 3*many
+	h := newHub(cfg)
+	defer h.Close()
+	st := newStream(h, "many", &plainCarrier{"many"})
+	defer st.Close()
+	st.Advance([]byte("hello 2\n"), nil)
+	for i := range many {
+		st.Advance(fmt.Appendf(nil, "%d g x%d\n%d gw 60000 x%d\n", i+1, i, many+i+1, i), nil)
+	}
+	for i := range many { // each has the other one's lock be granted
+		st.turn.Begin(0)
+		st.Answer(fmt.Appendf(nil, "%d r x%d\n", i+1, i), nil)
+	}
+	granted, turns := 0, 0
+	for granted < many && turns < 10*many {
+		st.turn.Begin(0)
+		_, out, next := st.Advance(nil, nil)
+		granted += strings.Count(string(out), "Lock Get Success")
+		if turns++; next != More && granted < many {
+			t.Fatalf("%d are told, and next is %v", granted, next)
+		}
+	}
+	if granted != many || turns == 1 {
+		t.Errorf("%d are told in %d turns", granted, turns)
+	}
+}

@@ -73,11 +73,13 @@ func (h *HeldIn) shardLocked(s *Shard, p *Piece, looked *int) (done bool) {
 // kind is what the list has.
 func (h *HeldIn) kind() Kind { return Kind(h.list) % Kinds }
 
+func (h *HeldIn) doubted() bool { return h.list >= int(Kinds) }
+
 // headLocked returns the first one on the list: there are those of the exclusive and the
 // shared locks that are certain, and then those of the ones in doubt.
 func (h *HeldIn) headLocked(s *Shard) uint32 {
 	exclusive, shared := h.o.exclusive, h.o.shared
-	if h.list >= int(Kinds) {
+	if h.doubted() {
 		if h.o.doubts == nil {
 			return 0
 		}
@@ -115,13 +117,13 @@ func (h *HeldIn) addLocked(s *Shard, p *Piece, ref uint32) (next uint32) {
 	if h.kind() == Exclusive {
 		e := s.exclusive.at(ref)
 		if h.in(s.partitionOf(e.hash)) {
-			s.addItemLocked(p, &e.name, Item{Owner: h.o.ID, Kind: Exclusive, Doubted: h.list >= int(Kinds), Age: h.o.Now.Since(e.since), Number: e.token()})
+			s.addItemLocked(p, &e.name, Item{Owner: h.o.ID, Kind: Exclusive, Doubted: h.doubted(), Age: h.o.Now.Since(e.since), Number: e.token()})
 		}
 		return e.next
 	}
 	d := s.holds.at(ref)
 	if l := s.shared.at(d.lock); h.in(s.partitionOf(l.hash)) {
-		s.addItemLocked(p, &l.name, Item{Owner: h.o.ID, Kind: Shared, Doubted: h.list >= int(Kinds), Age: h.o.Now.Since(d.since), Number: uint64(l.count)})
+		s.addItemLocked(p, &l.name, Item{Owner: h.o.ID, Kind: Shared, Doubted: h.doubted(), Age: h.o.Now.Since(d.since), Number: uint64(l.count)})
 	}
 	return d.ownedNext
 }
