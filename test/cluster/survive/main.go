@@ -54,6 +54,7 @@ type options struct {
 
 	serve  []string // more flags of nodes
 	once   bool     // each fault in one of its lengths only
+	long   bool     // locks are held for long
 	unwell bool     // nobody waits in the end until all is well
 }
 
@@ -307,6 +308,9 @@ func (b *lab) load(machine string, clients int) load {
 		Machine: machine, Fence: filepath.Join(b.dir, "store"), Names: b.Names, Epoch: b.epoch(), H: b.h(), K: b.k(),
 		Longest: b.k() / 2, Wait: b.k() / 4, Stop: b.k() / 40, Roam: b.Roam, Stall: tooLong(b.W),
 		Plain: clients / 2, Kept: clients / 4, // which are two each
+	}
+	if b.long {
+		l.Longest *= 4
 	}
 	for _, n := range b.nodes {
 		l.Nodes = append(l.Nodes, place{n.Name, n.Addr + ":9999"})
