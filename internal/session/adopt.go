@@ -380,6 +380,7 @@ func (r *remote) takeBack() {
 		if a.told || a.silent {
 			continue
 		}
+		a.again, a.held = true, true // it may have been executed
 		r.returnLockedTo(&a)
 	}
 	r.fitLocked()
@@ -416,7 +417,8 @@ func (r *remote) returnLockedTo(a *asking) {
 				n = n.less(a.command, wire.MaxWait)
 			}
 		}
-		p.numbers, p.name, p.held = n, slices.Clone(name), a.again && a.held
+		p.numbers, p.name = n, slices.Clone(name)
+		p.held = a.again && a.held && (a.command.verb == wire.Release || a.command.verb == wire.ReleaseShared)
 	}
 	r.sendBackLocked(p)
 }

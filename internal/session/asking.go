@@ -23,8 +23,7 @@ type asking struct {
 	probe          bool   // whatever it is, upstream is asked for a sign of life
 	held           bool   // a release of what the session held
 	moved          bool   // a claim of what it held elsewhere
-	earlier        bool   // a wait of an earlier connection
-	parked         bool   // which was not taken up yet
+	parked         bool   // a wait of an earlier connection, which was not taken up yet
 }
 
 // What a remote takes, about, and how much of its queue is kept when it is empty.

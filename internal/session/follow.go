@@ -178,7 +178,9 @@ func (r *remote) follow(to *routes) bool {
 	}
 	here := false
 	if r.owner.Held() > 0 {
+		releases := r.releasesLocked()
 		for _, h := range r.heldLocked(func(p int) bool { return r.leftLocked(p, to) && to.to[p] != n.nobody }) {
+			h.doubted = h.doubted || releases[wanted{h.kind, string(h.name)}]
 			if u := to.to[shard.PartitionOf(h.name)]; u == nil {
 				here = true
 			} else if u == r.up { // it has been away, and is back
@@ -197,6 +199,23 @@ func (r *remote) follow(to *routes) bool {
 	return true
 }
 
+// releasesLocked returns what the session is about to release: whether it holds that still, or its release
+// was executed, nobody knows.
+func (r *remote) releasesLocked() (all map[wanted]bool) {
+	for i := r.first; i < len(r.queue); i++ {
+		a := &r.queue[i]
+		if a.told || a.literal || a.probe || a.command.verb != wire.Release && a.command.verb != wire.ReleaseShared {
+			continue
+		}
+		if all == nil {
+			all = make(map[wanted]bool)
+		}
+		kind, _ := lockOf(a.command)
+		all[wanted{kind, string(r.nameLocked(a))}] = true
+	}
+	return all
+}
+
 // leftLocked tells whether a partition has left the owner, for a moment at least, since what the session
 // holds there has been claimed.
 func (r *remote) leftLocked(p int, to *routes) bool {
@@ -208,8 +227,8 @@ type heldLock struct {
 	kind  shard.Kind
 	name  []byte
 	token uint64 // of an exclusive one
-	// doubted: its client has come anew, and not said that it holds this. So whether it does it says
-	// itself, and is told nothing of what becomes of it before.
+	// doubted: its client has come anew, and not said that it holds this, or is about to release it. So
+	// it is told nothing of what becomes of it.
 	doubted bool
 }
 
@@ -400,7 +419,9 @@ func (r *remote) claimHere() {
 	}
 	r.home = false
 	from, latest := s.earlier()
+	releases := r.releasesLocked()
 	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
+		h.doubted = h.doubted || releases[wanted{h.kind, string(h.name)}]
 		if h.doubted && s.holdsHere(h) || r.isInLimboLocked(h) { // its client has said so; or is told that it has it not
 			r.forgetLocked(h)
 			continue

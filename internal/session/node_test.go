@@ -492,6 +492,33 @@ func TestNodesWithoutRight(t *testing.T) {
 	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 }
 
+// While a node has no right to serve nothing becomes less sure by that: when it has it again, a kept client
+// loses nothing that is sure a moment later.
+func TestNodesRightReturns(t *testing.T) {
+	c := newTestCluster(t, 2, 5*time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	a := home.client("a")
+	a.keeps()
+	x := c.name(owner, 0)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	l := home.links[0]
+	l.cut = true
+	for l.up.lease.Load().Left(lease.Now()) > 950*time.Millisecond {
+		time.Sleep(time.Millisecond)
+	}
+	a.feed("0 ping\n")
+	home.right.Store(0)
+	for l.up.lease.Load().Left(lease.Now()) > 250*time.Millisecond {
+		a.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	home.right.Store(int64(lease.Now() + time.Hour))
+	a.feed("")
+	l.cut = false
+	a.until("", "0 1 pong\n")
+	a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+}
+
 // A planned move loses nothing: who holds something has it at the new owner, whichever node it is a
 // client of, who waits keeps its place, and rates go on. Nobody hears of it.
 func TestNodesMove(t *testing.T) {

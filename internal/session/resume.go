@@ -209,7 +209,7 @@ func (r *remote) doubt() {
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
 		if a.waits() && !a.told {
-			a.earlier, a.parked, r.parked = true, true, true
+			a.parked, r.parked = true, true
 			r.waits.Add(-1)
 		}
 		a.told = true

@@ -301,7 +301,10 @@ func (st *Stream) holdsBack(n *node) bool {
 			k.unsure = 0
 			return false
 		}
-		if st.turn.serves(n) && k.isUnsure() {
+		switch {
+		case !st.turn.serves(n):
+			k.unsure = 0 // nobody is asked meanwhile, and all may be sure in a moment
+		case k.isUnsure():
 			st.shed()
 			return false
 		}

@@ -42,12 +42,20 @@ func (r *remote) takeUp(connection uint32) {
 	}
 	held := r.claimLocked(releases)
 	now := r.up.tick.Load()
+	back := false
 	for i := range old {
 		a := old[i]
 		if a.told || a.silent {
 			continue
 		}
 		request := text[a.from:a.to]
+		if back = back || r.guest != nil && !a.probe && !a.literal && r.hasLeft(&a, text[a.name:a.to]); back {
+			r.text, text = text, r.text // which it is in
+			a.again, a.held = true, true
+			r.returnLockedTo(&a)
+			r.text, text = text, r.text
+			continue
+		}
 		if a.probe {
 			r.probeLocked(request, a)
 			continue
@@ -66,9 +74,22 @@ func (r *remote) takeUp(connection uint32) {
 		r.askLocked(a.command, n, name, asking{again: true, held: held[string(request)]})
 		r.queue[len(r.queue)-1].tick = at
 	}
+	if back {
+		r.postLocked()
+	}
 	if r.stops.Load() { // the wait has been asked for anew, and its client still wants none
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
+}
+
+// hasLeft tells whether the partition of what is asked has another owner since, for a moment at least: it is
+// asked there, behind the claim of what the session held.
+func (r *remote) hasLeft(a *asking, name []byte) bool {
+	if a.command.flags&ofName == 0 {
+		return false
+	}
+	to, p := r.up.node.routes.Load(), shard.PartitionOf(name)
+	return to.to[p] != r.up || uint32(to.since[p]) > a.version
 }
 
 // less returns the numbers of a request to wait for so many milliseconds less.

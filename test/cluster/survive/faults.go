@@ -149,7 +149,11 @@ func (b *lab) died(t *trouble) {
 
 func leave(ctx context.Context, b *lab, d time.Duration) error {
 	n := b.anyNode()
-	t := b.begin(&trouble{homes: []string{n.Name}}, "SIGTERM to %s, started again %v after its end", n.Name, d)
+	t := &trouble{plain: []string{n.Name}}
+	if !b.Roam { // who comes back at the same place finds that nobody knows it
+		t.homes = t.plain
+	}
+	b.begin(t, "SIGTERM to %s, started again %v after its end", n.Name, d)
 	defer b.over(t)
 	n.end(syscall.SIGTERM)
 	wait(ctx, d)
@@ -202,6 +206,17 @@ func etcdAway(ctx context.Context, b *lab, d time.Duration) error {
 	}
 	if ctx.Err() != nil || err != nil {
 		return err
+	}
+	// A machine that is busy takes its time to start it, and to elect a leader, and for so long it is away.
+	for back := false; !back && ctx.Err() == nil; wait(ctx, 20*time.Millisecond) {
+		_, err := b.etcd.look(ctx)
+		back = err == nil
+	}
+	if away := now() - t.From; away > b.h()*7/10 {
+		b.mu.Lock()
+		t.all = true
+		b.mu.Unlock()
+		b.logf("it was away for %v", away.Round(time.Millisecond))
 	}
 	// Until nodes have found it again.
 	wait(ctx, 3*b.W)

@@ -55,6 +55,7 @@ type options struct {
 
 	serve  []string // more flags of nodes
 	once   bool     // each fault in one of its lengths only
+	long   bool     // locks are held for long
 	unwell bool     // nobody waits in the end until all is well
 }
 
@@ -310,6 +311,8 @@ func (b *lab) load(machine string, clients int) load {
 	}
 	if b.Wrong == slow {
 		l.Longest = 3 * b.G // what is believed in for too long has to be held for so long
+	} else if b.long {
+		l.Longest *= 4
 	}
 	for _, n := range b.nodes {
 		l.Nodes = append(l.Nodes, place{n.Name, n.Addr + ":9999"})
