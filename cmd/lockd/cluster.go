@@ -52,6 +52,12 @@ var etcdFlags = strings.NewReplacer(
 	"a user needs a file with the password", "--cluster-user needs --cluster-password-file, too",
 	"it needs a user and a password", "--cluster-user and --cluster-password-file",
 	"leave the user away", "leave --cluster-user away",
+	"is it the right user, and the right file?", "look at --cluster-user and --cluster-password-file",
+	"is it the right CA?", "look at --cluster-ca",
+	"give the server's name that is in it", "--cluster-server-name is for the name that is in it",
+	"name one, and its key", "--cluster-cert and --cluster-key",
+	"refuses the client's certificate: is it by an authority that it trusts?", "refuses --cluster-cert: is it by an authority that etcd trusts?",
+	"want etcd://, and neither a CA nor a certificate", "want etcd://, without --cluster-ca and --cluster-cert",
 )
 
 // open finds it by a URL, if there is one.
@@ -105,16 +111,22 @@ func (a *administration) ask(f func(ctx context.Context) error) {
 	if err == nil {
 		return
 	}
-	place := string(a.Cluster)
+	code, text := a.explain(string(a.Cluster), a.Timeout, err)
+	fail(code, text)
+}
+
+// explain says what was wrong with an etcd that had so long to answer, and with which code to
+// end.
+func (e *ensemble) explain(url string, patience time.Duration, err error) (code int, text string) {
 	switch {
 	case errors.Is(err, cluster.ErrNoCluster):
-		fail(1, fmt.Sprintf("there is no cluster at %s: lockd cluster init makes one, if the URL is right", place))
+		return 1, fmt.Sprintf("there is no cluster at %s: lockd cluster init makes one, if the URL is right", url)
 	case errors.Is(err, context.DeadlineExceeded):
-		fail(exitUnavailable, fmt.Sprintf("%s: no answer within %v (%v)", place, a.Timeout, etcdFlags.Replace(a.store.Diagnose(context.Background(), err).Error())))
+		return exitUnavailable, fmt.Sprintf("%s: no answer within %v (%v)", url, patience, etcdFlags.Replace(e.store.Diagnose(context.Background(), err).Error()))
 	case errors.As(err, new(*etcd.Error)):
-		fail(exitUnavailable, place+": "+etcdFlags.Replace(err.Error()))
+		return exitUnavailable, url + ": " + etcdFlags.Replace(err.Error())
 	}
-	fail(1, place+": "+err.Error())
+	return 1, url + ": " + err.Error()
 }
 
 // read reads what etcd has.

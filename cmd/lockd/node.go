@@ -28,7 +28,11 @@ type membership struct {
 }
 
 // nodeFlags has what is said of credentials say it of a node's.
-var nodeFlags = strings.NewReplacer("--server ", "--advertise ", "--tls-", "--node-", "--token-file", "--node-token-file")
+var nodeFlags = strings.NewReplacer(
+	"--tls-ca and --tls-server-name need tls:// or wss://", "--node-ca needs tls://",
+	"the server's certificate", "its certificate", "the server", "the node", "--server ", "--advertise ",
+	"--tls-server-name", "--advertise there", "--tls-", "--node-", "--token-file", "--node-token-file",
+)
 
 // check tells what is missing or wrong.
 func (m *membership) check() error {
@@ -77,7 +81,11 @@ func (m *membership) option(admin string) *server.Cluster {
 	return &server.Cluster{
 		Store: m.store, Name: string(m.Node), Addr: string(m.Advertise), Admin: admin, Token: m.credentials.token,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
-			return client.Connect(ctx, client.Options{Target: addr, TLS: m.credentials.tls, ConnectTimeout: dialTimeout})
+			conn, err := client.Connect(ctx, client.Options{Target: addr, TLS: m.credentials.tls, ConnectTimeout: dialTimeout})
+			if flags := remedy(err); err != nil && flags != nil {
+				return nil, errors.New(nodeFlags.Replace(flags.Error()))
+			}
+			return conn, err
 		},
 	}
 }

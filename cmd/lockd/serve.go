@@ -93,7 +93,12 @@ func (c *serveCmd) Validate() error { return c.membership.check() }
 
 // Run serves until a signal asks to stop.
 func (c *serveCmd) Run() error {
-	return c.run(c.options(), func(*slog.Logger, *server.Server) error { return nil })
+	err := c.run(c.options(), func(*slog.Logger, *server.Server) error { return nil })
+	if join := new(server.JoinError); errors.As(err, &join) {
+		code, text := c.explain(string(c.Cluster), join.Took.Round(100*time.Millisecond), join.Err)
+		fail(code, text)
+	}
+	return err
 }
 
 func (c *serving) options() server.Options {
@@ -168,6 +173,9 @@ func (c *serving) run(opts server.Options, before func(*slog.Logger, *server.Ser
 		return err
 	}
 	s, err := server.New(opts)
+	if join := new(server.JoinError); errors.As(err, &join) {
+		return join // no flag has to be wrong
+	}
 	if err != nil {
 		return usageError{flagError(err)}
 	}

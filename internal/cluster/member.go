@@ -323,7 +323,7 @@ func (m *Member) failedLocked(err error) {
 	if err != nil {
 		text = err.Error()
 	}
-	if m.health.LastError == "" && text != "" {
+	if m.health.LastError != text && text != "" { // why it is so may be found out later
 		m.opts.Log.Warn("The cluster's store does not answer.", "error", text)
 	} else if m.health.LastError != "" && text == "" {
 		m.opts.Log.Info("The cluster's store answers again.")

@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/nylen/lockd/internal/session"
+	"github.com/nylen/lockd/internal/wire"
 )
 
 // Upstream is the server that a proxy is one of.
@@ -114,9 +116,9 @@ func (u *uplink) run() {
 		if served { // not one that is sent away each time
 			pause, last = uplinkPause, ""
 		}
-		if text := err.Error(); text != last { // the same again is no news
+		if text := u.plainly(err); text != last { // the same again is no news
 			last = text
-			u.log.Warn("cannot reach "+u.to.What, u.to.What, u.to.Target, "err", err)
+			u.log.Warn("cannot reach "+u.to.What, u.to.What, u.to.Target, "err", text)
 		}
 		select {
 		case <-u.ctx.Done():
@@ -124,6 +126,26 @@ func (u *uplink) run() {
 		}
 		pause = min(2*pause, uplinkMost)
 	}
+}
+
+// unlinked is what another node's replies mean for who runs them.
+var unlinked = strings.NewReplacer(
+	// Of a certificate that is refused one hears when the connection is there already.
+	"lockd: the server wants a client certificate", "the node wants a certificate: --node-cert and --node-key",
+	"lockd: the server does not know the authority that has issued the client certificate", "the node does not know the authority that has issued --node-cert",
+	"lockd: the server does not accept the client certificate", "the node does not accept --node-cert, which has to be one for clients",
+	"the server does not know the token", "the node does not know the token of --node-token-file: it has to be in the auth file there, with the role node",
+	"the node does not take this one's link: Not Authenticated", "the node asks for a token of the role node: --node-token-file",
+	"the node does not take this one's link: "+wire.NotAllowed+wire.Link, "the token of --node-token-file has not the role node there",
+	"the node does not take this one's link: "+wire.OtherNode, "another node is at that address, one that was started since, or has the same --advertise: ",
+)
+
+// plainly says why there is no connection.
+func (u *uplink) plainly(err error) string {
+	if u.to.What == linkToNode {
+		return unlinked.Replace(err.Error())
+	}
+	return err.Error()
 }
 
 // isNobody tells whether connecting has failed because there is no server.

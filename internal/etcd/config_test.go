@@ -74,7 +74,7 @@ func TestAway(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	err = s.Diagnose(context.Background(), err)
-	want := l.Addr().String() + " takes connections; " + closed.Addr().String() + ": connection refused"
+	want := l.Addr().String() + " takes connections, and does not answer: does it stand still, or have no leader?; " + closed.Addr().String() + ": connection refused"
 	if err.Error() != want || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want %q", err, want)
 	}

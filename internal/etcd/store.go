@@ -11,11 +11,8 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +56,8 @@ type Store struct {
 	client *clientv3.Client
 	closed bool
 	conf   string // P/conf, as it was when it was read first
+
+	silent silence
 }
 
 var _ cluster.Store = (*Store)(nil)
@@ -87,6 +86,10 @@ func Open(c Config) (*Store, error) {
 		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(connecting)},
 	}}
+	if c.ServerName != "" {
+		// Else each host's own name stands in the place of the TLS's.
+		s.config.DialOptions = append(s.config.DialOptions, grpc.WithAuthority(c.ServerName))
+	}
 	for _, host := range p.hosts {
 		s.config.Endpoints = append(s.config.Endpoints, scheme+host)
 	}
@@ -126,8 +129,31 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
+	if config.Username != "" {
+		client.Auth = introduction{client.Auth, config}
+	}
 	s.client = client
 	return client, nil
+}
+
+// An introduction asks for a token over a connection that shows none. Etcd's client shows
+// the one that has ended, which an etcd before 3.5 takes for the asker's: it refuses, the
+// client asks for another one to be asked with, and so on, until the process ends. That one
+// has ended needs no more than a restart of etcd.
+type introduction struct {
+	clientv3.Auth
+	config clientv3.Config
+}
+
+func (a introduction) Authenticate(ctx context.Context, name, password string) (*clientv3.AuthenticateResponse, error) {
+	config := a.config
+	config.Username, config.Password = "", ""
+	bare, err := clientv3.New(config)
+	if err != nil {
+		return nil, err
+	}
+	defer bare.Close()
+	return bare.Authenticate(ctx, name, password)
 }
 
 func (s *Store) key(name string) string { return s.place.prefix + "/" + name }
@@ -172,6 +198,7 @@ func (s *Store) Read(ctx context.Context) (*cluster.View, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
+	s.silent.end()
 	return s.view(r.Kvs)
 }
 
@@ -240,6 +267,7 @@ func (s *Store) put(ctx context.Context, n cluster.Node, if_ clientv3.Cmp) (clus
 	if err != nil {
 		return cluster.Beat{}, s.explain(err)
 	}
+	s.silent.end()
 	v, err := s.view(r.Responses[len(r.Responses)-1].GetResponseRange().Kvs)
 	return cluster.Beat{Done: r.Succeeded, View: v}, err
 }
@@ -349,9 +377,9 @@ func (s *Store) explain(err error) error {
 		text string
 	}{
 		{rpctypes.ErrUserEmpty, "etcd asks who this is: it needs a user and a password"},
-		{rpctypes.ErrAuthFailed, "etcd does not know this user with this password"},
+		{rpctypes.ErrAuthFailed, "etcd does not know this user with this password: is it the right user, and the right file?"},
 		{rpctypes.ErrAuthNotEnabled, "etcd asks nobody who he is (authentication is not enabled): leave the user away"},
-		{rpctypes.ErrPermissionDenied, "etcd does not let this user read and write " + s.key("")},
+		{rpctypes.ErrPermissionDenied, s.forbidden()},
 		{rpctypes.ErrNoLeader, "etcd has no leader"},
 		{rpctypes.ErrNoSpace, "etcd has no room left (its alarm NOSPACE): compact and defragment it"},
 	} {
@@ -360,9 +388,17 @@ func (s *Store) explain(err error) error {
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return &Error{"etcd has not answered", err}
+		return &Error{"etcd has not answered" + s.whySilent(), err}
 	}
 	return &Error{"etcd: " + strings.TrimPrefix(rpctypes.ErrorDesc(err), "etcdserver: "), err}
+}
+
+// forbidden is about a user who may not do what was asked for.
+func (s *Store) forbidden() string {
+	if s.config.Username == "" { // then it knows no other name
+		return "etcd takes the name in the client's certificate for the user, and does not let that one read and write " + s.key("") + ": name another user, or give its role the permission"
+	}
+	return "etcd does not let this user read and write " + s.key("") + ": give its role the permission, if path and user are right"
 }
 
 // An Error is what etcd said, in words for who runs a cluster on it.
@@ -373,35 +409,3 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 func (e *Error) Unwrap() error { return e.Err }
-
-// Diagnose looks why etcd has not answered, and returns what it found of each host: an
-// error that is the end of a context says nothing of that. It returns others as they
-// are.
-func (s *Store) Diagnose(ctx context.Context, err error) error {
-	if !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	var why []string
-	for _, host := range s.place.hosts {
-		c, wrong := s.try(ctx, host)
-		if wrong == nil {
-			c.Close()
-			why = append(why, host+" takes connections")
-			continue
-		}
-		if call := new(os.SyscallError); errors.As(wrong, &call) {
-			wrong = call.Err
-		}
-		why = append(why, host+": "+wrong.Error())
-	}
-	return &Error{strings.Join(why, "; "), err}
-}
-
-func (s *Store) try(ctx context.Context, host string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if s.config.TLS == nil {
-		return new(net.Dialer).DialContext(ctx, "tcp", host)
-	}
-	return (&tls.Dialer{Config: s.config.TLS}).DialContext(ctx, "tcp", host)
-}

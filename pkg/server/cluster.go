@@ -36,6 +36,16 @@ type Cluster struct {
 // joinTimeout is how long it may take to read what a cluster is.
 const joinTimeout = 10 * time.Second
 
+// A JoinError is why a node cannot be one: its cluster's store has nothing, refuses, or has
+// not answered within a time. Another try may succeed.
+type JoinError struct {
+	Err  error
+	Took time.Duration
+}
+
+func (e *JoinError) Error() string { return e.Err.Error() }
+func (e *JoinError) Unwrap() error { return e.Err }
+
 // openCluster reads what the cluster is, and says in the configuration what follows from
 // that.
 func (s *Server) openCluster(cfg *conn.Config) error {
@@ -46,11 +56,12 @@ func (s *Server) openCluster(cfg *conn.Config) error {
 	host := &clusterHost{}
 	ctx, stop := context.WithTimeout(context.Background(), joinTimeout)
 	defer stop()
+	begun := time.Now()
 	m, err := cluster.Join(ctx, cluster.Options{
 		Store: c.Store, Host: host, Name: c.Name, Addr: c.Addr, Admin: c.Admin, Version: Version, Log: s.opts.Logger,
 	})
 	if err != nil {
-		return &OptionError{"cluster", err}
+		return &OptionError{"cluster", &JoinError{err, time.Since(begun)}}
 	}
 	conf := m.Conf()
 	if err := s.opts.fitCluster(conf); err != nil {

@@ -8,11 +8,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nylen/lockd/internal/etcd"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
 
 // program builds lockd.
@@ -117,4 +122,101 @@ func TestCommands(t *testing.T) {
 	eventually(t, "even", even(t, s, a, b))
 	b.kill()
 	eventually(t, "silent", func() bool { _, out, _ := run("status"); return strings.Contains(out, "\nb is silent: ") })
+}
+
+// TestSecured: by certificates, and a user with a password, and by wrong ones, as commands
+// and as a node. What is wrong is said in one line, with what to do, and never the password.
+func TestSecured(t *testing.T) {
+	t.Parallel()
+	binary := program(t)
+	ours, others := newPapers(t), newPapers(t)
+	e := newEnsemble(t, 1, func(c *embed.Config) { c.ClientTLSInfo = ours.info })
+	trust := ours.info
+	trust.CertFile, trust.KeyFile = ours.path("client.pem"), ours.path("client-key.pem")
+	config, err := trust.ClientConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: e.hosts, TLS: config, Logger: zap.NewNop(), DialTimeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	enableAuth(t, client)
+	right, wrong := ours.file("right", []byte("secret\n")), ours.file("wrong", []byte("hidden\n"))
+
+	tls := []string{"--cluster-ca", ours.ca, "--cluster-cert", ours.path("client.pem"), "--cluster-key", ours.path("client-key.pem")}
+	user := []string{"--cluster-user", "lockd", "--cluster-password-file"}
+	run := func(args ...string) (code int, text string) {
+		t.Helper()
+		cmd := exec.Command(binary, args...)
+		out, err := cmd.CombinedOutput()
+		if err != nil && !errors.As(err, new(*exec.ExitError)) {
+			t.Fatal(err)
+		}
+		if bytes.Contains(out, []byte("secret")) || bytes.Contains(out, []byte("hidden")) {
+			t.Errorf("%q tells a secret: %s", args, out)
+		}
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	url := e.url("/c")
+	with := func(url string, more ...[]string) []string {
+		return slices.Concat(append([][]string{{"--cluster", url}}, more...)...)
+	}
+	good := with(url, tls, user, []string{right})
+	if code, text := run(append([]string{"cluster", "init", "--node-timeout", "1500ms"}, good...)...); code != 0 {
+		t.Fatalf("%d, %s", code, text)
+	}
+	closed := freePort(t)
+	var all sync.WaitGroup
+	for name, c := range map[string]struct {
+		flags []string
+		code  int
+		want  string
+	}{
+		"no TLS":            {with(url, user, []string{right}), 69, " speaks TLS: want etcds:// or --cluster-ca"},
+		"another CA":        {with(url, []string{"--cluster-ca", others.ca}, tls[2:], user, []string{right}), 69, "not trusted here: look at --cluster-ca"},
+		"no certificate":    {with(url, tls[:2], user, []string{right}), 69, " asks for a client's certificate: --cluster-cert and --cluster-key"},
+		"another's":         {with(url, tls[:2], []string{"--cluster-cert", others.path("client.pem"), "--cluster-key", others.path("client-key.pem")}), 69, " refuses --cluster-cert: is it by an authority that etcd trusts?"},
+		"another name":      {with(url, tls, user, []string{right, "--cluster-server-name", "a.example"}), 69, "--cluster-server-name is for the name that is in it"},
+		"no user":           {with(url, tls), 69, "etcd takes the name in the client's certificate for the user, and does not let that one read and write /c/"},
+		"a wrong password":  {with(url, tls, user, []string{wrong}), 69, "etcd does not know this user with this password: look at --cluster-user and --cluster-password-file"},
+		"a wrong path":      {with(e.url("/d"), tls, user, []string{right}), 69, "etcd does not let this user read and write /d/: give its role the permission, if path and user are right"},
+		"a path with none":  {with(e.url("/c/d"), tls, user, []string{right}), 1, "there is no cluster at " + e.url("/c/d") + ": lockd cluster init makes one, if the URL is right"},
+		"nobody there":      {with("etcd://"+closed+"/c", tls, user, []string{right}), 69, closed + ": connection refused"},
+		"no password there": {with(url, tls, user, []string{right + "x"}), 2, "--cluster-password-file: open "},
+	} {
+		all.Go(func() {
+			node := []string{"--node", "a", "--tcp", "127.0.0.1:0", "--advertise", "127.0.0.1:9", "--admin", "off"}
+			for _, args := range [][]string{append([]string{"cluster", "status"}, c.flags...), append(node, c.flags...)} {
+				code, text := run(args...)
+				if code != c.code || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+					t.Errorf("%s, %q: %d, %q; want %d, %q", name, args, code, text, c.code, c.want)
+				}
+			}
+		})
+	}
+	all.Wait()
+
+	cmd := exec.Command(binary, append([]string{"--node", "a", "--tcp", "127.0.0.1:0", "--advertise", "127.0.0.1:9", "--admin", "off"}, good...)...)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "well", func() bool {
+		code, _ := run(append([]string{"cluster", "status"}, good...)...)
+		return code == 0
+	})
+	if code, text := run(append([]string{"cluster", "map", "x"}, good...)...); code != 0 || !strings.Contains(text, "which a owns") {
+		t.Errorf("%d, %q", code, text)
+	}
+	if code, text := run(append([]string{"cluster", "drain", "a"}, good...)...); code != 1 || !strings.Contains(text, "there is no other node") {
+		t.Errorf("%d, %q", code, text)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if strings.Contains(log.String(), "secret") {
+		t.Errorf("the log has the password: %s", log.String())
+	}
 }
