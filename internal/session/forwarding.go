@@ -137,7 +137,7 @@ func (s *Session) heard(out []byte) (_ []byte, quit bool) {
 
 // heard does that for one remote.
 func (r *remote) heard(out []byte) (_ []byte, quit bool) {
-	if r.session.stream.turn.expired(r.up) {
+	if r.up.isLate(r.session.stream.turn.clock()) {
 		r.up.giveUp() // before anything is passed on
 	}
 	out, quit = r.replies(out)
@@ -164,15 +164,6 @@ func (r *remote) comeBack() {
 			r.session.abroad.until = r.session.hub.clock.milliseconds() + uint64(againEvery.Milliseconds()) - 1
 		}
 	}
-}
-
-// expired tells whether upstream was not heard for too long, and looks once in a turn.
-func (t *Turn) expired(u *Upstream) bool {
-	if t.judged != u {
-		t.judged = u
-		t.late = u.isLate()
-	}
-	return t.late
 }
 
 // stalls tells whether nothing more is taken from the client for now: it has as much

@@ -3,6 +3,8 @@ package session
 import (
 	"sync"
 	"time"
+
+	lease "github.com/nylen/lockd/internal/kept"
 )
 
 // A keeping is what lets a stream outlive its connection: the client has asked for
@@ -184,10 +186,16 @@ func post(all []*Session) {
 	}
 }
 
-// expire ends a client that has not come back in time.
+// expire ends a client that has not come back in time. A node that has no right to serve lets nothing
+// go: it may have stood still, and what it has here somebody has claimed elsewhere.
 func (k *keeping) expire() {
 	k.mu.Lock()
 	if k.state != detached || time.Now().Before(k.due) {
+		k.mu.Unlock()
+		return
+	}
+	if n := k.stream.hub.node; n != nil && lease.Now() >= n.cfg.Right() {
+		k.timer.Reset(n.cfg.Serves)
 		k.mu.Unlock()
 		return
 	}

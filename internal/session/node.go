@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	lease "github.com/nylen/lockd/internal/kept"
 	"github.com/nylen/lockd/internal/shard"
 )
 
@@ -187,7 +186,7 @@ func (u *Upstream) ownerOf(id uint32) *shard.Owner { return u.find(uint64(id)).o
 func (t *Turn) serves(n *node) bool {
 	if !t.righted {
 		t.righted = true
-		t.right = lease.Now() < n.cfg.Right()
+		t.right = t.clock() < n.cfg.Right()
 	}
 	return t.right
 }

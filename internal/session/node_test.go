@@ -86,7 +86,7 @@ func (c *testCluster) add(id string) *testNode {
 	cfg.MaxKeep = time.Second
 	nothing := func() {}
 	cfg.Cluster = &ClusterConfig{
-		World: "w", Longest: c.longest, Patience: c.patience,
+		World: "w", Longest: c.longest, Serves: 20 * time.Millisecond, Patience: c.patience,
 		Right: func() time.Duration { return time.Duration(n.right.Load()) },
 		Ceil:  func() uint64 { return 1 << 53 },
 		Log:   func(string, ...any) {},
@@ -402,6 +402,31 @@ func TestNodesCutOff(t *testing.T) {
 	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
 	c.kill(home) // which ends
 	other.gets("gw 10000 "+x+"\n", "1 Lock Get Success: "+x+"\n")
+}
+
+// A node that has stood still frees nothing before it knows that it may serve: who held it has perhaps
+// claimed it elsewhere, and somebody waits for it here.
+func TestNodesFreeNothingWithoutRight(t *testing.T) {
+	const longest = 200 * time.Millisecond
+	c := newTestCluster(t, 2, longest)
+	home, owner := c.nodes[0], c.nodes[1]
+	x := c.name(owner, 0)
+	home.client("a").gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	held := func() bool { return owner.hub.locks.Holder([]byte(x)) != 0 }
+	owner.right.Store(0)
+	c.kill(home)
+	c.pump()
+	for end := time.Now().Add(3 * longest); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !held() {
+			t.Fatal("it is free")
+		}
+	}
+	owner.right.Store(int64(lease.Now() + time.Hour))
+	for end := time.Now().Add(20 * time.Second); held(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is not free")
+		}
+	}
 }
 
 // What clients of other nodes held at one that is gone they hold at its heirs; nobody else gets

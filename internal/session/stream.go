@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lease "github.com/nylen/lockd/internal/kept"
 	"github.com/nylen/lockd/internal/shard"
 )
 
@@ -90,18 +91,17 @@ type Turn struct {
 	// gone.
 	Looks int
 
-	asks      batch        // of a proxy: what a session asks upstream
-	judged    *Upstream    // of a proxy: of whom late is known; nil: of nobody
-	late      bool         // it was not heard for too long
-	righted   bool         // of a node: right is known
-	right     bool         // it may serve
-	held      *Stream      // of a node: of whom holds is known; nil: of nobody
-	holds     bool         // it is not listened to, see isHeldBack
-	elsewhere bool         // a request was not executed, as its name is served elsewhere, or not now
-	now       shard.Moment // when something was first asked of the table; 0: nothing was
-	args      numbers      // of the request that is being executed
-	asked     int          // holders that have been found out to be in the way
-	holders   []uint32     // for one look
+	asks      batch         // of a proxy: what a session asks upstream
+	at        time.Duration // by the lease's clock; 0: nobody has looked
+	righted   bool          // of a node: right is known
+	right     bool          // it may serve
+	held      *Stream       // of a node: of whom holds is known; nil: of nobody
+	holds     bool          // it is not listened to, see isHeldBack
+	elsewhere bool          // a request was not executed, as its name is served elsewhere, or not now
+	now       shard.Moment  // when something was first asked of the table; 0: nothing was
+	args      numbers       // of the request that is being executed
+	asked     int           // holders that have been found out to be in the way
+	holders   []uint32      // for one look
 	carriers  []Carrier
 	there     []Carrier // of holders of exclusive locks that have been looked at and are there
 	shared    uint64    // the hash of the shared lock looked at last whose holders are all there; 0: none
@@ -110,7 +110,7 @@ type Turn struct {
 
 // Begin begins the next turn, with so many looks.
 func (t *Turn) Begin(looks int) {
-	t.Looks, t.asked, t.gone, t.now, t.judged, t.righted, t.held = looks, 0, nil, 0, nil, false, nil
+	t.Looks, t.asked, t.gone, t.now, t.at, t.righted, t.held = looks, 0, nil, 0, 0, false, nil
 	t.Forget()
 }
 
@@ -122,6 +122,14 @@ func (t *Turn) moment(c *clock) shard.Moment {
 		return t.now
 	}
 	return t.readClock(c)
+}
+
+// clock is the time by which leases and the right to serve are judged in this turn.
+func (t *Turn) clock() time.Duration {
+	if t.at == 0 {
+		t.at = lease.Now()
+	}
+	return t.at
 }
 
 //go:noinline

@@ -102,7 +102,7 @@ func (u *Upstream) waiting() (n int) {
 }
 
 // isLate tells whether the time is up, which the look-out may not know yet.
-func (u *Upstream) isLate() bool {
+func (u *Upstream) isLate(now time.Duration) bool {
 	l := u.lease.Load()
-	return l != nil && l.Expired(lease.Now())
+	return l != nil && l.Expired(now)
 }

@@ -204,19 +204,6 @@ func TestUpstreamTooLate(t *testing.T) {
 	}
 }
 
-// Who has found so may act on it when the proxy is kept anew: then nobody has lost anything.
-func TestUpstreamKeptAnew(t *testing.T) {
-	f := newFakeUpstream(t, UpstreamConfig{})
-	f.begins()
-	a := f.client("a")
-	a.feed("g x\n")
-	f.says("1 7 Lock Get Success: x\n")
-	a.turn.judged, a.turn.late = f.Upstream, true
-	if _, out, _ := a.Advance(nil, nil); string(out) != "1 Lock Get Success: x\n" || f.network.has(a.carrier) || f.lease.Load() == nil {
-		t.Errorf("told %q, ended: %v", out, f.network.has(a.carrier))
-	}
-}
-
 // After a pause all that was asked is overdue. Nobody is answered in upstream's place then
 // before those have ended who hold something, be it that they release it.
 func TestUpstreamPaused(t *testing.T) {
