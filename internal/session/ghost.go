@@ -73,12 +73,26 @@ func (g *ghost) appear(by map[person]*Session) {
 	}
 }
 
-// vanish ends it: what was not claimed is let go, and is no loss of anybody's.
+// vanish ends it: what was not claimed is let go, and is no loss of anybody's. Who has come another way
+// since, to another node, has not said by that what he claims: for him it stays, until its time is over.
 func (g *ghost) vanish() {
-	if g.each(true) {
+	if g.each(true) && !g.isWanted() {
 		g.keeping.finish(&ending{why: WhyKeepExpired})
 	}
 }
+
+// isWanted tells whether it has something of somebody who has come another way.
+func (g *ghost) isWanted() (wanted bool) {
+	g.keeping.borrow(func() {
+		for _, s := range g.stream.sessions {
+			wanted = wanted || s.owner.Held() > 0 && s.isSuperseded()
+		}
+	})
+	return wanted
+}
+
+// isSuperseded tells whether the client of a stand-in has come another way since.
+func (s *Session) isSuperseded() bool { return s.hub.node.people.supersede(s.peer.id) }
 
 // letGo lets go what was not claimed, but keeps the places in line.
 func (g *ghost) letGo() { g.each(false) }
@@ -96,7 +110,7 @@ func (g *ghost) each(waits bool) (there bool) {
 // letGoStandIns does a bounded part of that.
 func (st *Stream) letGoStandIns(waits bool) (done bool) {
 	for _, s := range st.sessions {
-		if s.owner.Waits() && !waits {
+		if s.owner.Waits() && !waits || s.isSuperseded() {
 			continue
 		}
 		if s.owner.Waits() {

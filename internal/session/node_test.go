@@ -84,6 +84,9 @@ func (c *testCluster) add(id string) *testNode {
 	cfg := testConfig()
 	cfg.DeadPeer = 50 * time.Millisecond
 	cfg.MaxKeep = time.Second
+	if c.longest == time.Minute {
+		cfg.MaxKeep = 15 * time.Second
+	}
 	nothing := func() {}
 	cfg.Cluster = &ClusterConfig{
 		World: "w", Longest: c.longest, Serves: 20 * time.Millisecond, Patience: c.patience,
@@ -754,8 +757,10 @@ func (c *nodeClient) comesBack(key string, life int) *nodeClient {
 }
 
 // keeps has a client be kept, and returns its KEY.
-func (c *nodeClient) keeps() (key string) {
-	said := c.until("hello 2 notices\n0 keep 1000\n", "\n")
+func (c *nodeClient) keeps() (key string) { return c.keepsFor(time.Second) }
+
+func (c *nodeClient) keepsFor(d time.Duration) (key string) {
+	said := c.until(fmt.Sprint("hello 2 notices\n0 keep ", d.Milliseconds(), "\n"), "\n")
 	return strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
 }
 

@@ -189,6 +189,15 @@ func (p *people) leave(id uint32) {
 	}
 }
 
+// supersede tells whether the person that an owner is has come another way since.
+func (p *people) supersede(id uint32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of, ok := p.byID[id]
+	r := p.all[of.person]
+	return ok && r != nil && r.generation > of.generation
+}
+
 // by returns who an owner is, if it is known.
 func (p *people) by(id uint32) (of described, ok bool) {
 	p.mu.Lock()
