@@ -10,6 +10,7 @@ type stats struct {
 	Started  moment  `json:"started_at"` // the same in each reply: a viewer knows by it that it has another server
 	UptimeMS int64   `json:"uptime_ms"`
 	Part     string  `json:"part"`
+	Node     string  `json:"node,omitempty"` // its name, if it is one
 	Draining bool    `json:"draining"`
 	Names    bool    `json:"names"`
 	You      you     `json:"you"`
@@ -67,6 +68,9 @@ func (a *API) statsFor(who Asker, s sampled) *stats {
 			{"connections", "Connections", v["connections"], v["max_connections"], ""},
 			{"memory", "Memory for clients", v["memory"], v["max_memory"], "bytes"},
 		},
+	}
+	if a.cfg.Cluster != nil {
+		st.Node = a.cfg.Hub.NodeState().Name
 	}
 	if who.Access != nil {
 		st.You.named = nameOf(who.Access.Name)

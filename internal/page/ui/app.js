@@ -164,7 +164,7 @@ function stats() {
   const tab = document.querySelector('#tabs [data-tab="cluster"]');
   tab.hidden = !["node", "proxy"].includes(stats.part);
   setText(tab, stats.part === "proxy" ? "Uplink" : "Cluster");
-  setText($("server"), `${stats.version ?? ""} · up ${briefly(stats.uptime_ms)}`);
+  setText($("server"), `${stats.node ? `node ${stats.node} · ` : ""}${stats.version ?? ""} · up ${briefly(stats.uptime_ms)}`);
   $("server").title = `started ${stats.started_at}${stats.revision ? `, revision ${stats.revision}` : ""}`;
 }
 
