@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -20,7 +21,7 @@ func (h *Hub) Adopt(l *Layout) {
 	old := n.routes.Load()
 	n.note(l)
 	links, gone := n.meet(l)
-	to := &routes{version: l.Version, self: l.Self, epoch: l.Epoch}
+	to := &routes{version: l.Version, self: l.Self, origin: cmp.Or(old.origin, l.Self), epoch: l.Epoch}
 	var lost, gained []int
 	var evicted []*Upstream
 	for p, owner := range l.Owner {
@@ -105,6 +106,8 @@ func (r *routes) here() (n int) {
 
 func (n *node) self() string { return n.routes.Load().self }
 
+func (n *node) origin() string { return n.routes.Load().origin }
+
 // believes tells whether a node's sign of life counts, which has the map of that version: if
 // that is a newer one than is known here, it may have lost what is held there.
 func (n *node) believes(version uint64) bool { return version <= n.routes.Load().version }
@@ -177,7 +180,7 @@ func (h *Hub) Depose() {
 	n.adopting.Lock()
 	defer n.adopting.Unlock()
 	old := n.routes.Load()
-	to := &routes{version: old.version, self: old.self, epoch: old.epoch, since: old.since}
+	to := &routes{version: old.version, self: old.self, origin: old.origin, epoch: old.epoch, since: old.since}
 	var lost []int
 	for p, u := range old.to {
 		if to.to[p] = u; u == nil {

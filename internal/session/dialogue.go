@@ -153,7 +153,7 @@ func (u *Upstream) introduce() {
 		return
 	}
 	u.state = introduces
-	u.ask(wire.Link, u.node.cfg.World+" "+u.node.self()+" "+u.peer.ID)
+	u.ask(wire.Link, u.node.cfg.World+" "+u.node.from()+" "+u.peer.ID)
 }
 
 // takeUp asks for what is kept there, or to be kept from now on.

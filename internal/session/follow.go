@@ -107,7 +107,7 @@ func (n *node) tellFollowed() (busy bool) {
 	if len(n.behind)+len(n.reclaim)+len(n.claimants) > 0 { // all has been answered, too: who does not have the map yet answers later
 		return true
 	}
-	self := n.self()
+	self := n.origin()
 	if n.follows[self] < version {
 		n.follows[self] = version
 		n.hub.keeps.start(n.exorcise)

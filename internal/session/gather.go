@@ -212,7 +212,7 @@ func (l *gatherReply) ask() {
 // introduction is how a connection begins over which a node asks, for a client of its own,
 // what another one has itself.
 func (n *node) introduction(u *Upstream, client string) string {
-	return wire.Link + " " + n.cfg.World + " " + n.self() + " " + u.peer.ID + " " + client
+	return wire.Link + " " + n.cfg.World + " " + n.from() + " " + u.peer.ID + " " + client
 }
 
 // take gives out what has come.

@@ -16,6 +16,16 @@ import (
 //
 // Without the right to serve nothing is read from a link and nothing is said on it.
 
+// from is who a node is for others: its ID, and the first one behind a slash if it is another one
+// by now, as it had lost its registration.
+func (n *node) from() string {
+	to := n.routes.Load()
+	if to.origin == to.self {
+		return to.self
+	}
+	return to.self + "/" + to.origin
+}
+
 // textLink has the stream be a link: `link WORLD FROM TO` says of which cluster, from which
 // node, and which one is meant. With an ADDR behind that it is about what is here alone: lists,
 // and `kick`, for the client that is at that address there.
@@ -37,7 +47,12 @@ func (s *Session) textLink(arg, out []byte) []byte {
 		return s.reply(out, 0, wire.OtherNode, []byte(n.self()))
 	}
 	st.door |= linked
-	st.link = &linkEnd{from: words[1]}
+	id, origin, ok := strings.Cut(words[1], "/")
+	if !ok {
+		origin = id
+	}
+	st.link = &linkEnd{from: origin}
+	st.link.now.Store(&id)
 	if len(words) == 4 {
 		st.door |= alone
 		s.peer.label.Store(&label{text: words[3]})
@@ -54,8 +69,8 @@ func (s *Session) textLink(arg, out []byte) []byte {
 
 // A linkEnd is what a stream has that is a link.
 type linkEnd struct {
-	from     string                 // the other node's ID
-	now      atomic.Pointer[string] // that it has by now, if it is another one; nil: it is not
+	from     string                 // the first ID of the other node's process, by which its clients are known
+	now      atomic.Pointer[string] // that it has by now; nil, of a stand-in: the same
 	incoming *incoming              // a copy that is on its way; nil: there is none
 
 	mu   sync.Mutex // guards what follows

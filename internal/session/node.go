@@ -105,6 +105,7 @@ type node struct {
 type routes struct {
 	version uint64
 	self    string
+	origin  string // the first ID that the process had: what its clients are known by at other nodes stays
 	to      [shard.Partitions]*Upstream
 	epoch   [shard.Partitions]uint64
 	since   [shard.Partitions]uint64 // the version by which it is so, as far as is known here

@@ -477,6 +477,48 @@ func TestNodesFailOver(t *testing.T) {
 	}
 }
 
+// A node that has lost its registration joins anew under another ID. What its clients hold at other nodes
+// they hold still when that moves: to that node itself, to another one, or one that is new.
+func TestNodesAnotherID(t *testing.T) {
+	for which := range 6 {
+		c := newTestCluster(t, 3, time.Hour)
+		home, owner, heir := c.nodes[0], c.nodes[1], c.nodes[2]
+		a, b, kept := home.client("a"), owner.client("b"), home.client("kept")
+		kept.keeps()
+		x, y, z, u, parts := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2), c.name(owner, 3), c.owned(owner)
+		a.gets("g "+x+"\nsgl 1 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+		kept.until("1 g "+z+"\n", "Lock Get Success: "+z+"\n")
+		home.hub.Depose()
+		c.inherit(home, owner, heir)
+		home.id = "reborn"
+		to := home
+		switch which / 2 {
+		case 1:
+			to = heir
+		case 2:
+			to = c.add("new")
+		}
+		c.publish()
+		c.pump()
+		a.gets("g "+u+"\n", "1 Lock Get Success: "+u+"\n")
+		if which%2 == 1 {
+			home.breaks(owner)
+			home.breaks(heir)
+			c.pump()
+		}
+		c.move(owner, to, parts, nil)
+		b.gets("g "+x+"\nsgl 1 "+y+"\ng "+z+"\ng "+u+"\n",
+			"0 Lock Get Failure: "+x+"\n0 Shared Lock Limit Reached: "+y+"\n0 Lock Get Failure: "+z+"\n0 Lock Get Failure: "+u+"\n")
+		a.gets("r "+x+"\nsr "+y+"\nr "+u+"\n", "1 Lock Release Success: "+x+"\n1 Shared Lock Release Success: "+y+"\n1 Lock Release Success: "+u+"\n")
+		kept.until("1 r "+z+"\n", "Lock Release Success: "+z+"\n")
+		b.gets("g "+x+"\nsgl 1 "+y+"\ng "+z+"\ng "+u+"\n",
+			"1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n1 Lock Get Success: "+z+"\n1 Lock Get Success: "+u+"\n")
+		if n := to.hub.node.refused.Load() + home.hub.node.refused.Load(); n > 0 {
+			t.Errorf("%d: %d claims were refused", which, n)
+		}
+	}
+}
+
 // A link that breaks is nothing that clients hear of.
 func TestNodesLinkBreaks(t *testing.T) {
 	c := newTestCluster(t, 2, time.Hour)

@@ -15,14 +15,14 @@ import (
 // before it came another way may be taken over: by a claim what it holds, by asking again
 // its place in line.
 type person struct {
-	who    string // the hash of a KEY, in hexadecimal digits, or the ID of a node
+	who    string // the hash of a KEY, in hexadecimal digits, or the first ID of a node's process
 	number uint32 // of the session: the client's own, or the node's
 }
 
 // A described person is one as it is told to other nodes.
 type described struct {
 	person
-	home       string // the ID of the node that it is a client of
+	home       string // the first ID of the node's process that it is a client of
 	generation uint64 // grows with each connection of a KEY; 0: it has no KEY
 }
 
@@ -51,7 +51,7 @@ func parsePerson(word string) (d described, err error) {
 
 // keyed describes a session of the node's own client that is kept.
 func (n *node) keyed(k *keeping, s *Session) described {
-	return described{person{hex.EncodeToString(k.key[:]), s.number}, n.self(), k.generation}
+	return described{person{hex.EncodeToString(k.key[:]), s.number}, n.origin(), k.generation}
 }
 
 // appears notes who a session of the node's own client is, if that is kept.
@@ -81,7 +81,7 @@ func (n *node) describe(id uint32) (of described, ok bool) {
 	if l := s.stream.link; l != nil {
 		return described{person{l.from, s.number}, l.from, 0}, true
 	}
-	self := n.self()
+	self := n.origin()
 	return described{person{self, n.guestOf(s).number}, self, 0}, true
 }
 
@@ -108,7 +108,7 @@ func (n *node) who(s *Session) (of person, ok bool) {
 	case s.stream.link != nil:
 		return person{s.stream.link.from, s.number}, true
 	case s.remote != nil:
-		return person{n.self(), s.remote.number}, true
+		return person{n.origin(), s.remote.number}, true
 	}
 	return of, false
 }

@@ -124,7 +124,7 @@ func (st *Stream) attach(by *Stream, key string) {
 	st.door = by.door &^ (mustResume | drains) // which it notices itself
 	st.ahead = max(st.ahead, by.ahead)
 	if by.link != nil { // the other node may have another ID by now
-		st.link.now.Store(&by.link.from)
+		st.link.now.Store(by.link.now.Load())
 	}
 	st.main.peer.access.Store(by.main.peer.access.Load())
 	from := by.main.peer
