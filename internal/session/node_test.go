@@ -836,6 +836,45 @@ func TestNodesLimbo(t *testing.T) {
 	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
 }
 
+// What is in limbo its client does not have, whoever says so: its node, too, while the owner is away. And
+// what is not held any more does not stand for what is held.
+func TestNodesLimboIsNotHeld(t *testing.T) {
+	c := newImpatientCluster(t, 2, 8*time.Second, 50*time.Millisecond)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, b := home.client("a"), home.client("b")
+	a.keeps()
+	b.until("hello 2\n0 keep 1000\n", "\n")
+	x, y, z := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	b.until("1 g "+z+"\n1 sg "+z+"\n", "Shared Lock Get Success: "+z+"\n")
+	for _, l := range home.links {
+		l.cut = true
+	}
+	for got := ""; !strings.Contains(got, "Lost: "+x) || !strings.Contains(got, "Lost: "+y); time.Sleep(time.Millisecond) {
+		a.feed("")
+		b.feed("")
+		got += a.got
+		a.got = ""
+	}
+	home.breaks(owner)
+	a.until("1 g "+x+"\n", "1 0 Unavailable: "+x+"\n")
+	a.until("1 sg "+y+"\n", "1 0 Unavailable: "+y+"\n")
+	a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+	r := a.sessions[1].remote
+	if held, limbo := r.owner.Held(), len(r.limbo); held != 1 || limbo != 1 {
+		t.Errorf("%d held, %d in limbo", held, limbo)
+	}
+	for !home.network.has(b.carrier) { // who wants no notices
+		b.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	r = b.sessions[1].remote
+	if held, limbo := r.owner.Held(), len(r.limbo); held != 2 || limbo != 2 {
+		t.Errorf("without notices: %d held, %d in limbo", held, limbo)
+	}
+}
+
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
 	c := newTestCluster(t, 3, 10*time.Second)

@@ -144,6 +144,8 @@ func (r *remote) noticeLocked(text []byte) {
 		return
 	}
 	r.owner.Now = r.up.moment()
+	r.outOfLimboLocked(shard.Exclusive, name)
+	r.outOfLimboLocked(shard.Shared, name)
 	r.up.locks.Release(r.owner, name)
 	r.up.locks.ReleaseShared(r.owner, name)
 	r.lostLocked(name, WhyKick)
@@ -168,13 +170,23 @@ func (r *remote) loseLocked(kind shard.Kind, name []byte) {
 // else by its end.
 func (r *remote) lostLocked(name []byte, why Why) {
 	s := r.session
-	if r.many && s.stream.notices.Load() {
+	if r.tellsLocked() {
 		r.out = append(strconv.AppendUint(r.out, uint64(s.number), 10), ' ')
 		r.out = append(append(append(r.out, wire.Notice+wire.LockLost...), name...), '\n')
 		r.postLocked()
 		return
 	}
 	r.endLocked(why)
+}
+
+// tellsLocked tells whether the client wants notices.
+func (r *remote) tellsLocked() bool { return r.many && r.session.stream.notices.Load() }
+
+// detach ends the client's connection, if it has one.
+func (r *remote) detach() {
+	if c := r.session.stream.carriedBy(); c != nil {
+		r.session.hub.network.Detach(c)
+	}
 }
 
 // endLocked ends the client: nothing is passed on to it any more.
@@ -189,18 +201,13 @@ func (r *remote) endLocked(why Why) {
 		for _, h := range r.heldLocked(func(int) bool { return true }) {
 			r.forgetLocked(h)
 		}
-		if c := r.session.stream.carriedBy(); c != nil {
-			r.session.hub.network.Detach(c)
-		}
+		r.detach()
 		return
 	}
 	r.lost = true
 	r.out = nil
-	st := r.session.stream
-	st.EndsFor(why)
-	if c := st.carriedBy(); c != nil {
-		r.session.hub.network.Detach(c)
-	}
+	r.session.stream.EndsFor(why)
+	r.detach()
 }
 
 // stop has the session's wait end, as `cancel` would.
