@@ -158,7 +158,7 @@ func (n *node) followFrom(u *Upstream) bool {
 		r.guest.following.Lock()
 		if now >= r.deadline() {
 			r.expireMoved(to)
-		} else if !r.follow(to) {
+		} else if !r.follow(to) || r.mayGet(to) {
 			p.all = false
 		}
 		r.guest.following.Unlock()
@@ -197,6 +197,23 @@ func (r *remote) follow(to *routes) bool {
 	}
 	r.followed = to.version
 	return true
+}
+
+// mayGet tells whether an answer is on its way, or may be, by which the session gets a lock of the former
+// owner's: then that is to be claimed, too.
+func (r *remote) mayGet(to *routes) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := r.first; i < len(r.queue) && !r.gone; i++ {
+		a := &r.queue[i]
+		if a.silent || a.literal || a.probe || a.told && !a.parked {
+			continue
+		}
+		if _, takes := takenBy(a.command); takes && uint32(to.since[shard.PartitionOf(r.nameLocked(a))]) > a.version {
+			return true
+		}
+	}
+	return false
 }
 
 // releasesLocked returns what the session is about to release: whether it holds that still, or its release

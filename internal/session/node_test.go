@@ -1163,3 +1163,38 @@ func TestNodesLetGoWhatMovesInDoubt(t *testing.T) {
 		c.move(to, owner, c.owned(to), nil)
 	}
 }
+
+// While an answer of the former owner's is on its way, by which a client gets a lock, the new one is not
+// told that all is claimed: whoever asks there would get it, too.
+func TestNodesAnswerComesBehindMove(t *testing.T) {
+	c := newTestCluster(t, 3, 10*time.Second)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	for i, to := range []*testNode{third, home} {
+		x := c.name(owner, i)
+		a, other := home.client("a"), third.client("other")
+		a.until("hello 2\n1 g "+x+"\n1 r "+x+"\n", "Lock Release Success: "+x+"\n")
+		l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+		l.cut = true
+		a.feed("1 g " + x + "\n")
+		l.turn.Begin(0)
+		_, out, _ := l.stream.Advance(l.up.Take(nil), nil) // which does not arrive for now
+		c.move(owner, to, c.owned(owner), nil)
+		stay := func() {
+			for range 40 {
+				c.pump()
+				a.feed("")
+				time.Sleep(5 * time.Millisecond)
+			}
+			other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+		}
+		stay()
+		if err := l.up.Receive(out); err != nil {
+			t.Fatal(err)
+		}
+		l.cut = false
+		a.until("", "Lock Get Success: "+x+"\n")
+		stay()
+		a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+		c.move(to, owner, c.owned(to), nil)
+	}
+}
