@@ -1198,3 +1198,55 @@ func TestNodesAnswerComesBehindMove(t *testing.T) {
 		c.move(to, owner, c.owned(to), nil)
 	}
 }
+
+// What is in limbo, and comes to the client's own node, nobody gets before the client cannot believe in it
+// any more. Of what a session had to claim there nothing is left when it has ended.
+func TestNodesLimboComesHome(t *testing.T) {
+	c := newTestCluster(t, 2, 8*time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, other := home.client("a"), home.client("other")
+	a.keeps()
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	for _, l := range home.links {
+		l.cut = true
+	}
+	for got := ""; !strings.Contains(got, "Lost: "+x); time.Sleep(time.Millisecond) {
+		a.feed("")
+		got += a.got
+		a.got = ""
+	}
+	lost := time.Now()
+	c.move(owner, home, c.owned(owner), nil)
+	for _, l := range home.links {
+		l.cut = false
+	}
+	other.feed("gw 10000 " + x + "\n")
+	for other.got == "" && time.Since(lost) < 10*time.Second {
+		c.pump()
+		a.feed("")
+		other.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	if d := time.Since(lost); other.got != "1 Lock Get Success: "+x+"\n" || d < 900*time.Millisecond {
+		t.Errorf("another client is told %q, after %v", other.got, d)
+	}
+	c.move(home, owner, c.owned(home), nil)
+	c.pump()
+	a.until("2 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	c.move(owner, home, c.owned(owner), nil)
+	k := a.keeping.Load()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		c.pump()
+		k.homingMu.Lock()
+		n := len(k.homing)
+		k.homingMu.Unlock()
+		if n > 0 {
+			break
+		}
+	}
+	a.until("2 r "+y+"\n", "2 1 Lock Release Success: "+y+"\n")
+	if len(k.homing) > 0 {
+		t.Errorf("%d sessions have something to claim", len(k.homing))
+	}
+}

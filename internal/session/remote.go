@@ -63,7 +63,6 @@ type remote struct {
 	undecided []heldLock             // what the client has asked for again, instead of claiming it, and is not answered
 	turned    bool                   // it is told `Elsewhere` until it says that it goes on
 	home      bool                   // what it holds is to be claimed in the node's own partitions
-	homing    bool                   // it is among those of its client's keeping for that
 	followed  uint64                 // the map by which what it holds is where it is served
 	again     []claimAgain           // claims that are to be made once more
 	arriving  map[wanted]struct{}    // what it held elsewhere, whose claims here are not answered; nil: nothing
@@ -273,6 +272,7 @@ func (r *remote) forgetSome() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gone = true
+	r.homeLocked()
 	r.owner.Now = r.up.moment()
 	if r.owner.Held() > 0 && !r.session.orphan(r.up.locks, r.owner) {
 		return false
