@@ -45,6 +45,9 @@ func (r *remote) late(now, plain, patience, since uint32) {
 	}
 	r.queue = r.queue[:kept]
 	r.giveLiteralsLocked()
+	if r.comesBackLocked() {
+		r.postLocked() // nobody answers what came before that
+	}
 	r.fitLocked()
 }
 

@@ -1250,3 +1250,30 @@ func TestNodesLimboComesHome(t *testing.T) {
 		t.Errorf("%d sessions have something to claim", len(k.homing))
 	}
 }
+
+// What was not executed at an owner is asked elsewhere, also if the link breaks before all that came behind
+// it is answered.
+func TestNodesComeBackWithoutLink(t *testing.T) {
+	c := newImpatientCluster(t, 3, time.Minute, 100*time.Millisecond)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a := home.client("a")
+	a.until("hello 2\n1 g "+x+"\n1 r "+x+"\n", "Lock Release Success: "+x+"\n")
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l.cut = true
+	owner.hub.Freeze([]int{shard.PartitionOf([]byte(x))})
+	a.feed("1 g " + x + "\n1 g " + y + "\n")
+	l.turn.Begin(0)
+	_, out, _ := l.stream.Advance(l.up.Take(nil), nil)
+	first, _, _ := strings.Cut(string(out), "\n")
+	if err := l.up.Receive([]byte(first + "\n")); err != nil || !strings.Contains(first, "Elsewhere: "+x) {
+		t.Fatalf("%v, %q", err, out)
+	}
+	home.breaks(owner)
+	a.feed("")
+	c.move(owner, third, []int{shard.PartitionOf([]byte(x))}, nil)
+	said := a.until("", "1 0 Unavailable: "+y+"\n")
+	if !strings.Contains(said, "Lock Get Success: "+x+"\n") {
+		t.Errorf("told %q", said)
+	}
+}
