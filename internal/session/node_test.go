@@ -1277,3 +1277,35 @@ func TestNodesComeBackWithoutLink(t *testing.T) {
 		t.Errorf("told %q", said)
 	}
 }
+
+// Who has released a lock, and was not answered as the owner has died, is not ended since somebody else
+// has it by now.
+func TestNodesReleaseAsOwnerDies(t *testing.T) {
+	c := newTestCluster(t, 4, 2*time.Second)
+	home, owner, third, heir := c.nodes[0], c.nodes[1], c.nodes[2], c.nodes[3]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a, b := home.client("a"), third.client("b")
+	a.until("hello 2\n1 g "+x+"\n1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l.cut = true
+	a.feed("1 r " + x + "\n")
+	l.turn.Begin(0)
+	l.stream.Advance(l.up.Take(nil), nil)
+	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	l.cut = false
+	c.kill(owner)
+	for _, l := range home.links {
+		l.cut = l.to == heir.id
+	}
+	c.inherit(owner, heir)
+	c.pump() // so b's claim comes first
+	for _, l := range home.links {
+		l.cut = false
+	}
+	a.until("", "1 1 Lock Release Success: "+x+"\n")
+	if home.network.has(a.carrier) {
+		t.Error("it is ended")
+	}
+	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	a.until("1 t "+y+"\n", "Lock Token: "+y+"\n")
+}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -143,11 +144,23 @@ func (r *remote) noticeLocked(text []byte) {
 		return
 	}
 	r.owner.Now = r.up.moment()
+	tells := r.guest == nil || r.countsOnLocked(name)
 	r.outOfLimboLocked(shard.Exclusive, name)
 	r.outOfLimboLocked(shard.Shared, name)
 	r.up.locks.Release(r.owner, name)
 	r.up.locks.ReleaseShared(r.owner, name)
-	r.lostLocked(name, WhyKick)
+	if tells {
+		r.lostLocked(name, WhyKick)
+	}
+}
+
+// countsOnLocked tells whether the client counts on a lock there: it does not on one that it is about to
+// release, or has not named since it has come again.
+func (r *remote) countsOnLocked(name []byte) bool {
+	of := shard.PartitionOf(name)
+	return slices.ContainsFunc(r.heldLocked(func(p int) bool { return p == of }), func(h heldLock) bool {
+		return !h.doubted && bytes.Equal(h.name, name)
+	})
 }
 
 // loseLocked is for a lock that could not be claimed: somebody else may have it.
