@@ -1309,3 +1309,21 @@ func TestNodesReleaseAsOwnerDies(t *testing.T) {
 	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	a.until("1 t "+y+"\n", "Lock Token: "+y+"\n")
 }
+
+// Who looks out for a link that is away does not rest as long as what is held there is believed: the end of
+// that is to be noticed at once. Where nobody ever answers he does.
+func TestNodesLookOutForTheEnd(t *testing.T) {
+	c := newTestCluster(t, 2, time.Minute)
+	home, owner := c.nodes[0], c.nodes[1]
+	for _, l := range home.links {
+		l.cut = true
+	}
+	home.breaks(owner)
+	away := home.links[0].up
+	for end := time.Now().Add(10 * time.Second); !home.hub.node.nobody.rests.Load() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	time.Sleep(20 * tickEvery)
+	if away.rests.Load() || !home.hub.node.nobody.rests.Load() {
+		t.Errorf("away: %v, nobody's: %v", away.rests.Load(), home.hub.node.nobody.rests.Load())
+	}
+}
