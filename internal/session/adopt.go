@@ -422,6 +422,10 @@ func (r *remote) returnLockedTo(a *asking) {
 		}
 		p.numbers, p.name = n, slices.Clone(name)
 		p.held = a.again && a.held && (a.command.verb == wire.Release || a.command.verb == wire.ReleaseShared)
+		if p.held { // what becomes of its claim elsewhere is nobody's loss, as of those that releasesLocked returns
+			kind, _ := lockOf(a.command)
+			r.up.locks.DoubtOne(r.owner, kind, p.name)
+		}
 	}
 	r.sendBackLocked(p)
 }

@@ -25,7 +25,7 @@ func (r *remote) beginAnswers(now shard.Moment) {
 // endAnswers gives it back.
 func (r *remote) endAnswers() {
 	if r != nil {
-		if r.first == len(r.queue) && len(r.back) > 0 {
+		if r.comesBackLocked() {
 			r.postLocked() // what is to be asked elsewhere may have waited for answers that nobody else waits for
 		}
 		r.fitLocked()

@@ -108,7 +108,7 @@ func (n *node) tellFollowed() (busy bool) {
 		return true
 	}
 	self := n.origin()
-	if n.follows[self] < version {
+	if n.follows[self] < version && lease.Now() >= n.limbo {
 		n.follows[self] = version
 		n.hub.keeps.start(n.exorcise)
 	}
@@ -158,7 +158,7 @@ func (n *node) followFrom(u *Upstream) bool {
 		r.guest.following.Lock()
 		if now >= r.deadline() {
 			r.expireMoved(to)
-		} else if !r.follow(to) {
+		} else if !r.follow(to) || r.mayGet(to) {
 			p.all = false
 		}
 		r.guest.following.Unlock()
@@ -197,6 +197,23 @@ func (r *remote) follow(to *routes) bool {
 	}
 	r.followed = to.version
 	return true
+}
+
+// mayGet tells whether an answer is on its way, or may be, by which the session gets a lock of the former
+// owner's: then that is to be claimed, too.
+func (r *remote) mayGet(to *routes) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := r.first; i < len(r.queue) && !r.gone; i++ {
+		a := &r.queue[i]
+		if a.silent || a.literal || a.probe || a.told && !a.parked {
+			continue
+		}
+		if _, takes := takenBy(a.command); takes && uint32(to.since[shard.PartitionOf(r.nameLocked(a))]) > a.version {
+			return true
+		}
+	}
+	return false
 }
 
 // releasesLocked returns what the session is about to release: whether it holds that still, or its release
@@ -368,20 +385,36 @@ func (r *remote) expireMoved(to *routes) {
 	if len(r.heldLocked(func(p int) bool { return r.leftLocked(p, to) })) > 0 {
 		r.endLocked(WhyKeepExpired)
 	}
+	r.homeLocked()
 	r.followed = to.version
 }
 
-// goesHomeLocked notes that what the session holds there is to be claimed here.
+// goesHomeLocked notes that what the session holds there is to be claimed here, and homeLocked that it is
+// not any more.
 func (r *remote) goesHomeLocked() {
 	r.home = true
-	k := r.session.stream.keeping.Load()
-	if k == nil || r.homing {
+	if k := r.session.stream.keeping.Load(); k != nil {
+		k.homingMu.Lock()
+		defer k.homingMu.Unlock()
+		if k.homing == nil {
+			k.homing = make(map[*remote]struct{})
+		}
+		k.homing[r] = struct{}{}
+	}
+}
+
+func (r *remote) homeLocked() {
+	if !r.home {
 		return
 	}
-	r.homing = true
-	k.homingMu.Lock()
-	k.homing = append(k.homing, r)
-	k.homingMu.Unlock()
+	r.home = false
+	if k := r.session.stream.keeping.Load(); k != nil {
+		k.homingMu.Lock()
+		defer k.homingMu.Unlock()
+		if delete(k.homing, r); len(k.homing) == 0 {
+			k.homing = nil
+		}
+	}
 }
 
 // claimStep is how much of what is to be claimed here is claimed at a time for a client that is held
@@ -391,16 +424,16 @@ const claimStep = 100
 // claimHere claims for a client that is held back some of what is to be claimed here, as that may be
 // why it is: its sessions settle when it is not any more. It tells whether there was anything.
 func (k *keeping) claimHere() bool {
+	var some []*remote
 	k.homingMu.Lock()
-	some := k.homing[:min(claimStep, len(k.homing))]
-	if k.homing = k.homing[len(some):]; len(k.homing) == 0 {
-		k.homing = nil
+	for r := range k.homing {
+		if len(some) == claimStep {
+			break
+		}
+		some = append(some, r)
 	}
 	k.homingMu.Unlock()
 	for _, r := range some {
-		r.mu.Lock()
-		r.homing = false
-		r.mu.Unlock()
 		r.claimHere()
 	}
 	return len(some) > 0
@@ -417,12 +450,18 @@ func (r *remote) claimHere() {
 	if !r.home || r.gone || lease.Now() >= r.deadlineLocked() { // what comes later is not claimed, but lost
 		return
 	}
-	r.home = false
+	r.homeLocked()
 	from, latest := s.earlier()
 	releases := r.releasesLocked()
 	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
 		h.doubted = h.doubted || releases[wanted{h.kind, string(h.name)}]
-		if h.doubted && s.holdsHere(h) || r.isInLimboLocked(h) { // its client has said so; or is told that it has it not
+		switch {
+		case r.isInLimboLocked(h): // its client is told that it has it not, and nobody else gets it before it knows
+			n.mu.Lock()
+			n.limbo = max(n.limbo, lease.Now()+n.hub.cfg.MaxKeep)
+			n.mu.Unlock()
+			fallthrough
+		case h.doubted && s.holdsHere(h): // its client has said so
 			r.forgetLocked(h)
 			continue
 		}

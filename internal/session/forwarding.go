@@ -152,7 +152,7 @@ func (r *remote) comeBack() {
 	r.claimHere()
 	r.mu.Lock()
 	var back []put
-	if r.first == len(r.queue) && len(r.back) > 0 { // all before it is answered
+	if r.comesBackLocked() {
 		back, r.back = r.back, nil
 		r.returns.Store(false)
 	}
@@ -164,6 +164,21 @@ func (r *remote) comeBack() {
 			r.session.abroad.until = r.session.hub.clock.milliseconds() + uint64(againEvery.Milliseconds()) - 1
 		}
 	}
+}
+
+// comesBackLocked tells whether there is such, and all before it is answered: without a connection only what
+// is to be answered to the client.
+func (r *remote) comesBackLocked() bool {
+	if len(r.back) == 0 {
+		return false
+	}
+	live := r.liveLocked()
+	for i := r.first; i < len(r.queue); i++ {
+		if a := &r.queue[i]; live || !a.told && !a.silent {
+			return false
+		}
+	}
+	return true
 }
 
 // stalls tells whether nothing more is taken from the client for now: it has as much

@@ -227,6 +227,7 @@ func (r *remote) part() bool {
 		return false
 	}
 	r.gone, r.leaves, r.ended = true, true, true
+	r.homeLocked()
 	r.session.stream.underWay.Add(-r.bytes.Swap(0))
 	r.up.leave(r)
 	return true

@@ -45,6 +45,9 @@ func (r *remote) late(now, plain, patience, since uint32) {
 	}
 	r.queue = r.queue[:kept]
 	r.giveLiteralsLocked()
+	if r.comesBackLocked() {
+		r.postLocked() // nobody answers what came before that
+	}
 	r.fitLocked()
 }
 
@@ -69,6 +72,8 @@ func (r *remote) giveUpLocked(a *asking) {
 		r.stops.Store(false)
 	}
 	r.owner.Now = r.up.moment()
+	kind, _ := lockOf(a.command)
+	lost := r.isInLimboLocked(heldLock{kind: kind, name: name}) // so its client was told, and it is to be let go
 	tell := func(number uint64, text string) { r.tellLocked(number, append([]byte(text), name...)) }
 	success := func(ok bool, yes, no string) {
 		if ok {
@@ -81,7 +86,7 @@ func (r *remote) giveUpLocked(a *asking) {
 	case wire.Get, wire.GetWait: // who holds it may always ask again
 		token, held := r.up.locks.Token(r.owner, name)
 		switch {
-		case !held:
+		case !held || lost:
 			tell(0, r.up.away())
 		case r.many:
 			tell(token, wire.GetSuccess)
@@ -89,15 +94,17 @@ func (r *remote) giveUpLocked(a *asking) {
 			tell(1, wire.GetSuccess)
 		}
 	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
-		if r.up.locks.Shares(r.owner, name) {
+		if r.up.locks.Shares(r.owner, name) && !lost {
 			// How many of other proxies' clients hold it nobody knows now.
 			tell(uint64(max(1, r.up.locks.See(name, s.hub.clock.nanoseconds()).Holders[shard.Shared])), wire.SharedGetSuccess)
 		} else {
 			tell(0, r.up.away())
 		}
 	case wire.Release:
+		r.outOfLimboLocked(kind, name)
 		success(r.up.locks.Release(r.owner, name), wire.ReleaseSuccess, wire.ReleaseFailure)
 	case wire.ReleaseShared:
+		r.outOfLimboLocked(kind, name)
 		success(r.up.locks.ReleaseShared(r.owner, name), wire.SharedReleaseSuccess, wire.SharedReleaseFailure)
 	case wire.Inspect:
 		tell(1, wire.IsLocked)
@@ -105,7 +112,7 @@ func (r *remote) giveUpLocked(a *asking) {
 		tell(1, wire.SharedIsLocked)
 	case wire.Token:
 		token, ok := r.up.locks.Token(r.owner, name)
-		if ok {
+		if ok && !lost {
 			tell(token, wire.LockToken)
 		} else {
 			tell(0, wire.NotHeld)

@@ -39,8 +39,8 @@ type keeping struct {
 	sureUntil time.Duration // before when all is
 	sureBy    uint64        // by the map of that version
 
-	homingMu sync.Mutex // guards homing; comes behind those of remotes
-	homing   []*remote  // of sessions that have something to claim here
+	homingMu sync.Mutex           // guards homing; comes behind those of remotes
+	homing   map[*remote]struct{} // of sessions that have something to claim here; nil: none
 }
 
 type keepState uint8

@@ -10,17 +10,24 @@ import (
 // lock is held at its owner still: it is let go when the client cannot believe in it any more. Until then it
 // is claimed like all else. A client that claims it, or asks for it, has it again.
 
-// shed has the session lose all that it holds there.
+// shed has the session lose all that it holds there. Who wants no notices has to come again, and finds out
+// what he has left.
 func (r *remote) shed(lasts time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owner.Now = r.up.moment()
+	tells, all := r.tellsLocked(), true
 	for _, h := range r.heldLocked(func(int) bool { return true }) {
 		if r.isInLimboLocked(h) {
 			continue
 		}
 		r.limboLocked(h, lasts)
-		r.lostLocked(h.name, WhyKeepExpired)
+		if all = false; tells {
+			r.lostLocked(h.name, WhyKeepExpired)
+		}
+	}
+	if !all && !tells {
+		r.detach()
 	}
 }
 

@@ -72,7 +72,7 @@ func (u *Upstream) lookOut() {
 			pending = u.late(since)
 		}
 		u.see(live)
-		if quiet++; pending || u.answered.Load() < now {
+		if quiet++; pending || u.answered.Load() < now || live == 0 && u.lease.Load() != nil { // which ends, see stopsIn
 			quiet = 0
 		}
 		if quiet >= restAfter {

@@ -82,6 +82,7 @@ type node struct {
 	linked  map[*Stream]struct{}     // the other nodes' ends of their links, and what they ask for lists over
 
 	claimants map[*remote]struct{} // who has claims of holds from elsewhere under way
+	limbo     time.Duration        // before when nothing is let go that stands in for the node's own clients, by the lease's clock
 
 	atlas   atomic.Pointer[atlas] // nil: there is no map yet
 	readers readers

@@ -908,6 +908,45 @@ func TestNodesLimbo(t *testing.T) {
 	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
 }
 
+// What is in limbo its client does not have, whoever says so: its node, too, while the owner is away. And
+// what is not held any more does not stand for what is held.
+func TestNodesLimboIsNotHeld(t *testing.T) {
+	c := newImpatientCluster(t, 2, 8*time.Second, 50*time.Millisecond)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, b := home.client("a"), home.client("b")
+	a.keeps()
+	b.until("hello 2\n0 keep 1000\n", "\n")
+	x, y, z := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	b.until("1 g "+z+"\n1 sg "+z+"\n", "Shared Lock Get Success: "+z+"\n")
+	for _, l := range home.links {
+		l.cut = true
+	}
+	for got := ""; !strings.Contains(got, "Lost: "+x) || !strings.Contains(got, "Lost: "+y); time.Sleep(time.Millisecond) {
+		a.feed("")
+		b.feed("")
+		got += a.got
+		a.got = ""
+	}
+	home.breaks(owner)
+	a.until("1 g "+x+"\n", "1 0 Unavailable: "+x+"\n")
+	a.until("1 sg "+y+"\n", "1 0 Unavailable: "+y+"\n")
+	a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+	r := a.sessions[1].remote
+	if held, limbo := r.owner.Held(), len(r.limbo); held != 1 || limbo != 1 {
+		t.Errorf("%d held, %d in limbo", held, limbo)
+	}
+	for !home.network.has(b.carrier) { // who wants no notices
+		b.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	r = b.sessions[1].remote
+	if held, limbo := r.owner.Held(), len(r.limbo); held != 2 || limbo != 2 {
+		t.Errorf("without notices: %d held, %d in limbo", held, limbo)
+	}
+}
+
 // A client that holds very much has all of it, too, after a move and a fail-over.
 func TestNodesManyHolds(t *testing.T) {
 	c := newTestCluster(t, 3, 10*time.Second)
@@ -1194,5 +1233,169 @@ func TestNodesLetGoWhatMovesInDoubt(t *testing.T) {
 		again.Close()
 		c.pump()
 		c.move(to, owner, c.owned(to), nil)
+	}
+}
+
+// While an answer of the former owner's is on its way, by which a client gets a lock, the new one is not
+// told that all is claimed: whoever asks there would get it, too.
+func TestNodesAnswerComesBehindMove(t *testing.T) {
+	c := newTestCluster(t, 3, 10*time.Second)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	for i, to := range []*testNode{third, home} {
+		x := c.name(owner, i)
+		a, other := home.client("a"), third.client("other")
+		a.until("hello 2\n1 g "+x+"\n1 r "+x+"\n", "Lock Release Success: "+x+"\n")
+		l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+		l.cut = true
+		a.feed("1 g " + x + "\n")
+		l.turn.Begin(0)
+		_, out, _ := l.stream.Advance(l.up.Take(nil), nil) // which does not arrive for now
+		c.move(owner, to, c.owned(owner), nil)
+		stay := func() {
+			for range 40 {
+				c.pump()
+				a.feed("")
+				time.Sleep(5 * time.Millisecond)
+			}
+			other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+		}
+		stay()
+		if err := l.up.Receive(out); err != nil {
+			t.Fatal(err)
+		}
+		l.cut = false
+		a.until("", "Lock Get Success: "+x+"\n")
+		stay()
+		a.until("1 r "+x+"\n", "1 1 Lock Release Success: "+x+"\n")
+		c.move(to, owner, c.owned(to), nil)
+	}
+}
+
+// What is in limbo, and comes to the client's own node, nobody gets before the client cannot believe in it
+// any more. Of what a session had to claim there nothing is left when it has ended.
+func TestNodesLimboComesHome(t *testing.T) {
+	c := newTestCluster(t, 2, 8*time.Second)
+	home, owner := c.nodes[0], c.nodes[1]
+	a, other := home.client("a"), home.client("other")
+	a.keeps()
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	for _, l := range home.links {
+		l.cut = true
+	}
+	for got := ""; !strings.Contains(got, "Lost: "+x); time.Sleep(time.Millisecond) {
+		a.feed("")
+		got += a.got
+		a.got = ""
+	}
+	lost := time.Now()
+	c.move(owner, home, c.owned(owner), nil)
+	for _, l := range home.links {
+		l.cut = false
+	}
+	other.feed("gw 10000 " + x + "\n")
+	for other.got == "" && time.Since(lost) < 10*time.Second {
+		c.pump()
+		a.feed("")
+		other.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	if d := time.Since(lost); other.got != "1 Lock Get Success: "+x+"\n" || d < 900*time.Millisecond {
+		t.Errorf("another client is told %q, after %v", other.got, d)
+	}
+	c.move(home, owner, c.owned(home), nil)
+	c.pump()
+	a.until("2 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	c.move(owner, home, c.owned(owner), nil)
+	k := a.keeping.Load()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		c.pump()
+		k.homingMu.Lock()
+		n := len(k.homing)
+		k.homingMu.Unlock()
+		if n > 0 {
+			break
+		}
+	}
+	a.until("2 r "+y+"\n", "2 1 Lock Release Success: "+y+"\n")
+	if len(k.homing) > 0 {
+		t.Errorf("%d sessions have something to claim", len(k.homing))
+	}
+}
+
+// What was not executed at an owner is asked elsewhere, also if the link breaks before all that came behind
+// it is answered.
+func TestNodesComeBackWithoutLink(t *testing.T) {
+	c := newImpatientCluster(t, 3, time.Minute, 100*time.Millisecond)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a := home.client("a")
+	a.until("hello 2\n1 g "+x+"\n1 r "+x+"\n", "Lock Release Success: "+x+"\n")
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l.cut = true
+	owner.hub.Freeze([]int{shard.PartitionOf([]byte(x))})
+	a.feed("1 g " + x + "\n1 g " + y + "\n")
+	l.turn.Begin(0)
+	_, out, _ := l.stream.Advance(l.up.Take(nil), nil)
+	first, _, _ := strings.Cut(string(out), "\n")
+	if err := l.up.Receive([]byte(first + "\n")); err != nil || !strings.Contains(first, "Elsewhere: "+x) {
+		t.Fatalf("%v, %q", err, out)
+	}
+	home.breaks(owner)
+	a.feed("")
+	c.move(owner, third, []int{shard.PartitionOf([]byte(x))}, nil)
+	said := a.until("", "1 0 Unavailable: "+y+"\n")
+	if !strings.Contains(said, "Lock Get Success: "+x+"\n") {
+		t.Errorf("told %q", said)
+	}
+}
+
+// Who has released a lock, and was not answered as the owner has died, is not ended since somebody else
+// has it by now.
+func TestNodesReleaseAsOwnerDies(t *testing.T) {
+	c := newTestCluster(t, 4, 2*time.Second)
+	home, owner, third, heir := c.nodes[0], c.nodes[1], c.nodes[2], c.nodes[3]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a, b := home.client("a"), third.client("b")
+	a.until("hello 2\n1 g "+x+"\n1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l.cut = true
+	a.feed("1 r " + x + "\n")
+	l.turn.Begin(0)
+	l.stream.Advance(l.up.Take(nil), nil)
+	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	l.cut = false
+	c.kill(owner)
+	for _, l := range home.links {
+		l.cut = l.to == heir.id
+	}
+	c.inherit(owner, heir)
+	c.pump() // so b's claim comes first
+	for _, l := range home.links {
+		l.cut = false
+	}
+	a.until("", "1 1 Lock Release Success: "+x+"\n")
+	if home.network.has(a.carrier) {
+		t.Error("it is ended")
+	}
+	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	a.until("1 t "+y+"\n", "Lock Token: "+y+"\n")
+}
+
+// Who looks out for a link that is away does not rest as long as what is held there is believed: the end of
+// that is to be noticed at once. Where nobody ever answers he does.
+func TestNodesLookOutForTheEnd(t *testing.T) {
+	c := newTestCluster(t, 2, time.Minute)
+	home, owner := c.nodes[0], c.nodes[1]
+	for _, l := range home.links {
+		l.cut = true
+	}
+	home.breaks(owner)
+	away := home.links[0].up
+	for end := time.Now().Add(10 * time.Second); !home.hub.node.nobody.rests.Load() && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	time.Sleep(20 * tickEvery)
+	if away.rests.Load() || !home.hub.node.nobody.rests.Load() {
+		t.Errorf("away: %v, nobody's: %v", away.rests.Load(), home.hub.node.nobody.rests.Load())
 	}
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,6 @@ type remote struct {
 	undecided []heldLock             // what the client has asked for again, instead of claiming it, and is not answered
 	turned    bool                   // it is told `Elsewhere` until it says that it goes on
 	home      bool                   // what it holds is to be claimed in the node's own partitions
-	homing    bool                   // it is among those of its client's keeping for that
 	followed  uint64                 // the map by which what it holds is where it is served
 	again     []claimAgain           // claims that are to be made once more
 	arriving  map[wanted]struct{}    // what it held elsewhere, whose claims here are not answered; nil: nothing
@@ -144,9 +144,23 @@ func (r *remote) noticeLocked(text []byte) {
 		return
 	}
 	r.owner.Now = r.up.moment()
+	tells := r.guest == nil || r.countsOnLocked(name)
+	r.outOfLimboLocked(shard.Exclusive, name)
+	r.outOfLimboLocked(shard.Shared, name)
 	r.up.locks.Release(r.owner, name)
 	r.up.locks.ReleaseShared(r.owner, name)
-	r.lostLocked(name, WhyKick)
+	if tells {
+		r.lostLocked(name, WhyKick)
+	}
+}
+
+// countsOnLocked tells whether the client counts on a lock there: it does not on one that it is about to
+// release, or has not named since it has come again.
+func (r *remote) countsOnLocked(name []byte) bool {
+	of := shard.PartitionOf(name)
+	return slices.ContainsFunc(r.heldLocked(func(p int) bool { return p == of }), func(h heldLock) bool {
+		return !h.doubted && bytes.Equal(h.name, name)
+	})
 }
 
 // loseLocked is for a lock that could not be claimed: somebody else may have it.
@@ -168,13 +182,23 @@ func (r *remote) loseLocked(kind shard.Kind, name []byte) {
 // else by its end.
 func (r *remote) lostLocked(name []byte, why Why) {
 	s := r.session
-	if r.many && s.stream.notices.Load() {
+	if r.tellsLocked() {
 		r.out = append(strconv.AppendUint(r.out, uint64(s.number), 10), ' ')
 		r.out = append(append(append(r.out, wire.Notice+wire.LockLost...), name...), '\n')
 		r.postLocked()
 		return
 	}
 	r.endLocked(why)
+}
+
+// tellsLocked tells whether the client wants notices.
+func (r *remote) tellsLocked() bool { return r.many && r.session.stream.notices.Load() }
+
+// detach ends the client's connection, if it has one.
+func (r *remote) detach() {
+	if c := r.session.stream.carriedBy(); c != nil {
+		r.session.hub.network.Detach(c)
+	}
 }
 
 // endLocked ends the client: nothing is passed on to it any more.
@@ -189,18 +213,13 @@ func (r *remote) endLocked(why Why) {
 		for _, h := range r.heldLocked(func(int) bool { return true }) {
 			r.forgetLocked(h)
 		}
-		if c := r.session.stream.carriedBy(); c != nil {
-			r.session.hub.network.Detach(c)
-		}
+		r.detach()
 		return
 	}
 	r.lost = true
 	r.out = nil
-	st := r.session.stream
-	st.EndsFor(why)
-	if c := st.carriedBy(); c != nil {
-		r.session.hub.network.Detach(c)
-	}
+	r.session.stream.EndsFor(why)
+	r.detach()
 }
 
 // stop has the session's wait end, as `cancel` would.
@@ -266,6 +285,7 @@ func (r *remote) forgetSome() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gone = true
+	r.homeLocked()
 	r.owner.Now = r.up.moment()
 	if r.owner.Held() > 0 && !r.session.orphan(r.up.locks, r.owner) {
 		return false
