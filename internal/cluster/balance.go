@@ -43,7 +43,11 @@ func (m *Member) look(ctx context.Context) bool {
 	case now >= m.Right():
 		return true
 	}
-	if c, ok := m.deletion(v, self, at.sent); ok {
+	c, ok := m.raise(v, self)
+	if !ok {
+		c, ok = m.deletion(v, self, at.sent)
+	}
+	if ok {
 		m.apply(ctx, at, v, c)
 		return true
 	}

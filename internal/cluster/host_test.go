@@ -51,6 +51,7 @@ type testNode struct {
 
 	self     string
 	last     *Map
+	ever     *Map // the same, in earlier lives, too
 	parts    [Partitions]testPart
 	copies   map[string][Partitions]*testPart // by epoch and nonce
 	highest  uint64
@@ -83,7 +84,7 @@ func (w *world) add(name string, rate float64) *testNode {
 // join is the start of a process.
 func (n *testNode) join() {
 	n.world.mu.Lock()
-	n.parts, n.copies, n.last, n.self = [Partitions]testPart{}, map[string][Partitions]*testPart{}, nil, ""
+	n.parts, n.copies, n.last, n.ever, n.self = [Partitions]testPart{}, map[string][Partitions]*testPart{}, nil, nil, ""
 	n.dead = false
 	n.world.mu.Unlock()
 	m, err := Join(context.Background(), Options{
@@ -129,6 +130,10 @@ func (n *testNode) Adopt(self string, m *Map, nodes []Node) {
 	if n.last != nil && m.Version < n.last.Version {
 		n.world.breaks("%s adopts map %d after %d", n.name, m.Version, n.last.Version)
 	}
+	if n.ever != nil && (m.Version < n.ever.Version || m.Version == n.ever.Version && !m.same(n.ever)) {
+		n.world.breaks("%s adopts map %d (%x) after %d (%x) in an earlier life", n.name, m.Version, m.Mark, n.ever.Version, n.ever.Mark)
+	}
+	n.ever = m
 	if n.last == nil {
 		n.self = self
 	} else if n.self != self {

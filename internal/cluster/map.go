@@ -21,7 +21,7 @@ type Partition struct {
 // A Map is who owns what: the value of P/map. One that others have is not changed any
 // more: Next makes another.
 type Map struct {
-	// Version grows by one with each change.
+	// Version grows with each change, by one, or by more after a store was restored.
 	Version uint64
 	// Mark is random in each version: an etcd that was restored from a snapshot has
 	// the same versions once more, with other marks.

@@ -53,6 +53,7 @@ type Member struct {
 	view     *View
 	peers    string // what the host knows of the nodes, see roster
 	highBase uint64 // the highest base and ceil ever seen
+	latest   *Map   // the newest map ever known, in earlier lives, too
 	leaving  bool
 	drift    time.Duration // wall time less Now, at the last beat
 	health   Health
@@ -245,13 +246,17 @@ func (m *Member) saw(at stamp, v *View) bool {
 		return true // an answer that was on its way for longer than another
 	}
 	m.view = v
+	if m.isBehindLocked(v.Map) {
+		m.mu.Unlock()
+		return true // until somebody has raised it
+	}
 	newer, peers, self := m.known == nil || m.known.Version < v.Map.Version, roster(v.Nodes), m.value.ID
 	if !newer && peers == m.peers || v.Node(self) == nil {
 		m.mu.Unlock()
 		return true
 	}
 	if newer {
-		m.known = v.Map
+		m.known, m.latest = v.Map, v.Map
 	}
 	m.peers = peers
 	known := m.known
@@ -265,6 +270,26 @@ func (m *Member) saw(at stamp, v *View) bool {
 		soon(m.beatSoon) // the others wait for us to have it
 	}
 	return true
+}
+
+// isBehindLocked tells whether a map is of a store that was restored since a newer one was known, or
+// another one of the same version. The host is never shown an older one, whose versions have meant
+// something else, and may be among what nodes say to each other still.
+func (m *Member) isBehindLocked(of *Map) bool {
+	n := m.latest
+	return n != nil && (of.Version < n.Version || of.Version == n.Version && !of.same(n))
+}
+
+// raise returns the change that makes a restored map the newest of all; not ok if it is that.
+func (m *Member) raise(v *View, self string) (c Change, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.isBehindLocked(v.Map) {
+		return c, false
+	}
+	next := v.Map.Next()
+	next.Version = m.latest.Version + 1
+	return Change{Seen: v.Map, Next: next.seal(), Present: []string{self}}, true
 }
 
 // roster is what the host is told of nodes: it is not told for each of their beats.
