@@ -202,11 +202,3 @@ func kindOf(claim *command) shard.Kind {
 	}
 	return shard.Exclusive
 }
-
-func isShared(c *command) bool {
-	switch c.verb {
-	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
-		return true
-	}
-	return false
-}

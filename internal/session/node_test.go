@@ -1327,3 +1327,32 @@ func TestNodesLookOutForTheEnd(t *testing.T) {
 		t.Errorf("away: %v, nobody's: %v", away.rests.Load(), home.hub.node.nobody.rests.Load())
 	}
 }
+
+// A claim whose client has gone before it was answered, and does not hold that any more when he is back, is
+// not accepted for ever.
+func TestNodesClaimOfAnEarlierLife(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, first := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	b := first.client("b")
+	key := b.keeps()
+	token := strings.Fields(b.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n"))[1]
+	b.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	a := home.client("a")
+	a.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "Claims Open 1: "+key+"\n")
+	a.feed("1 claim " + token + " " + x + "\n1 claims 1 " + y + "\n") // of which it hears nothing
+	a.Stream.Close()
+	again := home.client("again")
+	if _, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 3 1000\n"), nil); next != Moved {
+		t.Fatalf("next is %v", next)
+	}
+	again.Stream = again.Successor()
+	again.feed("0 claimed\n")
+	again.until("", "0 1 ok\n")
+	c.pump()
+	other := owner.client("other")
+	other.gets("g "+x+"\nsgl 1 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+	if r := again.sessions[1].remote; r.owner.Held() > 0 {
+		t.Errorf("%d held", r.owner.Held())
+	}
+}
