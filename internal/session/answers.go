@@ -313,17 +313,23 @@ func (r *remote) postLocked() {
 // returnLocked releases what was granted to a request whose client was told that it was
 // not, unless it has asked again since: then that decides.
 func (r *remote) returnLocked(kind shard.Kind, name []byte) {
-	name = bytes.Clone(name)
+	if name = bytes.Clone(name); !r.asksForLocked(kind, name) {
+		r.askReleaseLocked(heldLock{kind: kind, name: name})
+	}
+}
+
+// asksForLocked tells whether a lock is asked for, and that is not answered.
+func (r *remote) asksForLocked(kind shard.Kind, name []byte) bool {
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
 		if a.literal || a.probe {
 			continue
 		}
 		if of, takes := takenBy(a.command); takes && of == kind && bytes.Equal(r.nameLocked(a), name) {
-			return
+			return true
 		}
 	}
-	r.askReleaseLocked(heldLock{kind: kind, name: name})
+	return false
 }
 
 // claimedBeforeLocked notes a claim that was made over an earlier connection, and is accepted: it is in doubt

@@ -281,6 +281,9 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 			other.limboLocked(h, r.up.node.hub.cfg.MaxKeep)
 		}
 	}
+	if r.decidedLocked(h) { // its answer comes from there
+		other.keepUndecidedLocked(h)
+	}
 	r.forgetLocked(h)
 	return true
 }

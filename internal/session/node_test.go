@@ -1356,3 +1356,37 @@ func TestNodesClaimOfAnEarlierLife(t *testing.T) {
 		t.Errorf("%d held", r.owner.Held())
 	}
 }
+
+// What a client has asked for again, and moves before that is answered, is decided by who answers.
+func TestNodesDecideWhereItIsServed(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	x := c.name(owner, 0)
+	a := home.client("a")
+	key := a.keeps()
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a = a.comesBack(key, 2)
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l.cut = true
+	a.feed("1 gw 60000 " + x + "\n")
+	a.until("0 claimed\n", "0 1 ok\n")
+	undecided := func() (n int) {
+		for _, r := range *a.sessions[1].remote.guest.remotes.Load() {
+			r.mu.Lock()
+			n += len(r.undecided)
+			r.mu.Unlock()
+		}
+		return n
+	}
+	if n := undecided(); n != 1 {
+		t.Fatalf("%d are undecided", n)
+	}
+	c.move(owner, third, c.owned(owner), nil)
+	l.cut = false
+	a.until("", "Lock Get Success: "+x+"\n")
+	if n := undecided(); n != 0 {
+		t.Errorf("%d are undecided still", n)
+	}
+	other := third.client("other")
+	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+}

@@ -371,20 +371,27 @@ func (r *remote) keepUndecidedLocked(h heldLock) {
 	r.undecided = append(r.undecided, h)
 }
 
-// decideLocked lets such a lock go if the answer is that the client has not got it.
+// decideLocked lets such a lock go if the answer is that the client has not got it, and it does not ask
+// for it once more.
 func (r *remote) decideLocked(c *command, name []byte, has bool) {
 	kind, ok := takenBy(c)
-	if !ok {
+	if !ok || !has && r.asksForLocked(kind, name) {
 		return
 	}
-	i := slices.IndexFunc(r.undecided, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
-	if i < 0 {
-		return
-	}
-	h := r.undecided[i]
-	if r.undecided = slices.Delete(r.undecided, i, i+1); !has {
+	if h := (heldLock{kind: kind, name: name}); r.decidedLocked(h) && !has {
+		h.name = bytes.Clone(name)
 		r.letGoLocked(h)
 	}
+}
+
+// decidedLocked notes that such a lock is none any more, and tells whether it was.
+func (r *remote) decidedLocked(h heldLock) bool {
+	i := slices.IndexFunc(r.undecided, func(one heldLock) bool { return one.kind == h.kind && bytes.Equal(one.name, h.name) })
+	if i < 0 {
+		return false
+	}
+	r.undecided = slices.Delete(r.undecided, i, i+1)
+	return true
 }
 
 // where returns the address, if it is one.
