@@ -197,7 +197,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			lost = r.holdsLocked(kindOf(a.command), name)
 			r.loseLocked(kindOf(a.command), name)
 		case a.told && !a.silent:
-			r.claimedBeforeLocked(kindOf(a.command), name, number)
+			r.gotBeforeLocked(kindOf(a.command), name, number)
 		case !a.silent && a.command.verb == wire.Claims:
 			r.up.locks.NoteShared(r.owner, name)
 		case !a.silent:
@@ -209,8 +209,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		switch {
 		case granted && a.parked:
 			r.parked = false
-			r.keepUnaskedLocked(shard.Exclusive, name)
-			r.up.locks.Note(r.owner, name, number)
+			r.gotBeforeLocked(shard.Exclusive, name, number)
 		case granted && a.told:
 			if _, held := r.up.locks.Token(r.owner, name); !held {
 				r.returnLocked(shard.Exclusive, name)
@@ -223,8 +222,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		switch {
 		case granted && a.parked:
 			r.parked = false
-			r.keepUnaskedLocked(shard.Shared, name)
-			r.up.locks.NoteShared(r.owner, name)
+			r.gotBeforeLocked(shard.Shared, name, number)
 		case granted && a.told:
 			if !r.up.locks.Shares(r.owner, name) {
 				r.returnLocked(shard.Shared, name)
@@ -332,9 +330,9 @@ func (r *remote) asksForLocked(kind shard.Kind, name []byte) bool {
 	return false
 }
 
-// claimedBeforeLocked notes a claim that was made over an earlier connection, and is accepted: it is in doubt
-// as all else was, and let go if the client has said since that it has named all.
-func (r *remote) claimedBeforeLocked(kind shard.Kind, name []byte, token uint64) {
+// gotBeforeLocked notes what a claim, or a wait, has got that was made over an earlier connection: it is in
+// doubt as all else was, and let go if the client has said since that it has named all.
+func (r *remote) gotBeforeLocked(kind shard.Kind, name []byte, token uint64) {
 	switch {
 	case r.holdsLocked(kind, name):
 		return

@@ -1390,3 +1390,47 @@ func TestNodesDecideWhereItIsServed(t *testing.T) {
 	other := third.client("other")
 	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
 }
+
+// What a wait of an earlier connection gets is let go if nobody asks for it: also where its partition has
+// moved meanwhile, and where the end of the wait comes too late.
+func TestNodesLetGoWhatNobodyAsksFor(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	for i, to := range []*testNode{third, home, nil} {
+		x := c.name(owner, i)
+		holder, a := owner.client("holder"), home.client("a")
+		holder.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+		key := a.keeps()
+		a.feed("1 gw 60000 " + x + "\n")
+		c.pump()
+		a = a.comesBack(key, 2)
+		l.cut = to == nil
+		holder.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+		other := owner.client("other")
+		if to == nil {
+			l.turn.Begin(0)
+			_, out, _ := l.stream.Advance(nil, nil)
+			a.until("0 claimed\n", "0 1 ok\n")
+			if err := l.up.Receive(out); err != nil {
+				t.Fatal(err)
+			}
+			l.cut = false
+			c.pump()
+		} else {
+			c.pump()
+			c.move(owner, to, c.owned(owner), nil)
+			for range 20 {
+				c.pump()
+				a.feed("")
+				time.Sleep(time.Millisecond)
+			}
+			a.until("0 claimed\n", "0 1 ok\n")
+		}
+		other.gets("gw 3000 "+x+"\n", "1 Lock Get Success: "+x+"\n")
+		a.Close()
+		if to != nil {
+			c.move(to, owner, c.owned(to), nil)
+		}
+	}
+}

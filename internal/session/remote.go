@@ -60,7 +60,6 @@ type remote struct {
 	back      []put                  // requests that were not executed there
 	parked    bool                   // a wait of an earlier connection goes on there, of which nobody is told
 	limbo     map[wanted]*time.Timer // what its client is told that it has lost, and is held still; nil: nothing
-	unasked   []heldLock             // what such waits have got, and nobody has asked for since
 	undecided []heldLock             // what the client has asked for again, instead of claiming it, and is not answered
 	turned    bool                   // it is told `Elsewhere` until it says that it goes on
 	home      bool                   // what it holds is to be claimed in the node's own partitions

@@ -233,9 +233,6 @@ func (r *remote) takeUpWait(c *command, name []byte) (taken, later bool) {
 	if r.parked && r.pending.Load() > 0 {
 		return false, true
 	}
-	if kind, ok := lockOf(c); ok && len(r.unasked) > 0 {
-		r.unasked = slices.DeleteFunc(r.unasked, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
-	}
 	if !r.parked {
 		return false, false
 	}
@@ -255,12 +252,6 @@ func (r *remote) takeUpWait(c *command, name []byte) (taken, later bool) {
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
 	return false, false
-}
-
-// keepUnaskedLocked notes what a wait of an earlier connection has got: it is held until the client
-// has said all that it holds and wants, and let go then, if it does not want that.
-func (r *remote) keepUnaskedLocked(kind shard.Kind, name []byte) {
-	r.unasked = append(r.unasked, heldLock{kind: kind, name: slices.Clone(name)})
 }
 
 // letGoLocked releases there what the session holds.
@@ -289,10 +280,6 @@ func (r *remote) dropDoubted() {
 		r.parked = false
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
-	for _, h := range r.unasked {
-		r.letGoLocked(h)
-	}
-	r.unasked = nil
 	if !r.owner.Doubted() {
 		return
 	}
