@@ -28,7 +28,7 @@ type asking struct {
 
 // What a remote takes, about, and how much of its queue is kept when it is empty.
 const (
-	remoteBytes = 320
+	remoteBytes = 352
 	askingBytes = 40
 	keptAsking  = 256
 )
