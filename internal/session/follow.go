@@ -369,12 +369,17 @@ func (r *remote) deadline() time.Duration {
 // time, the client has lost what it held.
 func (r *remote) settled() bool {
 	r.mu.Lock()
-	over, late := len(r.arriving) == 0 || r.gone || r.lost, lease.Now() >= r.until
-	r.mu.Unlock()
-	if !over && late {
-		r.expire()
+	defer r.mu.Unlock()
+	if len(r.arriving) == 0 || r.gone || r.lost {
+		return true
 	}
-	return over || late
+	if lease.Now() < r.until {
+		return false
+	}
+	if r.owner.Held() > 0 {
+		r.endLocked(WhyKeepExpired)
+	}
+	return true
 }
 
 // expireMoved ends the client if it holds something that was to be claimed elsewhere, and was

@@ -1434,3 +1434,37 @@ func TestNodesLetGoWhatNobodyAsksFor(t *testing.T) {
 		}
 	}
 }
+
+// What was claimed elsewhere too late its client has lost: it is let go when the claim is accepted after all,
+// and the session goes on there.
+func TestNodesLateClaim(t *testing.T) {
+	c := newTestCluster(t, 2, 2*time.Second)
+	home, heir := c.nodes[0], c.nodes[1]
+	a := home.client("a")
+	key := a.keeps()
+	x, y := c.name(home, 0), c.name(heir, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("1 g "+y+"\n1 r "+y+"\n", "Lock Release Success: "+y+"\n")
+	home.links[0].cut = true
+	c.move(home, heir, c.owned(home), nil)
+	for !home.network.has(a.carrier) {
+		time.Sleep(time.Millisecond)
+	}
+	home.links[0].cut = false
+	c.pump()
+	a = a.comesBack(key, 2)
+	a.until("0 claimed\n", "0 1 ok\n")
+	a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	other := heir.client("other")
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && other.got == ""; time.Sleep(50 * time.Millisecond) {
+		a.feed("0 ping\n") // so it lives, and its link does
+		c.pump()
+		other.feed("g " + x + "\n")
+		if strings.HasPrefix(other.got, "0 ") {
+			other.got = ""
+		}
+	}
+	if other.got != "1 Lock Get Success: "+x+"\n" {
+		t.Errorf("told %q", other.got)
+	}
+}
