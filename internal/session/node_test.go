@@ -1468,3 +1468,22 @@ func TestNodesLateClaim(t *testing.T) {
 		t.Errorf("told %q", other.got)
 	}
 }
+
+// Who has waited for a lock of his own node's, and is back, is answered what he asks behind requests to
+// others.
+func TestNodesParkedWaitAndBacklog(t *testing.T) {
+	c := newTestCluster(t, 2, time.Minute)
+	home, owner := c.nodes[0], c.nodes[1]
+	x, y, z := c.name(home, 0), c.name(owner, 1), c.name(home, 2)
+	holder, a := home.client("holder"), home.client("a")
+	holder.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	key := a.keeps()
+	token := strings.Fields(a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n"))[1]
+	a.until("1 sg "+z+"\n", "Lock Get Success: "+z+"\n")
+	a.feed("1 gw 60000 " + x + "\n")
+	a = a.comesBack(key, 2)
+	a.feed("1 claim " + token + " " + y + "\n1 claims 1 " + z + "\n1 gw 60000 " + x + "\n0 claimed\n")
+	a.until("", "0 1 ok\n")
+	holder.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+	a.until("", "Lock Get Success: "+x+"\n")
+}
