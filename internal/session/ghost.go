@@ -73,9 +73,10 @@ func (g *ghost) appear(by map[person]*Session) {
 	}
 }
 
-// vanish ends it: what was not claimed is let go, and is no loss of anybody's.
+// vanish ends it: what was not claimed is let go, and is no loss of anybody's. What somebody is about to
+// claim by way of another node it keeps, for as long as it stands in.
 func (g *ghost) vanish() {
-	if g.each(true) {
+	if there, awaited := g.each(true); there && !awaited {
 		g.keeping.finish(&ending{why: WhyKeepExpired})
 	}
 }
@@ -83,30 +84,34 @@ func (g *ghost) vanish() {
 // letGo lets go what was not claimed, but keeps the places in line.
 func (g *ghost) letGo() { g.each(false) }
 
-// each does that, and tells whether the ghost is still there.
-func (g *ghost) each(waits bool) (there bool) {
+// each does that, and tells whether the ghost is still there, and whether something is awaited.
+func (g *ghost) each(waits bool) (there, awaited bool) {
 	for done := false; !done; {
-		if !g.keeping.borrow(func() { done = g.stream.letGoStandIns(waits) }) {
-			return false
+		if !g.keeping.borrow(func() { done, awaited = g.letGoStandIns(waits) }) {
+			return false, awaited
 		}
 	}
-	return true
+	return true, awaited
 }
 
 // letGoStandIns does a bounded part of that.
-func (st *Stream) letGoStandIns(waits bool) (done bool) {
-	for _, s := range st.sessions {
+func (g *ghost) letGoStandIns(waits bool) (done, awaited bool) {
+	for _, s := range g.stream.sessions {
 		if s.owner.Waits() && !waits {
 			continue
 		}
 		if s.owner.Waits() {
 			s.hub.locks.Cancel(s.asks())
 		}
+		if s.owner.Held() > 0 && s.hub.node.people.hasLeft(s.peer.id) {
+			awaited = true
+			continue
+		}
 		if !s.hub.locks.LetGoSome(s.asks(), closeStep) {
-			return false
+			return false, awaited
 		}
 	}
-	return true
+	return true, awaited
 }
 
 // textFollowed says that all that is held by another node's clients is claimed, by the map of that

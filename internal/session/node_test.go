@@ -1487,3 +1487,38 @@ func TestNodesParkedWaitAndBacklog(t *testing.T) {
 	holder.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
 	a.until("", "Lock Get Success: "+x+"\n")
 }
+
+// A kept client that has come to another node has what it held also where that has moved before it has said
+// so: its former node cannot claim it any more.
+func TestNodesStandInForWhoHasLeft(t *testing.T) {
+	c := newTestCluster(t, 4, 2*time.Second)
+	first, owner, home, heir := c.nodes[0], c.nodes[1], c.nodes[2], c.nodes[3]
+	x, y, z := c.name(owner, 0), c.name(owner, 1), c.name(heir, 2)
+	a := first.client("a")
+	key := a.keeps()
+	token := strings.Fields(a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n"))[1]
+	a.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	a.Stream.Close()
+	b := home.client("b")
+	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "Claims Open 1: "+key+"\n")
+	b.until("1 i "+z+"\n", "Not Locked: "+z+"\n")
+	c.move(owner, heir, c.owned(owner), nil)
+	for range 40 {
+		c.pump()
+		time.Sleep(5 * time.Millisecond)
+	}
+	b.until("1 claim "+token+" "+x+"\n", "1 "+token+" Lock Claim Success: "+x+"\n")
+	b.until("0 claimed\n", "0 1 ok\n")
+	other := heir.client("other")
+	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // what it has not claimed goes in the end
+		other.feed("sgl 1 " + y + "\n")
+		if other.got == "1 Shared Lock Get Success: "+y+"\n" {
+			break
+		}
+		other.got = ""
+		if c.pump(); time.Now().After(end) {
+			t.Fatal("it is never let go")
+		}
+	}
+}

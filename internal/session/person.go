@@ -219,6 +219,18 @@ func (p *people) others(of person, id uint32, into []uint32) (_ []uint32, latest
 	return into, generation >= r.generation
 }
 
+// hasLeft tells whether the person that an owner is of has come by way of another node since: the one
+// by way of which it was there cannot claim what it held, and the other one may not have yet.
+func (p *people) hasLeft(id uint32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of := p.byID[id]
+	r := p.all[of.person]
+	return r != nil && slices.ContainsFunc(r.owners, func(one presence) bool {
+		return one.standIn == nil && one.generation > of.generation && p.byID[one.id].home != of.home
+	})
+}
+
 // standsIn returns a stand-in of a person for whom f says yes; nil: there is none.
 func (p *people) standsIn(of person, f func(*standIn) bool) *standIn {
 	p.mu.Lock()
