@@ -196,6 +196,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		case number == 0:
 			lost = r.holdsLocked(kindOf(a.command), name)
 			r.loseLocked(kindOf(a.command), name)
+		case a.told && !a.silent:
+			r.gotBeforeLocked(kindOf(a.command), name, number)
+		case a.moved && !r.holdsLocked(kindOf(a.command), name): // it was lost meanwhile, as that took too long
+			r.returnLocked(kindOf(a.command), name)
 		case !a.silent && a.command.verb == wire.Claims:
 			r.up.locks.NoteShared(r.owner, name)
 		case !a.silent:
@@ -207,11 +211,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		switch {
 		case granted && a.parked:
 			r.parked = false
-			r.keepUnaskedLocked(shard.Exclusive, name)
-			r.up.locks.Note(r.owner, name, number)
+			r.gotBeforeLocked(shard.Exclusive, name, number)
 		case granted && a.told:
 			if _, held := r.up.locks.Token(r.owner, name); !held {
-				r.returnLocked(wire.Release, name)
+				r.returnLocked(shard.Exclusive, name)
 			}
 		case granted:
 			r.up.locks.Note(r.owner, name, number)
@@ -221,11 +224,10 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		switch {
 		case granted && a.parked:
 			r.parked = false
-			r.keepUnaskedLocked(shard.Shared, name)
-			r.up.locks.NoteShared(r.owner, name)
+			r.gotBeforeLocked(shard.Shared, name, number)
 		case granted && a.told:
 			if !r.up.locks.Shares(r.owner, name) {
-				r.returnLocked(wire.ReleaseShared, name)
+				r.returnLocked(shard.Shared, name)
 			}
 		case granted:
 			r.up.locks.NoteShared(r.owner, name)
@@ -310,15 +312,41 @@ func (r *remote) postLocked() {
 
 // returnLocked releases what was granted to a request whose client was told that it was
 // not, unless it has asked again since: then that decides.
-func (r *remote) returnLocked(release string, name []byte) {
-	kept := append([]byte(nil), name...)
+func (r *remote) returnLocked(kind shard.Kind, name []byte) {
+	if name = bytes.Clone(name); !r.asksForLocked(kind, name) {
+		r.askReleaseLocked(heldLock{kind: kind, name: name})
+	}
+}
+
+// asksForLocked tells whether a lock is asked for, and that is not answered.
+func (r *remote) asksForLocked(kind shard.Kind, name []byte) bool {
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
-		if !a.literal && a.command.flags&takes != 0 && isShared(a.command) == (release == wire.ReleaseShared) && bytes.Equal(r.nameLocked(a), kept) {
-			return
+		if a.literal || a.probe {
+			continue
+		}
+		if of, takes := takenBy(a.command); takes && of == kind && bytes.Equal(r.nameLocked(a), name) {
+			return true
 		}
 	}
-	r.askLocked(lookup([]byte(release)), numbers{}, kept, asking{silent: true, told: true})
+	return false
+}
+
+// gotBeforeLocked notes what a claim, or a wait, has got that was made over an earlier connection: it is in
+// doubt as all else was, and let go if the client has said since that it has named all.
+func (r *remote) gotBeforeLocked(kind shard.Kind, name []byte, token uint64) {
+	switch {
+	case r.holdsLocked(kind, name):
+		return
+	case !r.anew.Load():
+		r.returnLocked(kind, name)
+		return
+	case kind == shard.Shared:
+		r.up.locks.NoteShared(r.owner, name)
+	default:
+		r.up.locks.Note(r.owner, name, token)
+	}
+	r.up.locks.DoubtOne(r.owner, kind, name)
 }
 
 // replies appends what upstream has answered. Before that its requests are pending: what

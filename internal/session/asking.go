@@ -28,7 +28,7 @@ type asking struct {
 
 // What a remote takes, about, and how much of its queue is kept when it is empty.
 const (
-	remoteBytes = 320
+	remoteBytes = 352
 	askingBytes = 40
 	keptAsking  = 256
 )
@@ -201,12 +201,4 @@ func kindOf(claim *command) shard.Kind {
 		return shard.Shared
 	}
 	return shard.Exclusive
-}
-
-func isShared(c *command) bool {
-	switch c.verb {
-	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
-		return true
-	}
-	return false
 }

@@ -108,8 +108,12 @@ func (s *Session) goOn(out []byte) []byte {
 	}
 	for s.waitsInBacklog() && st.long == nil && st.postponed == nil {
 		first := &s.abroad.backlog[0]
-		if s.wait != nil && (first.command == nil || first.command.flags&endsWait == 0) {
-			break
+		switch {
+		case s.wait == nil || s.wait.parked && first.command == nil:
+		case s.wait.parked: // it may be what takes that up
+			s.unparkFor(first.command, first.name)
+		case first.command == nil || first.command.flags&endsWait == 0:
+			return out
 		}
 		if first.command == nil {
 			if s.behind() {

@@ -188,6 +188,14 @@ func (s *Session) dropDoubted(work *int) bool {
 // it up, it is ended: as it may be granted at any moment, what the session holds, and
 // whether it waits for that, would not go together.
 func (s *Session) unpark(c *command, arg []byte) {
+	if _, name, ok := c.parse(arg); ok {
+		s.unparkFor(c, name)
+	} else {
+		s.takeUp()
+	}
+}
+
+func (s *Session) unparkFor(c *command, name []byte) {
 	s.takeUp()
 	if s.wait == nil {
 		return
@@ -200,7 +208,7 @@ func (s *Session) unpark(c *command, arg []byte) {
 	default:
 		return
 	}
-	if _, name, ok := c.parse(arg); ok && kind == s.wait.kind && string(name) == string(s.wait.name) {
+	if kind == s.wait.kind && string(name) == string(s.wait.name) {
 		s.endParked()
 	}
 }

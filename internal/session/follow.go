@@ -158,7 +158,7 @@ func (n *node) followFrom(u *Upstream) bool {
 		r.guest.following.Lock()
 		if now >= r.deadline() {
 			r.expireMoved(to)
-		} else if !r.follow(to) || r.mayGet(to) {
+		} else if !r.follow(to) || r.mayGet() {
 			p.all = false
 		}
 		r.guest.following.Unlock()
@@ -201,7 +201,7 @@ func (r *remote) follow(to *routes) bool {
 
 // mayGet tells whether an answer is on its way, or may be, by which the session gets a lock of the former
 // owner's: then that is to be claimed, too.
-func (r *remote) mayGet(to *routes) bool {
+func (r *remote) mayGet() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := r.first; i < len(r.queue) && !r.gone; i++ {
@@ -209,7 +209,7 @@ func (r *remote) mayGet(to *routes) bool {
 		if a.silent || a.literal || a.probe || a.told && !a.parked {
 			continue
 		}
-		if _, takes := takenBy(a.command); takes && uint32(to.since[shard.PartitionOf(r.nameLocked(a))]) > a.version {
+		if _, takes := takenBy(a.command); takes && r.hasLeft(a, r.nameLocked(a)) {
 			return true
 		}
 	}
@@ -280,6 +280,9 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 		if r.isInLimboLocked(h) {
 			other.limboLocked(h, r.up.node.hub.cfg.MaxKeep)
 		}
+	}
+	if r.decidedLocked(h) { // its answer comes from there
+		other.keepUndecidedLocked(h)
 	}
 	r.forgetLocked(h)
 	return true
@@ -366,12 +369,17 @@ func (r *remote) deadline() time.Duration {
 // time, the client has lost what it held.
 func (r *remote) settled() bool {
 	r.mu.Lock()
-	over, late := len(r.arriving) == 0 || r.gone || r.lost, lease.Now() >= r.until
-	r.mu.Unlock()
-	if !over && late {
-		r.expire()
+	defer r.mu.Unlock()
+	if len(r.arriving) == 0 || r.gone || r.lost {
+		return true
 	}
-	return over || late
+	if lease.Now() < r.until {
+		return false
+	}
+	if r.owner.Held() > 0 {
+		r.endLocked(WhyKeepExpired)
+	}
+	return true
 }
 
 // expireMoved ends the client if it holds something that was to be claimed elsewhere, and was

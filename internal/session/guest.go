@@ -189,13 +189,13 @@ func (s *Session) follow(to *routes) {
 	}
 	r.guest.following.Lock()
 	defer r.guest.following.Unlock()
+	r.guest.followed.Store(to.version) // before: what comes meanwhile is to be followed, too
 	for _, r := range *r.guest.remotes.Load() {
 		if !r.follow(to) {
 			r.claimHere()
 			r.follow(to)
 		}
 	}
-	r.guest.followed.Store(to.version)
 	s.partFromGone()
 }
 
@@ -223,7 +223,7 @@ func (s *Session) partFromGone() {
 func (r *remote) part() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owner.Held() > 0 || r.first < len(r.queue) || len(r.back)+len(r.out)+len(r.again)+len(r.unasked) > 0 || r.pending.Load() > 0 || len(r.arriving) > 0 {
+	if r.owner.Held() > 0 || r.first < len(r.queue) || len(r.back)+len(r.out)+len(r.again) > 0 || r.pending.Load() > 0 || len(r.arriving) > 0 {
 		return false
 	}
 	r.gone, r.leaves, r.ended = true, true, true

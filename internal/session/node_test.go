@@ -1399,3 +1399,198 @@ func TestNodesLookOutForTheEnd(t *testing.T) {
 		t.Errorf("away: %v, nobody's: %v", away.rests.Load(), home.hub.node.nobody.rests.Load())
 	}
 }
+
+// A claim whose client has gone before it was answered, and does not hold that any more when he is back, is
+// not accepted for ever.
+func TestNodesClaimOfAnEarlierLife(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, first := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	b := first.client("b")
+	key := b.keeps()
+	token := strings.Fields(b.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n"))[1]
+	b.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	a := home.client("a")
+	a.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "Claims Open 1: "+key+"\n")
+	a.feed("1 claim " + token + " " + x + "\n1 claims 1 " + y + "\n") // of which it hears nothing
+	a.Stream.Close()
+	again := home.client("again")
+	if _, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 3 1000\n"), nil); next != Moved {
+		t.Fatalf("next is %v", next)
+	}
+	again.Stream = again.Successor()
+	again.feed("0 claimed\n")
+	again.until("", "0 1 ok\n")
+	c.pump()
+	other := owner.client("other")
+	other.gets("g "+x+"\nsgl 1 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+	if r := again.sessions[1].remote; r.owner.Held() > 0 {
+		t.Errorf("%d held", r.owner.Held())
+	}
+}
+
+// What a client has asked for again, and moves before that is answered, is decided by who answers.
+func TestNodesDecideWhereItIsServed(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	x := c.name(owner, 0)
+	a := home.client("a")
+	key := a.keeps()
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a = a.comesBack(key, 2)
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l.cut = true
+	a.feed("1 gw 60000 " + x + "\n")
+	a.until("0 claimed\n", "0 1 ok\n")
+	undecided := func() (n int) {
+		for _, r := range *a.sessions[1].remote.guest.remotes.Load() {
+			r.mu.Lock()
+			n += len(r.undecided)
+			r.mu.Unlock()
+		}
+		return n
+	}
+	if n := undecided(); n != 1 {
+		t.Fatalf("%d are undecided", n)
+	}
+	c.move(owner, third, c.owned(owner), nil)
+	l.cut = false
+	a.until("", "Lock Get Success: "+x+"\n")
+	if n := undecided(); n != 0 {
+		t.Errorf("%d are undecided still", n)
+	}
+	other := third.client("other")
+	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+}
+
+// What a wait of an earlier connection gets is let go if nobody asks for it: also where its partition has
+// moved meanwhile, and where the end of the wait comes too late.
+func TestNodesLetGoWhatNobodyAsksFor(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	for i, to := range []*testNode{third, home, nil} {
+		x := c.name(owner, i)
+		holder, a := owner.client("holder"), home.client("a")
+		holder.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+		key := a.keeps()
+		a.feed("1 gw 60000 " + x + "\n")
+		c.pump()
+		a = a.comesBack(key, 2)
+		l.cut = to == nil
+		holder.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+		other := owner.client("other")
+		if to == nil {
+			l.turn.Begin(0)
+			_, out, _ := l.stream.Advance(nil, nil)
+			a.until("0 claimed\n", "0 1 ok\n")
+			if err := l.up.Receive(out); err != nil {
+				t.Fatal(err)
+			}
+			l.cut = false
+			c.pump()
+		} else {
+			c.pump()
+			c.move(owner, to, c.owned(owner), nil)
+			for range 20 {
+				c.pump()
+				a.feed("")
+				time.Sleep(time.Millisecond)
+			}
+			a.until("0 claimed\n", "0 1 ok\n")
+		}
+		other.gets("gw 3000 "+x+"\n", "1 Lock Get Success: "+x+"\n")
+		a.Close()
+		if to != nil {
+			c.move(to, owner, c.owned(to), nil)
+		}
+	}
+}
+
+// What was claimed elsewhere too late its client has lost: it is let go when the claim is accepted after all,
+// and the session goes on there.
+func TestNodesLateClaim(t *testing.T) {
+	c := newTestCluster(t, 2, 2*time.Second)
+	home, heir := c.nodes[0], c.nodes[1]
+	a := home.client("a")
+	key := a.keeps()
+	x, y := c.name(home, 0), c.name(heir, 1)
+	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	a.until("1 g "+y+"\n1 r "+y+"\n", "Lock Release Success: "+y+"\n")
+	home.links[0].cut = true
+	c.move(home, heir, c.owned(home), nil)
+	for !home.network.has(a.carrier) {
+		time.Sleep(time.Millisecond)
+	}
+	home.links[0].cut = false
+	c.pump()
+	a = a.comesBack(key, 2)
+	a.until("0 claimed\n", "0 1 ok\n")
+	a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	other := heir.client("other")
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && other.got == ""; time.Sleep(50 * time.Millisecond) {
+		a.feed("0 ping\n") // so it lives, and its link does
+		c.pump()
+		other.feed("g " + x + "\n")
+		if strings.HasPrefix(other.got, "0 ") {
+			other.got = ""
+		}
+	}
+	if other.got != "1 Lock Get Success: "+x+"\n" {
+		t.Errorf("told %q", other.got)
+	}
+}
+
+// Who has waited for a lock of his own node's, and is back, is answered what he asks behind requests to
+// others.
+func TestNodesParkedWaitAndBacklog(t *testing.T) {
+	c := newTestCluster(t, 2, time.Minute)
+	home, owner := c.nodes[0], c.nodes[1]
+	x, y, z := c.name(home, 0), c.name(owner, 1), c.name(home, 2)
+	holder, a := home.client("holder"), home.client("a")
+	holder.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	key := a.keeps()
+	token := strings.Fields(a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n"))[1]
+	a.until("1 sg "+z+"\n", "Lock Get Success: "+z+"\n")
+	a.feed("1 gw 60000 " + x + "\n")
+	a = a.comesBack(key, 2)
+	a.feed("1 claim " + token + " " + y + "\n1 claims 1 " + z + "\n1 gw 60000 " + x + "\n0 claimed\n")
+	a.until("", "0 1 ok\n")
+	holder.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+	a.until("", "Lock Get Success: "+x+"\n")
+}
+
+// A kept client that has come to another node has what it held also where that has moved before it has said
+// so: its former node cannot claim it any more.
+func TestNodesStandInForWhoHasLeft(t *testing.T) {
+	c := newTestCluster(t, 4, 2*time.Second)
+	first, owner, home, heir := c.nodes[0], c.nodes[1], c.nodes[2], c.nodes[3]
+	x, y, z := c.name(owner, 0), c.name(owner, 1), c.name(heir, 2)
+	a := first.client("a")
+	key := a.keeps()
+	token := strings.Fields(a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n"))[1]
+	a.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
+	a.Stream.Close()
+	b := home.client("b")
+	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "Claims Open 1: "+key+"\n")
+	b.until("1 i "+z+"\n", "Not Locked: "+z+"\n")
+	c.move(owner, heir, c.owned(owner), nil)
+	for range 40 {
+		c.pump()
+		time.Sleep(5 * time.Millisecond)
+	}
+	b.until("1 claim "+token+" "+x+"\n", "1 "+token+" Lock Claim Success: "+x+"\n")
+	b.until("0 claimed\n", "0 1 ok\n")
+	other := heir.client("other")
+	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // what it has not claimed goes in the end
+		other.feed("sgl 1 " + y + "\n")
+		if other.got == "1 Shared Lock Get Success: "+y+"\n" {
+			break
+		}
+		other.got = ""
+		if c.pump(); time.Now().After(end) {
+			t.Fatal("it is never let go")
+		}
+	}
+}

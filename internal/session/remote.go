@@ -54,16 +54,14 @@ type remote struct {
 	lost    bool    // the client is to end: nothing is passed on any more
 	gone    bool    // the session has ended; only its `bye` is left
 	leaves  bool    // which is on its way
+	parked  bool    // of a node's, as what follows: a wait of an earlier connection goes on there, of which nobody is told
+	turned  bool    // it is told `Elsewhere` until it says that it goes on
+	home    bool    // what it holds is to be claimed in the node's own partitions
 
-	// Of a node's.
 	person    described              // who the client is, if it is kept
 	back      []put                  // requests that were not executed there
-	parked    bool                   // a wait of an earlier connection goes on there, of which nobody is told
 	limbo     map[wanted]*time.Timer // what its client is told that it has lost, and is held still; nil: nothing
-	unasked   []heldLock             // what such waits have got, and nobody has asked for since
 	undecided []heldLock             // what the client has asked for again, instead of claiming it, and is not answered
-	turned    bool                   // it is told `Elsewhere` until it says that it goes on
-	home      bool                   // what it holds is to be claimed in the node's own partitions
 	followed  uint64                 // the map by which what it holds is where it is served
 	again     []claimAgain           // claims that are to be made once more
 	arriving  map[wanted]struct{}    // what it held elsewhere, whose claims here are not answered; nil: nothing

@@ -233,9 +233,6 @@ func (r *remote) takeUpWait(c *command, name []byte) (taken, later bool) {
 	if r.parked && r.pending.Load() > 0 {
 		return false, true
 	}
-	if kind, ok := lockOf(c); ok && len(r.unasked) > 0 {
-		r.unasked = slices.DeleteFunc(r.unasked, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
-	}
 	if !r.parked {
 		return false, false
 	}
@@ -255,12 +252,6 @@ func (r *remote) takeUpWait(c *command, name []byte) (taken, later bool) {
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
 	return false, false
-}
-
-// keepUnaskedLocked notes what a wait of an earlier connection has got: it is held until the client
-// has said all that it holds and wants, and let go then, if it does not want that.
-func (r *remote) keepUnaskedLocked(kind shard.Kind, name []byte) {
-	r.unasked = append(r.unasked, heldLock{kind: kind, name: slices.Clone(name)})
 }
 
 // letGoLocked releases there what the session holds.
@@ -289,10 +280,6 @@ func (r *remote) dropDoubted() {
 		r.parked = false
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
-	for _, h := range r.unasked {
-		r.letGoLocked(h)
-	}
-	r.unasked = nil
 	if !r.owner.Doubted() {
 		return
 	}
@@ -371,20 +358,27 @@ func (r *remote) keepUndecidedLocked(h heldLock) {
 	r.undecided = append(r.undecided, h)
 }
 
-// decideLocked lets such a lock go if the answer is that the client has not got it.
+// decideLocked lets such a lock go if the answer is that the client has not got it, and it does not ask
+// for it once more.
 func (r *remote) decideLocked(c *command, name []byte, has bool) {
 	kind, ok := takenBy(c)
-	if !ok {
+	if !ok || !has && r.asksForLocked(kind, name) {
 		return
 	}
-	i := slices.IndexFunc(r.undecided, func(h heldLock) bool { return h.kind == kind && bytes.Equal(h.name, name) })
-	if i < 0 {
-		return
-	}
-	h := r.undecided[i]
-	if r.undecided = slices.Delete(r.undecided, i, i+1); !has {
+	if h := (heldLock{kind: kind, name: name}); r.decidedLocked(h) && !has {
+		h.name = bytes.Clone(name)
 		r.letGoLocked(h)
 	}
+}
+
+// decidedLocked notes that such a lock is none any more, and tells whether it was.
+func (r *remote) decidedLocked(h heldLock) bool {
+	i := slices.IndexFunc(r.undecided, func(one heldLock) bool { return one.kind == h.kind && bytes.Equal(one.name, h.name) })
+	if i < 0 {
+		return false
+	}
+	r.undecided = slices.Delete(r.undecided, i, i+1)
+	return true
 }
 
 // where returns the address, if it is one.
