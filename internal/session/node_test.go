@@ -616,6 +616,34 @@ func TestNodesMove(t *testing.T) {
 	other.gets("si "+shared+"\n", "0 Shared Lock Not Locked: "+shared+"\n")
 }
 
+// Who asks to wait for what it holds has it, also when that is on its way for longer than the partition is
+// away: it does not wait for what stands in for itself, and loses nothing by that.
+func TestNodesWaitForOneself(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a, b, other := home.client("a"), home.client("b"), third.client("other")
+	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	b.gets("sgl 1 "+y+"\n", "1 Shared Lock Get Success: "+y+"\n")
+	link := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	link.cut = true
+	a.feed("gw 600000 " + x + "\n")
+	b.feed("sgw 1 600000 " + y + "\n")
+	parts := c.owned(owner)
+	c.move(owner, third, parts, nil)
+	c.move(third, owner, parts, nil)
+	link.cut = false
+	a.gets("", "1 Lock Get Success: "+x+"\n")
+	b.gets("", "1 Shared Lock Get Success: "+y+"\n")
+	other.gets("g "+x+"\nsgl 1 "+y+"\n", "0 Lock Get Failure: "+x+"\n0 Shared Lock Limit Reached: "+y+"\n")
+	a.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+	b.gets("sr "+y+"\n", "1 Shared Lock Release Success: "+y+"\n")
+	other.gets("gw 10000 "+x+"\nsgw 1 10000 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+	if n := home.hub.node.refused.Load(); n > 0 {
+		t.Errorf("%d claims were refused", n)
+	}
+}
+
 // until waits until what it is told ends so, and returns all of it.
 func (c *nodeClient) until(sent, end string) (all string) {
 	c.n.c.t.Helper()
