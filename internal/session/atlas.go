@@ -85,28 +85,34 @@ func (a *atlas) same(as *atlas) bool {
 // publish has clients read a newer map from now on.
 func (n *node) publish(l *Layout) {
 	if a := newAtlas(l); !a.same(n.atlas.Load()) {
-		n.atlas.Store(a)
 		n.readers.mu.Lock()
+		n.atlas.Store(a)
 		n.readers.newer = true
 		n.readers.mu.Unlock()
 	}
 }
 
-// readers are streams whose clients want to be told of the next map.
+// readers are streams whose clients want to be told of the next map, with the one that each has read.
 type readers struct {
 	mu      sync.Mutex // guards what follows; it is taken before a stream's
 	newer   bool       // there is one of which nobody is told yet
-	all     map[*Stream]struct{}
-	telling map[*Stream]struct{} // of these, those that are being told
+	all     map[*Stream]*atlas
+	telling map[*Stream]*atlas // those that are being told
 }
 
-func (r *readers) add(st *Stream) {
+// read returns the map, and has a stream be told of the next one: of this one it need not be any more.
+func (n *node) read(st *Stream) *atlas {
+	r := &n.readers
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.all == nil {
-		r.all = make(map[*Stream]struct{})
+		r.all = make(map[*Stream]*atlas)
 	}
-	r.all[st] = struct{}{}
+	a := n.atlas.Load()
+	r.all[st] = a
+	delete(r.telling, st)
+	st.outdated.Store(false)
+	return a
 }
 
 // forget drops a stream that ends.
@@ -120,13 +126,14 @@ func (r *readers) forget(st *Stream) {
 // toldAtOnce is how many clients are told before others may come and go.
 const toldAtOnce = 256
 
-// tell has all be told that there is a newer map. The look-out calls it.
-func (r *readers) tell() {
-	for r.tellSome() {
+// tellReaders has all be told that there is a newer map. The look-out calls it.
+func (n *node) tellReaders() {
+	for n.tellSome() {
 	}
 }
 
-func (r *readers) tellSome() (more bool) {
+func (n *node) tellSome() (more bool) {
+	r := &n.readers
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.telling) == 0 {
@@ -134,14 +141,18 @@ func (r *readers) tellSome() (more bool) {
 			r.newer = false
 			return false
 		}
-		r.newer, r.telling, r.all = false, r.all, nil
+		r.newer, r.telling, r.all = false, r.all, make(map[*Stream]*atlas)
 	}
-	left := toldAtOnce
-	for st := range r.telling {
+	latest, left := n.atlas.Load(), toldAtOnce
+	for st, a := range r.telling {
 		if left--; left < 0 {
 			return true
 		}
 		delete(r.telling, st)
+		if a == latest { // it has come since there is this one
+			r.all[st] = a
+			continue
+		}
 		st.outdated.Store(true)
 		st.post(&st.main)
 	}
@@ -175,11 +186,11 @@ func (s *Session) textMap(_, out []byte) []byte {
 	if n == nil {
 		return s.reply(out, 0, wire.NoCluster, []byte(wire.Map))
 	}
+	a := n.atlas.Load()
 	if st.notices.Load() {
 		st.reads = true
-		n.readers.add(st) // before the map is looked at, lest the next one be missed
+		a = n.read(st)
 	}
-	a := n.atlas.Load()
 	if a == nil {
 		return s.reply(out, 0, wire.Unavailable, []byte(wire.Map))
 	}

@@ -108,6 +108,22 @@ func TestMap(t *testing.T) {
 	n.client("old").gets("map\n", strings.NewReplacer("7 - ", "", "7 ", "").Replace(c.lines(n)))
 }
 
+// Who has read a map is not told of that one, however late others are told: it would not know of the next
+// one then.
+func TestMapIsNews(t *testing.T) {
+	c := newTestCluster(t, 1, time.Hour)
+	n := c.nodes[0]
+	a := n.client("a")
+	a.until("hello 2 notices\n0 map\n", " End\n")
+	n.hub.node.readers.mu.Lock()
+	n.hub.node.readers.newer = true // as it is when nobody has been told yet
+	n.hub.node.readers.mu.Unlock()
+	n.hub.node.tellReaders()
+	a.gets("0 ping\n", "0 1 pong\n")
+	c.publish()
+	a.gets("", fmt.Sprintf("0 ! Map %d\n", c.layout.Version))
+}
+
 func TestMapOfNoCluster(t *testing.T) {
 	h := newHub(testConfig())
 	defer h.Close()
@@ -126,8 +142,7 @@ func TestManyReaders(t *testing.T) {
 	var clients []*nodeClient
 	for i := range 3 * toldAtOnce {
 		one := n.client(fmt.Sprint(i))
-		one.feed("hello 2 notices\n0 map\n")
-		one.got = ""
+		one.until("hello 2 notices\n0 map\n", " End\n")
 		clients = append(clients, one)
 	}
 	for _, one := range clients[:toldAtOnce] {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"maps"
 	"math"
 	"slices"
@@ -322,6 +323,9 @@ func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	n.claimants[r] = struct{}{}
 	n.mu.Unlock()
 	r.arriveLocked(h.kind, h.name)
+	if r.isInItsOwnWayLocked(h) {
+		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
+	}
 	a := asking{silent: true, moved: true, told: h.doubted}
 	if h.kind == shard.Shared {
 		r.up.locks.NoteShared(r.owner, h.name)
@@ -333,6 +337,21 @@ func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	if h.doubted {
 		r.up.locks.DoubtOne(r.owner, h.kind, h.name)
 	}
+}
+
+// isInItsOwnWayLocked tells whether the session waits there for what it holds, as it has asked for it once
+// more, and that was on its way for longer than the partition was away: what stands in for it has the lock.
+// Who waits for a lock cannot claim it, so the wait is to end first. Then it is asked for again, see
+// isOvertakenLocked.
+func (r *remote) isInItsOwnWayLocked(h heldLock) bool {
+	since := uint32(r.up.node.routes.Load().since[shard.PartitionOf(h.name)])
+	return slices.ContainsFunc(r.queue[r.first:], func(a asking) bool {
+		if !a.waits() || a.told || a.silent || a.version >= since || !bytes.Equal(r.nameLocked(&a), h.name) {
+			return false
+		}
+		kind, _ := lockOf(a.command)
+		return kind == h.kind
+	})
 }
 
 // deadline is when what is held at a link is lost that is to be claimed elsewhere, and is not.

@@ -275,7 +275,7 @@ func (n *node) lookOut() {
 		for st := range paused {
 			st.wake()
 		}
-		n.readers.tell()
+		n.tellReaders()
 		// Not while a map is taken: it would be told of as followed before anybody has.
 		n.adopting.Lock()
 		busy := n.follow()

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type testCluster struct {
 	layout   Layout
 	longest  time.Duration
 	patience time.Duration
+	prompt   time.Duration
 	moves    int
 }
 
@@ -35,6 +37,9 @@ type testNode struct {
 	mu    sync.Mutex
 	links []*testLink
 }
+
+// soonest is how soon they do in tests that want to see it: clients of protocol 1 stand a tenth of that.
+const soonest = 500 * time.Millisecond
 
 // A testLink is the connection of a node to another one.
 type testLink struct {
@@ -52,13 +57,15 @@ func (l *testLink) Wake() {}
 
 func newTestCluster(t *testing.T, n int, longest time.Duration) *testCluster {
 	t.Helper()
-	return newImpatientCluster(t, n, longest, 0)
+	return newImpatientCluster(t, n, longest, 0, 0)
 }
 
-// newImpatientCluster makes one whose nodes have less patience than usual, if that is not 0.
-func newImpatientCluster(t *testing.T, n int, longest, patience time.Duration) *testCluster {
+// newImpatientCluster makes one whose nodes have less patience than usual, if that is not 0, and answer
+// who may not wait that soon. If that is 0 they do not: it is the test that pumps their links, and on a
+// busy machine it may be a while until it does.
+func newImpatientCluster(t *testing.T, n int, longest, patience, prompt time.Duration) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, longest: longest, patience: patience}
+	c := &testCluster{t: t, longest: longest, patience: patience, prompt: cmp.Or(prompt, time.Minute)}
 	for i := range n {
 		c.add(fmt.Sprint("n", i))
 	}
@@ -89,7 +96,7 @@ func (c *testCluster) add(id string) *testNode {
 	}
 	nothing := func() {}
 	cfg.Cluster = &ClusterConfig{
-		World: "w", Longest: c.longest, Serves: 20 * time.Millisecond, Patience: c.patience,
+		World: "w", Longest: c.longest, Serves: 20 * time.Millisecond, Patience: c.patience, Prompt: c.prompt,
 		Right: func() time.Duration { return time.Duration(n.right.Load()) },
 		Ceil:  func() uint64 { return 1 << 53 },
 		Log:   func(string, ...any) {},
@@ -435,8 +442,8 @@ func TestNodesFreeNothingWithoutRight(t *testing.T) {
 // What clients of other nodes held at one that is gone they hold at its heirs; nobody else gets
 // it, and nobody gets anything new for as long as somebody may not have said what he holds.
 func TestNodesFailOver(t *testing.T) {
-	const longest = 2 * time.Second
-	c := newTestCluster(t, 3, longest)
+	const longest = 3 * time.Second
+	c := newImpatientCluster(t, 3, longest, 0, soonest)
 	dead, heir, home := c.nodes[0], c.nodes[1], c.nodes[2]
 	a, b, other := home.client("a"), heir.client("b"), home.client("other")
 	var theirs []string // of the one that dies
@@ -535,7 +542,7 @@ func TestNodesLinkBreaks(t *testing.T) {
 
 // Without the right to serve nothing is granted and nothing confirmed; what is held stays held.
 func TestNodesWithoutRight(t *testing.T) {
-	c := newTestCluster(t, 2, time.Hour)
+	c := newImpatientCluster(t, 2, time.Hour, 0, soonest)
 	home, owner := c.nodes[0], c.nodes[1]
 	a, b, plain := home.client("a"), owner.client("b"), owner.client("plain")
 	x, y := c.name(owner, 0), c.name(owner, 1)
@@ -649,6 +656,34 @@ func TestNodesMove(t *testing.T) {
 		other.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	}
 	other.gets("si "+shared+"\n", "0 Shared Lock Not Locked: "+shared+"\n")
+}
+
+// Who asks to wait for what it holds has it, also when that is on its way for longer than the partition is
+// away: it does not wait for what stands in for itself, and loses nothing by that.
+func TestNodesWaitForOneself(t *testing.T) {
+	c := newTestCluster(t, 3, time.Hour)
+	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a, b, other := home.client("a"), home.client("b"), third.client("other")
+	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	b.gets("sgl 1 "+y+"\n", "1 Shared Lock Get Success: "+y+"\n")
+	link := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	link.cut = true
+	a.feed("gw 600000 " + x + "\n")
+	b.feed("sgw 1 600000 " + y + "\n")
+	parts := c.owned(owner)
+	c.move(owner, third, parts, nil)
+	c.move(third, owner, parts, nil)
+	link.cut = false
+	a.gets("", "1 Lock Get Success: "+x+"\n")
+	b.gets("", "1 Shared Lock Get Success: "+y+"\n")
+	other.gets("g "+x+"\nsgl 1 "+y+"\n", "0 Lock Get Failure: "+x+"\n0 Shared Lock Limit Reached: "+y+"\n")
+	a.gets("r "+x+"\n", "1 Lock Release Success: "+x+"\n")
+	b.gets("sr "+y+"\n", "1 Shared Lock Release Success: "+y+"\n")
+	other.gets("gw 10000 "+x+"\nsgw 1 10000 "+y+"\n", "1 Lock Get Success: "+x+"\n1 Shared Lock Get Success: "+y+"\n")
+	if n := home.hub.node.refused.Load(); n > 0 {
+		t.Errorf("%d claims were refused", n)
+	}
 }
 
 // until waits until what it is told ends so, and returns all of it.
@@ -1151,7 +1186,7 @@ func TestNodesWakeWhomNobodyListensTo(t *testing.T) {
 
 // What a kept client is told it counts on for K, and not for the time that others may be silent.
 func TestNodesConfirmForK(t *testing.T) {
-	c := newTestCluster(t, 2, time.Second)
+	c := newImpatientCluster(t, 2, time.Second, 0, soonest)
 	home, owner := c.nodes[0], c.nodes[1]
 	home.hub.cfg.DeadPeer = time.Minute
 	a, plain := home.client("a"), home.client("plain")
@@ -1167,7 +1202,7 @@ func TestNodesConfirmForK(t *testing.T) {
 // would cost the lock.
 func TestNodesClaimsArePatient(t *testing.T) {
 	const patience = 100 * time.Millisecond
-	c := newImpatientCluster(t, 3, 10*time.Second, patience)
+	c := newImpatientCluster(t, 3, 10*time.Second, patience, 0)
 	dead, heir, next := c.nodes[0], c.nodes[1], c.nodes[2]
 	a := dead.client("a")
 	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
