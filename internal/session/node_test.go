@@ -946,7 +946,7 @@ func TestNodesLimbo(t *testing.T) {
 // What is in limbo its client does not have, whoever says so: its node, too, while the owner is away. And
 // what is not held any more does not stand for what is held.
 func TestNodesLimboIsNotHeld(t *testing.T) {
-	c := newImpatientCluster(t, 2, 8*time.Second, 50*time.Millisecond)
+	c := newImpatientCluster(t, 2, 8*time.Second, 50*time.Millisecond, soonest)
 	home, owner := c.nodes[0], c.nodes[1]
 	a, b := home.client("a"), home.client("b")
 	a.keeps()
@@ -1361,7 +1361,7 @@ func TestNodesLimboComesHome(t *testing.T) {
 // What was not executed at an owner is asked elsewhere, also if the link breaks before all that came behind
 // it is answered.
 func TestNodesComeBackWithoutLink(t *testing.T) {
-	c := newImpatientCluster(t, 3, time.Minute, 100*time.Millisecond)
+	c := newImpatientCluster(t, 3, time.Minute, 100*time.Millisecond, soonest)
 	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
 	x, y := c.name(owner, 0), c.name(owner, 1)
 	a := home.client("a")
