@@ -198,8 +198,6 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			r.loseLocked(kindOf(a.command), name)
 		case a.told && !a.silent:
 			r.gotBeforeLocked(kindOf(a.command), name, number)
-		case a.moved && !r.holdsLocked(kindOf(a.command), name): // it was lost meanwhile, as that took too long
-			r.returnLocked(kindOf(a.command), name)
 		case !a.silent && a.command.verb == wire.Claims:
 			r.up.locks.NoteShared(r.owner, name)
 		case !a.silent:

@@ -398,6 +398,11 @@ func (r *remote) settled() bool {
 	if r.owner.Held() > 0 {
 		r.endLocked(WhyKeepExpired)
 	}
+	for i := r.first; i < len(r.queue); i++ { // what is accepted after all is let go, see gotBeforeLocked
+		if a := &r.queue[i]; a.moved {
+			a.silent, a.told, a.moved = false, true, false
+		}
+	}
 	return true
 }
 
