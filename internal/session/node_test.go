@@ -401,7 +401,7 @@ func TestNodesReleaseOrphans(t *testing.T) {
 // Who is cut off by a node that ends may believe in what he holds for as long as he does not know: it is
 // free when the node's link is not kept any more.
 func TestNodesCutOff(t *testing.T) {
-	c := newTestCluster(t, 2, 500*time.Millisecond)
+	c := newTestCluster(t, 2, time.Second)
 	home, owner := c.nodes[0], c.nodes[1]
 	a, other := home.client("a"), owner.client("other")
 	x := c.name(owner, 0)
@@ -417,7 +417,7 @@ func TestNodesCutOff(t *testing.T) {
 // A node that has stood still frees nothing before it knows that it may serve: who held it has perhaps
 // claimed it elsewhere, and somebody waits for it here.
 func TestNodesFreeNothingWithoutRight(t *testing.T) {
-	const longest = 200 * time.Millisecond
+	const longest = time.Second
 	c := newTestCluster(t, 2, longest)
 	home, owner := c.nodes[0], c.nodes[1]
 	x := c.name(owner, 0)
@@ -426,7 +426,7 @@ func TestNodesFreeNothingWithoutRight(t *testing.T) {
 	owner.right.Store(0)
 	c.kill(home)
 	c.pump()
-	for end := time.Now().Add(3 * longest); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * longest); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if !held() {
 			t.Fatal("it is free")
 		}
