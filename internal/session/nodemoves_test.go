@@ -306,8 +306,11 @@ func moveAtRandom(t *testing.T, seed uint64, breaks, roams bool) bool {
 				parts = append(parts, p)
 			}
 		}
-		if moving = false; !stir() || !stir() {
-			return false
+		moving = false
+		for range 2 {
+			if !stir() {
+				return false
+			}
 		}
 		if moving = true; !c.moveInPieces(r, from, to, parts, stir) {
 			return false
