@@ -38,8 +38,10 @@ func (n *node) newGhost(home string) *ghost {
 	st.account.share.KeepBytes(keepingBytes)
 	st.account.share.ForceSession()
 	h.keeps.away(1)
+	k.mu.Lock() // which expire looks at
 	k.due = time.Now().Add(k.lasts)
 	k.timer = time.AfterFunc(k.lasts, k.expire)
+	k.mu.Unlock()
 	g.keeping = k
 	return g
 }
