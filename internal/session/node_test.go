@@ -308,13 +308,25 @@ type nodeClient struct {
 	carrier *plainCarrier
 	got     string
 	rest    []byte // that it has not taken
+	closed  bool
 }
 
 func (n *testNode) client(addr string) *nodeClient {
 	c := &nodeClient{n: n, carrier: &plainCarrier{addr}}
 	c.Stream = newStream(n.hub, addr, c.carrier)
-	n.c.t.Cleanup(c.Close)
+	first := c.Stream
+	n.c.t.Cleanup(func() {
+		if !c.closed { // which it may have been as one that is kept, and others have it now
+			first.Close()
+		}
+	})
 	return c
+}
+
+// Close has its connection end.
+func (c *nodeClient) Close() {
+	c.closed = true
+	c.Stream.Close()
 }
 
 func (c *nodeClient) feed(in string) {
@@ -407,7 +419,7 @@ func TestNodesCutOff(t *testing.T) {
 	x := c.name(owner, 0)
 	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	a.EndsFor(WhyShutdown)
-	a.Stream.Close()
+	a.Close()
 	c.pump()
 	other.gets("g "+x+"\n", "0 Lock Get Failure: "+x+"\n")
 	c.kill(home) // which ends
@@ -799,7 +811,7 @@ func TestNodesResumeHere(t *testing.T) {
 	b := owner.client("b")
 	c.pump()
 	b.feed("gw 600000 " + x + "\n")
-	a.Stream.Close()
+	a.Close()
 	again := home.client("again")
 	_, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil)
 	if next != Moved {
@@ -822,7 +834,7 @@ func TestNodesResumeHere(t *testing.T) {
 // comesBack has a kept client's connection be lost, and another one at the same node take it up.
 func (c *nodeClient) comesBack(key string, life int) *nodeClient {
 	c.n.c.t.Helper()
-	c.Stream.Close()
+	c.Close()
 	again := c.n.client(fmt.Sprint("again", life))
 	_, _, next := again.Advance([]byte(fmt.Sprint("hello 2 notices\n0 resume ", key, " ", life, " 1000\n")), nil)
 	if next != Moved {
@@ -1117,7 +1129,7 @@ func TestNodesKeepTheRest(t *testing.T) {
 	if !home.network.has(a.carrier) {
 		t.Fatal("the client is not told")
 	}
-	a.Stream.Close() // as its connection is ended
+	a.Close() // as its connection is ended
 	c.pump()
 	other := fine.client("other")
 	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
@@ -1245,7 +1257,7 @@ func TestNodesLetGoWhatMovesInDoubt(t *testing.T) {
 		token := strings.Fields(said)[1]
 		a.until("2 g "+z+"\n", "Lock Get Success: "+z+"\n")
 		a.until("3 sg "+w+"\n", "Lock Get Success: "+w+"\n")
-		a.Stream.Close()
+		a.Close()
 		again := home.client("again")
 		if _, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil); next != Moved {
 			t.Fatalf("next is %v", next)
@@ -1448,7 +1460,7 @@ func TestNodesClaimOfAnEarlierLife(t *testing.T) {
 	a := home.client("a")
 	a.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "Claims Open 1: "+key+"\n")
 	a.feed("1 claim " + token + " " + x + "\n1 claims 1 " + y + "\n") // of which it hears nothing
-	a.Stream.Close()
+	a.Close()
 	again := home.client("again")
 	if _, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 3 1000\n"), nil); next != Moved {
 		t.Fatalf("next is %v", next)
@@ -1605,7 +1617,7 @@ func TestNodesStandInForWhoHasLeft(t *testing.T) {
 	key := a.keeps()
 	token := strings.Fields(a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n"))[1]
 	a.until("1 sg "+y+"\n", "Lock Get Success: "+y+"\n")
-	a.Stream.Close()
+	a.Close()
 	b := home.client("b")
 	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "Claims Open 1: "+key+"\n")
 	b.until("1 i "+z+"\n", "Not Locked: "+z+"\n")

@@ -117,7 +117,7 @@ type roamer struct {
 
 // comes has it come back at a node: it claims what it holds, and asks once more for what it wants.
 func (k *roamer) comes(to *testNode) string {
-	k.Stream.Close()
+	k.Close()
 	k.life++
 	one := to.client(fmt.Sprint(k.carrier.name, "-", k.life))
 	one.turn.Begin(0)
