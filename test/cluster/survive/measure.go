@@ -84,6 +84,12 @@ func (b *lab) measure() {
 			continue
 		}
 		dead := t.killed[0]
+		lives := 0 // an earlier one that is not deleted yet ended before
+		for id := range s.m.Count() {
+			if b.history.name(id) == dead {
+				lives++
+			}
+		}
 		var first time.Duration
 		last := map[string]time.Duration{} // by owner
 		var longest time.Duration
@@ -98,7 +104,7 @@ func (b *lab) measure() {
 					if first == 0 {
 						first = p.At - t.died
 					}
-					if p.At < t.died+b.G*11/10 && !b.history.moved(shard.PartitionOf([]byte(p.Name)), part.Epoch) {
+					if lives == 1 && p.At < t.died+b.G*11/10 && !b.history.moved(shard.PartitionOf([]byte(p.Name)), part.Epoch) {
 						b.find(fmt.Errorf("%s was killed at %.3f, and at %.3f %s has granted %s, in a partition that it owned (epoch %d, ID %s): sooner than 1.1 G", dead, t.died.Seconds(), p.At.Seconds(), p.Home, p.Name, part.Epoch, part.Owner))
 					}
 				}
