@@ -137,6 +137,9 @@ func TestWrongNodesAreCaught(t *testing.T) {
 		}},
 	} {
 		t.Run(c.wrong, func(t *testing.T) {
+			if c.wrong == slow && os.Getenv("LOCKD_FAULTS") == "" {
+				t.Skip("it is seen by chance, within minutes: LOCKD_FAULTS=1 asks for it")
+			}
 			t.Parallel()
 			o := small(t)
 			o.Wrong, o.Clients, o.Names, o.long = c.wrong, 60, 8, c.wrong == hasty
