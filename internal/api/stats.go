@@ -70,7 +70,7 @@ func (a *API) statsFor(who Asker, s sampled) *stats {
 		},
 	}
 	if a.cfg.Cluster != nil {
-		st.Node = a.cfg.Hub.NodeState().Name
+		st.Node = a.cfg.Hub.NodeName()
 	}
 	if who.Access != nil {
 		st.You.named = nameOf(who.Access.Name)

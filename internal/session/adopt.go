@@ -423,8 +423,7 @@ func (r *remote) returnLockedTo(a *asking) {
 		p.numbers, p.name = n, slices.Clone(name)
 		p.held = a.again && a.held && (a.command.verb == wire.Release || a.command.verb == wire.ReleaseShared)
 		if p.held { // what becomes of its claim elsewhere is nobody's loss, as of those that releasesLocked returns
-			kind, _ := lockOf(a.command)
-			r.up.locks.DoubtOne(r.owner, kind, p.name)
+			r.up.locks.DoubtOne(r.owner, kindOf(a.command), p.name)
 		}
 	}
 	r.sendBackLocked(p)

@@ -198,10 +198,8 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			r.loseLocked(kindOf(a.command), name)
 		case a.told && !a.silent:
 			r.gotBeforeLocked(kindOf(a.command), name, number)
-		case !a.silent && a.command.verb == wire.Claims:
-			r.up.locks.NoteShared(r.owner, name)
 		case !a.silent:
-			r.up.locks.Note(r.owner, name, number)
+			r.noteHeldLocked(kindOf(a.command), name, number)
 		}
 		r.claimedLocked(a, number, lost)
 	case wire.Get, wire.GetWait:
@@ -339,11 +337,8 @@ func (r *remote) gotBeforeLocked(kind shard.Kind, name []byte, token uint64) {
 	case !r.anew.Load():
 		r.returnLocked(kind, name)
 		return
-	case kind == shard.Shared:
-		r.up.locks.NoteShared(r.owner, name)
-	default:
-		r.up.locks.Note(r.owner, name, token)
 	}
+	r.noteHeldLocked(kind, name, token)
 	r.up.locks.DoubtOne(r.owner, kind, name)
 }
 

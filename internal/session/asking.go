@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/nylen/lockd/internal/shard"
 	"github.com/nylen/lockd/internal/wire"
 )
 
@@ -194,11 +193,3 @@ func (r *remote) packLocked() {
 
 // waits tells whether it may be a long time until it is answered.
 func (a *asking) waits() bool { return a.command != nil && a.command.flags&mayWait != 0 }
-
-// kindOf tells which locks a claim is for.
-func kindOf(claim *command) shard.Kind {
-	if claim.verb == wire.Claims {
-		return shard.Shared
-	}
-	return shard.Exclusive
-}

@@ -228,8 +228,7 @@ func (r *remote) releasesLocked() (all map[wanted]bool) {
 		if all == nil {
 			all = make(map[wanted]bool)
 		}
-		kind, _ := lockOf(a.command)
-		all[wanted{kind, string(r.nameLocked(a))}] = true
+		all[wanted{kindOf(a.command), string(r.nameLocked(a))}] = true
 	}
 	return all
 }
@@ -326,16 +325,23 @@ func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	if r.isInItsOwnWayLocked(h) {
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
-	a := asking{silent: true, moved: true, told: h.doubted}
+	r.noteHeldLocked(h.kind, h.name, h.token)
+	claim, number := wire.Claim, h.token
 	if h.kind == shard.Shared {
-		r.up.locks.NoteShared(r.owner, h.name)
-		r.askLocked(lookup([]byte(wire.Claims)), numbers{a: 1}, h.name, a)
-	} else {
-		r.up.locks.Note(r.owner, h.name, h.token)
-		r.askLocked(lookup([]byte(wire.Claim)), numbers{a: h.token}, h.name, a)
+		claim, number = wire.Claims, 1
 	}
+	r.askLocked(lookup([]byte(claim)), numbers{a: number}, h.name, asking{silent: true, moved: true, told: h.doubted})
 	if h.doubted {
 		r.up.locks.DoubtOne(r.owner, h.kind, h.name)
+	}
+}
+
+// noteHeldLocked notes that the session holds a lock there.
+func (r *remote) noteHeldLocked(kind shard.Kind, name []byte, token uint64) {
+	if kind == shard.Shared {
+		r.up.locks.NoteShared(r.owner, name)
+	} else {
+		r.up.locks.Note(r.owner, name, token)
 	}
 }
 
@@ -346,11 +352,7 @@ func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 func (r *remote) isInItsOwnWayLocked(h heldLock) bool {
 	since := uint32(r.up.node.routes.Load().since[shard.PartitionOf(h.name)])
 	return slices.ContainsFunc(r.queue[r.first:], func(a asking) bool {
-		if !a.waits() || a.told || a.silent || a.version >= since || !bytes.Equal(r.nameLocked(&a), h.name) {
-			return false
-		}
-		kind, _ := lockOf(a.command)
-		return kind == h.kind
+		return a.waits() && !a.told && !a.silent && a.version < since && kindOf(a.command) == h.kind && bytes.Equal(r.nameLocked(&a), h.name)
 	})
 }
 
@@ -525,13 +527,7 @@ func (r *remote) claimHere() {
 }
 
 // holdsHere tells whether the session holds a lock in the node's own partitions.
-func (s *Session) holdsHere(h heldLock) (held bool) {
-	if h.kind == shard.Shared {
-		return s.hub.locks.Shares(s.asks(), h.name)
-	}
-	_, held = s.hub.locks.Token(s.asks(), h.name)
-	return held
-}
+func (s *Session) holdsHere(h heldLock) bool { return holdsIn(s.hub.locks, s.asks(), h.kind, h.name) }
 
 // isSure tells whether what is held there is held for some time whatever happens.
 func (r *remote) isSure(now, need time.Duration) bool {
@@ -619,11 +615,15 @@ func (r *remote) isOvertakenLocked(a *asking, name []byte) (overtaken bool) {
 }
 
 // holdsLocked tells whether the session holds a lock there, as far as is known here.
-func (r *remote) holdsLocked(kind shard.Kind, name []byte) (held bool) {
+func (r *remote) holdsLocked(kind shard.Kind, name []byte) bool {
+	return holdsIn(r.up.locks, r.owner, kind, name)
+}
+
+func holdsIn(locks *shard.Set, o *shard.Owner, kind shard.Kind, name []byte) (held bool) {
 	if kind == shard.Shared {
-		return r.up.locks.Shares(r.owner, name)
+		return locks.Shares(o, name)
 	}
-	_, held = r.up.locks.Token(r.owner, name)
+	_, held = locks.Token(o, name)
 	return held
 }
 

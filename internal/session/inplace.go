@@ -72,7 +72,7 @@ func (r *remote) giveUpLocked(a *asking) {
 		r.stops.Store(false)
 	}
 	r.owner.Now = r.up.moment()
-	kind, _ := lockOf(a.command)
+	kind := kindOf(a.command)
 	lost := r.isInLimboLocked(heldLock{kind: kind, name: name}) // so its client was told, and it is to be let go
 	tell := func(number uint64, text string) { r.tellLocked(number, append([]byte(text), name...)) }
 	success := func(ok bool, yes, no string) {

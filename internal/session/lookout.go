@@ -75,18 +75,15 @@ func (u *Upstream) lookOut() {
 		if quiet++; pending || u.answered.Load() < now || live == 0 && u.lease.Load() != nil { // which ends, see stopsIn
 			quiet = 0
 		}
+		every := tickEvery
 		if quiet >= restAfter {
 			u.rests.Store(true)
-			if u.pends(now) {
+			if every = restEvery; u.pends(now) {
 				u.rests.Store(false)
-				quiet = 0
+				quiet, every = 0, tickEvery
 			}
 		}
-		if quiet >= restAfter {
-			timer.Reset(restEvery)
-		} else {
-			timer.Reset(tickEvery)
-		}
+		timer.Reset(every)
 	}
 }
 

@@ -136,7 +136,9 @@ func newNode(h *Hub, cfg ClusterConfig) *node {
 	return n
 }
 
-// Self is the ID that a node has now.
+// NodeName is what a node is called, and Self the ID that it has now.
+func (h *Hub) NodeName() string { return h.node.cfg.Name }
+
 func (h *Hub) Self() string { return h.node.self() }
 
 // Cluster tells whether the hub is a node's.

@@ -376,28 +376,8 @@ func (c *testCluster) moveInPieces(r *rand.Rand, from, to *testNode, parts []int
 	if !stir() {
 		return false
 	}
-	var all []Part
-	for _, p := range parts {
-		all = append(all, Part{p, c.layout.Epoch[p] + 1})
-	}
-	l := &testLink{from: from, to: to.id, stream: new(Stream)}
-	l.stream.Begin(to.hub, Address{Name: "copy"}, l, &l.turn)
-	feed := func(b []byte) string {
-		l.turn.Begin(0)
-		_, out, _ := l.stream.Advance(b, nil)
-		return string(out)
-	}
-	said := feed([]byte("hello 2 notices\n0 link w " + from.id + " " + to.id + "\n"))
 	ok := true
-	_, err := from.hub.Copy(all, nonce, func(b []byte) error {
-		ok = ok && stir()
-		said += feed(slices.Clone(b))
-		return nil
-	})
-	if err != nil || strings.Contains(said, " 0 ") {
-		c.t.Fatalf("copied: %v, %q", err, said[max(0, len(said)-200):])
-	}
-	l.stream.Close()
+	c.copy(from, to, parts, nonce, func() { ok = ok && stir() })
 	from.hub.Uncertain()
 	if !ok || !stir() {
 		return false

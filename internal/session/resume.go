@@ -340,6 +340,12 @@ func lockOf(c *command) (_ shard.Kind, ok bool) {
 	return takenBy(c)
 }
 
+// kindOf is for a command of which it is known that it is about a lock.
+func kindOf(c *command) shard.Kind {
+	kind, _ := lockOf(c)
+	return kind
+}
+
 func takenBy(c *command) (_ shard.Kind, ok bool) {
 	switch c.verb {
 	case wire.Get, wire.GetWait, wire.Claim:
