@@ -111,15 +111,18 @@ func (p *process) signal(s syscall.Signal) { p.cmd.Process.Signal(s) }
 // patience is for what takes no time, on a machine that has to do with others.
 const patience = 30 * time.Second
 
-// await waits until it takes connections.
-func (p *process) await(ctx context.Context) error {
-	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(3 * time.Millisecond) {
-		if c, err := p.dial(time.Second); err == nil {
-			c.Close()
-			return nil
+// await waits until it takes connections, also by what else it listens at.
+func (p *process) await(ctx context.Context, also ...dialer) error {
+	all := append(also, p.dial)
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil && p.cmd.ProcessState == nil; {
+		c, err := all[0](time.Second)
+		if err != nil {
+			time.Sleep(3 * time.Millisecond)
+			continue
 		}
-		if p.cmd.ProcessState != nil {
-			break
+		c.Close()
+		if all = all[1:]; len(all) == 0 {
+			return nil
 		}
 	}
 	return fmt.Errorf("%s does not listen at %s; its log:\n%s", p.args[0], p.addr, p.tail(20))

@@ -376,7 +376,7 @@ func TestOldClientsSurvive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { proxy.kill() }()
-	if err := proxy.await(t.Context()); err != nil {
+	if err := proxy.await(t.Context(), dialTo("unix", socket)); err != nil {
 		t.Fatal(err)
 	}
 	type old struct {
