@@ -444,7 +444,7 @@ func TestStreamsCloseInSteps(t *testing.T) {
 
 // A client of whom very many sessions settle at once has its turn, and the rest when others had theirs.
 func TestSessionsSettleInTurns(t *testing.T) {
-	const many = 3000
+	const many = 30000 // which takes several times as long as a turn does
 	cfg := testConfig()
 	cfg.MaxOutput, cfg.MaxSessions = 1<<30, 3*many
 	h := newHub(cfg)
