@@ -15,8 +15,9 @@ import "slices"
 //
 // In a partitioned set, the name's partition is what recovers. Of those whose IDs are
 // in from, o gets the lock at any time, if one has it with that token: they are who o was
-// before it came back another way, and are told nothing, nor is that one loser. Who is
-// frozen out gets the outcome Frozen, and asks again.
+// before it came back another way, and are told nothing, nor is that one loser. While the
+// partition is frozen it is not: a copy that was made by then would have the lock be the
+// other one's. Who is frozen out gets the outcome Frozen, and asks again.
 func (t *Set) Claim(o *Owner, name []byte, token uint64, open bool, from ...uint32) (g Grant, out Outcome, loser uint32) {
 	s, hash := t.lock(name)
 	var over over
@@ -36,6 +37,7 @@ func (s *Shard) claimLocked(o *Owner, hash uint32, name []byte, token uint64, op
 		case e.owner == o.ID:
 			s.certainLocked(o, ref)
 			return Acquired, 0
+		case s.stateLocked(hash) == PartitionFrozen: // see below
 		case e.prev != unsettled && e.owner != 0 && slices.Contains(from, e.owner):
 			since := e.since
 			s.seizeLocked(o, hash, name, ref, token, over)
@@ -130,6 +132,9 @@ func (s *Shard) claimSharedLocked(o *Owner, hash uint32, name []byte, open bool,
 	}
 	if s.waitsForLocked(o, Shared, lock) {
 		return 0, Refused
+	}
+	if s.stateLocked(hash) == PartitionFrozen {
+		return 0, Frozen
 	}
 	for _, was := range from {
 		if ref := s.findHoldLocked(lock, was); ref != 0 && s.holds.at(ref).ownedPrev != unsettled {

@@ -37,7 +37,8 @@ const (
 	// PartitionRecovering: nobody gets anything but by a claim, see recover.go.
 	PartitionRecovering
 	// PartitionFrozen: it is on the move, here or away. Nobody gets anything new, nor
-	// lines up; who has something may claim it and let it go, who waits goes on waiting.
+	// lines up, or has what another owner has or waits for; who has something may claim it and
+	// let it go, who waits goes on waiting.
 	PartitionFrozen
 	// PartitionServing: all is as ever.
 	PartitionServing

@@ -131,6 +131,58 @@ func TestNoPartitions(t *testing.T) {
 	}
 }
 
+// A place in line is another one's from then on, also if it has been granted meanwhile, but not while a copy
+// of the partition may have it.
+func TestSucceed(t *testing.T) {
+	p := newParted(t, 4, Config{})
+	for i, kind := range []Kind{Exclusive, Shared} {
+		x := in(5, i)
+		for _, granted := range []bool{false, true} {
+			ask := func(o *Owner, due uint64) Outcome {
+				if kind == Shared {
+					return second(p.GetSharedWait(o, x, 1, due))
+				}
+				return second(p.GetWait(o, x, due))
+			}
+			release := func(o *Owner) bool {
+				if kind == Shared {
+					return p.ReleaseShared(o, x)
+				}
+				return p.Release(o, x)
+			}
+			if a, b := ask(p.o[1], 0), ask(p.o[2], 1000); a != Acquired || b != Waiting {
+				t.Fatalf("%v: %v, %v", kind, a, b)
+			}
+			if granted {
+				release(p.o[1])
+			}
+			p.Freeze([]int{5})
+			if out := second(p.Succeed(p.o[3], p.o[2], kind, x, 1, 1000)); out != Frozen {
+				t.Errorf("%v, granted %v: in a frozen partition: %v", kind, granted, out)
+			}
+			p.Serve(5, 0)
+			if out := second(p.Succeed(p.o[3], p.o[4], kind, x, 1, 1000)); out != Refused {
+				t.Errorf("%v, granted %v: of who does not wait: %v", kind, granted, out)
+			}
+			out := second(p.Succeed(p.o[3], p.o[2], kind, x, 1, 1000))
+			if want := map[bool]Outcome{false: Waiting, true: Acquired}[granted]; out != want || p.o[2].Waits() || p.o[2].Held() > 0 {
+				t.Errorf("%v, granted %v: %v", kind, granted, out)
+			}
+			if !granted {
+				release(p.o[1])
+				if out := second(p.Settle(p.o[3])); out != Acquired {
+					t.Errorf("%v: who has succeeded has %v", kind, out)
+				}
+			}
+			if !release(p.o[3]) {
+				t.Errorf("%v, granted %v: who has succeeded has it not", kind, granted)
+			}
+		}
+	}
+	p.tell()
+	p.end(t)
+}
+
 // What each request comes to in each state; nothing counts that is not executed.
 func TestRequestsByState(t *testing.T) {
 	for _, c := range []struct {
@@ -979,6 +1031,14 @@ func TestClaimFrom(t *testing.T) {
 			t.Error("a part of nobody's is claimed")
 		}
 	}
+	// A copy that was made by now says that they are the other one's.
+	if _, out := p.claim(p.o[2], x, g.Token, 1); out != Frozen {
+		t.Errorf("a lock changes hands in a frozen partition: %v", out)
+	}
+	if _, out := p.ClaimShared(p.o[2], x, false, 1); out != Frozen {
+		t.Errorf("a part changes hands in a frozen partition: %v", out)
+	}
+	p.Serve(5, 0)
 	if _, out, loser := p.Claim(p.o[2], x, g.Token, false, 7, 1); out != Acquired || loser != 0 {
 		t.Errorf("claim: %v, %d", out, loser)
 	}
@@ -997,7 +1057,6 @@ func TestClaimFrom(t *testing.T) {
 	if p.Release(p.o[1], x) || p.ReleaseShared(p.o[1], x) {
 		t.Error("who lost it has released it")
 	}
-	p.Serve(5, 0)
 	// What somebody has not settled is nobody's to take, nor what one waits for.
 	y := in(5, 1)
 	p.Get(p.o[6], in(7, 0))

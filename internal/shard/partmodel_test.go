@@ -351,13 +351,13 @@ func (w *partWorld) claim(t *rapid.T) {
 		want = Elsewhere
 	case holder == o && l.token == token:
 		want = Acquired
+	case state == PartitionFrozen:
+		want = Frozen
 	case holder != nil && l.token == token && slices.Contains(from, holder.ID) && m.knows(holder, h):
 		want = Acquired
 		holder.held--
 		l.holders = []*partOwner{o}
 		o.held++
-	case state == PartitionFrozen:
-		want = Frozen
 	case state == PartitionRecovering && open && token > 0 && token < m.base[p] && (holder == nil || l.token < token):
 		want = Acquired
 		if holder != nil {
@@ -390,13 +390,13 @@ func (w *partWorld) claimShared(t *rapid.T) {
 	case slices.Contains(l.holders, o):
 		want = Acquired
 	case slices.Contains(l.queue, o):
+	case state == PartitionFrozen:
+		want = Frozen
 	case i >= 0:
 		want = Acquired
 		l.holders[i].held--
 		l.holders[i] = o
 		o.held++
-	case state == PartitionFrozen:
-		want = Frozen
 	case state == PartitionRecovering && open:
 		want = Acquired
 		l.holders = append(l.holders, o)

@@ -3,7 +3,8 @@ package shard
 // Succeed gives o the place in line of another owner, who waits for the lock name and stands for
 // what o was before it came another way. From then on o waits, until due and, for a shared
 // lock, with that limit; the other one does not. If the other one has got the lock meanwhile,
-// o has it. The outcome is Refused if the other one does not wait for that.
+// o has it. The outcome is Refused if the other one does not wait for that, and Frozen while the
+// partition is: a copy of it has the other one wait.
 //
 // Nobody else uses either of them at that time.
 func (t *Set) Succeed(o, other *Owner, kind Kind, name []byte, limit uint32, due uint64) (Grant, Outcome) {
@@ -24,18 +25,22 @@ func (t *Set) Succeed(o, other *Owner, kind Kind, name []byte, limit uint32, due
 		s.mu.Unlock()
 		return Grant{}, Refused
 	}
-	if w.state == granted {
-		g, _ := s.settleLocked(other)
+	if s.stateLocked(hash) == PartitionFrozen {
 		s.mu.Unlock()
-		var out Outcome
-		if kind == Shared {
-			_, out = t.ClaimShared(o, name, false, other.ID)
-		} else {
-			_, out, _ = t.Claim(o, name, g.Token, false, other.ID)
-		}
-		return g, out
+		return Grant{}, Frozen
 	}
 	var over over
+	if w.state == granted {
+		g, out := s.settleLocked(other)
+		if kind == Shared {
+			g.Count, out = s.claimSharedLocked(o, hash, name, false, []uint32{other.ID}, &over)
+		} else {
+			out, _ = s.claimLocked(o, hash, name, g.Token, false, []uint32{other.ID}, &over)
+		}
+		s.mu.Unlock()
+		t.settleOver(o, over)
+		return g, out
+	}
 	s.forceShareLocked(o.Share, len(name), &over)
 	s.giveShareLocked(other.Share, len(name))
 	if o.Share != nil {
