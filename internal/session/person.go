@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/hex"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ type described struct {
 	person
 	home       string // the first ID of the node's process that it is a client of
 	generation uint64 // grows with each connection of a KEY; 0: it has no KEY
+	newest     uint64 // by which the person has come since, as far as is known
 }
 
 // append appends it as a word.
@@ -31,6 +33,7 @@ func (d described) append(out []byte) []byte {
 	out = append(append(out, d.who...), ':')
 	out = append(strconv.AppendUint(out, uint64(d.number), 10), ':')
 	out = append(strconv.AppendUint(out, d.generation, 10), ':')
+	out = append(strconv.AppendUint(out, d.newest, 10), ':')
 	return append(out, d.home...)
 }
 
@@ -38,20 +41,21 @@ var errNobody = errors.New("it describes nobody")
 
 func parsePerson(word string) (d described, err error) {
 	parts := strings.Split(word, ":")
-	if len(parts) != 4 || parts[0] == "" || parts[3] == "" {
+	if len(parts) != 5 || parts[0] == "" || parts[4] == "" {
 		return d, errNobody
 	}
-	number, wrong := strconv.ParseUint(parts[1], 10, 32)
-	generation, bad := strconv.ParseUint(parts[2], 10, 64)
-	if wrong != nil || bad != nil {
-		return d, errNobody
+	var numbers [3]uint64
+	for i := range numbers {
+		if numbers[i], err = strconv.ParseUint(parts[1+i], 10, 64); err != nil || i == 0 && numbers[i] > math.MaxUint32 {
+			return d, errNobody
+		}
 	}
-	return described{person{parts[0], uint32(number)}, parts[3], generation}, nil
+	return described{person{parts[0], uint32(numbers[0])}, parts[4], numbers[1], numbers[2]}, nil
 }
 
 // keyed describes a session of the node's own client that is kept.
 func (n *node) keyed(k *keeping, s *Session) described {
-	return described{person{hex.EncodeToString(k.key[:]), s.number}, n.origin(), k.generation}
+	return described{person{hex.EncodeToString(k.key[:]), s.number}, n.origin(), k.generation, k.generation}
 }
 
 // appears notes who a session of the node's own client is, if that is kept.
@@ -79,10 +83,10 @@ func (n *node) describe(id uint32) (of described, ok bool) {
 		return of, false
 	}
 	if l := s.stream.link; l != nil {
-		return described{person{l.from, s.number}, l.from, 0}, true
+		return described{person: person{l.from, s.number}, home: l.from}, true
 	}
 	self := n.origin()
-	return described{person{self, n.guestOf(s).number}, self, 0}, true
+	return described{person: person{self, n.guestOf(s).number}, home: self}, true
 }
 
 // earlier returns the IDs of those who the session was before it came this way, and tells whether
@@ -146,9 +150,8 @@ func (p *people) init() {
 	p.all, p.byID = make(map[person]*registered), make(map[uint32]described)
 }
 
-// come notes that an owner is of a person, and returns false if the person has come another way
-// since.
-func (p *people) come(of described, one presence) bool {
+// come notes that an owner is of a person.
+func (p *people) come(of described, one presence) {
 	p.some.Store(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,9 +167,7 @@ func (p *people) come(of described, one presence) bool {
 	} else {
 		r.owners = append(r.owners, one)
 	}
-	latest := of.generation >= r.generation
-	r.generation = max(r.generation, of.generation)
-	return latest
+	r.generation = max(r.generation, of.generation, of.newest)
 }
 
 // leave notes that it is not there any more.
@@ -202,7 +203,9 @@ func (p *people) supersede(id uint32) bool {
 func (p *people) by(id uint32) (of described, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	of, ok = p.byID[id]
+	if of, ok = p.byID[id]; ok {
+		of.newest = p.all[of.person].generation
+	}
 	return of, ok
 }
 
