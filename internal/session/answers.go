@@ -166,7 +166,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		r.elsewhereLocked(a)
 		return
 	}
-	if r.guest != nil && number == 0 && !a.told && !a.silent && r.isOvertakenLocked(a, name) {
+	if r.guest != nil && !a.told && !a.silent && (number == 0 && r.isOvertakenLocked(a, name) || isClaim(a.command) && r.hasLeft(a, name)) {
 		r.returnLockedTo(a)
 		r.postLocked()
 		return
@@ -198,8 +198,8 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 			r.loseLocked(kindOf(a.command), name)
 		case a.told && !a.silent:
 			r.gotBeforeLocked(kindOf(a.command), name, number)
-		case !a.silent:
-			r.noteHeldLocked(kindOf(a.command), name, number)
+		case !a.silent && !r.noteHeldLocked(kindOf(a.command), name, number):
+			number, text = 0, append([]byte(wire.ClaimFailure), name...)
 		}
 		r.claimedLocked(a, number, lost)
 	case wire.Get, wire.GetWait:
@@ -213,7 +213,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 				r.returnLocked(shard.Exclusive, name)
 			}
 		case granted:
-			r.up.locks.Note(r.owner, name, number)
+			r.overtakesLocked(r.up.locks.Note(r.owner, name, number), name)
 		}
 	case wire.GetShared, wire.GetSharedLimit, wire.GetSharedWait:
 		granted = number > 0
@@ -338,8 +338,9 @@ func (r *remote) gotBeforeLocked(kind shard.Kind, name []byte, token uint64) {
 		r.returnLocked(kind, name)
 		return
 	}
-	r.noteHeldLocked(kind, name, token)
-	r.up.locks.DoubtOne(r.owner, kind, name)
+	if r.noteHeldLocked(kind, name, token) {
+		r.up.locks.DoubtOne(r.owner, kind, name)
+	}
 }
 
 // replies appends what upstream has answered. Before that its requests are pending: what

@@ -172,7 +172,9 @@ func (s *Session) dropDoubted(work *int) bool {
 		s.endParked()
 	}
 	if s.hub.node != nil {
-		s.eachRemote((*remote).dropDoubted)
+		asked := s.asksFor()
+		s.keep(asked)
+		s.eachRemote(func(r *remote) { r.dropDoubted(asked) })
 	}
 	if s.owner.Doubted() {
 		if !s.hub.locks.DropDoubted(s.asks(), *work) {

@@ -45,6 +45,7 @@ func (n *node) follow() (busy bool) {
 		}
 		busy = true
 	}
+	n.tellOvertaken()
 	n.mu.Lock()
 	reclaim := takeAll(&n.reclaim)
 	n.mu.Unlock()
@@ -186,7 +187,7 @@ func (r *remote) follow(to *routes) bool {
 				here = true
 			} else if u == r.up { // it has been away, and is back
 				r.takeInLocked(h, r.deadlineLocked())
-			} else if !r.moveLocked(u, h) {
+			} else if !r.moveLocked(u, h, to.version) {
 				r.loseHeldLocked(h)
 			}
 		}
@@ -263,8 +264,9 @@ func (r *remote) heldLocked(in func(p int) bool) (all []heldLock) {
 	return all
 }
 
-// moveLocked claims a hold at another owner. The deadline is that of the former one.
-func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
+// moveLocked claims a hold at another owner, by a map that may not be the newest any more. The deadline is that
+// of the former owner.
+func (r *remote) moveLocked(u *Upstream, h heldLock, by uint64) bool {
 	other := r.session.arriveAt(u, r.guest)
 	if other == nil {
 		return false
@@ -277,9 +279,10 @@ func (r *remote) moveLocked(u *Upstream, h heldLock) bool {
 	if !h.doubted || !other.holdsLocked(h.kind, h.name) { // else its client has said so there
 		r.up.node.moved.Add(1)
 		other.takeInLocked(h, r.deadlineLocked())
-		if r.isInLimboLocked(h) {
+		if r.isInLimboLocked(h) && other.holdsLocked(h.kind, h.name) {
 			other.limboLocked(h, r.up.node.hub.cfg.MaxKeep)
 		}
+		other.straysLocked(h.name, uint32(by))
 	}
 	if r.decidedLocked(h) { // its answer comes from there
 		other.keepUndecidedLocked(h)
@@ -313,6 +316,12 @@ func (r *remote) forgetLocked(h heldLock) {
 func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	n := r.up.node
 	r.owner.Now = r.up.moment()
+	if !r.noteHeldLocked(h.kind, h.name, h.token) {
+		if !h.doubted {
+			r.lostLocked(h.name, WhyKeepExpired)
+		}
+		return
+	}
 	if len(r.arriving) == 0 || r.until > until {
 		r.until = until
 	}
@@ -325,7 +334,6 @@ func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	if r.isInItsOwnWayLocked(h) {
 		r.askLocked(lookup([]byte(wire.Cancel)), numbers{}, nil, asking{silent: true})
 	}
-	r.noteHeldLocked(h.kind, h.name, h.token)
 	claim, number := wire.Claim, h.token
 	if h.kind == shard.Shared {
 		claim, number = wire.Claims, 1
@@ -336,13 +344,62 @@ func (r *remote) takeInLocked(h heldLock, until time.Duration) {
 	}
 }
 
-// noteHeldLocked notes that the session holds a lock there.
-func (r *remote) noteHeldLocked(kind shard.Kind, name []byte, token uint64) {
-	if kind == shard.Shared {
+// noteHeldLocked notes that the session holds a lock there, and tells whether it does: not if somebody else has
+// got it since.
+func (r *remote) noteHeldLocked(kind shard.Kind, name []byte, token uint64) (holds bool) {
+	switch {
+	case kind == shard.Shared:
 		r.up.locks.NoteShared(r.owner, name)
-	} else {
+		return true
+	case r.guest == nil: // a proxy has one server, who knows
 		r.up.locks.Note(r.owner, name, token)
+		return true
 	}
+	loser, holds := r.up.locks.NoteClaim(r.owner, name, token)
+	r.overtakesLocked(loser, name)
+	return holds
+}
+
+// An overtaken is who had a lock at an owner, as far as was known here, when another client of the node got it.
+type overtaken struct {
+	up     *Upstream
+	number uint32
+	name   string
+}
+
+// overtakesLocked notes that the session has got what another one had there, 0 is nobody: that one is told, as
+// soon as its mutex may be taken, see tellOvertaken.
+func (r *remote) overtakesLocked(loser uint32, name []byte) {
+	if n := r.up.node; loser != 0 && n != nil {
+		n.mu.Lock()
+		n.overtaken = append(n.overtaken, overtaken{r.up, loser, string(name)})
+		n.mu.Unlock()
+		n.look()
+	}
+}
+
+// tellOvertaken tells those who have lost a lock that way.
+func (n *node) tellOvertaken() {
+	n.mu.Lock()
+	all := n.overtaken
+	n.overtaken = nil
+	n.mu.Unlock()
+	for _, of := range all {
+		if r := of.up.find(uint64(of.number)); r != nil {
+			r.isOvertakenAt([]byte(of.name))
+		}
+	}
+}
+
+func (r *remote) isOvertakenAt(name []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone || r.holdsLocked(shard.Exclusive, name) || r.releasesLocked()[wanted{shard.Exclusive, string(name)}] {
+		return
+	}
+	r.arrivedLocked(shard.Exclusive, name)
+	r.outOfLimboLocked(shard.Exclusive, name)
+	r.lostLocked(name, WhyKeepExpired)
 }
 
 // isInItsOwnWayLocked tells whether the session waits there for what it holds, as it has asked for it once

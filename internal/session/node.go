@@ -68,18 +68,19 @@ type node struct {
 
 	adopting sync.Mutex // a map is taken after another one
 
-	mu      sync.Mutex               // guards what follows
-	links   map[string]*Upstream     // by the IDs of the nodes; nil: all has ended
-	former  []*Upstream              // of nodes that are gone
-	behind  map[*Upstream]struct{}   // what is held there may have to be claimed elsewhere
-	reclaim map[*remote]struct{}     // who has claims to be made once more
-	follows map[string]uint64        // the version of the map by which another node has claimed all, by its ID
-	ghosts  []*ghost                 // that stand in for clients of other nodes
-	guests  map[*Session]*guest      // of all sessions that have one
-	blocked map[*Session]struct{}    // whose backlog is to be looked at again
-	paused  map[*Stream]struct{}     // who is not listened to, see isHeldBack
-	timers  map[*time.Timer]struct{} // of recoveries
-	linked  map[*Stream]struct{}     // the other nodes' ends of their links, and what they ask for lists over
+	mu        sync.Mutex               // guards what follows
+	links     map[string]*Upstream     // by the IDs of the nodes; nil: all has ended
+	former    []*Upstream              // of nodes that are gone
+	behind    map[*Upstream]struct{}   // what is held there may have to be claimed elsewhere
+	reclaim   map[*remote]struct{}     // who has claims to be made once more
+	overtaken []overtaken              // who is to be told that another client has what it had
+	follows   map[string]uint64        // the version of the map by which another node has claimed all, by its ID
+	ghosts    []*ghost                 // that stand in for clients of other nodes
+	guests    map[*Session]*guest      // of all sessions that have one
+	blocked   map[*Session]struct{}    // whose backlog is to be looked at again
+	paused    map[*Stream]struct{}     // who is not listened to, see isHeldBack
+	timers    map[*time.Timer]struct{} // of recoveries
+	linked    map[*Stream]struct{}     // the other nodes' ends of their links, and what they ask for lists over
 
 	claimants map[*remote]struct{} // who has claims of holds from elsewhere under way
 	limbo     time.Duration        // before when nothing is let go that stands in for the node's own clients, by the lease's clock

@@ -269,9 +269,9 @@ func (r *remote) askReleaseLocked(h heldLock) {
 	r.askLocked(lookup([]byte(release)), numbers{}, h.name, asking{silent: true, told: true})
 }
 
-// dropDoubted releases what is in doubt there, and has not been claimed, and ends the wait that was
-// not taken up.
-func (r *remote) dropDoubted() {
+// dropDoubted releases what is in doubt there, and has neither been claimed nor asked for, and ends the
+// wait that was not taken up.
+func (r *remote) dropDoubted(asked map[wanted]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owner.Now = r.up.moment()
@@ -283,7 +283,6 @@ func (r *remote) dropDoubted() {
 	if !r.owner.Doubted() {
 		return
 	}
-	asked := r.askedForLocked()
 	var p shard.Piece
 	for more := true; more; {
 		more = r.up.locks.Recall(r.owner, &p)
@@ -304,28 +303,64 @@ type wanted struct {
 	name string
 }
 
-// askedForLocked returns what the session has asked for, or claimed, and was not answered yet.
-func (r *remote) askedForLocked() map[wanted]bool {
-	if r.first == len(r.queue) && len(r.back) == 0 {
-		return nil
-	}
-	all := make(map[wanted]bool)
-	note := func(c *command, name []byte) {
-		if kind, ok := takenBy(c); ok {
-			all[wanted{kind, string(name)}] = true
-		}
-	}
-	for i := r.first; i < len(r.queue); i++ {
-		if a := &r.queue[i]; !a.told && !a.silent && !a.literal && !a.probe {
-			note(a.command, r.nameLocked(a))
-		}
-	}
-	for i := range r.back {
-		if p := &r.back[i]; p.command != nil {
-			note(p.command, p.name)
+// asksFor returns what the session has asked other nodes for, or claimed there, and was not answered yet:
+// by any of them, as what it holds may be at another one by now. Its own stream calls it.
+func (s *Session) asksFor() (all map[wanted]bool) {
+	s.eachRemote(func(r *remote) { all = r.asksFor(all) })
+	if s.waitsInBacklog() {
+		for i := range s.abroad.backlog {
+			all = s.abroad.backlog[i].asksFor(all)
 		}
 	}
 	return all
+}
+
+func (r *remote) asksFor(all map[wanted]bool) map[wanted]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := r.first; i < len(r.queue); i++ {
+		if a := &r.queue[i]; !a.told && !a.silent && !a.literal && !a.probe {
+			all = noteWanted(all, a.command, r.nameLocked(a))
+		}
+	}
+	for i := range r.back {
+		all = r.back[i].asksFor(all)
+	}
+	return all
+}
+
+func (p *put) asksFor(all map[wanted]bool) map[wanted]bool {
+	if p.command == nil {
+		return all
+	}
+	return noteWanted(all, p.command, p.name)
+}
+
+// noteWanted adds what a command asks for, if it does.
+func noteWanted(all map[wanted]bool, c *command, name []byte) map[wanted]bool {
+	kind, ok := takenBy(c)
+	if !ok {
+		return all
+	}
+	if all == nil {
+		all = make(map[wanted]bool)
+	}
+	all[wanted{kind, string(name)}] = true
+	return all
+}
+
+// keep has what the session has in the node's own partitions, and has asked another node for before they came
+// here, not be in doubt any more: if that node refuses it, it is asked for here, see isOvertakenLocked.
+func (s *Session) keep(asked map[wanted]bool) {
+	for of := range asked {
+		if of.kind == shard.Shared {
+			if s.hub.locks.Shares(&s.owner, []byte(of.name)) {
+				s.hub.locks.ClaimShared(s.asks(), []byte(of.name), false)
+			}
+		} else if token, held := s.token([]byte(of.name)); held {
+			s.hub.locks.Claim(s.asks(), []byte(of.name), token, false)
+		}
+	}
 }
 
 // lockOf tells of which kind a lock is that somebody has, or has not, after a command, and takenBy of one

@@ -17,6 +17,23 @@ func (t *Set) Note(o *Owner, name []byte, token uint64) (loser uint32) {
 	return loser
 }
 
+// NoteClaim says the same of what o has had before, perhaps at another server. If somebody else has it with a
+// higher token, who got it later, o has lost it since, and nothing is noted.
+func (t *Set) NoteClaim(o *Owner, name []byte, token uint64) (loser uint32, holds bool) {
+	s, hash := t.lock(name)
+	if ref := s.findLocked(hash, name); ref != 0 {
+		if e := s.exclusive.at(ref); e.owner != 0 && e.owner != o.ID && e.token() > token {
+			s.mu.Unlock()
+			return 0, false
+		}
+	}
+	var over over
+	loser = s.followLocked(o, hash, name, token, &over)
+	s.mu.Unlock()
+	t.settleOver(o, over)
+	return loser, true
+}
+
 func (s *Shard) followLocked(o *Owner, hash uint32, name []byte, token uint64, over *over) (loser uint32) {
 	s.sampleLocked(Exclusive, hash, name)
 	ref := s.findLocked(hash, name)

@@ -23,6 +23,20 @@ func TestNote(t *testing.T) {
 			t.Errorf("%d: token %d, %v", i, got, ok)
 		}
 	}
+	// But what one has had before is another one's since, if that one's token is higher.
+	for i, note := range []struct {
+		owner int
+		token uint64
+		loser uint32
+		holds bool
+	}{{1, 7, 0, false}, {2, 8, 0, true}, {1, 9, 2, true}, {2, 8, 0, false}, {1, 8, 0, true}, {2, 8, 1, true}} {
+		if loser, holds := set.NoteClaim(o[note.owner], n, note.token); loser != note.loser || holds != note.holds {
+			t.Errorf("claim %d: %d has lost it, holds: %v", i, loser, holds)
+		}
+		if got, ok := set.Token(o[note.owner], n); ok != note.holds || ok && got != note.token {
+			t.Errorf("claim %d: token %d, %v", i, got, ok)
+		}
+	}
 	for range 2 {
 		set.NoteShared(o[1], n)
 		set.NoteShared(o[2], n)
