@@ -25,12 +25,7 @@ func (s *Session) textClaim(name, out []byte) []byte {
 		return s.claimRefused(out, wire.ClaimFailure, name)
 	}
 	token := s.args().a
-	from, latest := s.earlier()
-	if !latest {
-		return s.claimRefused(out, wire.ClaimFailure, name)
-	}
-	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, s.claims(), from...)
-	s.hub.loses(loser, name)
+	g, outcome := s.claim(name, token, s.claims())
 	if s.isElsewhere(outcome) {
 		return out
 	}
@@ -46,11 +41,7 @@ func (s *Session) textClaims(name, out []byte) []byte {
 	if !s.stream.isKept() {
 		return s.claimRefused(out, wire.SharedClaimFailure, name)
 	}
-	from, latest := s.earlier()
-	if !latest {
-		return s.claimRefused(out, wire.SharedClaimFailure, name)
-	}
-	g, outcome := s.hub.locks.ClaimShared(s.asks(), name, s.claims(), from...)
+	g, outcome := s.claimShared(name, s.claims())
 	if s.isElsewhere(outcome) {
 		return out
 	}
@@ -59,6 +50,35 @@ func (s *Session) textClaims(name, out []byte) []byte {
 	}
 	s.hub.keeps.claimed.Add(1)
 	return s.reply(out, uint64(g.Count), wire.SharedClaimSuccess, name)
+}
+
+// claim claims an exclusive lock, open if the client may have held it elsewhere, and claimShared a part in a
+// shared one.
+func (s *Session) claim(name []byte, token uint64, open bool) (shard.Grant, shard.Outcome) {
+	from, latest := s.earlier()
+	if !latest {
+		return shard.Grant{}, s.comesTooLate(name)
+	}
+	g, outcome, loser := s.hub.locks.Claim(s.asks(), name, token, open, from...)
+	s.hub.loses(loser, name)
+	return g, outcome
+}
+
+func (s *Session) claimShared(name []byte, open bool) (shard.Grant, shard.Outcome) {
+	from, latest := s.earlier()
+	if !latest {
+		return shard.Grant{}, s.comesTooLate(name)
+	}
+	return s.hub.locks.ClaimShared(s.asks(), name, open, from...)
+}
+
+// comesTooLate is for a claim of somebody who has come another way since: it is refused. While the partition is
+// on the move, that may not be known at its next owner, so it is to be claimed there.
+func (s *Session) comesTooLate(name []byte) shard.Outcome {
+	if s.hub.locks.Partition(shard.PartitionOf(name)) == shard.PartitionFrozen {
+		return shard.Frozen
+	}
+	return shard.Refused
 }
 
 // isElsewhere notes that a request was not executed, if so, as its name is served elsewhere or

@@ -542,7 +542,6 @@ func (r *remote) claimHere() {
 		return
 	}
 	r.homeLocked()
-	from, latest := s.earlier()
 	releases := r.releasesLocked()
 	for _, h := range r.heldLocked(func(p int) bool { return to.to[p] == nil }) {
 		h.doubted = h.doubted || releases[wanted{h.kind, string(h.name)}]
@@ -557,15 +556,12 @@ func (r *remote) claimHere() {
 			continue
 		}
 		n.moved.Add(1)
-		outcome, loser := shard.Refused, uint32(0)
-		switch {
-		case !latest:
-		case h.kind == shard.Shared:
-			_, outcome = s.hub.locks.ClaimShared(s.asks(), h.name, true, from...)
-		default:
-			_, outcome, loser = s.hub.locks.Claim(s.asks(), h.name, h.token, true, from...)
+		var outcome shard.Outcome
+		if h.kind == shard.Shared {
+			_, outcome = s.claimShared(h.name, true)
+		} else {
+			_, outcome = s.claim(h.name, h.token, true)
 		}
-		s.hub.loses(loser, h.name)
 		switch outcome {
 		case shard.Acquired:
 			r.forgetLocked(h)
