@@ -188,7 +188,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		// since that it has released the lock, which comes behind it.
 		lost := false
 		switch {
-		case number == 0 && a.silent && a.told: // it is in doubt
+		case number == 0 && a.told && (a.silent || r.guest != nil): // it is in doubt
 		case number == 0 && a.silent && r.isOvertakenLocked(a, name):
 			r.arrivedLocked(kindOf(a.command), name)
 			r.straysLocked(name, a.version)

@@ -16,20 +16,23 @@ func (r *remote) liveLocked() bool {
 }
 
 // late answers what upstream has not answered in time. What a node's client claims waits: to be told
-// no would be to have lost it, while all that is known is that its owner is away.
+// no would be to have lost it, while all that is known is that its owner is away. So all that it has asked
+// behind that waits, too.
 func (r *remote) late(now, plain, patience, since uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone {
 		return
 	}
-	live, kept, blocked := r.liveLocked(), r.first, false
+	live, kept, blocked, claims := r.liveLocked(), r.first, false, false
 	for i := r.first; i < len(r.queue); i++ {
 		a := &r.queue[i]
-		prompt := !r.many && !a.waits()
-		isLate := prompt && now-a.tick > plain || !prompt && !live && now-max(a.tick, since) > patience
-		if isLate && !a.literal && !a.silent && !a.told && !(r.guest != nil && isClaim(a.command)) {
-			r.giveUpLocked(a)
+		if !a.literal && !a.silent && !a.told {
+			claims = claims || r.guest != nil && !a.probe && isClaim(a.command)
+			prompt, asked := !r.many && !a.waits(), min(a.tick, now) // it may be after now
+			if !claims && (prompt && now-asked > plain || !prompt && !live && now-max(asked, since) > patience) {
+				r.giveUpLocked(a)
+			}
 		}
 		switch {
 		case a.literal && !blocked: // in its place among those that are given up

@@ -869,7 +869,7 @@ func TestNodesConfirmForK(t *testing.T) {
 }
 
 // Whoever claims what a dead node had waits until somebody serves that, however long it takes: a no
-// would cost the lock.
+// would cost the lock. What is asked behind that is not answered before it.
 func TestNodesClaimsArePatient(t *testing.T) {
 	const patience = 100 * time.Millisecond
 	c := newImpatientCluster(t, 3, 10*time.Second, patience, 0)
@@ -877,14 +877,14 @@ func TestNodesClaimsArePatient(t *testing.T) {
 	a := dead.client("a")
 	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
 	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
-	x, y := c.name(dead, 0), c.name(dead, 1)
+	x, y, z := c.name(dead, 0), c.name(dead, 1), c.name(dead, 2)
 	said = a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
 	token := strings.Fields(said)[1]
 	a.until("2 sg "+y+"\n", "Lock Get Success: "+y+"\n")
 	c.kill(dead)
 	b := next.client("b")
 	b.until("hello 2 notices\n0 resume "+key+" 2 1000\n", "0 0 Claims Open 1: "+key+"\n")
-	b.feed("1 claim " + token + " " + x + "\n2 claims 1 " + y + "\n0 claimed\n")
+	b.feed("1 claim " + token + " " + x + "\n2 claims 1 " + y + "\n2 sr " + z + "\n0 claimed\n")
 	for end := time.Now().Add(5 * patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		c.pump()
 		b.feed("")
@@ -894,10 +894,32 @@ func TestNodesClaimsArePatient(t *testing.T) {
 	}
 	c.inherit(dead, heir)
 	said = b.until("", "0 1 ok\n")
-	for _, want := range []string{"1 " + token + " Lock Claim Success: " + x, "2 1 Shared Lock Claim Success: " + y} {
+	for _, want := range []string{"1 " + token + " Lock Claim Success: " + x, "2 1 Shared Lock Claim Success: " + y + "\n2 1 Shared Lock Release Success: " + z} {
 		if !strings.Contains(said, want) {
 			t.Errorf("told %q, want %q", said, want)
 		}
+	}
+}
+
+// What is asked of a node that has just come is not late before it has been asked, however long the cluster has
+// been there.
+func TestNodesNewLinkIsNotLate(t *testing.T) {
+	const patience = 500 * time.Millisecond
+	c := newImpatientCluster(t, 2, time.Minute, patience, 0)
+	home := c.nodes[0]
+	time.Sleep(patience + 100*time.Millisecond)
+	fresh := c.add("fresh")
+	x := c.name(c.nodes[1], 0)
+	c.inherit(c.nodes[1], fresh) // to which there is no connection yet
+	asked := time.Now()
+	a := home.client("a")
+	a.feed("hello 2\n1 g " + x + "\n")
+	a.got = ""
+	l := home.links[len(home.links)-1]
+	for first := l.up.tick.Load(); l.up.tick.Load() < first+2; time.Sleep(time.Millisecond) {
+	}
+	if a.feed(""); a.got != "" && time.Since(asked) < patience {
+		t.Errorf("it is told %q after %v", a.got, time.Since(asked))
 	}
 }
 

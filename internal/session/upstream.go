@@ -104,7 +104,7 @@ func makeUpstream(h *Hub, cfg UpstreamConfig) *Upstream {
 	cfg.Patience = cmp.Or(cfg.Patience, DefaultPatience)
 	u := &Upstream{hub: h, cfg: cfg, numbers: numbering{next: 1}, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	u.all.Store(new([]atomic.Pointer[remote]))
-	u.tick.Store(1)
+	u.tick.Store(u.ticks())
 	return u
 }
 
