@@ -360,3 +360,55 @@ func (c *nodeClient) gets(sent, want string) {
 	}
 	c.got = ""
 }
+
+// until waits until what it is told ends so, and returns all of it.
+func (c *nodeClient) until(sent, end string) (all string) {
+	c.n.c.t.Helper()
+	c.feed(sent)
+	for limit := time.Now().Add(10 * time.Second); !strings.HasSuffix(c.got, end) && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		c.n.c.pump()
+		c.feed("")
+	}
+	if all = c.got; !strings.HasSuffix(all, end) {
+		c.n.c.t.Fatalf("%s is told %q, want something that ends with %q", c.Address(), all, end)
+	}
+	c.got = ""
+	return all
+}
+
+// nameOf is which of the first nodes has served a name, by how name has made it.
+func (c *testCluster) nameOf(name string) int {
+	n := 0
+	fmt.Sscanf(name, "k%d", &n)
+	return n / 10000 % 10
+}
+
+// comesBack has a kept client's connection be lost, and another one at the same node take it up.
+func (c *nodeClient) comesBack(key string, life int) *nodeClient {
+	c.n.c.t.Helper()
+	c.Close()
+	again := c.n.client(fmt.Sprint("again", life))
+	_, _, next := again.Advance([]byte(fmt.Sprint("hello 2 notices\n0 resume ", key, " ", life, " 1000\n")), nil)
+	if next != Moved {
+		c.n.c.t.Fatalf("next is %v", next)
+	}
+	again.Stream = again.Successor()
+	again.until("", " Resumed: "+key+"\n")
+	return again
+}
+
+// keeps has a client be kept, and returns its KEY.
+func (c *nodeClient) keeps() (key string) { return c.keepsFor(time.Second) }
+
+func (c *nodeClient) keepsFor(d time.Duration) (key string) {
+	said := c.until(fmt.Sprint("hello 2 notices\n0 keep ", d.Milliseconds(), "\n"), "\n")
+	return strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
+}
+
+// unsure tells whether the client is not listened to, as not all is sure that it holds.
+func (c *nodeClient) unsure() bool { return c.keeping.Load().unsure != 0 }
+
+// wokenCarrier counts how often it is woken.
+type wokenCarrier struct{ times atomic.Int64 }
+
+func (c *wokenCarrier) Wake() { c.times.Add(1) }
