@@ -166,15 +166,15 @@ func (r *remote) comeBack() {
 	}
 }
 
-// comesBackLocked tells whether there is such, and all before it is answered: without a connection only what
-// is to be answered to the client.
+// comesBackLocked tells whether there is such, and all before it is answered, but for a wait of an earlier
+// connection that goes on: without a connection only what is to be answered to the client.
 func (r *remote) comesBackLocked() bool {
 	if len(r.back) == 0 {
 		return false
 	}
 	live := r.liveLocked()
 	for i := r.first; i < len(r.queue); i++ {
-		if a := &r.queue[i]; live || !a.told && !a.silent {
+		if a := &r.queue[i]; live && !a.parked || !a.told && !a.silent {
 			return false
 		}
 	}

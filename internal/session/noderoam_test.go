@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nylen/lockd/internal/shard"
 )
 
 // Clients that come another way while partitions move: in each of these tests somebody else got once
@@ -222,4 +224,35 @@ func TestNodesFormerHolderMoves(t *testing.T) {
 	other.gets(h.asks, h.refused)
 	b.until(h.release, " Lock Release Success: "+x+"\n")
 	other.until(h.asks, "Get Success: "+x+"\n")
+}
+
+// A claim that was on its way for too long is made at the new owner, though a wait of the earlier connection goes on
+// at the former one.
+func TestNodesClaimBehindParkedWait(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, owner, next := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(owner, 0), c.name(owner, 1)
+	a, other := home.client("a"), owner.client("other")
+	key := a.keepsFor(15 * time.Second)
+	other.until("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
+	h := a.holds(y, "shared")
+	a.feed("1 gw 3600000 " + x + "\n")
+	c.stands(a)
+	a = a.comesBack(key, 2)
+	parts := []int{shard.PartitionOf([]byte(y))}
+	owner.hub.Freeze(parts)
+	c.copy(owner, next, parts, ^uint64(77), func() {})
+	owner.hub.Uncertain()
+	c.layout.Owner[parts[0]], c.layout.Nonce[parts[0]] = next.id, ^uint64(77)
+	c.layout.Epoch[parts[0]]++
+	c.layout.Version++
+	c.tell(owner)
+	c.tell(next)
+	a.feed(h.claim)
+	c.stands(a) // the former owner says that it is none
+	c.tell(home)
+	a.until("", "Claim Success: "+y+"\n")
+	a.until("1 gw 3600000 "+x+"\n0 claimed\n", "0 1 ok\n")
+	other.until("r "+x+"\n", "Release Success: "+x+"\n")
+	a.until("", " Lock Get Success: "+x+"\n")
 }
