@@ -136,6 +136,10 @@ func (c *testCluster) spread() {
 // publish has all nodes that live take a newer map.
 func (c *testCluster) publish() {
 	c.layout.Version++
+	c.tellAll()
+}
+
+func (c *testCluster) tellAll() {
 	for _, n := range c.nodes {
 		if !n.dead {
 			c.tell(n)
@@ -181,21 +185,31 @@ func (c *testCluster) inherit(from *testNode, to ...*testNode) {
 // move has a node's partitions that are among some move to another one, as a member does it.
 func (c *testCluster) move(from, to *testNode, parts []int, between func()) {
 	c.t.Helper()
-	c.moves++
-	nonce := ^uint64(c.moves)
-	from.hub.Freeze(parts)
-	c.copy(from, to, parts, nonce, func() {})
-	from.hub.Uncertain()
+	c.hands(from, to, parts, func() {})
 	if between != nil {
 		between()
 	}
+	c.tellAll()
+	c.pump()
+}
+
+// hands has a node hand partitions over to another one, by a map of which nobody has been told yet, and something
+// done between the parts of that.
+func (c *testCluster) hands(from, to *testNode, parts []int, beside func()) {
+	c.t.Helper()
+	c.moves++
+	nonce := ^uint64(c.moves)
+	from.hub.Freeze(parts)
+	beside()
+	c.copy(from, to, parts, nonce, beside)
+	from.hub.Uncertain()
+	beside()
 	for _, p := range parts {
 		c.layout.Owner[p] = to.id
 		c.layout.Epoch[p]++
 		c.layout.Nonce[p] = nonce
 	}
-	c.publish()
-	c.pump()
+	c.layout.Version++
 }
 
 // copy has a node copy partitions that are frozen to another one, and something done for each piece.

@@ -382,24 +382,10 @@ func (c *testCluster) moveInPieces(r *rand.Rand, from, to *testNode, parts []int
 	if len(parts) == 0 {
 		return true
 	}
-	c.moves++
-	nonce := ^uint64(c.moves)
-	from.hub.Freeze(parts)
-	if !stir() {
-		return false
-	}
 	ok := true
-	c.copy(from, to, parts, nonce, func() { ok = ok && stir() })
-	from.hub.Uncertain()
-	if !ok || !stir() {
+	if c.hands(from, to, parts, func() { ok = ok && stir() }); !ok {
 		return false
 	}
-	for _, p := range parts {
-		c.layout.Owner[p] = to.id
-		c.layout.Epoch[p]++
-		c.layout.Nonce[p] = nonce
-	}
-	c.layout.Version++
 	for _, i := range r.Perm(len(c.nodes)) {
 		c.tell(c.nodes[i])
 		if !stir() {

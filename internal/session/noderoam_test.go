@@ -118,14 +118,7 @@ func TestNodesCopyOfWhoHasCome(t *testing.T) {
 			h := a.holds(x, kind)
 			// It moves to the node at which the client comes, before its home hears of that.
 			parts := c.owned(owner)
-			owner.hub.Freeze(parts)
-			c.copy(owner, next, parts, ^uint64(77), func() {})
-			owner.hub.Uncertain()
-			for _, p := range parts {
-				c.layout.Owner[p], c.layout.Nonce[p] = next.id, ^uint64(77)
-				c.layout.Epoch[p]++
-			}
-			c.layout.Version++
+			c.hands(owner, next, parts, func() {})
 			c.tell(owner)
 			c.tell(next)
 			a = a.roamsTo(next, key, 2)
@@ -208,14 +201,7 @@ func TestNodesFormerHolderMoves(t *testing.T) {
 	a.until(h.release, "Release Success: "+x+"\n")
 	b.until("hello 2\n1 g "+x+"\n", " Lock Get Success: "+x+"\n")
 	parts := c.owned(home)
-	home.hub.Freeze(parts)
-	c.copy(home, next, parts, ^uint64(77), func() {})
-	home.hub.Uncertain()
-	for _, p := range parts {
-		c.layout.Owner[p], c.layout.Nonce[p] = next.id, ^uint64(77)
-		c.layout.Epoch[p]++
-	}
-	c.layout.Version++
+	c.hands(home, next, parts, func() {})
 	c.tell(home)
 	c.stands(b) // the new owner says that it is none
 	c.tell(owner)
@@ -240,12 +226,7 @@ func TestNodesClaimBehindParkedWait(t *testing.T) {
 	c.stands(a)
 	a = a.comesBack(key, 2)
 	parts := []int{shard.PartitionOf([]byte(y))}
-	owner.hub.Freeze(parts)
-	c.copy(owner, next, parts, ^uint64(77), func() {})
-	owner.hub.Uncertain()
-	c.layout.Owner[parts[0]], c.layout.Nonce[parts[0]] = next.id, ^uint64(77)
-	c.layout.Epoch[parts[0]]++
-	c.layout.Version++
+	c.hands(owner, next, parts, func() {})
 	c.tell(owner)
 	c.tell(next)
 	a.feed(h.claim)
