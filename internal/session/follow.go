@@ -218,6 +218,19 @@ func (r *remote) mayGet() bool {
 	return false
 }
 
+// isAskedElsewhere tells whether something is asked there that is served by another node by now: who has looked
+// at an older map may ask when all others' requests have been taken back.
+func (r *remote) isAskedElsewhere() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := r.first; i < len(r.queue); i++ {
+		if a := &r.queue[i]; !a.told && !a.silent && !a.literal && !a.probe && r.hasLeft(a, r.nameLocked(a)) {
+			return true
+		}
+	}
+	return false
+}
+
 // releasesLocked returns what the session is about to release: whether it holds that still, or its release
 // was executed, nobody knows.
 func (r *remote) releasesLocked() (all map[wanted]bool) {

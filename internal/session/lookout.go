@@ -97,11 +97,19 @@ func (u *Upstream) late(since uint32) (pending bool) {
 	now, patience := u.tick.Load(), uint32(u.cfg.Patience/tickEvery)
 	for i := range *u.all.Load() {
 		if r := u.find(uint64(i)); r != nil && r.pending.Load() > 0 {
+			if u.neverAnswers() && r.isAskedElsewhere() {
+				r.takeBack()
+			}
 			r.late(now, max(plainTicks, uint32(u.cfg.Prompt/tickEvery)), patience, since)
 			pending = true
 		}
 	}
 	return pending
+}
+
+// neverAnswers tells whether there is nobody at the other end of a node's link, for ever.
+func (u *Upstream) neverAnswers() bool {
+	return u.node != nil && (u == u.node.nobody || u.gone.Load())
 }
 
 // pends tells whether something has been asked since so many requests had been, or is while

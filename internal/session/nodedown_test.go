@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -335,4 +336,26 @@ func TestNodesLookOutForTheEnd(t *testing.T) {
 	if away.rests.Load() || !home.hub.node.nobody.rests.Load() {
 		t.Errorf("away: %v, nobody's: %v", away.rests.Load(), home.hub.node.nobody.rests.Load())
 	}
+}
+
+// What somebody asks by an older map of whom nobody serves, when all that others had asked there has been taken
+// back, is asked of its owner all the same.
+func TestNodesAskByAnOlderMap(t *testing.T) {
+	c := newTestCluster(t, 3, time.Minute)
+	home, dead, heir := c.nodes[0], c.nodes[1], c.nodes[2]
+	x, y := c.name(dead, 0), c.name(heir, 0)
+	a := home.client("a")
+	key := a.keepsFor(15 * time.Second)
+	said := a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
+	claim := "1 claim " + strings.Fields(said)[1] + " " + x + "\n"
+	a = a.comesBack(key, 2)
+	c.kill(dead)
+	c.publish() // it is not registered any more, and nobody serves what it did
+	older := home.hub.node.routes.Load()
+	c.inherit(dead, heir)
+	newer := home.hub.node.routes.Swap(older)
+	a.feed(claim)
+	home.hub.node.routes.Store(newer)
+	a.until("", "Claim Success: "+x+"\n")
+	a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
 }
