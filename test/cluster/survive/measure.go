@@ -56,6 +56,19 @@ func (h *history) name(id string) string {
 	return h.names[id]
 }
 
+// newest is the ID that a node had then: what it had before, as an earlier process or as it was deposed, is
+// nobody's any more, though it may own something until it is deleted.
+func (h *history) newest(name string, by time.Duration) (id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for other, n := range h.names {
+		if n == name && h.since[other] <= by && (id == "" || h.since[other] > h.since[id]) {
+			id = other
+		}
+	}
+	return id
+}
+
 // measure looks at the kills that are long enough ago: when was there a new grant in the
 // dead node's partitions, which had to wait for 1.1 G, and for how long was there none in
 // those of the others?
@@ -84,12 +97,7 @@ func (b *lab) measure() {
 			continue
 		}
 		dead := t.killed[0]
-		lives := 0 // an earlier one that is not deleted yet ended before
-		for id := range s.m.Count() {
-			if b.history.name(id) == dead {
-				lives++
-			}
-		}
+		id := b.history.newest(dead, t.died)
 		var first time.Duration
 		last := map[string]time.Duration{} // by owner
 		var longest time.Duration
@@ -104,7 +112,7 @@ func (b *lab) measure() {
 					if first == 0 {
 						first = p.At - t.died
 					}
-					if lives == 1 && p.At < t.died+b.G*11/10 && !b.history.moved(shard.PartitionOf([]byte(p.Name)), part.Epoch) {
+					if part.Owner == id && p.At < t.died+b.G*11/10 && !b.history.moved(shard.PartitionOf([]byte(p.Name)), part.Epoch) {
 						b.find(fmt.Errorf("%s was killed at %.3f, and at %.3f %s has granted %s, in a partition that it owned (epoch %d, ID %s): sooner than 1.1 G", dead, t.died.Seconds(), p.At.Seconds(), p.Home, p.Name, part.Epoch, part.Owner))
 					}
 				}

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -54,6 +53,7 @@ type history struct {
 	mu     sync.Mutex // guards what follows
 	sights []*sight
 	names  map[string]string
+	since  map[string]time.Duration // when a node was first seen, by its ID
 }
 
 // follow looks at the map all the time.
@@ -66,9 +66,13 @@ func (b *lab) follow(ctx context.Context) {
 		h := &b.history
 		h.mu.Lock()
 		if h.names == nil {
-			h.names = map[string]string{}
+			h.names, h.since = map[string]string{}, map[string]time.Duration{}
 		}
-		maps.Copy(h.names, s.names)
+		for id, name := range s.names {
+			if _, known := h.names[id]; !known {
+				h.names[id], h.since[id] = name, s.at
+			}
+		}
 		if len(h.sights) == 0 || h.sights[len(h.sights)-1].m.Mark != s.m.Mark {
 			h.sights = append(h.sights, s)
 			counts := map[string]int{}
