@@ -138,7 +138,7 @@ func (st *Stream) attach(by *Stream, key string) {
 }
 
 // resumeReply is the reply to `resume`, when the sessions have been looked through, which
-// may be many. Nothing is executed before.
+// may be many. Nothing is executed before. At a node it waits for the right to serve.
 type resumeReply struct {
 	stream   *Stream
 	key      string
@@ -173,6 +173,14 @@ func (l *resumeReply) next(out []byte) (_ []byte, more bool) {
 	}
 	return st.main.reply(out, uint64(1+len(st.sessions)), wire.Resumed, []byte(l.key)), false
 }
+
+// queued tells whether it has to wait. It makes all that the client holds last for another K: at a node it comes
+// when that is sure, as an answer to all else does.
+func (l *resumeReply) queued() bool {
+	return !l.begun && l.stream.door&forwards != 0 && l.stream.isHeldBack()
+}
+
+func (*resumeReply) hurry() {} // it does not depend on how much the client asks meanwhile
 
 func (*resumeReply) rest()        {}
 func (l *resumeReply) keeps() int { return 8 * cap(l.sessions) }
