@@ -436,40 +436,33 @@ func TestNodesParkedWaitAndBacklog(t *testing.T) {
 	a.until("", "Lock Get Success: "+x+"\n")
 }
 
-// Who comes again to a node that has no right to serve, or has not heard of an owner, is told that he is back
-// when what he holds is sure: he counts on that for another K.
+// Who comes again to a node that has no right to serve, or does not know whether a partition has moved, is told that
+// he is back when what he holds is sure: he counts on that for another K.
 func TestNodesResumeIsSure(t *testing.T) {
-	c := newTestCluster(t, 2, 2*time.Second)
+	c := newTestCluster(t, 2, time.Minute)
 	home, owner := c.nodes[0], c.nodes[1]
-	for i, what := range []string{"right", "link"} {
+	for i, what := range []string{"right", "map"} {
 		a := home.client("a")
-		key := a.keeps()
+		key := a.keepsFor(15 * time.Second)
 		x, y := c.name(home, i), c.name(owner, i)
 		a.until("1 g "+x+"\n", " Lock Get Success: "+x+"\n")
 		a.until("1 g "+y+"\n", " Lock Get Success: "+y+"\n")
 		a.Close()
-		back := func() {}
+		var back func()
 		if what == "right" {
 			right := home.right.Swap(0)
 			back = func() { home.right.Store(right) }
 		} else {
-			l := home.links[0]
-			l.cut = true
-			for l := l.up.lease.Load(); l.Left(lease.Now()) > 900*time.Millisecond; time.Sleep(time.Millisecond) {
-			}
-			back = func() { l.cut = false }
+			home.hub.Uncertain()
+			back = func() { home.hub.Thaw(nil) }
 		}
 		again := home.client("again")
-		_, out, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil)
+		_, out, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 15000\n"), nil)
 		if next != Moved {
 			t.Fatalf("next is %v", next)
 		}
 		again.Stream = again.Successor()
-		for range 20 {
-			c.pump()
-			again.feed("")
-			time.Sleep(time.Millisecond)
-		}
+		c.stands(again)
 		if again.got != "" || strings.Contains(string(out), "Resumed") {
 			t.Errorf("%s: it is told %q%q", what, out, again.got)
 		}
