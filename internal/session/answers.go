@@ -199,6 +199,8 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		case a.told && !a.silent:
 			r.gotBeforeLocked(kindOf(a.command), name, number)
 		case !a.silent && !r.noteHeldLocked(kindOf(a.command), name, number):
+			name = bytes.Clone(name)
+			r.askReleaseLocked(heldLock{kind: shard.Exclusive, name: name})
 			number, text = 0, append([]byte(wire.ClaimFailure), name...)
 		}
 		r.claimedLocked(a, number, lost)
@@ -230,6 +232,7 @@ func (r *remote) noteLocked(a *asking, line []byte) {
 		}
 	case wire.Release:
 		if !a.told {
+			r.releasedLocked(name)
 			r.outOfLimboLocked(shard.Exclusive, name)
 			r.up.locks.Release(r.owner, name)
 			if number == 0 && a.again && a.held {

@@ -375,19 +375,33 @@ func (r *remote) noteHeldLocked(kind shard.Kind, name []byte, token uint64) (hol
 
 // An overtaken is who had a lock at an owner, as far as was known here, when another client of the node got it.
 type overtaken struct {
-	up     *Upstream
-	number uint32
-	name   string
+	r    *remote
+	name string
 }
 
 // overtakesLocked notes that the session has got what another one had there, 0 is nobody: that one is told, as
 // soon as its mutex may be taken, see tellOvertaken.
 func (r *remote) overtakesLocked(loser uint32, name []byte) {
-	if n := r.up.node; loser != 0 && n != nil {
+	n := r.up.node
+	if loser == 0 || n == nil {
+		return
+	}
+	if other := r.up.find(uint64(loser)); other != nil {
 		n.mu.Lock()
-		n.overtaken = append(n.overtaken, overtaken{r.up, loser, string(name)})
+		n.overtaken = append(n.overtaken, overtaken{other, string(name)})
+		n.overtakes.Store(true)
 		n.mu.Unlock()
 		n.look()
+	}
+}
+
+// releasedLocked notes that the session has released a lock there: it has lost nothing then, though another one's
+// grant was heard of first.
+func (r *remote) releasedLocked(name []byte) {
+	if n := r.up.node; n != nil && n.overtakes.Load() {
+		n.mu.Lock()
+		n.overtaken = slices.DeleteFunc(n.overtaken, func(of overtaken) bool { return of.r == r && of.name == string(name) })
+		n.mu.Unlock()
 	}
 }
 
@@ -396,11 +410,10 @@ func (n *node) tellOvertaken() {
 	n.mu.Lock()
 	all := n.overtaken
 	n.overtaken = nil
+	n.overtakes.Store(false)
 	n.mu.Unlock()
 	for _, of := range all {
-		if r := of.up.find(uint64(of.number)); r != nil {
-			r.isOvertakenAt([]byte(of.name))
-		}
+		of.r.isOvertakenAt([]byte(of.name))
 	}
 }
 

@@ -94,9 +94,10 @@ type node struct {
 	done  chan struct{}
 	over  sync.WaitGroup
 
-	fresh   atomic.Int32 // how many guests there are whose sessions do not know of them
-	sure    atomic.Int64 // until when all that clients hold elsewhere is sure at least, by the lease's clock
-	claimed atomic.Int64 // when the first of the holds is lost that are being claimed elsewhere
+	overtakes atomic.Bool  // there is something in overtaken
+	fresh     atomic.Int32 // how many guests there are whose sessions do not know of them
+	sure      atomic.Int64 // until when all that clients hold elsewhere is sure at least, by the lease's clock
+	claimed   atomic.Int64 // when the first of the holds is lost that are being claimed elsewhere
 
 	unavailable atomic.Uint64 // requests that were answered so
 	moved       atomic.Uint64 // holds that were claimed at another owner

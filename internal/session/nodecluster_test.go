@@ -407,7 +407,7 @@ func (c *nodeClient) comesBack(key string, life int) *nodeClient {
 		c.n.c.t.Fatalf("next is %v", next)
 	}
 	again.Stream = again.Successor()
-	again.until("", " Resumed: "+key+"\n")
+	again.until("", ": "+key+"\n") // it may be that it is to claim all
 	return again
 }
 

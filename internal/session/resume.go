@@ -138,7 +138,7 @@ func (st *Stream) attach(by *Stream, key string) {
 }
 
 // resumeReply is the reply to `resume`, when the sessions have been looked through, which
-// may be many. Nothing is executed before. At a node it waits for the right to serve.
+// may be many. Nothing is executed before.
 type resumeReply struct {
 	stream   *Stream
 	key      string
@@ -168,19 +168,27 @@ func (l *resumeReply) next(out []byte) (_ []byte, more bool) {
 	if l.sessions = l.sessions[n:]; len(l.sessions) > 0 {
 		return out, true
 	}
+	if st.mustClaim() {
+		return appendClaimsOpen(st.main.prefix(out), time.Millisecond, []byte(l.key)), false
+	}
 	if left, open := st.keeping.Load().open.stays(); open {
 		return appendClaimsOpen(st.main.prefix(out), left, []byte(l.key)), false
 	}
 	return st.main.reply(out, uint64(1+len(st.sessions)), wire.Resumed, []byte(l.key)), false
 }
 
-// queued tells whether it has to wait. It makes all that the client holds last for another K: at a node it comes
-// when that is sure, as an answer to all else does.
-func (l *resumeReply) queued() bool {
-	return !l.begun && l.stream.door&forwards != 0 && l.stream.isHeldBack()
+// mustClaim tells whether the client is to claim all before anything that it is told makes what it holds last: by
+// `Resumed` it would count for another K on what is not sure now, or was lost without its having heard of it.
+func (st *Stream) mustClaim() bool {
+	if st.hub.node == nil || st.link != nil {
+		return false
+	}
+	k := st.keeping.Load()
+	if st.isHeldBack() {
+		k.mustClaim.Store(true)
+	}
+	return k.mustClaim.Load()
 }
-
-func (*resumeReply) hurry() {} // it does not depend on how much the client asks meanwhile
 
 func (*resumeReply) rest()        {}
 func (l *resumeReply) keeps() int { return 8 * cap(l.sessions) }
@@ -314,6 +322,7 @@ type wanted struct {
 // asksFor returns what the session has asked other nodes for, or claimed there, and was not answered yet:
 // by any of them, as what it holds may be at another one by now. Its own stream calls it.
 func (s *Session) asksFor() (all map[wanted]bool) {
+	s.stream.askUpstream()
 	s.eachRemote(func(r *remote) { all = r.asksFor(all) })
 	if s.waitsInBacklog() {
 		for i := range s.abroad.backlog {

@@ -147,6 +147,10 @@ func (s *Session) doOfSelf(c *command, name, out []byte) (_ []byte, done bool) {
 			}
 			return s.reply(out, 0, wire.SessionBusy, []byte(c.verb)), true
 		}
+		if c.verb == wire.Claimed {
+			n.again(s)
+			return out, false
+		}
 		if c.flags&(lists|relayed) != 0 {
 			return out, false
 		}
