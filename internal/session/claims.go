@@ -107,9 +107,6 @@ func (h *Hub) loses(owner uint32, name []byte) {
 	if s == nil {
 		return
 	}
-	if k := s.stream.keeping.Load(); k != nil {
-		k.mustClaim.Store(true)
-	}
 	if s.stream.link != nil {
 		s.stream.tellLost(s, name)
 	} else if c := s.stream.carriedBy(); c != nil {
@@ -147,9 +144,6 @@ func (l *claimedReply) next(out []byte) (_ []byte, more bool) {
 			return out, true
 		}
 		l.said = true
-		if k := st.keeping.Load(); k != nil {
-			k.mustClaim.Store(false)
-		}
 		if k := st.keeping.Load(); k != nil && s.hub.recovery != nil {
 			l.waits = s.hub.recovery.claimed(k, st.wake)
 		}

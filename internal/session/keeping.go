@@ -2,7 +2,6 @@ package session
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	lease "github.com/nylen/lockd/internal/kept"
@@ -25,14 +24,12 @@ type keeping struct {
 	mu      sync.Mutex // the KEY's; guards what follows
 	state   keepState
 	carrier Carrier // nil while it is detached
-	// mustClaim: at a node, its client may count on what it has not any more, until it has claimed all.
-	mustClaim atomic.Bool
-	due       time.Time
-	timer     *time.Timer
-	doomed    bool       // it is about to be forgotten for good: nobody takes it up any more
-	ended     *ending    // why, if it has been: it is not detached then
-	resumes   []*Session // whose `resume` waits until it is detached
-	open      *openClaim // what it may claim anew; nil: nothing
+	due     time.Time
+	timer   *time.Timer
+	doomed  bool       // it is about to be forgotten for good: nobody takes it up any more
+	ended   *ending    // why, if it has been: it is not detached then
+	resumes []*Session // whose `resume` waits until it is detached
+	open    *openClaim // what it may claim anew; nil: nothing
 
 	turn Turn // while nobody carries it
 

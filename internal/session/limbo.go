@@ -26,9 +26,6 @@ func (r *remote) shed(lasts time.Duration) {
 			r.lostLocked(h.name, WhyKeepExpired)
 		}
 	}
-	if k := r.session.stream.keeping.Load(); k != nil && !all {
-		k.mustClaim.Store(true)
-	}
 	if !all && !tells {
 		r.detach()
 	}

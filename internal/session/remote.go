@@ -180,9 +180,6 @@ func (r *remote) loseLocked(kind shard.Kind, name []byte) {
 // else by its end.
 func (r *remote) lostLocked(name []byte, why Why) {
 	s := r.session
-	if k := s.stream.keeping.Load(); k != nil {
-		k.mustClaim.Store(true) // it may be away before it hears of that
-	}
 	if r.tellsLocked() {
 		r.out = append(strconv.AppendUint(r.out, uint64(s.number), 10), ' ')
 		r.out = append(append(append(r.out, wire.Notice+wire.LockLost...), name...), '\n')
@@ -210,8 +207,7 @@ func (r *remote) endLocked(why Why) {
 	if r.lost || r.gone {
 		return
 	}
-	if k := r.session.stream.keeping.Load(); r.guest != nil && k != nil {
-		k.mustClaim.Store(true)
+	if r.guest != nil && r.session.stream.isKept() {
 		for _, h := range r.heldLocked(func(int) bool { return true }) {
 			r.forgetLocked(h)
 		}

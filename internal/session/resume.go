@@ -168,26 +168,10 @@ func (l *resumeReply) next(out []byte) (_ []byte, more bool) {
 	if l.sessions = l.sessions[n:]; len(l.sessions) > 0 {
 		return out, true
 	}
-	if st.mustClaim() {
-		return appendClaimsOpen(st.main.prefix(out), time.Millisecond, []byte(l.key)), false
-	}
 	if left, open := st.keeping.Load().open.stays(); open {
 		return appendClaimsOpen(st.main.prefix(out), left, []byte(l.key)), false
 	}
 	return st.main.reply(out, uint64(1+len(st.sessions)), wire.Resumed, []byte(l.key)), false
-}
-
-// mustClaim tells whether the client is to claim all before anything that it is told makes what it holds last: by
-// `Resumed` it would count for another K on what is not sure now, or was lost without its having heard of it.
-func (st *Stream) mustClaim() bool {
-	if st.hub.node == nil || st.link != nil {
-		return false
-	}
-	k := st.keeping.Load()
-	if st.isHeldBack() {
-		k.mustClaim.Store(true)
-	}
-	return k.mustClaim.Load()
 }
 
 func (*resumeReply) rest()        {}
