@@ -31,7 +31,8 @@ func (t *Set) Succeed(o, other *Owner, kind Kind, name []byte, limit uint32, due
 	}
 	var over over
 	if w.state == granted {
-		g, out := s.settleLocked(other)
+		g, _ := s.settleLocked(other)
+		out := Refused
 		if kind == Shared {
 			g.Count, out = s.claimSharedLocked(o, hash, name, false, []uint32{other.ID}, &over)
 		} else {
