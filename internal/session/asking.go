@@ -191,5 +191,8 @@ func (r *remote) packLocked() {
 	}
 }
 
+// isOpen tells whether it is a request of the client's that the other side has yet to answer.
+func (a *asking) isOpen() bool { return !a.told && !a.silent && !a.literal && !a.probe }
+
 // waits tells whether it may be a long time until it is answered.
 func (a *asking) waits() bool { return a.command != nil && a.command.flags&mayWait != 0 }

@@ -157,12 +157,9 @@ func (l *claimedReply) next(out []byte) (_ []byte, more bool) {
 	return append(s.prefix(out), wire.OK...), false
 }
 
-// claimsElsewhere tells whether other nodes have not answered yet what was claimed there.
+// claimsElsewhere tells whether other nodes have not answered yet what was claimed there, for other sessions than 0.
 func (st *Stream) claimsElsewhere() bool {
 	st.askUpstream()
-	if st.main.behind() {
-		return true
-	}
 	for _, s := range st.sessions {
 		if s.remote != nil && s.remote.waits.Load() == 0 && s.behind() || s.waitsInBacklog() {
 			return true

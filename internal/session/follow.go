@@ -224,7 +224,7 @@ func (r *remote) isAskedElsewhere() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := r.first; i < len(r.queue); i++ {
-		if a := &r.queue[i]; !a.told && !a.silent && !a.literal && !a.probe && r.hasLeft(a, r.nameLocked(a)) {
+		if a := &r.queue[i]; a.isOpen() && r.hasLeft(a, r.nameLocked(a)) {
 			return true
 		}
 	}

@@ -304,49 +304,37 @@ type wanted struct {
 }
 
 // asksFor returns what the session has asked other nodes for, or claimed there, and was not answered yet:
-// by any of them, as what it holds may be at another one by now. Its own stream calls it.
+// by any of them, as what it holds may be at another one by now. It has no backlog then, see claimsElsewhere.
+// Its own stream calls it.
 func (s *Session) asksFor() (all map[wanted]bool) {
 	s.stream.askUpstream()
 	s.eachRemote(func(r *remote) { all = r.asksFor(all) })
-	if s.waitsInBacklog() {
-		for i := range s.abroad.backlog {
-			all = s.abroad.backlog[i].asksFor(all)
-		}
-	}
 	return all
 }
 
 func (r *remote) asksFor(all map[wanted]bool) map[wanted]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	note := func(c *command, name []byte) {
+		kind, ok := takenBy(c)
+		if !ok {
+			return
+		}
+		if all == nil {
+			all = make(map[wanted]bool)
+		}
+		all[wanted{kind, string(name)}] = true
+	}
 	for i := r.first; i < len(r.queue); i++ {
-		if a := &r.queue[i]; !a.told && !a.silent && !a.literal && !a.probe {
-			all = noteWanted(all, a.command, r.nameLocked(a))
+		if a := &r.queue[i]; a.isOpen() {
+			note(a.command, r.nameLocked(a))
 		}
 	}
 	for i := range r.back {
-		all = r.back[i].asksFor(all)
+		if p := &r.back[i]; p.command != nil {
+			note(p.command, p.name)
+		}
 	}
-	return all
-}
-
-func (p *put) asksFor(all map[wanted]bool) map[wanted]bool {
-	if p.command == nil {
-		return all
-	}
-	return noteWanted(all, p.command, p.name)
-}
-
-// noteWanted adds what a command asks for, if it does.
-func noteWanted(all map[wanted]bool, c *command, name []byte) map[wanted]bool {
-	kind, ok := takenBy(c)
-	if !ok {
-		return all
-	}
-	if all == nil {
-		all = make(map[wanted]bool)
-	}
-	all[wanted{kind, string(name)}] = true
 	return all
 }
 
@@ -355,9 +343,7 @@ func noteWanted(all map[wanted]bool, c *command, name []byte) map[wanted]bool {
 func (s *Session) keep(asked map[wanted]bool) {
 	for of := range asked {
 		if of.kind == shard.Shared {
-			if s.hub.locks.Shares(&s.owner, []byte(of.name)) {
-				s.hub.locks.ClaimShared(s.asks(), []byte(of.name), false)
-			}
+			s.hub.locks.ClaimShared(s.asks(), []byte(of.name), false) // which is refused if it has no part
 		} else if token, held := s.token([]byte(of.name)); held {
 			s.hub.locks.Claim(s.asks(), []byte(of.name), token, false)
 		}

@@ -9,29 +9,35 @@ package shard
 // who has held it here until now, 0 for nobody. No bound refuses it, what it takes
 // counts as ever.
 func (t *Set) Note(o *Owner, name []byte, token uint64) (loser uint32) {
-	s, hash := t.lock(name)
-	var over over
-	loser = s.followLocked(o, hash, name, token, &over)
-	s.mu.Unlock()
-	t.settleOver(o, over)
+	loser, _ = t.note(o, name, token, false)
 	return loser
 }
 
 // NoteClaim says the same of what o has had before, perhaps at another server. If somebody else has it with a
 // higher token, who got it later, o has lost it since, and nothing is noted.
 func (t *Set) NoteClaim(o *Owner, name []byte, token uint64) (loser uint32, holds bool) {
+	return t.note(o, name, token, true)
+}
+
+func (t *Set) note(o *Owner, name []byte, token uint64, claim bool) (loser uint32, holds bool) {
 	s, hash := t.lock(name)
-	if ref := s.findLocked(hash, name); ref != 0 {
-		if e := s.exclusive.at(ref); e.owner != 0 && e.owner != o.ID && e.token() > token {
-			s.mu.Unlock()
-			return 0, false
-		}
-	}
 	var over over
-	loser = s.followLocked(o, hash, name, token, &over)
+	if holds = !claim || !s.isOvertakenLocked(o, hash, name, token); holds {
+		loser = s.followLocked(o, hash, name, token, &over)
+	}
 	s.mu.Unlock()
 	t.settleOver(o, over)
-	return loser, true
+	return loser, holds
+}
+
+// isOvertakenLocked tells whether somebody else has a lock with a higher token.
+func (s *Shard) isOvertakenLocked(o *Owner, hash uint32, name []byte, token uint64) bool {
+	ref := s.findLocked(hash, name)
+	if ref == 0 {
+		return false
+	}
+	e := s.exclusive.at(ref)
+	return e.owner != 0 && e.owner != o.ID && e.token() > token
 }
 
 func (s *Shard) followLocked(o *Owner, hash uint32, name []byte, token uint64, over *over) (loser uint32) {
