@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 )
@@ -72,7 +71,7 @@ func TestNodesWaitForOneself(t *testing.T) {
 	a, b, other := home.client("a"), home.client("b"), third.client("other")
 	a.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	b.gets("sgl 1 "+y+"\n", "1 Shared Lock Get Success: "+y+"\n")
-	link := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	link := home.linkTo(owner)
 	link.cut = true
 	a.feed("gw 600000 " + x + "\n")
 	b.feed("sgw 1 600000 " + y + "\n")

@@ -301,6 +301,18 @@ func (l *testLink) pump() (moved bool) {
 	return moved
 }
 
+// answers has what is asked over a link arrive, and returns the answers, which do not for now.
+func (l *testLink) answers() []byte {
+	l.turn.Begin(0)
+	_, out, _ := l.stream.Advance(l.up.Take(nil), nil)
+	return out
+}
+
+// linkTo is a node's link to another one.
+func (n *testNode) linkTo(to *testNode) *testLink {
+	return n.links[slices.IndexFunc(n.links, func(l *testLink) bool { return l.to == to.id })]
+}
+
 // breaks ends the connection of a link; another one is made.
 func (n *testNode) breaks(to *testNode) {
 	for _, l := range n.links {
@@ -407,7 +419,7 @@ func (c *nodeClient) comesBack(key string, life int) *nodeClient {
 		c.n.c.t.Fatalf("next is %v", next)
 	}
 	again.Stream = again.Successor()
-	again.until("", ": "+key+"\n") // it may be that it is to claim all
+	again.until("", " Resumed: "+key+"\n")
 	return again
 }
 

@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -296,11 +295,10 @@ func TestNodesReleaseAsOwnerDies(t *testing.T) {
 	x, y := c.name(owner, 0), c.name(owner, 1)
 	a, b := home.client("a"), third.client("b")
 	a.until("hello 2\n1 g "+x+"\n1 g "+y+"\n", "Lock Get Success: "+y+"\n")
-	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l := home.linkTo(owner)
 	l.cut = true
 	a.feed("1 r " + x + "\n")
-	l.turn.Begin(0)
-	l.stream.Advance(l.up.Take(nil), nil)
+	l.answers()
 	b.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	l.cut = false
 	c.kill(owner)

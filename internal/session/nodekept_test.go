@@ -93,23 +93,15 @@ func TestNodesResumeHere(t *testing.T) {
 	holder := owner.client("holder")
 	holder.gets("g "+x+"\n", "1 Lock Get Success: "+x+"\n")
 	a := home.client("a")
-	said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
-	key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
-	said = a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+	key := a.keeps()
+	said := a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
 	token := strings.Fields(said)[1]
 	a.until("2 g "+z+"\n", "Lock Get Success: "+z+"\n")
 	a.feed("1 gw 600000 " + x + "\n2 si " + w + "\n") // of which it hears nothing
 	b := owner.client("b")
 	c.pump()
 	b.feed("gw 600000 " + x + "\n")
-	a.Close()
-	again := home.client("again")
-	_, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil)
-	if next != Moved {
-		t.Fatalf("next is %v", next)
-	}
-	again.Stream = again.Successor()
-	again.until("", " Resumed: "+key+"\n")
+	again := a.comesBack(key, 2)
 	again.until("1 claim "+token+" "+y+"\n", "1 "+token+" Lock Claim Success: "+y+"\n")
 	again.feed("1 gw 600000 " + x + "\n")
 	again.until("0 claimed\n", "0 1 ok\n")
@@ -369,12 +361,11 @@ func TestNodesComeBackWithoutLink(t *testing.T) {
 	x, y := c.name(owner, 0), c.name(owner, 1)
 	a := home.client("a")
 	a.until("hello 2\n1 g "+x+"\n1 r "+x+"\n", "Lock Release Success: "+x+"\n")
-	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l := home.linkTo(owner)
 	l.cut = true
 	owner.hub.Freeze([]int{shard.PartitionOf([]byte(x))})
 	a.feed("1 g " + x + "\n1 g " + y + "\n")
-	l.turn.Begin(0)
-	_, out, _ := l.stream.Advance(l.up.Take(nil), nil)
+	out := l.answers()
 	first, _, _ := strings.Cut(string(out), "\n")
 	if err := l.up.Receive([]byte(first + "\n")); err != nil || !strings.Contains(first, "Elsewhere: "+x) {
 		t.Fatalf("%v, %q", err, out)

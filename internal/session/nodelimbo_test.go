@@ -36,16 +36,7 @@ func TestNodesLimbo(t *testing.T) {
 	c.pump()
 	a.until("2 gw 10000 "+y+"\n", "Lock Get Success: "+y+"\n")
 	other.gets("g "+y+"\n", "0 Lock Get Failure: "+y+"\n")
-	other.feed("gw 10000 " + x + "\n")
-	for other.got == "" && time.Since(lost) < 10*time.Second {
-		c.pump()
-		a.feed("")
-		other.feed("")
-		time.Sleep(time.Millisecond)
-	}
-	if d := time.Since(lost); other.got != "1 Lock Get Success: "+x+"\n" || d < 900*time.Millisecond {
-		t.Errorf("another client is told %q, after %v", other.got, d)
-	}
+	other.getsWhatIsLost(x, a, lost)
 	other.got = ""
 	time.Sleep(1100 * time.Millisecond)
 	c.pump()
@@ -113,16 +104,7 @@ func TestNodesLimboComesHome(t *testing.T) {
 	for _, l := range home.links {
 		l.cut = false
 	}
-	other.feed("gw 10000 " + x + "\n")
-	for other.got == "" && time.Since(lost) < 10*time.Second {
-		c.pump()
-		a.feed("")
-		other.feed("")
-		time.Sleep(time.Millisecond)
-	}
-	if d := time.Since(lost); other.got != "1 Lock Get Success: "+x+"\n" || d < 900*time.Millisecond {
-		t.Errorf("another client is told %q, after %v", other.got, d)
-	}
+	other.getsWhatIsLost(x, a, lost)
 	c.move(home, owner, c.owned(home), nil)
 	c.pump()
 	a.until("2 g "+y+"\n", "Lock Get Success: "+y+"\n")
@@ -174,5 +156,21 @@ func TestNodesLateClaim(t *testing.T) {
 	}
 	if other.got != "1 Lock Get Success: "+x+"\n" {
 		t.Errorf("told %q", other.got)
+	}
+}
+
+// getsWhatIsLost has a client wait for what another one was told to have lost: it has it when that one cannot believe
+// in it any more.
+func (c *nodeClient) getsWhatIsLost(name string, by *nodeClient, told time.Time) {
+	c.n.c.t.Helper()
+	c.feed("gw 10000 " + name + "\n")
+	for c.got == "" && time.Since(told) < 10*time.Second {
+		c.n.c.pump()
+		by.feed("")
+		c.feed("")
+		time.Sleep(time.Millisecond)
+	}
+	if d := time.Since(told); c.got != "1 Lock Get Success: "+name+"\n" || d < 900*time.Millisecond {
+		c.n.c.t.Errorf("another client is told %q, after %v", c.got, d)
 	}
 }

@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,19 +77,12 @@ func TestNodesLetGoWhatMovesInDoubt(t *testing.T) {
 	for _, to := range []*testNode{home, third} {
 		y, z, w := c.name(owner, 0), c.name(owner, 1), c.name(owner, 2)
 		a := home.client("a")
-		said := a.until("hello 2 notices\n0 keep 1000\n", "\n")
-		key := strings.TrimSpace(said[strings.LastIndex(said, " ")+1:])
-		said = a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
+		key := a.keeps()
+		said := a.until("1 g "+y+"\n", "Lock Get Success: "+y+"\n")
 		token := strings.Fields(said)[1]
 		a.until("2 g "+z+"\n", "Lock Get Success: "+z+"\n")
 		a.until("3 sg "+w+"\n", "Lock Get Success: "+w+"\n")
-		a.Close()
-		again := home.client("again")
-		if _, _, next := again.Advance([]byte("hello 2 notices\n0 resume "+key+" 2 1000\n"), nil); next != Moved {
-			t.Fatalf("next is %v", next)
-		}
-		again.Stream = again.Successor()
-		again.until("", " Resumed: "+key+"\n")
+		again := a.comesBack(key, 2)
 		c.move(owner, to, c.owned(owner), nil)
 		for range 20 {
 			c.pump()
@@ -119,11 +111,10 @@ func TestNodesAnswerComesBehindMove(t *testing.T) {
 		x := c.name(owner, i)
 		a, other := home.client("a"), third.client("other")
 		a.until("hello 2\n1 g "+x+"\n1 r "+x+"\n", "Lock Release Success: "+x+"\n")
-		l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+		l := home.linkTo(owner)
 		l.cut = true
 		a.feed("1 g " + x + "\n")
-		l.turn.Begin(0)
-		_, out, _ := l.stream.Advance(l.up.Take(nil), nil) // which does not arrive for now
+		out := l.answers()
 		c.move(owner, to, c.owned(owner), nil)
 		stay := func() {
 			for range 40 {
@@ -154,7 +145,7 @@ func TestNodesDecideWhereItIsServed(t *testing.T) {
 	key := a.keeps()
 	a.until("1 g "+x+"\n", "Lock Get Success: "+x+"\n")
 	a = a.comesBack(key, 2)
-	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l := home.linkTo(owner)
 	l.cut = true
 	a.feed("1 gw 60000 " + x + "\n")
 	a.until("0 claimed\n", "0 1 ok\n")
@@ -184,7 +175,7 @@ func TestNodesDecideWhereItIsServed(t *testing.T) {
 func TestNodesLetGoWhatNobodyAsksFor(t *testing.T) {
 	c := newTestCluster(t, 3, time.Minute)
 	home, owner, third := c.nodes[0], c.nodes[1], c.nodes[2]
-	l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+	l := home.linkTo(owner)
 	for i, to := range []*testNode{third, home, nil} {
 		x := c.name(owner, i)
 		holder, a := owner.client("holder"), home.client("a")

@@ -78,7 +78,7 @@ func (m *mover) hears(line string) string {
 		if !strings.HasSuffix(line, ": "+name) || !strings.Contains(line, "Claim ") {
 			return "that is no answer to the claim of " + name
 		}
-		if m.claims = m.claims[1:]; strings.HasPrefix(line, "0 ") || !strings.HasSuffix(line, " Claim Success: "+name) && !strings.HasSuffix(line, " Lock Claim Success: "+name) {
+		if m.claims = m.claims[1:]; strings.HasPrefix(line, "0 ") || !strings.HasSuffix(line, " Claim Success: "+name) {
 			return "its claim of " + name + " is not accepted"
 		}
 		return ""

@@ -2,7 +2,6 @@ package session
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +150,7 @@ func TestNodesAnswerOfFormerOwner(t *testing.T) {
 					key := a.keepsFor(15 * time.Second)
 					h := a.holds(x, kind)
 					a = a.comesBack(key, 2)
-					l := home.links[slices.IndexFunc(home.links, func(l *testLink) bool { return l.to == owner.id })]
+					l := home.linkTo(owner)
 					l.cut = true
 					claimed, end := "0 claimed\n", "1 ok\n"
 					if again == "claims" {
@@ -164,8 +163,7 @@ func TestNodesAnswerOfFormerOwner(t *testing.T) {
 						a.feed(claimed)
 						claimed = ""
 					}
-					l.turn.Begin(0)
-					_, out, _ := l.stream.Advance(l.up.Take(nil), nil) // which does not arrive for now
+					out := l.answers()
 					c.move(owner, next, c.owned(owner), nil)
 					c.stands(a)
 					a.feed(claimed)
